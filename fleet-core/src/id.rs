@@ -1,0 +1,160 @@
+//! Names of things. A value of these types has been checked, so it may stand in a path, a log
+//! line or on a terminal as it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::limits::DEVICE_ID_CHARS_MAX;
+
+/// What people call a device: `rpi4-001`. Unique among active devices, but only a label: the
+/// device itself is its key, and the server's record of it is its [`Uid`].
+///
+/// Lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or digit. A device that
+/// claims a name already taken is shown with its key's first characters: `rpi4-001~k3xq2m`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId(String);
+
+impl DeviceId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Makes an id out of a name that people chose: `Raspberry Pi 4` becomes `raspberry-pi-4`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let mut id = String::new();
+        for c in name.chars() {
+            if id.len() >= DEVICE_ID_CHARS_MAX {
+                break;
+            }
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') {
+                id.push(c.to_ascii_lowercase());
+            } else if !id.is_empty() && !id.ends_with('-') {
+                id.push('-');
+            }
+        }
+        id.trim_matches(|c: char| !c.is_ascii_alphanumeric()).parse().ok()
+    }
+
+    /// The name under which a second key with this id is shown.
+    #[must_use]
+    pub fn in_conflict(&self, fingerprint: &str) -> Self {
+        let mark: String = fingerprint.chars().take(6).collect();
+        let room = DEVICE_ID_CHARS_MAX - mark.len() - 1;
+        let kept: String =
+            self.0.split('~').next().unwrap_or_default().chars().take(room).collect();
+        Self(format!("{kept}~{mark}"))
+    }
+}
+
+/// A text that is no device id.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "not a device id (lower-case letters, digits, - _ and ., at most {DEVICE_ID_CHARS_MAX}, beginning with a letter or digit)"
+)]
+pub struct DeviceIdError;
+
+impl FromStr for DeviceId {
+    type Err = DeviceIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, mark) = text.split_once('~').unwrap_or((text, "a"));
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let first = name.bytes().next().is_some_and(plain);
+        let rest = name.bytes().all(|b| plain(b) || b"-_.".contains(&b));
+        let marked = !mark.is_empty() && mark.bytes().all(plain);
+        if first && rest && marked && text.len() <= DEVICE_ID_CHARS_MAX {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(DeviceIdError)
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = DeviceIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(id: DeviceId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The server's own name for a device, grant or key record: a UUIDv7, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uid(Uuid);
+
+impl Uid {
+    /// A new one; later ones sort after earlier ones.
+    #[expect(clippy::new_without_default, reason = "a default that differs each time surprises")]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The sixteen bytes, as stores and frames hold them.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// From sixteen stored bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl FromStr for Uid {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_plain_words() {
+        for good in ["rpi4-001", "a", "kiosk.lobby_2", "rpi4-001~k3xq2m"] {
+            assert_eq!(good.parse::<DeviceId>().map(String::from), Ok(good.to_owned()));
+        }
+        for bad in ["", "-a", "A", "a b", "a/b", "..", "a~", "a~~b", "\u{1b}[31m", &"x".repeat(64)]
+        {
+            assert_eq!(bad.parse::<DeviceId>(), Err(DeviceIdError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_become_ids() {
+        let id = |name| DeviceId::from_name(name).map(String::from);
+        assert_eq!(id("Raspberry Pi 4"), Some("raspberry-pi-4".to_owned()));
+        assert_eq!(id("rpi4-001"), Some("rpi4-001".to_owned()));
+        assert_eq!(id(" ../etc "), Some("etc".to_owned()));
+        assert_eq!(id("☃"), None);
+        let long = DeviceId::from_name(&"x".repeat(100)).unwrap();
+        assert_eq!(long.in_conflict("k3xq2mzz").as_str().len(), 63);
+    }
+}

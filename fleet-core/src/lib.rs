@@ -1,0 +1,59 @@
+//! The vocabulary that FleetD's programs share.
+//!
+//! Layers, each using only those above it:
+//!
+//! | layer | modules | feature |
+//! |---|---|---|
+//! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] | – |
+//! | trust | [`identity`] [`secret`] [`grant`] | – |
+//! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
+//! | transports | `net`, `mdns`, `beacon` | `net` |
+//! | an operator's tools | `operator` | `operator` |
+#![warn(missing_docs)]
+
+pub mod api;
+#[cfg(feature = "net")]
+pub mod beacon;
+pub mod codec;
+pub mod grant;
+pub mod id;
+pub mod identity;
+pub mod limits;
+#[cfg(feature = "net")]
+pub mod mdns;
+pub mod metric;
+#[cfg(feature = "net")]
+pub mod net;
+#[cfg(feature = "operator")]
+pub mod operator;
+pub mod secret;
+pub mod time;
+pub mod untrusted;
+pub mod wire;
+
+use std::error::Error;
+use std::fmt;
+
+/// The release of this build, as every program reports it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Prints an error with all its sources, joined by `: `. Errors here never repeat their source,
+/// so this is the only way one is shown.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let next = error.to_string();
+            // Some libraries do repeat their source; saying it twice helps nobody.
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            source = error.source();
+        }
+        untrusted::write_escaped(f, &text, limits::ERROR_CHARS_MAX)
+    }
+}

@@ -1,0 +1,130 @@
+//! Samples: a metric's name, its labels, a number. A missing value is an absent sample, never
+//! a zero.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX};
+
+/// One number at one time. The time is the report's.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Sample {
+    /// The metric, such as `cpu_usage`. Checked by [`MetricName`] where it enters.
+    pub name: String,
+    /// What tells this series from its sisters, such as `core=3`; sorted by name.
+    pub labels: Vec<(String, String)>,
+    /// The value. Finite.
+    pub value: f64,
+}
+
+impl Sample {
+    /// A sample without labels.
+    pub fn new(name: &str, value: f64) -> Self {
+        Self { name: name.to_owned(), labels: Vec::new(), value }
+    }
+
+    /// A sample with one label.
+    pub fn labelled(name: &str, label: &str, label_value: &str, value: f64) -> Self {
+        let labels = vec![(label.to_owned(), label_value.to_owned())];
+        Self { name: name.to_owned(), labels, value }
+    }
+
+    /// Says what is wrong with a sample from outside.
+    pub fn validate(&self) -> Result<(), SampleError> {
+        self.name.parse::<MetricName>()?;
+        if !self.value.is_finite() {
+            return Err(SampleError::NotFinite);
+        }
+        if self.labels.len() > LABELS_MAX {
+            return Err(SampleError::ManyLabels);
+        }
+        for (name, value) in &self.labels {
+            if name.is_empty() || name.len() > LABEL_BYTES_MAX || value.len() > LABEL_BYTES_MAX {
+                return Err(SampleError::Label);
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels as a map, for JSON.
+    pub fn label_map(&self) -> BTreeMap<&str, &str> {
+        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+}
+
+/// All that was collected at one time.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Report {
+    /// Milliseconds since 1970, by the sender's clock.
+    pub at_millis: i64,
+    /// The samples, at most `limits::REPORT_SAMPLES_MAX`.
+    pub samples: Vec<Sample>,
+}
+
+/// A metric's name: letters, digits, `_ . : -`, beginning with a letter or `_`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MetricName(String);
+
+impl MetricName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is wrong with a sample.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SampleError {
+    /// The metric's name.
+    #[error("not a metric name (letters, digits and _ . : -, at most {METRIC_NAME_BYTES_MAX})")]
+    Name,
+    /// NaN or an infinity.
+    #[error("not a finite number")]
+    NotFinite,
+    /// Too many labels.
+    #[error("more than {LABELS_MAX} labels")]
+    ManyLabels,
+    /// An empty or overlong label.
+    #[error("a label is empty or longer than {LABEL_BYTES_MAX} bytes")]
+    Label,
+}
+
+impl FromStr for MetricName {
+    type Err = SampleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = text.bytes();
+        let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let rest = bytes.all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+        if first && rest && text.len() <= METRIC_NAME_BYTES_MAX {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(SampleError::Name)
+        }
+    }
+}
+
+impl TryFrom<String> for MetricName {
+    type Error = SampleError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<MetricName> for String {
+    fn from(name: MetricName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for MetricName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

@@ -1,0 +1,151 @@
+//! Points in time, and the one door through which the wall clock enters.
+//!
+//! JSON shows RFC 3339 in UTC; links and disks hold milliseconds since 1970.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z. Always a time that RFC 3339 can show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// 9999-12-30, the last day that every time zone can show.
+const MILLIS_MAX: i64 = 253_402_207_200_000;
+/// Year -9999 is of no use; a device without a clock starts in 1970.
+const MILLIS_MIN: i64 = 0;
+
+impl Timestamp {
+    /// A time from milliseconds since 1970, moved into the years that can be shown.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.clamp(MILLIS_MIN, MILLIS_MAX))
+    }
+
+    /// Milliseconds since 1970.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// This time, later by a duration.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// This time, earlier by a duration.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
+    /// How long after `earlier` this is; nothing if it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            // Whole seconds print without a fraction, as in "2024-01-15T10:30:00Z".
+            Ok(time) => f.pad(&time.to_string()),
+            Err(_) => f.pad("?"),
+        }
+    }
+}
+
+/// A text that is no RFC 3339 time.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a time like 2024-01-15T10:30:00Z")]
+pub struct TimestampError;
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        let millis = time.as_millisecond();
+        if (MILLIS_MIN..=MILLIS_MAX).contains(&millis) {
+            Ok(Self(millis))
+        } else {
+            Err(TimestampError)
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where a program reads the wall clock, so that a test can hold it.
+pub trait Clock: Send + Sync {
+    /// The time now. May jump; never decides who may do what.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    fn now(&self) -> Timestamp {
+        let since_1970 = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Parses `60s`, `5m`, `1h 30m`, or a bare number of seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let text = text.trim();
+    if let Ok(secs) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(secs));
+    }
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| DurationError)?;
+    Duration::try_from(parsed).map_err(|_| DurationError)
+}
+
+/// A text that is no duration.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a duration like 30s, 5m or 1h")]
+pub struct DurationError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_and_print_as_rfc_3339() {
+        let time: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
+        assert_eq!(time.millis(), 1_705_314_600_000);
+        assert_eq!(time.to_string(), "2024-01-15T10:30:00Z");
+        assert_eq!("2024-01-15T11:30:00+01:00".parse(), Ok(time));
+        assert_eq!("yesterday".parse::<Timestamp>(), Err(TimestampError));
+        assert_eq!(Timestamp::from_millis(i64::MIN), Timestamp::from_millis(0));
+    }
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        for (text, secs) in [("60s", 60), ("5m", 300), ("1h 30m", 5400), ("30", 30), ("1h", 3600)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(secs)), "{text}");
+        }
+        for text in ["", "-5s", "soon", "5x"] {
+            assert_eq!(parse_duration(text), Err(DurationError), "{text}");
+        }
+    }
+}
