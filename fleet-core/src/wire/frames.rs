@@ -11,7 +11,7 @@ use crate::metric::Sample;
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum ToServer {
     /// What the device is, when that changed.
-    Facts(Facts),
+    Facts(Box<Facts>),
     /// What it measured.
     Samples(Samples),
     /// What became of a configuration.
