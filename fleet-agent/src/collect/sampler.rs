@@ -195,3 +195,158 @@ pub struct DuplicateError {
     /// The name.
     pub name: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    type Measure = Box<dyn FnMut(&mut Batch<'_>) -> Result<(), CollectError> + Send>;
+
+    struct Fake {
+        name: &'static str,
+        metrics: &'static [&'static str],
+        measure: Measure,
+    }
+
+    impl Collector for Fake {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn metrics(&self) -> &'static [&'static str] {
+            self.metrics
+        }
+
+        fn collect(&mut self, batch: &mut Batch<'_>) -> Result<(), CollectError> {
+            (self.measure)(batch)
+        }
+    }
+
+    fn fake(
+        name: &'static str,
+        metrics: &'static [&'static str],
+        measure: impl FnMut(&mut Batch<'_>) -> Result<(), CollectError> + Send + 'static,
+    ) -> Box<dyn Collector> {
+        Box::new(Fake { name, metrics, measure: Box::new(measure) })
+    }
+
+    fn sampler(collectors: Vec<Box<dyn Collector>>) -> Sampler {
+        let mut sampler = Sampler { collectors: Vec::new() };
+        for collector in collectors {
+            sampler.add(collector).unwrap();
+        }
+        sampler
+    }
+
+    fn good() -> Box<dyn Collector> {
+        fake("good", &["good_value", "good_other"], |batch| {
+            batch.push("good_value", 1.0);
+            batch.push("good_other", 2.0);
+            Ok(())
+        })
+    }
+
+    fn collect(sampler: &mut Sampler) -> Collected {
+        sampler.collect(Instant::now(), &Selection::Everything)
+    }
+
+    #[test]
+    fn one_collector_s_trouble_stays_its_own() {
+        let mut sampler = sampler(vec![
+            fake("panics", &["panics_value"], |_| panic!("at the first sight of a number")),
+            fake("fails", &["fails_value"], |batch| {
+                batch.push("fails_value", 3.0);
+                Err(CollectError::Custom(io::Error::other("unplugged").into()))
+            }),
+            fake("lies", &["lies_value"], |batch| {
+                batch.push("lies_value", f64::NAN);
+                Ok(())
+            }),
+            fake("strays", &["strays_value"], |batch| {
+                batch.push("good_value", 9.0);
+                Ok(())
+            }),
+            good(),
+        ]);
+        let collected = collect(&mut sampler);
+        let samples: Vec<_> =
+            collected.samples.iter().map(|s| (s.name.as_str(), s.value)).collect();
+        assert_eq!(samples, [("fails_value", 3.0), ("good_value", 1.0), ("good_other", 2.0)]);
+        let failing: Vec<_> = collected.failures.iter().map(|failure| failure.collector).collect();
+        assert_eq!(failing, ["panics", "fails", "lies", "strays"]);
+        assert!(matches!(collected.failures[0].error, CollectError::Panicked));
+
+        assert!(collect(&mut sampler).failures.is_empty(), "the second time it is no news");
+    }
+
+    #[test]
+    fn a_failure_after_a_recovery_is_news_again() {
+        let mut runs = 0;
+        let mut sampler = sampler(vec![fake("flaky", &["flaky_value"], move |_| {
+            runs += 1;
+            if runs == 2 { Ok(()) } else { Err(CollectError::Panicked) }
+        })]);
+        let news: Vec<_> = (0..4).map(|_| collect(&mut sampler).failures.len()).collect();
+        assert_eq!(news, [1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_report_is_bounded() {
+        let mut sampler = sampler(vec![fake("many", &["many_values"], |batch| {
+            for thing in 0..5_000 {
+                batch.push_labelled("many_values", "thing", &thing.to_string(), 1.0);
+            }
+            Ok(())
+        })]);
+        let collected = collect(&mut sampler);
+        assert_eq!(collected.samples.len(), fleet_core::limits::REPORT_SAMPLES_MAX);
+        assert!(matches!(collected.failures[0].error, CollectError::ManySamples));
+    }
+
+    #[test]
+    fn names_select_a_metric_a_family_or_a_beginning() {
+        let sampler = Sampler::new(&SysRoot::real());
+        let selected = |name: &str| match sampler.select(&[name.to_owned()]) {
+            Ok(Selection::Only(metrics)) => metrics.into_iter().collect::<Vec<_>>().join(" "),
+            other => panic!("{name}: {other:?}"),
+        };
+        for (name, metrics) in [
+            ("disk_usage", "disk_usage"),
+            ("load", "load_1 load_15 load_5"),
+            ("temperature", "temperature_celsius"),
+            ("swap", "swap_total_bytes swap_usage swap_used_bytes"),
+            (
+                "memory",
+                "memory_available_bytes memory_total_bytes memory_usage swap_total_bytes swap_usage swap_used_bytes",
+            ),
+            ("network_receive_bytes", "network_receive_bytes_per_second"),
+        ] {
+            assert_eq!(selected(name), metrics, "{name}");
+        }
+        let chosen = ["cpu_usage".to_owned(), "cpu_us".to_owned()];
+        let error = sampler.select(&chosen).unwrap_err();
+        assert_eq!(error.index, 1);
+        assert!(error.to_string().starts_with("unknown metric cpu_us; known are cpu_usage, "));
+    }
+
+    #[test]
+    fn only_what_is_selected_is_measured() {
+        let mut sampler =
+            sampler(vec![fake("unwanted", &["unwanted_value"], |_| panic!("was asked")), good()]);
+        let selection = sampler.select(&["good_other".to_owned()]).unwrap();
+        let collected = sampler.collect(Instant::now(), &selection);
+        assert_eq!(collected.samples, [Sample::new("good_other", 2.0)]);
+        assert!(collected.failures.is_empty());
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_collector() {
+        let mut sampler = Sampler::new(&SysRoot::real());
+        let taken = sampler.add(fake("mine", &["my_value", "cpu_usage"], |_| Ok(())));
+        assert_eq!(taken, Err(DuplicateError { name: "cpu_usage" }));
+        assert!(sampler.add(fake("cpu", &["my_value"], |_| Ok(()))).is_err());
+        assert_eq!(sampler.add(good()), Ok(()));
+    }
+}
