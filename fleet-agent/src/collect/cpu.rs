@@ -141,3 +141,41 @@ impl Spent {
         self.busy + self.idle
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(line: &str) -> Option<Ticks> {
+        let text = format!("cpu  {line}\nctxt 1\nbtime 1\nprocesses 1\n");
+        Times::parse(&text).map(|times| times.total)
+    }
+
+    #[test]
+    fn guests_count_once_and_waiting_is_idle() {
+        let before = ticks("100 0 0 100 0 0 0 0 0 0").unwrap();
+        let spent = ticks("150 10 20 150 50 5 5 10 50 10").unwrap().since(&before).unwrap();
+        assert_eq!((spent.busy, spent.idle), (100, 100));
+    }
+
+    #[test]
+    fn time_that_went_back_is_a_reset() {
+        let before = ticks("100 0 0 100 10 0 0 0 0 0").unwrap();
+        for (now, known) in [
+            ("99 0 0 900 10 0 0 0 0 0", false),
+            ("900 0 0 99 10 0 0 0 0 0", false),
+            // The kernel may take back some of the waiting as long as idle time goes on.
+            ("900 0 0 105 5 0 0 0 0 0", true),
+        ] {
+            assert_eq!(ticks(now).unwrap().since(&before).is_some(), known, "{now}");
+        }
+    }
+
+    #[test]
+    fn old_kernels_have_fewer_columns_and_no_machine_has_that_many_ticks() {
+        assert_eq!(ticks("1 2 3 4").unwrap().steal, None);
+        assert!(ticks("18446744073709551615 1 0 0").is_none());
+        assert!(ticks("18446744073709551615 0 0 1").is_none());
+        assert!(ticks("1 2 3").is_none());
+    }
+}

@@ -64,3 +64,25 @@ pub(crate) fn field_bytes(text: &str, name: &str) -> Option<u64> {
     let kibibytes: u64 = value.trim().strip_suffix(" kB")?.trim_end().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::field_bytes;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let text = "MemTotal:        2048 kB\nActive(file):  12 kB\nHugePages_Total:   3\n\
+                    Huge:  18446744073709551615 kB\nNegative: -1 kB\n";
+        for (name, bytes) in [
+            ("MemTotal", Some(2048 * 1024)),
+            ("Active(file)", Some(12 * 1024)),
+            ("Active", None),
+            ("HugePages_Total", None),
+            ("Huge", None),
+            ("Negative", None),
+            ("Absent", None),
+        ] {
+            assert_eq!(field_bytes(text, name), bytes, "{name}");
+        }
+    }
+}
