@@ -1,1 +1,227 @@
-//! Placeholder.
+//! Key texts: `flt_op_<id>_<secret><check>@FD1-…`.
+//!
+//! The id finds the record, the secret (256 bits) proves the holder, the check catches typing
+//! errors before anything is sent, and the part after `@` names the one server that the key is
+//! for, so that a program can refuse to show it to another. A server stores only the hash.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::identity::{IdentityError, ServerIdentity};
+
+/// What a key may do at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyKind {
+    /// A person's or a script's key to the whole server.
+    Operator,
+    /// Lets devices in; nothing else.
+    Enrol,
+    /// Posts telemetry for one device.
+    Device,
+}
+
+impl KeyKind {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Operator => "flt_op_",
+            Self::Enrol => "flt_en_",
+            Self::Device => "flt_dv_",
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Operator => "operator",
+            Self::Enrol => "enrol",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// A key as its holder knows it. Shows its kind and id, never its secret.
+#[derive(Clone)]
+pub struct ApiKey {
+    kind: KeyKind,
+    id: String,
+    secret: Zeroizing<String>,
+    server: Option<ServerIdentity>,
+}
+
+const ID_CHARS: usize = 10;
+const SECRET_CHARS: usize = 43;
+const CHECK_CHARS: usize = 6;
+
+impl ApiKey {
+    /// A new key for a server.
+    pub fn generate(kind: KeyKind, server: ServerIdentity) -> Result<Self, getrandom::Error> {
+        let mut id = [0; 7];
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut id)?;
+        getrandom::fill(secret.as_mut_slice())?;
+        let id = BASE32_NOPAD.encode(&id).to_ascii_lowercase()[..ID_CHARS].to_owned();
+        let secret = Zeroizing::new(BASE64URL_NOPAD.encode(secret.as_slice()));
+        Ok(Self { kind, id, secret, server: Some(server) })
+    }
+
+    /// What it may do at most.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The public part, by which it is listed and revoked.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The server it is for, if its text says so.
+    pub fn server(&self) -> Option<ServerIdentity> {
+        self.server
+    }
+
+    /// The whole text, to be shown once or sent inside a pinned connection.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        let bare = self.reveal_bare();
+        match self.server {
+            Some(server) => Zeroizing::new(format!("{}@{server}", bare.as_str())),
+            None => bare,
+        }
+    }
+
+    fn reveal_bare(&self) -> Zeroizing<String> {
+        let check = check(self.kind, &self.id, &self.secret);
+        Zeroizing::new(format!("{}{}_{}{check}", self.kind.prefix(), self.id, self.secret.as_str()))
+    }
+
+    /// What a server stores.
+    pub fn hash(&self) -> KeyHash {
+        KeyHash(Sha256::digest(self.secret.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}_…", self.kind.prefix(), self.id)
+    }
+}
+
+/// The hash of a key's secret; compared in constant time.
+#[derive(Clone, Copy)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// From a store.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// For a store.
+    pub fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// Whether both are the same, in a time that tells nothing.
+    pub fn matches(self, other: Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// Why a text is no key. Never contains the text.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ApiKeyError {
+    /// Not the shape of a key.
+    #[error("not a FleetD key (flt_op_…, flt_en_… or flt_dv_…)")]
+    Shape,
+    /// The check characters do not match.
+    #[error("mistyped or cut: its check characters do not match")]
+    Check,
+    /// The part after `@`.
+    #[error("followed by @ and something else than a server")]
+    Server(#[source] IdentityError),
+}
+
+impl FromStr for ApiKey {
+    type Err = ApiKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (bare, server) = match text.split_once('@') {
+            Some((bare, server)) => (bare, Some(server.parse().map_err(ApiKeyError::Server)?)),
+            None => (text, None),
+        };
+        let kind = [KeyKind::Operator, KeyKind::Enrol, KeyKind::Device]
+            .into_iter()
+            .find(|kind| bare.starts_with(kind.prefix()))
+            .ok_or(ApiKeyError::Shape)?;
+        let (id, rest) = bare[kind.prefix().len()..].split_once('_').ok_or(ApiKeyError::Shape)?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if id.len() != ID_CHARS
+            || rest.len() != SECRET_CHARS + CHECK_CHARS
+            || !id.bytes().all(|b| b.is_ascii_alphanumeric())
+            || !rest.bytes().all(plain)
+        {
+            return Err(ApiKeyError::Shape);
+        }
+        let (secret, found) = rest.split_at(SECRET_CHARS);
+        if check(kind, id, secret) != found {
+            return Err(ApiKeyError::Check);
+        }
+        Ok(Self { kind, id: id.to_owned(), secret: Zeroizing::new(secret.to_owned()), server })
+    }
+}
+
+/// Six characters that a mistyped key would not match.
+fn check(kind: KeyKind, id: &str, secret: &str) -> String {
+    let crc = crc32c::crc32c(kind.prefix().as_bytes());
+    let crc = crc32c::crc32c_append(crc, id.as_bytes());
+    let crc = crc32c::crc32c_append(crc, secret.as_bytes());
+    BASE64URL_NOPAD.encode(&crc.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::PrivateKey;
+
+    fn server() -> ServerIdentity {
+        PrivateKey::from_seed(&[7; 32]).public().identity()
+    }
+
+    #[test]
+    fn a_key_reads_back_and_hides_itself() {
+        let key = ApiKey::generate(KeyKind::Enrol, server()).unwrap();
+        let text = key.reveal();
+        let read: ApiKey = text.parse().unwrap();
+        assert_eq!(
+            (read.kind(), read.id(), read.server()),
+            (KeyKind::Enrol, key.id(), Some(server()))
+        );
+        assert!(read.hash().matches(key.hash()));
+        assert!(!format!("{key:?}").contains(key.secret.as_str()));
+        let bare: ApiKey = text.split('@').next().unwrap().parse().unwrap();
+        assert_eq!(bare.server(), None);
+    }
+
+    #[test]
+    fn mistyped_keys_are_refused_before_they_are_sent() {
+        let text = ApiKey::generate(KeyKind::Operator, server()).unwrap().reveal();
+        let mut typo = text.as_bytes().to_vec();
+        typo[20] = if typo[20] == b'A' { b'B' } else { b'A' };
+        let typo = String::from_utf8(typo).unwrap();
+        assert_eq!(typo.parse::<ApiKey>().unwrap_err(), ApiKeyError::Check);
+        assert_eq!("your-api-key".parse::<ApiKey>().unwrap_err(), ApiKeyError::Shape);
+        assert_eq!("flt_op_".parse::<ApiKey>().unwrap_err(), ApiKeyError::Shape);
+        assert!(matches!(
+            format!("{}x@y", text.as_str()).parse::<ApiKey>(),
+            Err(ApiKeyError::Server(_))
+        ));
+    }
+}

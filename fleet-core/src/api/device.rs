@@ -1,0 +1,138 @@
+//! Devices in JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::value_or_text;
+use crate::id::{DeviceId, Uid};
+use crate::identity::Fingerprint;
+use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
+
+/// How a device is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceStatus {
+    /// Heard from within its interval.
+    Online,
+    /// One or two reports are missing.
+    Late,
+    /// Three or more are.
+    Offline,
+    /// Not heard from for a month.
+    Lost,
+    /// Waits for an operator's word.
+    Pending,
+    /// An operator said no.
+    Rejected,
+    /// No longer of the fleet.
+    Revoked,
+}
+
+impl DeviceStatus {
+    /// The word in JSON and on screens.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Late => "late",
+            Self::Offline => "offline",
+            Self::Lost => "lost",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// One device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Device {
+    /// What people call it.
+    pub id: DeviceId,
+    /// A longer name; the id unless somebody gave one.
+    pub name: Untrusted,
+    /// `raspberrypi`, `jetson`, `x86` and so on.
+    #[serde(rename = "type")]
+    pub device_type: Untrusted,
+    /// The agent's release.
+    pub version: Untrusted,
+    /// How it is doing.
+    pub status: DeviceStatus,
+    /// When the server last heard from it, by the server's clock.
+    pub last_seen: Option<Timestamp>,
+    /// Why it has this status.
+    pub why: Untrusted,
+    /// The server's own name for it; never reused.
+    pub uid: Uid,
+    /// Its key; absent for a device that only a third party reports.
+    pub fingerprint: Option<Fingerprint>,
+    /// What operators noted.
+    pub metadata: BTreeMap<String, Value>,
+    /// What it says of itself.
+    pub facts: DeviceFacts,
+    /// When the server first heard of it.
+    pub created_at: Timestamp,
+    /// Reports that its agent had to drop.
+    pub missed_reports: u64,
+    /// The configuration it shall have; 0 before the first.
+    pub config_version: u64,
+    /// The configuration it has.
+    pub config_reported: Option<u64>,
+    /// Its newest report's values that have no label.
+    pub latest: Option<LatestReport>,
+}
+
+/// What a device says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// The host's name.
+    pub hostname: Untrusted,
+    /// The exact board.
+    pub model: Untrusted,
+    /// The operating system.
+    pub os: Untrusted,
+    /// The kernel's release.
+    pub kernel: Untrusted,
+    /// The processor's architecture.
+    pub arch: Untrusted,
+    /// Processor cores.
+    pub cores: u32,
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+    /// Its own addresses.
+    pub addresses: Vec<Untrusted>,
+    /// Seconds between its reports.
+    pub interval_secs: u32,
+}
+
+/// The newest report of a device, without labelled series.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LatestReport {
+    /// When it was collected.
+    pub timestamp: Timestamp,
+    /// The values by metric.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The body of `PUT /devices/{id}`. What is absent stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceUpdate {
+    /// A longer name; an empty one takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Entries to set; `null` removes one. An object, or a string that holds one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "value_or_text")]
+    pub metadata: Option<Value>,
+}
+
+/// The body of accept, reject and revoke.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
+}

@@ -1,0 +1,43 @@
+//! The REST surface: the closed list of routes, and the JSON bodies by noun.
+//!
+//! What the reference shows keeps its path, method, fields and shape; we only add. Strings that a
+//! device or a stranger chose are [`Untrusted`](crate::untrusted::Untrusted), so showing them is safe.
+
+mod config;
+mod device;
+mod discovery;
+mod grant;
+mod key;
+mod problem;
+mod route;
+mod telemetry;
+
+pub use config::{
+    ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
+};
+pub use device::{Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, Verdict};
+pub use discovery::{
+    ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
+    Discovered,
+};
+pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
+pub use key::{KeyCreate, KeyCreated, KeyView};
+pub use problem::{Done, Health, Problem};
+pub use route::{AuthClass, Route, RouteError, RouteSpec};
+pub use telemetry::{MetricPoint, TelemetryPost};
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Reads a JSON value that may also come as a string holding JSON, as the reference sends it.
+pub(crate) fn value_or_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Value>, D::Error> {
+    match Option::<Value>::deserialize(deserializer)? {
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) => serde_json::from_str(&text).map(Some).map_err(|error| {
+            serde::de::Error::custom(format_args!("a string that holds no JSON: {error}"))
+        }),
+        other => Ok(other),
+    }
+}

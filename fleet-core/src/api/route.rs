@@ -1,0 +1,277 @@
+//! The routes, as one closed list: each with its method, path and who may call it.
+//!
+//! The server parses a request into a [`Route`] and matches on it; clients build their URLs from
+//! the same values, so that a path is spelled once. A path is matched segment by segment, exactly
+//! as it came: an encoded, doubled or trailing slash matches nothing.
+
+use std::fmt;
+
+use crate::id::Uid;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthClass {
+    /// Anybody.
+    Public,
+    /// An operator key.
+    Operator,
+    /// An operator key or an enrolment key.
+    OperatorOrEnrol,
+    /// An operator key, or a device key for its own device.
+    OperatorOrDevice,
+    /// Any valid key.
+    AnyKey,
+}
+
+/// One line of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteSpec {
+    /// The method.
+    pub method: &'static str,
+    /// The path; `{}` stands for one segment.
+    pub path: &'static str,
+    /// Who may call it.
+    pub auth: AuthClass,
+}
+
+/// A request's destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is its line in the list below")]
+pub enum Route {
+    Health,
+    HealthReady,
+    Identity,
+    OpenApi,
+    Link,
+    DeviceList,
+    DeviceGet(String),
+    DevicePut(String),
+    DeviceDelete(String),
+    DeviceAccept(String),
+    DeviceReject(String),
+    DeviceRevoke(String),
+    TelemetryPost,
+    TelemetryMetrics,
+    ConfigGet,
+    ConfigPost,
+    DiscoverGet,
+    DiscoverPost,
+    GrantCreate,
+    GrantGet(Uid),
+    KeyList,
+    KeyCreate,
+    KeyRevoke(String),
+}
+
+/// Why a request has no route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteError {
+    /// Nothing has this path.
+    NotFound,
+    /// The path is known, for these methods.
+    Method(Vec<&'static str>),
+}
+
+const fn spec(method: &'static str, path: &'static str, auth: AuthClass) -> RouteSpec {
+    RouteSpec { method, path, auth }
+}
+
+impl Route {
+    /// Every route, once, with a stand-in where a path has a name in it.
+    pub fn all() -> Vec<Self> {
+        let name = || "{}".to_owned();
+        vec![
+            Self::Health,
+            Self::HealthReady,
+            Self::Identity,
+            Self::OpenApi,
+            Self::Link,
+            Self::DeviceList,
+            Self::DeviceGet(name()),
+            Self::DevicePut(name()),
+            Self::DeviceDelete(name()),
+            Self::DeviceAccept(name()),
+            Self::DeviceReject(name()),
+            Self::DeviceRevoke(name()),
+            Self::TelemetryPost,
+            Self::TelemetryMetrics,
+            Self::ConfigGet,
+            Self::ConfigPost,
+            Self::DiscoverGet,
+            Self::DiscoverPost,
+            Self::GrantCreate,
+            Self::GrantGet(Uid::from_bytes([0; 16])),
+            Self::KeyList,
+            Self::KeyCreate,
+            Self::KeyRevoke(name()),
+        ]
+    }
+
+    /// The route's line in the list.
+    pub fn spec(&self) -> RouteSpec {
+        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Public};
+        match self {
+            Self::Health => spec("GET", "/health", Public),
+            Self::HealthReady => spec("GET", "/health/ready", Public),
+            Self::Identity => spec("GET", "/api/v1/identity", Public),
+            Self::OpenApi => spec("GET", "/api/v1/openapi.json", AnyKey),
+            Self::Link => spec("GET", "/api/v1/link", Public),
+            Self::DeviceList => spec("GET", "/api/v1/devices", Operator),
+            Self::DeviceGet(_) => spec("GET", "/api/v1/devices/{}", Operator),
+            Self::DevicePut(_) => spec("PUT", "/api/v1/devices/{}", Operator),
+            Self::DeviceDelete(_) => spec("DELETE", "/api/v1/devices/{}", Operator),
+            Self::DeviceAccept(_) => spec("POST", "/api/v1/devices/{}/accept", Operator),
+            Self::DeviceReject(_) => spec("POST", "/api/v1/devices/{}/reject", Operator),
+            Self::DeviceRevoke(_) => spec("POST", "/api/v1/devices/{}/revoke", Operator),
+            Self::TelemetryPost => spec("POST", "/api/v1/telemetry", OperatorOrDevice),
+            Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Operator),
+            Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
+            Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
+            Self::DiscoverGet => spec("GET", "/api/v1/discover", Operator),
+            Self::DiscoverPost => spec("POST", "/api/v1/discover", Operator),
+            Self::GrantCreate => spec("POST", "/api/v1/grants", OperatorOrEnrol),
+            Self::GrantGet(_) => spec("GET", "/api/v1/grants/{}", OperatorOrEnrol),
+            Self::KeyList => spec("GET", "/api/v1/keys", Operator),
+            Self::KeyCreate => spec("POST", "/api/v1/keys", Operator),
+            Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
+        }
+    }
+
+    /// The path of this very route, name filled in.
+    pub fn path(&self) -> String {
+        let template = self.spec().path;
+        match self.name() {
+            Some(name) => template.replacen("{}", &name, 1),
+            None => template.to_owned(),
+        }
+    }
+
+    /// The route of a request.
+    pub fn parse(method: &str, path: &str) -> Result<Self, RouteError> {
+        let mut allowed = Vec::new();
+        for route in Self::all() {
+            let spec = route.spec();
+            let Some(name) = match_path(spec.path, path) else { continue };
+            let Some(route) = route.with_name(name) else { continue };
+            if spec.method == method {
+                return Ok(route);
+            }
+            allowed.push(spec.method);
+        }
+        Err(if allowed.is_empty() { RouteError::NotFound } else { RouteError::Method(allowed) })
+    }
+
+    fn name(&self) -> Option<String> {
+        match self {
+            Self::DeviceGet(name)
+            | Self::DevicePut(name)
+            | Self::DeviceDelete(name)
+            | Self::DeviceAccept(name)
+            | Self::DeviceReject(name)
+            | Self::DeviceRevoke(name)
+            | Self::KeyRevoke(name) => Some(name.clone()),
+            Self::GrantGet(uid) => Some(uid.to_string()),
+            _ => None,
+        }
+    }
+
+    fn with_name(self, name: &str) -> Option<Self> {
+        let text = || name.to_owned();
+        Some(match self {
+            Self::DeviceGet(_) => Self::DeviceGet(text()),
+            Self::DevicePut(_) => Self::DevicePut(text()),
+            Self::DeviceDelete(_) => Self::DeviceDelete(text()),
+            Self::DeviceAccept(_) => Self::DeviceAccept(text()),
+            Self::DeviceReject(_) => Self::DeviceReject(text()),
+            Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
+            Self::KeyRevoke(_) => Self::KeyRevoke(text()),
+            Self::GrantGet(_) => Self::GrantGet(name.parse().ok()?),
+            other => other,
+        })
+    }
+}
+
+/// The segment that a path has in a template's `{}`, or nothing between the quotes if the template
+/// has none; `None` if the path does not fit. Names are plain words (device ids, uids, key ids), so
+/// nothing needs decoding.
+fn match_path<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    let mut name = "";
+    let mut segments = path.split('/');
+    for wanted in template.split('/') {
+        let found = segments.next()?;
+        if wanted == "{}" {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+            if found.is_empty() || !found.bytes().all(plain) {
+                return None;
+            }
+            name = found;
+        } else if wanted != found {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(name)
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = self.spec();
+        write!(f, "{} {}", spec.method, spec.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_route_parses_back_to_itself() {
+        for route in Route::all() {
+            let Some(route) = route
+                .with_name("rpi4-001~k3xq2m")
+                .or_else(|| Some(Route::GrantGet(Uid::from_bytes([3; 16]))))
+            else {
+                unreachable!("both give a route")
+            };
+            assert_eq!(Route::parse(route.spec().method, &route.path()), Ok(route));
+        }
+    }
+
+    #[test]
+    fn a_path_matches_exactly_or_not_at_all() {
+        for path in [
+            "",
+            "/",
+            "/api/v1/devices/",
+            "//api/v1/devices",
+            "/api/v1//devices",
+            "/api/v1/./devices",
+            "/api/v1/%64evices",
+            "/API/v1/devices",
+            "/api/v1/devices/a%2fb",
+            "/api/v1/devices/a/b",
+            "/api/v1/grants/none",
+            "/health/",
+        ] {
+            assert_eq!(Route::parse("GET", path), Err(RouteError::NotFound), "{path}");
+        }
+        assert_eq!(
+            Route::parse("PATCH", "/api/v1/devices/a"),
+            Err(RouteError::Method(vec!["GET", "PUT", "DELETE"]))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn names_come_back_as_they_went(name in "[a-z0-9][a-z0-9._~-]{0,40}") {
+            let route = Route::DeviceGet(name);
+            prop_assert_eq!(Route::parse("GET", &route.path()), Ok(route));
+        }
+
+        #[test]
+        fn any_path_is_answered(method in "\\PC*", path in "\\PC*") {
+            let _ = Route::parse(&method, &path);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Transports that agent, server and operator programs share.
+//!
+//! Our own programs always speak TLS 1.3 to each other, pinned to a key ([`tls`]); both of our
+//! ports also answer plain HTTP for curl and third parties, told apart by the first byte
+//! ([`accept`]).
+
+pub mod accept;
+pub mod backoff;
+pub mod http;
+pub mod logging;
+pub mod shutdown;
+pub mod socket;
+pub mod tls;
+pub mod url;

@@ -1,0 +1,158 @@
+//! TLS pinned to keys.
+//!
+//! Server and agent show a certificate that their own ed25519 key signed; its names and dates mean
+//! nothing. A client checks that the handshake was signed by the very key it expects ([`Pin`]), so
+//! neither a certificate authority nor a correct clock is needed, and there is no fallback.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ConnectionCommon, DigitallySignedStruct, Error, ServerConfig,
+    SignatureScheme,
+};
+
+use crate::identity::{Fingerprint, PrivateKey, PublicKey, ServerIdentity};
+use crate::wire::EXPORTER_LABEL;
+
+/// Whose key a client expects at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// This server's.
+    Server(ServerIdentity),
+    /// This device's.
+    Device(Fingerprint),
+    /// Any key: the caller decides by [`peer_key`] before it says or believes anything.
+    Unknown,
+}
+
+impl Pin {
+    fn accepts(self, key: PublicKey) -> bool {
+        match self {
+            Self::Server(identity) => key.identity() == identity,
+            Self::Device(fingerprint) => key.fingerprint() == fingerprint,
+            Self::Unknown => true,
+        }
+    }
+}
+
+/// PKCS #8 around an ed25519 seed, and SubjectPublicKeyInfo around a public key (RFC 8410).
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+
+/// Why no TLS configuration could be made of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// Everything else.
+    #[error("cannot set up TLS")]
+    Setup(#[from] Error),
+}
+
+/// How a server or agent presents its key.
+pub fn server_config(key: &PrivateKey) -> Result<Arc<ServerConfig>, TlsError> {
+    let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], key.seed().as_slice()].concat());
+    let pair = rcgen::KeyPair::try_from(&pkcs8)?;
+    let certificate =
+        rcgen::CertificateParams::new(vec!["fleetd".to_owned()])?.self_signed(&pair)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], pkcs8.into())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session would skip nothing that we need, and save little.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// How a client insists on a key.
+pub fn client_config(pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinVerifier { pin, provider }))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// The key that the other end of a finished handshake holds.
+pub fn peer_key<D>(connection: &ConnectionCommon<D>) -> Option<PublicKey> {
+    connection.peer_certificates()?.first().and_then(|leaf| certificate_key(leaf).ok())
+}
+
+/// A secret that only the two ends of this connection know, for signatures to cover.
+pub fn exporter<D>(connection: &ConnectionCommon<D>) -> Result<[u8; 32], Error> {
+    connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
+}
+
+/// Whether a failed connection failed because the peer holds another key than expected.
+pub fn is_wrong_key(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(
+        inner,
+        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+    )
+}
+
+fn certificate_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
+    let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
+    let certificate = webpki::EndEntityCert::try_from(leaf).map_err(|_| bad())?;
+    let spki = certificate.subject_public_key_info();
+    let key = spki.strip_prefix(&SPKI_PREFIX[..]).ok_or_else(bad)?;
+    Ok(PublicKey::from_bytes(key.try_into().map_err(|_| bad())?))
+}
+
+#[derive(Debug)]
+struct PinVerifier {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.pin.accepts(certificate_key(end_entity)?) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}

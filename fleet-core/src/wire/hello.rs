@@ -1,0 +1,129 @@
+//! The first frames of a link. Their bytes never change: a release from years ago must be able
+//! to say which versions it speaks, and be told that none will do.
+
+use bincode::{Decode, Encode};
+
+use super::Facts;
+use crate::codec::Coded;
+use crate::identity::{PrivateKey, PublicKey};
+
+/// The agent's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// Versions of the frames that the agent speaks, best first.
+    pub versions: Vec<u16>,
+    /// The agent's key.
+    pub device_pub: [u8; 32],
+    /// Fresh random bytes.
+    pub nonce: [u8; 32],
+}
+
+impl Coded for Hello {
+    const TAG: u8 = 1;
+    const VERSION: u8 = 1;
+}
+
+/// The server's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Greeting {
+    /// The link may go on.
+    Welcome {
+        /// The version that both will speak.
+        version: u16,
+        /// Fresh random bytes.
+        nonce: [u8; 32],
+        /// The server's key.
+        server_pub: [u8; 32],
+        /// The server's signature over the [`LinkContext`].
+        signature: [u8; 64],
+    },
+    /// The link ends here.
+    Refused {
+        /// Why, for a program.
+        reason: RefusedReason,
+        /// Why, for a person.
+        detail: String,
+    },
+}
+
+impl Coded for Greeting {
+    const TAG: u8 = 2;
+    const VERSION: u8 = 1;
+}
+
+/// Why a server ends a link before it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum RefusedReason {
+    /// No version that both speak.
+    Version,
+    /// The server is shutting down or has no room; try again later.
+    Busy,
+}
+
+/// The agent's second frame.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Proof {
+    /// The agent's signature over the [`LinkContext`].
+    pub signature: [u8; 64],
+    /// The id that the device goes by.
+    pub device_id: String,
+    /// The text of an enrolment key from the device's own configuration file.
+    pub enrol_key: Option<String>,
+    /// What the device is.
+    pub facts: Facts,
+}
+
+impl Coded for Proof {
+    const TAG: u8 = 3;
+    const VERSION: u8 = 1;
+}
+
+/// What both signatures of a link cover.
+pub struct LinkContext {
+    /// The agent's key.
+    pub device_pub: [u8; 32],
+    /// The agent's nonce.
+    pub device_nonce: [u8; 32],
+    /// The server's key.
+    pub server_pub: [u8; 32],
+    /// The server's nonce.
+    pub server_nonce: [u8; 32],
+    /// The TLS connection's exported secret.
+    pub exporter: [u8; 32],
+}
+
+impl LinkContext {
+    /// The server's signature, for [`Greeting::Welcome`].
+    pub fn sign_as_server(&self, key: &PrivateKey) -> [u8; 64] {
+        key.sign(&self.message(b"FleetD link v1 server\0"))
+    }
+
+    /// Whether the server signed.
+    pub fn server_signed(&self, signature: &[u8; 64]) -> bool {
+        PublicKey::from_bytes(self.server_pub)
+            .verify(&self.message(b"FleetD link v1 server\0"), signature)
+    }
+
+    /// The agent's signature, for [`Proof`].
+    pub fn sign_as_device(&self, key: &PrivateKey) -> [u8; 64] {
+        key.sign(&self.message(b"FleetD link v1 device\0"))
+    }
+
+    /// Whether the agent signed.
+    pub fn device_signed(&self, signature: &[u8; 64]) -> bool {
+        PublicKey::from_bytes(self.device_pub)
+            .verify(&self.message(b"FleetD link v1 device\0"), signature)
+    }
+
+    fn message(&self, purpose: &[u8]) -> Vec<u8> {
+        [
+            purpose,
+            &self.device_pub,
+            &self.device_nonce,
+            &self.server_pub,
+            &self.server_nonce,
+            &self.exporter,
+        ]
+        .concat()
+    }
+}
