@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 /// Lines of a source file. Aim for a quarter of it.
 const FILE_LINES_MAX: usize = 600;
 /// Beginnings of paths that exist on one machine only.
-const OWN_PATHS: [&str; 3] = ["/home/", "/Users/", "/work/"];
+const OWN_PATHS: [&str; 3] = ["/root/", "/Users/", "/work/"];
 /// Where Markdown may name a file without its folder: files of the running system.
 const ELSEWHERE: [&str; 4] = ["/", "~", "$", "target/"];
 const LINKED_SUFFIXES: [&str; 6] = [".rs", ".md", ".toml", ".json", ".yaml", ".sh"];
@@ -136,7 +136,7 @@ mod tests {
         for (file, text) in [
             ("a/src/a.rs", "fn main() {}\n".to_owned()),
             ("a/src/a.rs", format!("{ok}#[ignore]\n")),
-            ("a/src/a.rs", format!("{ok}const A: &str = \"/home/ada\";\n")),
+            ("a/src/a.rs", format!("{ok}const A: &str = \"/root/a\";\n")),
             ("a/src/a.rs", format!("{ok}{}", "//\n".repeat(FILE_LINES_MAX))),
             ("a/tests/other/main.rs", ok.to_owned()),
         ] {
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_path_inside_another_is_not_of_this_machine() {
-        assert!(!names_path("root.join(dir/home/x)", "/home/"));
-        assert!(names_path("\"/home/x\"", "/home/"));
+        assert!(!names_path("folder/root/x", "/root/"));
+        assert!(names_path("\"/root/x\"", "/root/"));
     }
 
     #[test]
