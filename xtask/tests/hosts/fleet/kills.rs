@@ -18,9 +18,8 @@ const MOMENT_MILLIS_MAX: u64 = 400;
 
 #[test]
 fn acknowledged_reports_survive_kills_of_both_sides() {
-    let kills = std::env::var("FLEETD_TEST_KILLS").map_or(KILLS, |text| {
-        text.parse().expect("FLEETD_TEST_KILLS is a number")
-    });
+    let kills = std::env::var("FLEETD_TEST_KILLS")
+        .map_or(KILLS, |text| text.parse().expect("FLEETD_TEST_KILLS is a number"));
     let mut lab = Lab::new();
     let lan = lab.lan();
     let desk = lab.host("desk", &[&lan]);

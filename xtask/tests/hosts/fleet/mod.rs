@@ -70,12 +70,14 @@ fn empty_file(host: &Host) -> PathBuf {
 #[track_caller]
 fn terminate(host: &Host, pid: u32) {
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).expect("a program that runs");
-    let status = format!("/proc/{pid}/stat");
-    wait_for("a program to end after SIGTERM", SOON, || {
-        let stat = fs::read_to_string(&status).unwrap_or_default();
-        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z')).then_some(())
-    });
+    wait_for("a program to end after SIGTERM", SOON, || (!is_running(pid)).then_some(()));
     host.kill(pid);
+}
+
+/// Whether a program that was started here has not ended.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// What a program printed, and how it ended.
@@ -141,6 +143,8 @@ impl<'a> Server<'a> {
         command.arg("server").arg("--database").arg(self.host.path("server/fleet.db"));
         self.pid.set(self.host.start(&self.log_name(), &mut command));
         wait_for("the server to answer", SOON, || {
+            let log = || self.host.log(&self.log_name());
+            assert!(is_running(self.pid.get()), "the server ended by itself: {}", log());
             let health = "http://localhost:8080/health";
             let said = Said::of(self.host.command("curl").args(["-s", "-m2", health]));
             said.stdout.contains("ok").then_some(())
@@ -320,8 +324,7 @@ impl<'a> Agent<'a> {
     }
 
     fn is_running(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.get()));
-        stat.is_ok_and(|stat| !stat.contains(") Z "))
+        is_running(self.pid.get())
     }
 
     /// When each report was collected that the server has acknowledged, by this agent's log over

@@ -91,7 +91,7 @@ fn flags_and_files_that_are_wrong() {
 fn what_is_taken_or_broken() {
     let mut lab = Lab::new();
     let host = lab.host("desk", &[]);
-    let server = Server::start(&host);
+    let _server = Server::start(&host);
     let other = host.path("other/fleet.db").to_str().expect("a plain path").to_owned();
     let own = host.path("server/fleet.db").to_str().expect("a plain path").to_owned();
     fs::create_dir_all(host.path("broken")).expect("a folder");
@@ -112,7 +112,6 @@ fn what_is_taken_or_broken() {
     let mut second = bounded(&host, "fleetd", &["agent", "--port", "0"]);
     agent.complete(&mut second);
     refused(second, 1, &[]);
-    drop(server);
 }
 
 #[test]
@@ -156,7 +155,11 @@ fn nobody_there() {
     refused(server.command(&look), NOTHING_FOUND, &["device"]);
     let said = server.fleets(&[&look[..], &["--json"]].concat()).exits(NOTHING_FOUND);
     assert_eq!(said.stdout.trim(), "[]");
-    refused(server.command(&["configure", "--auto", "--timeout", "2s"]), NOTHING_FOUND, &["device"]);
+    refused(
+        server.command(&["configure", "--auto", "--timeout", "2s"]),
+        NOTHING_FOUND,
+        &["device"],
+    );
 }
 
 #[test]
