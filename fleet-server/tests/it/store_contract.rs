@@ -10,7 +10,8 @@ use fleet_server::store::{
     Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, Store, StoreError, StoreHealth,
 };
 
-use crate::store_kit::{Disk, config, device, grant, id, key, query, report, time};
+use crate::store_disk::Disk;
+use crate::store_kit::{config, device, grant, id, key, query, report, time};
 
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {

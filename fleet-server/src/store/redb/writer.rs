@@ -99,7 +99,9 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
         match do_group(shared, &mut group) {
             Ok(()) => {
                 failures = 0;
-                group.into_iter().for_each(|queued| queued.job.answer(Ok(())));
+                for queued in group {
+                    queued.job.answer(Ok(()));
+                }
             }
             Err(failure) => {
                 shared.set_trouble(&failure);
