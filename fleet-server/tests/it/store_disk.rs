@@ -169,8 +169,9 @@ impl StorageBackend for Disk {
         let mut state = self.state();
         state.spend()?;
         if !state.lies {
-            let pending = std::mem::take(&mut state.pending);
-            pending.iter().for_each(|write| write.apply(&mut state.synced));
+            for write in std::mem::take(&mut state.pending) {
+                write.apply(&mut state.synced);
+            }
         }
         Ok(())
     }

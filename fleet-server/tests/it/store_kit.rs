@@ -105,11 +105,20 @@ pub(crate) fn query(device: Uid, metric: &str) -> Query {
     }
 }
 
+/// Waits until the store's health is as described, with a bound.
+pub(crate) async fn wait_for(
+    health: impl Fn() -> StoreHealth,
+    what: &str,
+    reached: impl Fn(&StoreHealth) -> bool,
+) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !reached(&health()) {
+        assert!(Instant::now() < end, "waited for {what}, and it is {:?}", health());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Waits until the store is healthy again.
 pub(crate) async fn healthy(health: impl Fn() -> StoreHealth) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while health() != StoreHealth::Healthy {
-        assert!(Instant::now() < end, "waited for a healthy store: {:?}", health());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_for(health, "a healthy store", |health| *health == StoreHealth::Healthy).await;
 }
