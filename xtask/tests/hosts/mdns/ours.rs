@@ -151,6 +151,19 @@ fn an_address_that_comes_later_is_announced() {
 }
 
 #[test]
+fn a_link_that_was_down_is_taken_up_again() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let device = lab.host("device", &[&lan]);
+    let laptop = lab.host("laptop", &[&lan]);
+    device.ip(&["link", "set", "eth0", "down"]);
+    let _responder = announce(&device, service("patient", 6789));
+    let mut search = Search::start(&laptop);
+    device.ip(&["link", "set", "eth0", "up"]);
+    search.until_reachable("fleetd-patient", device.address().into());
+}
+
+#[test]
 fn fifty_devices_on_one_loopback_are_all_found() {
     const DEVICES: u8 = 50;
     let mut lab = Lab::new();
@@ -163,7 +176,7 @@ fn fifty_devices_on_one_loopback_are_all_found() {
                 Options { interfaces: vec!["lo".to_owned()], address: Some(address.into()) };
             // All want the same host name, as programs of one machine do; all but one get another.
             let mut service = service(&format!("sim-{number}"), 6789);
-            service.host_alternative = format!("sim-{number}-k3xq2m");
+            service.host = "simulator".to_owned();
             lonely.run(async move { Responder::start(options, service) }).expect("port 5353")
         })
         .collect();
