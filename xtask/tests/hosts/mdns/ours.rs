@@ -1,5 +1,6 @@
 //! Our own responders and browsers among themselves, on networks of several kinds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -183,15 +184,19 @@ fn fifty_devices_on_one_loopback_are_all_found() {
     let mut search = Search::start(&lonely);
     let mut missing: Vec<u8> = (1..=DEVICES).collect();
     let started = Instant::now();
-    search.until("all fifty", move |event| {
+    let mut hosts = BTreeMap::new();
+    let hosts = search.until("all fifty", move |event| {
         let instance = shown(event)?;
         missing.retain(|number| {
             let address = Ipv4Addr::new(127, 0, 0, *number).into();
             let name = format!("fleetd-sim-{number}");
             instance.name.raw() != name || !super::reaches(instance, address)
         });
-        missing.is_empty().then_some(())
+        hosts.insert(instance.name.clone(), instance.host.clone());
+        missing.is_empty().then(|| hosts.clone())
     });
+    let hosts: BTreeSet<_> = hosts.into_values().collect();
+    assert_eq!(hosts.len(), usize::from(DEVICES), "{hosts:#?}");
     println!("all {DEVICES} found after {:?}", started.elapsed());
     Wire::join(&lonely).wait_for_quiet();
     let (before, sent) = (memory_before, lonely.output("cat", &["/proc/net/dev"]));
