@@ -1,0 +1,61 @@
+//! Configurations: every version that a device was ever given.
+
+use async_trait::async_trait;
+use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
+
+use super::StoreError;
+
+/// The devices' configurations. Versions count from 1 without gaps and never change.
+#[async_trait]
+pub trait ConfigStore: Send + Sync {
+    /// A device's latest version.
+    async fn config_latest(&self, device: Uid) -> Result<Option<ConfigVersion>, StoreError>;
+
+    /// One version of a device's configuration.
+    async fn config_get(
+        &self,
+        device: Uid,
+        version: u64,
+    ) -> Result<Option<ConfigVersion>, StoreError>;
+
+    /// Adds the next version, if `expected` is the latest (0 before the first) or not said;
+    /// otherwise [`Conflict::Config`](super::Conflict::Config) says which is.
+    async fn config_append(
+        &self,
+        device: Uid,
+        expected: Option<u64>,
+        config: NewConfig,
+    ) -> Result<ConfigVersion, StoreError>;
+
+    /// A device's versions, newest first. Damaged ones are left out, and health says so.
+    async fn config_list(
+        &self,
+        device: Uid,
+        limit: usize,
+    ) -> Result<Vec<ConfigVersion>, StoreError>;
+}
+
+/// A configuration that has no version yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewConfig {
+    /// The JSON document.
+    pub document: String,
+    /// Who wrote it.
+    pub author: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the author's words.
+    pub comment: Option<String>,
+    /// The server that the author asked the device to move to. Kept, not acted on.
+    pub server_url: Option<String>,
+}
+
+/// A configuration as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigVersion {
+    /// Its number.
+    pub version: u64,
+    /// What it says, and who said so.
+    pub config: NewConfig,
+}

@@ -1,0 +1,118 @@
+//! Devices: who they are and how they stand.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::identity::PublicKey;
+use fleet_core::time::Timestamp;
+use fleet_core::wire::Facts;
+
+use super::StoreError;
+
+/// The fleet's devices.
+///
+/// Among devices that are not deleted, an id and a key each belong to one. A deleted device keeps
+/// its record for a while, found by its uid alone, and is no longer changed.
+#[async_trait]
+pub trait DeviceStore: Send + Sync {
+    /// A device by its uid, deleted ones too.
+    async fn device_get(&self, uid: Uid) -> Result<Option<Device>, StoreError>;
+
+    /// The device that goes by an id.
+    async fn device_find(&self, id: &DeviceId) -> Result<Option<Device>, StoreError>;
+
+    /// The device that has a key.
+    async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError>;
+
+    /// All devices that are not deleted, oldest first. Damaged ones are left out, and health says
+    /// so.
+    async fn device_list(&self) -> Result<Vec<Device>, StoreError>;
+
+    /// Adds a device, unless its uid, id or key is taken.
+    async fn device_insert(&self, device: Device) -> Result<(), StoreError>;
+
+    /// Changes a device in one piece: nobody else's change comes between what the closure reads
+    /// and what it leaves. It may change anything but the uid and the time of creation; a new id
+    /// or key must be free. The closure runs on the writer's thread, so it only computes. Returns
+    /// the device as it is now.
+    async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError>;
+
+    /// Ends a device: its id and key are free at once, its data stays until it is purged.
+    async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Removes devices that were deleted before a time, with all their reports, cursors and
+    /// configurations. Returns how many devices.
+    async fn device_purge(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Notes when devices were last heard of. The last word counts; unknown and deleted devices
+    /// are passed over.
+    async fn device_touch(&self, seen: Vec<(Uid, Timestamp)>) -> Result<(), StoreError>;
+}
+
+/// A change of a device, or its reason not to.
+pub type Change = Box<dyn FnOnce(&mut Device) -> Result<(), Refusal> + Send>;
+
+/// Why a change declined, in its author's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// A device, as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The server's own name for it.
+    pub uid: Uid,
+    /// What people call it.
+    pub id: DeviceId,
+    /// Its key; none if it only posts over HTTP.
+    pub key: Option<PublicKey>,
+    /// A name for people, that an operator gave it.
+    pub name: Option<String>,
+    /// How it stands.
+    pub state: Admission,
+    /// Why it stands so.
+    pub state_reason: String,
+    /// Since when.
+    pub state_at: Timestamp,
+    /// What it says it is.
+    pub facts: Facts,
+    /// What operators noted: names, and values as JSON text.
+    pub metadata: BTreeMap<String, String>,
+    /// When it was first known.
+    pub created_at: Timestamp,
+    /// When it was last heard of, by the server's clock.
+    pub last_seen: Option<Timestamp>,
+    /// Reports that it numbered but that never came.
+    pub missed_reports: u64,
+    /// What it last said about its configuration.
+    pub reported: Option<ReportedConfig>,
+}
+
+/// How a device stands with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// It waits for an operator's word.
+    Pending,
+    /// It belongs to the fleet.
+    Active,
+    /// An operator said no.
+    Rejected,
+    /// It belonged to the fleet and does no more.
+    Revoked,
+    /// It is no device any more; its data goes soon.
+    Deleted,
+}
+
+/// What a device last said about its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedConfig {
+    /// Which version.
+    pub version: u64,
+    /// The hash of that version's document.
+    pub hash: String,
+    /// When, by the device's clock.
+    pub at: Timestamp,
+    /// Why it was not applied.
+    pub error: Option<String>,
+}

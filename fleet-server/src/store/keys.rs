@@ -1,0 +1,54 @@
+//! Key records: what the server keeps of the key texts that it handed out.
+
+use async_trait::async_trait;
+use fleet_core::id::Uid;
+use fleet_core::secret::KeyKind;
+use fleet_core::time::Timestamp;
+
+use super::StoreError;
+
+/// The keys that let people, scripts and devices in.
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// Adds a key, unless its id is taken.
+    async fn key_insert(&self, key: KeyRecord) -> Result<(), StoreError>;
+
+    /// A key by its id, whether it still works or not.
+    async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError>;
+
+    /// All keys, by id. Damaged ones are left out, and health says so.
+    async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+
+    /// Ends a key for good. Repeating it keeps the first time.
+    async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+
+    /// Uses a key once, if it may be used: of a key with one use left, one of any number of
+    /// simultaneous callers gets it. Returns the record after it. Costs a commit, so it is for
+    /// keys whose uses are counted and for now and then noting the last use of others.
+    async fn key_use(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+}
+
+/// What the server keeps of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The public part of the key's text.
+    pub id: String,
+    /// What it may do at most.
+    pub kind: KeyKind,
+    /// The hash of its secret.
+    pub hash: [u8; 32],
+    /// What it is for, in its maker's words.
+    pub label: String,
+    /// The one device it is for.
+    pub device: Option<Uid>,
+    /// How many more it may let in; none if they are not counted.
+    pub uses_left: Option<u32>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// When it was withdrawn.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last used, as far as that was noted.
+    pub last_used: Option<Timestamp>,
+}

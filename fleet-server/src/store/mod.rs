@@ -1,0 +1,56 @@
+//! What the server remembers.
+//!
+//! One narrow trait per noun, with its contract in words; [`Store`] is all of them. Callers hold
+//! an `Arc<dyn Store>` or ask for the narrowest trait that will do. Behind the traits stands one
+//! database file ([`RedbStore`]).
+//!
+//! What holds for every method: an `Ok` from one that writes means that the change is on the disk.
+//! [`StoreError::Unavailable`] from one that writes means that it may or may not be, so such a
+//! call is repeated or looked up. Every other error means that nothing changed.
+
+mod configs;
+mod devices;
+mod error;
+mod grants;
+mod keys;
+mod meta;
+mod redb;
+mod telemetry;
+
+pub use configs::{ConfigStore, ConfigVersion, NewConfig};
+pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
+pub use error::{Conflict, Failure, KeyRefusal, OpenError, StoreError};
+pub use grants::{GrantRecord, GrantStore};
+pub use keys::{KeyRecord, KeyStore};
+pub use meta::{MetaStore, StoreHealth};
+pub use redb::RedbStore;
+pub use telemetry::{
+    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore,
+};
+
+/// Everything that the server remembers.
+pub trait Store:
+    DeviceStore
+    + KeyStore
+    + GrantStore
+    + ConfigStore
+    + TelemetryStore
+    + MetaStore
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Store for T where
+    T: DeviceStore
+        + KeyStore
+        + GrantStore
+        + ConfigStore
+        + TelemetryStore
+        + MetaStore
+        + Send
+        + Sync
+        + 'static
+{
+}

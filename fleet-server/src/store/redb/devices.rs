@@ -1,0 +1,298 @@
+//! Devices in redb: the record, what changes with every report, and who has an id or a key.
+
+use async_trait::async_trait;
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::identity::PublicKey;
+use fleet_core::time::Timestamp;
+use redb::{ReadableTable, Table};
+
+use super::RedbStore;
+use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
+use super::tables::{
+    Bytes, CONFIGS, CURSORS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, REPORTS,
+    Reading, Sealed, View, Writing, seal,
+};
+use crate::store::{Admission, Change, Conflict, Device, DeviceStore, StoreError};
+
+/// Rows that one commit removes, so that others need not wait long.
+const PURGE_ROWS_MAX: usize = 5_000;
+
+#[async_trait]
+impl DeviceStore for RedbStore {
+    async fn device_get(&self, uid: Uid) -> Result<Option<Device>, StoreError> {
+        self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await
+    }
+
+    async fn device_find(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        let id = id.clone();
+        self.read(move |txn| find(txn, &DEVICE_IDS, id.as_str().as_bytes())).await
+    }
+
+    async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError> {
+        self.read(move |txn| find(txn, &DEVICE_KEYS, &key.bytes())).await
+    }
+
+    async fn device_list(&self) -> Result<Vec<Device>, StoreError> {
+        self.read(|txn| {
+            let tables = DeviceTables::reading(txn)?;
+            let mut listed = Vec::new();
+            for entry in tables.devices.all()? {
+                let (key, row) = entry?;
+                if row.is_deleted() {
+                    continue;
+                }
+                match tables.assemble(uid_of(&key), row) {
+                    Ok(device) => listed.push(device),
+                    Err(Fault::Refused(_)) => {} // damaged, and noted as such
+                    Err(fault) => return Err(fault),
+                }
+            }
+            Ok(listed)
+        })
+        .await
+    }
+
+    async fn device_insert(&self, device: Device) -> Result<(), StoreError> {
+        self.write(move |txn| {
+            let mut tables = DeviceTables::writing(txn)?;
+            if tables.devices.contains(&device.uid.bytes())? {
+                return Err(Conflict::Exists("device").into());
+            }
+            let mut names = Names::open(txn)?;
+            names.require_free(&device)?;
+            let uid = device.uid;
+            let (id, key, state) = (device.id.clone(), device.key, device.state);
+            tables.store(device)?;
+            if state == Admission::Deleted { Ok(()) } else { names.take(uid, &id, key) }
+        })
+        .await
+    }
+
+    async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError> {
+        self.write(move |txn| update(txn, uid, change)).await
+    }
+
+    async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError> {
+        let delete: Change = Box::new(move |device| {
+            device.state = Admission::Deleted;
+            device.state_reason = String::new();
+            device.state_at = at;
+            Ok(())
+        });
+        self.write(move |txn| update(txn, uid, delete).map(drop)).await
+    }
+
+    async fn device_purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let doomed = self
+            .read(move |txn| {
+                let devices = txn.open(&DEVICES)?;
+                let rows = devices.all()?.filter(|entry| match entry {
+                    Ok((_, row)) => row.is_deleted() && row.state_at() < before,
+                    Err(_) => true,
+                });
+                rows.map(|entry| Ok(uid_of(&entry?.0))).collect::<Result<Vec<_>, Fault>>()
+            })
+            .await?;
+        for uid in &doomed {
+            let uid = *uid;
+            while !self.write(move |txn| purge_some(txn, uid)).await? {}
+        }
+        Ok(doomed.len() as u64)
+    }
+
+    async fn device_touch(&self, seen: Vec<(Uid, Timestamp)>) -> Result<(), StoreError> {
+        let weight = seen.len();
+        self.write_heavy(weight, move |txn| {
+            let mut tables = DeviceTables::writing(txn)?;
+            for (uid, at) in seen {
+                if tables.is_live(uid)? {
+                    let mut row = tables.seen_or_anew(uid)?;
+                    row.last_seen_millis = Some(at.millis());
+                    tables.seen.put(&uid.bytes(), &row)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The two tables that make a device.
+pub(super) struct DeviceTables<'a, D, S> {
+    devices: View<'a, DeviceRow, D>,
+    seen: View<'a, SeenRow, S>,
+}
+
+type ReadTable = redb::ReadOnlyTable<Bytes, Bytes>;
+type WriteTable<'a> = Table<'a, Bytes, Bytes>;
+
+impl<'a> DeviceTables<'a, ReadTable, ReadTable> {
+    fn reading(txn: &Reading<'a>) -> Result<Self, Fault> {
+        Ok(Self { devices: txn.open(&DEVICES)?, seen: txn.open(&DEVICES_SEEN)? })
+    }
+}
+
+impl<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>> DeviceTables<'_, D, S> {
+    fn load(&self, uid: Uid) -> Result<Option<Device>, Fault> {
+        match self.devices.get(&uid.bytes())? {
+            Some(row) => self.assemble(uid, row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn assemble(&self, uid: Uid, row: DeviceRow) -> Result<Device, Fault> {
+        let seen = self.seen.get(&uid.bytes())?.unwrap_or_default();
+        Ok(self.devices.sound(&uid.bytes(), row.into_device(uid, seen))?)
+    }
+
+    /// Whether a device is there and not deleted.
+    pub(super) fn is_live(&self, uid: Uid) -> Result<bool, Fault> {
+        match self.devices.get(&uid.bytes()) {
+            Ok(row) => Ok(row.is_some_and(|row| !row.is_deleted())),
+            // It is there, but nobody can say more; what it sends is kept.
+            Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(true),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// What was noted with the last report. A damaged note is begun anew: it is no reason to
+    /// refuse what a device sends.
+    fn seen_or_anew(&self, uid: Uid) -> Result<SeenRow, Fault> {
+        match self.seen.get(&uid.bytes()) {
+            Ok(row) => Ok(row.unwrap_or_default()),
+            Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(SeenRow::default()),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+impl<'a> DeviceTables<'a, WriteTable<'a>, WriteTable<'a>> {
+    pub(super) fn writing(txn: &Writing<'a>) -> Result<Self, Fault> {
+        Ok(Self { devices: txn.open(&DEVICES)?, seen: txn.open(&DEVICES_SEEN)? })
+    }
+
+    /// Counts reports that never came.
+    pub(super) fn add_missed(&mut self, uid: Uid, missed: u64) -> Result<(), Fault> {
+        let mut row = self.seen_or_anew(uid)?;
+        row.missed_reports = row.missed_reports.saturating_add(missed);
+        self.seen.put(&uid.bytes(), &row)
+    }
+
+    fn store(&mut self, device: Device) -> Result<(), Fault> {
+        let key = device.uid.bytes();
+        let (row, seen) = device_rows(device);
+        let value = seal(&key, &row, "device")?;
+        self.devices.put_sealed(&key, &value)?;
+        self.seen.put(&key, &seen)
+    }
+}
+
+/// Refuses unless the device is there and not deleted.
+pub(super) fn require_live(txn: &Writing<'_>, uid: Uid) -> Result<(), Fault> {
+    if DeviceTables::writing(txn)?.is_live(uid)? {
+        Ok(())
+    } else {
+        Err(StoreError::Missing("device").into())
+    }
+}
+
+fn find(txn: &Reading<'_>, index: &Sealed<UidRow>, key: &[u8]) -> Result<Option<Device>, Fault> {
+    let Some(entry) = txn.open(index)?.get(key)? else { return Ok(None) };
+    DeviceTables::reading(txn)?.load(Uid::from_bytes(entry.uid))
+}
+
+fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> {
+    let mut tables = DeviceTables::writing(txn)?;
+    let before = tables.load(uid)?.ok_or(StoreError::Missing("device"))?;
+    if before.state == Admission::Deleted {
+        return Err(StoreError::Missing("device").into());
+    }
+    let mut after = before.clone();
+    change(&mut after).map_err(StoreError::from)?;
+    after.uid = before.uid;
+    after.created_at = before.created_at;
+    let mut names = Names::open(txn)?;
+    let kept = after.state != Admission::Deleted;
+    if kept {
+        names.require_free(&after)?;
+    }
+    tables.store(after.clone())?;
+    names.release(&before)?;
+    if kept {
+        names.take(uid, &after.id, after.key)?;
+    }
+    Ok(after)
+}
+
+/// Who has an id or a key, among devices that are not deleted.
+struct Names<'a> {
+    ids: View<'a, UidRow, WriteTable<'a>>,
+    keys: View<'a, UidRow, WriteTable<'a>>,
+}
+
+impl<'a> Names<'a> {
+    fn open(txn: &Writing<'a>) -> Result<Self, Fault> {
+        Ok(Self { ids: txn.open(&DEVICE_IDS)?, keys: txn.open(&DEVICE_KEYS)? })
+    }
+
+    fn require_free(&self, device: &Device) -> Result<(), Fault> {
+        let is_other = |row: UidRow| row.uid != device.uid.bytes();
+        if self.ids.get(device.id.as_str().as_bytes())?.is_some_and(is_other) {
+            return Err(Conflict::DeviceId(device.id.clone()).into());
+        }
+        if let Some(key) = device.key
+            && self.keys.get(&key.bytes())?.is_some_and(is_other)
+        {
+            return Err(Conflict::DeviceKey.into());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, uid: Uid, id: &DeviceId, key: Option<PublicKey>) -> Result<(), Fault> {
+        let row = UidRow { uid: uid.bytes() };
+        self.ids.put(id.as_str().as_bytes(), &row)?;
+        match key {
+            Some(key) => self.keys.put(&key.bytes(), &row),
+            None => Ok(()),
+        }
+    }
+
+    fn release(&mut self, device: &Device) -> Result<(), Fault> {
+        self.ids.remove(device.id.as_str().as_bytes())?;
+        match device.key {
+            Some(key) => self.keys.remove(&key.bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Removes some of a deleted device's rows, itself last. Returns whether it is gone.
+fn purge_some(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
+    let (from, to) = (uid.bytes(), all_of(uid));
+    let mut room = PURGE_ROWS_MAX;
+    room -= txn.open(&REPORTS)?.remove_range(&from, &to, room)?;
+    room -= txn.open(&CONFIGS)?.remove_range(&from, &to, room)?;
+    room -= txn.open(&CURSORS)?.remove_range(&from, &to, room)?;
+    if room == 0 {
+        return Ok(false);
+    }
+    txn.open(&DEVICES_SEEN)?.remove(&from)?;
+    txn.open(&DEVICES)?.remove(&from)?;
+    Ok(true)
+}
+
+/// After every key that begins with a device's uid.
+pub(super) fn all_of(uid: Uid) -> [u8; 48] {
+    let mut key = [u8::MAX; 48];
+    key[..16].copy_from_slice(&uid.bytes());
+    key
+}
+
+/// The uid that a key begins with.
+pub(super) fn uid_of(key: &[u8]) -> Uid {
+    let mut uid = [0; 16];
+    for (to, from) in uid.iter_mut().zip(key) {
+        *to = *from;
+    }
+    Uid::from_bytes(uid)
+}

@@ -1,0 +1,87 @@
+//! Key records in redb.
+
+use async_trait::async_trait;
+use fleet_core::time::Timestamp;
+
+use super::RedbStore;
+use super::tables::{Fault, KEYS, Writing};
+use crate::store::{Conflict, KeyRecord, KeyRefusal, KeyStore, StoreError};
+
+#[async_trait]
+impl KeyStore for RedbStore {
+    async fn key_insert(&self, key: KeyRecord) -> Result<(), StoreError> {
+        self.write(move |txn| {
+            let mut keys = txn.open(&KEYS)?;
+            if keys.contains(key.id.as_bytes())? {
+                return Err(Conflict::Exists("key").into());
+            }
+            let id = key.id.clone();
+            keys.put(id.as_bytes(), &key.into())
+        })
+        .await
+    }
+
+    async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |txn| {
+            let row = txn.open(&KEYS)?.get(id.as_bytes())?;
+            Ok(row.map(|row| row.into_key(id)))
+        })
+        .await
+    }
+
+    async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.read(|txn| {
+            let keys = txn.open(&KEYS)?;
+            let listed = keys.all()?.map(|entry| {
+                let (id, row) = entry?;
+                Ok(row.into_key(String::from_utf8_lossy(&id).into_owned()))
+            });
+            listed.collect()
+        })
+        .await
+    }
+
+    async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
+        let id = id.to_owned();
+        self.write(move |txn| {
+            change(txn, id, |key| {
+                key.revoked_at.get_or_insert(at);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn key_use(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
+        let id = id.to_owned();
+        self.write(move |txn| change(txn, id, |key| use_once(key, at))).await
+    }
+}
+
+fn change(
+    txn: &Writing<'_>,
+    id: String,
+    change: impl FnOnce(&mut KeyRecord) -> Result<(), KeyRefusal>,
+) -> Result<KeyRecord, Fault> {
+    let mut keys = txn.open(&KEYS)?;
+    let row = keys.get(id.as_bytes())?.ok_or(StoreError::Missing("key"))?;
+    let mut key = row.into_key(id);
+    change(&mut key).map_err(StoreError::from)?;
+    keys.put(key.id.as_bytes(), &key.clone().into())?;
+    Ok(key)
+}
+
+fn use_once(key: &mut KeyRecord, at: Timestamp) -> Result<(), KeyRefusal> {
+    if key.revoked_at.is_some() {
+        return Err(KeyRefusal::Revoked);
+    }
+    if key.expires_at.is_some_and(|end| at >= end) {
+        return Err(KeyRefusal::Expired);
+    }
+    if let Some(left) = key.uses_left {
+        key.uses_left = Some(left.checked_sub(1).ok_or(KeyRefusal::Spent)?);
+    }
+    key.last_used = Some(at);
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The store's owner and health.
+
+use async_trait::async_trait;
+use fleet_core::identity::PublicKey;
+
+use super::RedbStore;
+use super::row::ServerKeyRow;
+use super::tables::SERVER_KEY;
+use crate::store::{Conflict, MetaStore, StoreError, StoreHealth};
+
+const KEY: &[u8] = b"server_key";
+
+#[async_trait]
+impl MetaStore for RedbStore {
+    async fn server_key(&self) -> Result<Option<PublicKey>, StoreError> {
+        self.read(|txn| {
+            let row = txn.open(&SERVER_KEY)?.get(KEY)?;
+            Ok(row.map(|row| PublicKey::from_bytes(row.key)))
+        })
+        .await
+    }
+
+    async fn claim_server_key(&self, key: PublicKey) -> Result<(), StoreError> {
+        self.write(move |txn| {
+            let mut meta = txn.open(&SERVER_KEY)?;
+            match meta.get(KEY)? {
+                Some(row) if row.key != key.bytes() => Err(Conflict::ServerKey.into()),
+                Some(_) => Ok(()),
+                None => meta.put(KEY, &ServerKeyRow { key: key.bytes() }),
+            }
+        })
+        .await
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.health_now()
+    }
+}

@@ -1,0 +1,35 @@
+//! The schema's version: which layout of tables and rows a database has.
+//!
+//! A database without one is new. One from a newer release is left alone, because this release
+//! would not understand what it must keep.
+
+use super::row::SchemaRow;
+use super::tables::{Fault, SCHEMA, Writing, create_all};
+
+/// The schema that this release writes.
+pub(super) const SCHEMA_CURRENT: u32 = 1;
+
+const SCHEMA_KEY: &[u8] = b"schema";
+
+/// What a database was found to be.
+pub(super) enum Migrated {
+    /// Empty until now.
+    New,
+    /// One that this release reads.
+    Known,
+    /// Of a schema that this release does not read. Nothing was changed.
+    Newer(u32),
+}
+
+/// Brings a database to the current schema, or leaves it alone.
+pub(super) fn migrate(txn: &Writing<'_>) -> Result<Migrated, Fault> {
+    let found = txn.open(&SCHEMA)?.get(SCHEMA_KEY)?.map(|row| row.schema);
+    if let Some(schema) = found
+        && schema > SCHEMA_CURRENT
+    {
+        return Ok(Migrated::Newer(schema));
+    }
+    create_all(txn)?;
+    txn.open(&SCHEMA)?.put(SCHEMA_KEY, &SchemaRow { schema: SCHEMA_CURRENT })?;
+    Ok(if found.is_some() { Migrated::Known } else { Migrated::New })
+}

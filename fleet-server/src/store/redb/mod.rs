@@ -1,0 +1,166 @@
+//! The store in one redb file.
+//!
+//! One thread writes ([`writer`]), in groups, each group one durable commit. Reads take a snapshot
+//! and run beside it on blocking threads. redb may panic over a damaged file and refuses all
+//! writes after an I/O error: panics are contained where it is called, and the writer opens the
+//! database anew, during which reads wait or say that it is not available.
+
+mod configs;
+mod damage;
+mod devices;
+mod grants;
+mod keys;
+mod meta;
+mod migrate;
+mod open;
+mod row;
+mod tables;
+mod telemetry;
+mod writer;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use redb::{Database, ReadableDatabase as _, StorageBackend};
+use tokio::sync::Semaphore;
+
+use self::damage::DamageLog;
+use self::open::{Occasion, Opener};
+use self::tables::{Fault, Reading, Writing};
+use self::writer::Writer;
+use super::{Failure, OpenError, StoreError, StoreHealth};
+
+/// Reads at one time; more wait. Each takes a blocking thread for as long as it runs.
+const READS_MAX: usize = 16;
+
+/// The store in one redb file. Dropping it finishes what waits and closes the file.
+pub struct RedbStore {
+    shared: Arc<Shared>,
+    writer: Writer,
+    reads: Arc<Semaphore>,
+}
+
+impl RedbStore {
+    /// Opens the database in a file, or makes it, with its folder, for this user alone.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::start(Opener::file(path))
+    }
+
+    /// Opens the database in what `backend` returns. It is called again when the database must be
+    /// opened anew, and must then return the same contents.
+    pub fn open_in<B: StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        Self::start(Opener::backend(backend))
+    }
+
+    /// How many commits there were since the store was opened.
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    fn start(opener: Opener) -> Result<Self, OpenError> {
+        let damage = DamageLog::default();
+        let database = opener.open(Occasion::Start, &damage)?;
+        let shared = Arc::new(Shared {
+            opener,
+            database: RwLock::new(Some(database)),
+            damage,
+            trouble: Mutex::new(None),
+            commits: AtomicU64::new(0),
+        });
+        let writer = Writer::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
+        Ok(Self { shared, writer, reads: Arc::new(Semaphore::new(READS_MAX)) })
+    }
+
+    /// Reads from a snapshot, on a blocking thread.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reading<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Failure::Closed)?;
+        let shared = Arc::clone(&self.shared);
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            shared.read(work)
+        });
+        reading.await.unwrap_or_else(|_| Err(Failure::Closed.into()))
+    }
+
+    /// Has the writer do something; returns when it is on the disk. The work checks everything
+    /// before it writes anything, so that refusing leaves nothing behind.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Writing<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.write_heavy(1, work).await
+    }
+
+    /// The same, for work that holds `weight` rows in memory.
+    async fn write_heavy<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Writing<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.writer.submit(weight, work)?.await.unwrap_or_else(|_| Err(Failure::Closed.into()))
+    }
+
+    fn health_now(&self) -> StoreHealth {
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match trouble.or_else(|| self.shared.damage.summary()) {
+            Some(reason) => StoreHealth::Degraded(reason),
+            None => StoreHealth::Healthy,
+        }
+    }
+}
+
+/// What the writer and the readers share.
+struct Shared {
+    opener: Opener,
+    /// Held for reading by whoever uses the database, for writing by the writer while it opens the
+    /// database anew; none if that failed, or the store is closed.
+    database: RwLock<Option<Database>>,
+    damage: DamageLog,
+    /// Why the database does not work at present.
+    trouble: Mutex<Option<String>>,
+    commits: AtomicU64,
+}
+
+impl Shared {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_ref() else { return Err(Failure::Reopening.into()) };
+        let outcome = contain(|| {
+            let txn = database.begin_read().map_err(|error| Fault::Storage(error.into()))?;
+            work(&Reading { txn: &txn, damage: &self.damage })
+        });
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Fault::Refused(error))) => Err(error),
+            Ok(Err(Fault::Storage(error))) => Err(Failure::Storage(error.into()).into()),
+            Err(panic) => Err(panic.into()),
+        }
+    }
+}
+
+/// Turns a panic into a [`Failure`]. What the work touched is thrown away afterwards, or is behind
+/// locks that say so.
+fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Failure::Panic(panic_text(&*panic)))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

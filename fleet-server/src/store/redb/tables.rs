@@ -1,0 +1,276 @@
+//! Every table, its key layout, and typed views of them.
+//!
+//! A value goes in sealed and comes out checked: a damaged one is an error for that value alone,
+//! noted in the [`DamageLog`], and is passed over where rows are listed.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | a word | schema, server's key |
+//! | `devices` | uid | device, without what changes with every report |
+//! | `devices_seen` | uid | last seen, missed reports |
+//! | `device_ids` | id | uid, of devices that are not deleted |
+//! | `device_keys` | key | uid, of devices that are not deleted |
+//! | `keys` | id | key record |
+//! | `grants` | uid | grant record |
+//! | `grant_keys` | device key, grant uid | grant uid |
+//! | `configs` | device uid, version | configuration |
+//! | `reports` | device uid, millis, half the stream, number | report |
+//! | `cursors` | device uid, stream | last number |
+//!
+//! Numbers in keys are big-endian, so that keys sort as their numbers do.
+
+use std::marker::PhantomData;
+
+use fleet_core::codec::{self, CodecError, Coded};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, StorageError, Table, TableDefinition,
+    TableError, WriteTransaction,
+};
+
+use super::damage::DamageLog;
+use super::row::{
+    ConfigRow, CursorRow, DeviceRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow, ServerKeyRow,
+    UidRow,
+};
+use crate::store::{Conflict, StoreError};
+
+pub(super) const SCHEMA: Sealed<SchemaRow> = Sealed::new("meta");
+pub(super) const SERVER_KEY: Sealed<ServerKeyRow> = Sealed::new("meta");
+pub(super) const DEVICES: Sealed<DeviceRow> = Sealed::new("devices");
+pub(super) const DEVICES_SEEN: Sealed<SeenRow> = Sealed::new("devices_seen");
+pub(super) const DEVICE_IDS: Sealed<UidRow> = Sealed::new("device_ids");
+pub(super) const DEVICE_KEYS: Sealed<UidRow> = Sealed::new("device_keys");
+pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
+pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
+pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
+pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
+pub(super) const REPORTS: Sealed<ReportRow> = Sealed::new("reports");
+pub(super) const CURSORS: Sealed<CursorRow> = Sealed::new("cursors");
+
+/// Makes every table, so that a reader never meets a missing one.
+pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
+    txn.open(&SCHEMA)?;
+    txn.open(&DEVICES)?;
+    txn.open(&DEVICES_SEEN)?;
+    txn.open(&DEVICE_IDS)?;
+    txn.open(&DEVICE_KEYS)?;
+    txn.open(&KEYS)?;
+    txn.open(&GRANTS)?;
+    txn.open(&GRANT_KEYS)?;
+    txn.open(&CONFIGS)?;
+    txn.open(&REPORTS)?;
+    txn.open(&CURSORS)?;
+    Ok(())
+}
+
+pub(super) type Bytes = &'static [u8];
+
+/// A table whose values are sealed rows of one kind.
+pub(super) struct Sealed<R> {
+    name: &'static str,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<R: Coded> Sealed<R> {
+    const fn new(name: &'static str) -> Self {
+        Self { name, row: PhantomData }
+    }
+
+    fn definition(&self) -> TableDefinition<'static, Bytes, Bytes> {
+        TableDefinition::new(self.name)
+    }
+}
+
+/// A snapshot to read from.
+pub(super) struct Reading<'a> {
+    pub(super) txn: &'a ReadTransaction,
+    pub(super) damage: &'a DamageLog,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn open<R: Coded>(
+        &self,
+        table: &Sealed<R>,
+    ) -> Result<View<'a, R, ReadOnlyTable<Bytes, Bytes>>, Fault> {
+        Ok(View::new(table.name, self.txn.open_table(table.definition())?, self.damage))
+    }
+}
+
+/// The transaction that a group of changes shares.
+pub(super) struct Writing<'a> {
+    pub(super) txn: &'a WriteTransaction,
+    pub(super) damage: &'a DamageLog,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn open<R: Coded>(
+        &self,
+        table: &Sealed<R>,
+    ) -> Result<View<'a, R, Table<'a, Bytes, Bytes>>, Fault> {
+        Ok(View::new(table.name, self.txn.open_table(table.definition())?, self.damage))
+    }
+}
+
+/// An open table.
+pub(super) struct View<'a, R, T> {
+    name: &'static str,
+    table: T,
+    damage: &'a DamageLog,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<'a, R, T> View<'a, R, T> {
+    fn new(name: &'static str, table: T, damage: &'a DamageLog) -> Self {
+        Self { name, table, damage, row: PhantomData }
+    }
+}
+
+impl<R: Coded, T: ReadableTable<Bytes, Bytes>> View<'_, R, T> {
+    /// The row under a key; [`StoreError::Damaged`] if it is not what was written.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<R>, Fault> {
+        let Some(value) = self.table.get(key)? else { return Ok(None) };
+        Ok(Some(self.unseal(key, value.value())?))
+    }
+
+    /// Whether there is a value under a key, damaged or not.
+    pub(super) fn contains(&self, key: &[u8]) -> Result<bool, Fault> {
+        Ok(self.table.get(key)?.is_some())
+    }
+
+    /// The undamaged rows with keys from one to another, both included, in either direction.
+    pub(super) fn rows(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Fault>> + '_, Fault> {
+        Ok(self.table.range::<&[u8]>(from..=to)?.filter_map(move |entry| match entry {
+            Ok((key, value)) => {
+                let row = self.unseal(key.value(), value.value()).ok()?;
+                Some(Ok((key.value().to_vec(), row)))
+            }
+            Err(error) => Some(Err(error.into())),
+        }))
+    }
+
+    /// All undamaged rows, by key.
+    pub(super) fn all(
+        &self,
+    ) -> Result<impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Fault>> + '_, Fault> {
+        self.rows(&[], &[u8::MAX; KEY_BYTES_MAX])
+    }
+
+    /// The keys from one to another, both included, whatever their values.
+    pub(super) fn keys(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<impl DoubleEndedIterator<Item = Result<Vec<u8>, Fault>> + '_, Fault> {
+        let entries = self.table.range::<&[u8]>(from..=to)?;
+        Ok(entries.map(|entry| Ok(entry?.0.value().to_vec())))
+    }
+
+    /// How many values there are.
+    pub(super) fn count(&self) -> Result<u64, Fault> {
+        Ok(self.table.len()?)
+    }
+
+    /// Bytes of all keys and values.
+    pub(super) fn bytes(&self) -> Result<u64, Fault> {
+        Ok(self.table.stats()?.stored_bytes())
+    }
+
+    /// What a row stores, if the row is sound in itself.
+    pub(super) fn sound<V>(
+        &self,
+        key: &[u8],
+        value: Result<V, CodecError>,
+    ) -> Result<V, StoreError> {
+        value.map_err(|source| self.damage.note(self.name, key, source))
+    }
+
+    fn unseal(&self, key: &[u8], value: &[u8]) -> Result<R, StoreError> {
+        self.sound(key, codec::open(key, value))
+    }
+}
+
+impl<R: Coded> View<'_, R, Table<'_, Bytes, Bytes>> {
+    /// Puts a row that is known to be small.
+    pub(super) fn put(&mut self, key: &[u8], row: &R) -> Result<(), Fault> {
+        self.put_sealed(key, &seal(key, row, self.name)?)
+    }
+
+    /// Puts what [`seal`] made for the same key.
+    pub(super) fn put_sealed(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        self.table.insert(key, value)?;
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Fault> {
+        self.table.remove(key)?;
+        Ok(())
+    }
+
+    /// Removes up to `max` values with keys from one to another, both included. Returns how many.
+    pub(super) fn remove_range(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<usize, Fault> {
+        let keys: Vec<Vec<u8>> = self.keys(from, to)?.take(max).collect::<Result<_, _>>()?;
+        for key in &keys {
+            self.remove(key)?;
+        }
+        Ok(keys.len())
+    }
+}
+
+/// A row as bytes for the store, made before anything is written, so that one too large leaves
+/// nothing behind.
+pub(super) fn seal<R: Coded>(
+    key: &[u8],
+    row: &R,
+    what: &'static str,
+) -> Result<Vec<u8>, StoreError> {
+    codec::seal(key, row).map_err(|error| match error {
+        CodecError::TooLarge
+        | CodecError::Malformed
+        | CodecError::TrailingBytes
+        | CodecError::Unknown { .. }
+        | CodecError::Checksum => StoreError::TooLarge(what),
+    })
+}
+
+/// No key is longer.
+const KEY_BYTES_MAX: usize = 65;
+
+/// What ends a piece of work: a refusal, which concerns it alone, or the database's failure, which
+/// concerns everybody.
+pub(super) enum Fault {
+    Refused(StoreError),
+    Storage(redb::Error),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Conflict> for Fault {
+    fn from(conflict: Conflict) -> Self {
+        Self::Refused(conflict.into())
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl From<TableError> for Fault {
+    fn from(error: TableError) -> Self {
+        Self::Storage(error.into())
+    }
+}

@@ -1,0 +1,284 @@
+//! The one writer: a thread that does queued jobs in groups.
+//!
+//! There is no timer. The thread takes one job and whatever else waits by then, does them in one
+//! transaction, commits once, and answers them all; while it syncs, the next group gathers. A job
+//! that refuses has written nothing, so it does not disturb the others. A failure of the database
+//! fails the whole group; the writer then opens the database anew, with pauses that grow until a
+//! commit succeeds, and in between refuses jobs at once.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fleet_core::Chain;
+use redb::{Database, Durability, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::open::Occasion;
+use super::tables::{Fault, Writing};
+use super::{Shared, contain};
+use crate::store::{Failure, StoreError};
+
+/// Jobs that may wait.
+const QUEUE_JOBS_MAX: usize = 4_096;
+/// Rows that waiting jobs may hold in memory; a single job may hold more.
+const QUEUE_WEIGHT_MAX: usize = 500_000;
+/// Jobs of one group.
+const GROUP_JOBS_MAX: usize = 1_024;
+/// The first pause before the database is opened anew, once opening it at once did not help.
+const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The way to the writer's thread. Dropping it waits until the thread has done what was queued.
+pub(super) struct Writer {
+    jobs: Option<SyncSender<Queued>>,
+    weight: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (jobs, queue) = sync_channel(QUEUE_JOBS_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&shared, &queue))?;
+        Ok(Self { jobs: Some(jobs), weight: Arc::default(), thread: Some(thread) })
+    }
+
+    /// Queues work; the receiver gets its outcome once that is on the disk.
+    pub(super) fn submit<T, F>(
+        &self,
+        weight: usize,
+        work: F,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Writing<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let load = Load::take(&self.weight, weight).ok_or(StoreError::Busy)?;
+        let (answer, outcome) = oneshot::channel();
+        let job = Box::new(Task { work: Some(work), result: None, answer });
+        let jobs = self.jobs.as_ref().expect("only dropping takes the queue away");
+        jobs.try_send(Queued { job, _load: load }).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => Failure::Closed.into(),
+        })?;
+        Ok(outcome)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+/// A write transaction that is durable once committed, whatever the disk does in between.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.set_two_phase_commit(true);
+    txn.set_quick_repair(true);
+    Ok(txn)
+}
+
+fn run(shared: &Shared, queue: &Receiver<Queued>) {
+    let mut failures = 0;
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        group.extend(queue.try_iter().take(GROUP_JOBS_MAX - 1));
+        match do_group(shared, &mut group) {
+            Ok(()) => {
+                failures = 0;
+                group.into_iter().for_each(|queued| queued.job.answer(Ok(())));
+            }
+            Err(failure) => {
+                shared.set_trouble(&failure);
+                let failure = Arc::new(failure);
+                for queued in group {
+                    queued.job.answer(Err(StoreError::Unavailable(Arc::clone(&failure))));
+                }
+                if reopen(shared, queue, &mut failures).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    shared.close();
+}
+
+/// Does a group's jobs and commits them. A panic counts as the database's failure.
+fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
+    let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+    let database = database.as_ref().ok_or(Failure::Reopening)?;
+    let done = contain(|| {
+        let txn = begin(database)?;
+        let writing = Writing { txn: &txn, damage: &shared.damage };
+        for queued in &mut *group {
+            queued.job.run(&writing)?;
+        }
+        if group.iter().all(|queued| queued.job.refused()) {
+            txn.abort()?;
+        } else {
+            txn.commit()?;
+            shared.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok::<(), redb::Error>(())
+    })?;
+    done.map_err(|error| Failure::Storage(error.into()))
+}
+
+/// The queue's other end is gone: the store is being dropped.
+struct Closed;
+
+/// Opens the database anew, however long that takes, refusing jobs meanwhile.
+fn reopen(shared: &Shared, queue: &Receiver<Queued>, failures: &mut u32) -> Result<(), Closed> {
+    loop {
+        wait(queue, reopen_pause(*failures))?;
+        *failures = failures.saturating_add(1);
+        match shared.reopen() {
+            Ok(()) => return Ok(()),
+            Err(failure) => shared.set_trouble(&failure),
+        }
+    }
+}
+
+/// At once the first time, since most failures pass; then ever more slowly.
+fn reopen_pause(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => {
+            REOPEN_PAUSE_MIN.saturating_mul(1 << doublings.min(16)).min(REOPEN_PAUSE_MAX)
+        }
+    }
+}
+
+fn wait(queue: &Receiver<Queued>, pause: Duration) -> Result<(), Closed> {
+    let end = Instant::now() + pause;
+    loop {
+        match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(queued) => queued.job.answer(Err(Failure::Reopening.into())),
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return Err(Closed),
+        }
+    }
+}
+
+impl Shared {
+    /// Lets go of the failed database and opens it again; while that lasts, reads wait.
+    fn reopen(&self) -> Result<(), Failure> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop_contained(slot.take());
+        let database = self
+            .opener
+            .open(Occasion::Failure, &self.damage)
+            .map_err(|error| Failure::Reopen(Box::new(error)))?;
+        *slot = Some(database);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        tracing::info!("the database was reopened");
+        Ok(())
+    }
+
+    fn close(&self) {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop_contained(slot.take());
+    }
+
+    fn set_trouble(&self, failure: &Failure) {
+        let reason = Chain(failure).to_string();
+        tracing::error!(reason, "the database failed");
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
+/// Closing a broken database may panic, too.
+fn drop_contained(database: Option<Database>) {
+    if let Err(failure) = contain(move || drop(database)) {
+        tracing::error!(error = %Chain(&failure), "closing the database failed");
+    }
+}
+
+/// A job in the queue, and the room it takes there.
+struct Queued {
+    job: Box<dyn Job>,
+    _load: Load,
+}
+
+/// Something that the writer does.
+trait Job: Send {
+    /// Does it, within the group's transaction. An error is the database's.
+    fn run(&mut self, writing: &Writing<'_>) -> Result<(), redb::Error>;
+
+    /// Whether it refused, and so has written nothing.
+    fn refused(&self) -> bool;
+
+    /// Tells whoever waits, once the group's fate is known.
+    fn answer(self: Box<Self>, group: Result<(), StoreError>);
+}
+
+struct Task<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&Writing<'_>) -> Result<T, Fault> + Send,
+{
+    fn run(&mut self, writing: &Writing<'_>) -> Result<(), redb::Error> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.result = Some(match work(writing) {
+            Ok(value) => Ok(value),
+            Err(Fault::Refused(error)) => Err(error),
+            Err(Fault::Storage(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn refused(&self) -> bool {
+        matches!(self.result, Some(Err(_)))
+    }
+
+    fn answer(self: Box<Self>, group: Result<(), StoreError>) {
+        let result = match group {
+            Ok(()) => self.result.unwrap_or_else(|| Err(Failure::Closed.into())),
+            Err(error) => Err(error),
+        };
+        // Whoever asked may have gone; what was done stays done.
+        drop(self.answer.send(result));
+    }
+}
+
+/// A share of what the queue may hold, given back when dropped.
+struct Load {
+    total: Arc<AtomicUsize>,
+    weight: usize,
+}
+
+impl Load {
+    fn take(total: &Arc<AtomicUsize>, weight: usize) -> Option<Self> {
+        let fits = |held: usize| {
+            let sum = held.checked_add(weight)?;
+            (held == 0 || sum <= QUEUE_WEIGHT_MAX).then_some(sum)
+        };
+        total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Self { total: Arc::clone(total), weight })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
