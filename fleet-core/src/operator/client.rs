@@ -18,7 +18,7 @@ use crate::api::{
     MetricPoint, Problem, Route, TelemetryPost, Verdict,
 };
 use crate::id::Uid;
-use crate::identity::ServerIdentity;
+use crate::identity::{PublicKey, ServerIdentity};
 use crate::limits::PAGE_ROWS_MAX;
 use crate::net::http::{self, Answer, HttpError};
 use crate::net::tls::{self, Pin};
@@ -274,7 +274,7 @@ impl Client {
     /// Says who answers in the server's place. Nothing is sent to them but a handshake.
     async fn other_server(&self) -> ClientError {
         let found = match http::connect(&self.url, Pin::Unknown).await {
-            Ok(stream) => tls::peer_key(stream.get_ref().1).map(|key| key.identity()),
+            Ok(stream) => tls::peer_key(stream.get_ref().1).map(PublicKey::identity),
             // They hung up meanwhile; that it was not our server is known all the same.
             Err(_) => None,
         };
