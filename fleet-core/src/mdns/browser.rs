@@ -40,7 +40,7 @@ pub fn browse(options: Options, service_type: &str) -> io::Result<Browser> {
     let links = Links::open(options)?;
     let (sender, events) = mpsc::channel(1);
     let actor = Actor { cache, links, schedule: Schedule::new(Instant::now()), evictions: 0 };
-    Ok(Browser { events, _task: spawn(actor.run(sender)) })
+    Ok(Browser { events, _task: spawn("mdns browser", actor.run(sender)) })
 }
 
 impl Browser {

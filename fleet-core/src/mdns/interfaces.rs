@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
@@ -142,8 +142,8 @@ fn usable_net(entry: &InterfaceAddress) -> Option<Net> {
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| Ipv4Addr::from(v4.ip()).into());
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| Ipv6Addr::from(v6.ip()).into()))
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }
 
 #[cfg(test)]

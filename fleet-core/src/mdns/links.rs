@@ -21,7 +21,7 @@ use super::socket::{Port, PortKey};
 #[derive(Debug)]
 pub(super) struct Links {
     options: Options,
-    links: Vec<Link>,
+    in_use: Vec<Link>,
     own: BTreeSet<IpAddr>,
     ports: Vec<Port>,
     /// The port that is read first, so that a busy one does not starve the others.
@@ -52,7 +52,7 @@ impl Links {
     pub(super) fn open(options: Options) -> io::Result<Self> {
         let mut links = Self {
             options,
-            links: Vec::new(),
+            in_use: Vec::new(),
             own: BTreeSet::new(),
             ports: Vec::new(),
             turn: 0,
@@ -66,7 +66,7 @@ impl Links {
 
     /// The links in use.
     pub(super) fn links(&self) -> &[Link] {
-        &self.links
+        &self.in_use
     }
 
     /// The addresses that are this machine's own.
@@ -126,7 +126,7 @@ impl Links {
             match port.poll_receive(context, &mut buffer) {
                 Poll::Pending => quiet += 1,
                 Poll::Ready(Ok(source)) => {
-                    let from = self.links.iter().find(|link| link.index == port.key.link);
+                    let from = self.in_use.iter().find(|link| link.index == port.key.link);
                     if let Some(link) = from.filter(|link| link.is_on_link(source.ip())) {
                         let bytes = buffer.filled().to_vec();
                         let (link, loopback) = (link.index, link.loopback);
@@ -149,12 +149,15 @@ impl Links {
         let all = scan()?;
         self.own = own_addresses(&all, &self.options);
         let links = choose(&all, &self.options);
-        let mut changed: BTreeSet<u32> =
-            links.iter().filter(|link| !self.links.contains(link)).map(|link| link.index).collect();
+        let mut changed: BTreeSet<u32> = links
+            .iter()
+            .filter(|link| !self.in_use.contains(link))
+            .map(|link| link.index)
+            .collect();
         let given = self.options.address;
         let wanted: Vec<PortKey> =
             links.iter().flat_map(|link| PortKey::wanted(link, given)).collect();
-        self.links = links;
+        self.in_use = links;
         self.ports.retain(|port| wanted.contains(&port.key));
         let mut failure = None;
         for key in wanted {

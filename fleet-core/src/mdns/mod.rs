@@ -34,6 +34,8 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::net::shutdown::Tasks;
+
 pub use self::browser::{Browser, browse};
 pub use self::cache::{Address, Event, Instance};
 pub use self::responder::Responder;
@@ -70,12 +72,11 @@ pub struct Service {
 const RESCAN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts a task that ends with its handle.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the handle ends the task, so none outlives its owner"
-)]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(task))
+fn spawn(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(Tasks::default().spawn(name, task))
 }
 
 /// A random duration between two others, so that hosts do not all speak at the same moment.
@@ -83,5 +84,5 @@ fn jitter(from: Duration, to: Duration) -> Duration {
     let mut random = [0; 2];
     // Without randomness the delay is only less well spread.
     let share = getrandom::fill(&mut random).map_or(0, |()| u32::from(u16::from_le_bytes(random)));
-    from + (to - from) * share / u32::from(u16::MAX)
+    from + to.saturating_sub(from) * share / u32::from(u16::MAX)
 }

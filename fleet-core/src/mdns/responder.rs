@@ -35,7 +35,7 @@ impl Responder {
         let (instance_name, instance) = watch::channel(authority.instance().to_owned());
         let (stop, stopped) = mpsc::channel(1);
         let actor = Actor { authority, links, txt_changes, instance_name, stopped };
-        Ok(Self { txt, instance, stop, _task: spawn(actor.run()) })
+        Ok(Self { txt, instance, stop, _task: spawn("mdns responder", actor.run()) })
     }
 
     /// Says something else in the TXT record from now on. Fails if it is too long or no TXT.
