@@ -4,9 +4,12 @@
 //! Nothing here prints. A key goes to the one server that it names, inside TLS pinned to that
 //! server, and never to a device.
 
+pub mod browse;
 pub mod claim;
 pub mod client;
 pub mod exit;
+pub mod keyfile;
+pub mod provision;
 
 #[cfg(test)]
 mod pretend;
