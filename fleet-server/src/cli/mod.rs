@@ -1,0 +1,92 @@
+//! The command line: what `fleets` can be asked, and who answers.
+//!
+//! One file per command. Each takes its own arguments, builds the runtime it needs, writes results
+//! to stdout and everything else to stderr, and ends with an exit code of its own.
+
+mod config;
+mod configure;
+mod devices;
+mod discover;
+mod failure;
+mod keys;
+mod output;
+mod prompt;
+mod server;
+mod session;
+mod table;
+mod telemetry;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fleet_core::net::logging::{self, LogLevel};
+
+/// FleetD: manage a fleet of Linux devices.
+#[derive(Parser)]
+#[command(name = "fleets", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(clap::Args)]
+struct Global {
+    /// Log in detail
+    #[arg(long, global = true)]
+    debug: bool,
+    /// How much to log: error, warn, info, debug or trace
+    #[arg(long, global = true, env = "FLEETD_LOG_LEVEL", value_name = "LEVEL", hide = true)]
+    log_level: Option<LogLevel>,
+}
+
+impl Global {
+    /// Begins to log, at `usual` unless told otherwise.
+    fn start_logging(&self, usual: LogLevel) {
+        let level = if self.debug { LogLevel::DEBUG } else { self.log_level.unwrap_or(usual) };
+        logging::start(level);
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Server(server::ServerArgs),
+    /// Find devices on the local network
+    Discover(discover::DiscoverArgs),
+    /// Find devices and bring them into the fleet
+    Configure(configure::ConfigureArgs),
+    /// List, name, accept and remove devices
+    Devices(devices::DevicesArgs),
+    /// Query and store telemetry
+    Telemetry(telemetry::TelemetryArgs),
+    /// Show and change a device's configuration
+    Config(config::ConfigArgs),
+    /// Make, list and revoke keys
+    Keys(keys::KeysArgs),
+    /// Show which release this is
+    Version(version::VersionArgs),
+}
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let usual = match command {
+        Command::Server(_) => LogLevel::INFO,
+        _ => LogLevel::WARN,
+    };
+    global.start_logging(usual);
+    match command {
+        Command::Server(args) => server::run(args),
+        Command::Discover(args) => discover::run(args),
+        Command::Configure(args) => configure::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Telemetry(args) => telemetry::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Version(args) => version::run(args),
+    }
+}
