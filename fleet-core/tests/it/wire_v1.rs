@@ -1,0 +1,115 @@
+//! The bytes of every link frame in version 1.
+//!
+//! Devices in the field speak these. If a test here fails, do not change the test: a new layout
+//! is a new version, beside this one.
+
+use data_encoding::HEXLOWER;
+use fleet_core::codec::{self, Coded};
+use fleet_core::metric::Sample;
+use fleet_core::wire::*;
+use proptest::prelude::*;
+
+fn check<T: Coded + PartialEq + std::fmt::Debug>(value: &T, hex: &str) {
+    let bytes = codec::encode(value).unwrap();
+    assert_eq!(HEXLOWER.encode(&bytes), hex.replace(char::is_whitespace, ""), "{value:?}");
+    assert_eq!(&codec::decode::<T>(&bytes).unwrap(), value);
+}
+
+fn facts() -> Facts {
+    Facts {
+        hostname: "h".to_owned(),
+        device_type: "x86".to_owned(),
+        model: "m".to_owned(),
+        os: "o".to_owned(),
+        kernel: "k".to_owned(),
+        arch: "a".to_owned(),
+        version: "1".to_owned(),
+        boot_id: "b".to_owned(),
+        name: Some("n".to_owned()),
+        cores: 4,
+        memory_bytes: Some(1024),
+        addresses: vec!["::1".to_owned()],
+        interval_secs: 60,
+    }
+}
+
+const FACTS: &str = "0168 03783836 016d 016f 016b 0161 0131 0162 01016e 04 01fb0004 01033a3a31 3c";
+
+#[test]
+fn hello() {
+    let hello = Hello { versions: vec![1], device_pub: [0xaa; 32], nonce: [0xbb; 32] };
+    check(&hello, &format!("0101 0101 {} {}", "aa".repeat(32), "bb".repeat(32)));
+}
+
+#[test]
+fn greeting() {
+    let welcome = Greeting::Welcome {
+        version: 1,
+        nonce: [0xaa; 32],
+        server_pub: [0xbb; 32],
+        signature: [0xcc; 64],
+    };
+    let parts = ["aa".repeat(32), "bb".repeat(32), "cc".repeat(64)].concat();
+    check(&welcome, &format!("0201 00 01 {parts}"));
+    let refused = Greeting::Refused { reason: RefusedReason::Version, detail: "no".to_owned() };
+    check(&refused, "0201 01 00 026e6f");
+    let busy = Greeting::Refused { reason: RefusedReason::Busy, detail: String::new() };
+    check(&busy, "0201 01 01 00");
+}
+
+#[test]
+fn proof() {
+    let proof =
+        Proof { signature: [0xcc; 64], device_id: "d".to_owned(), enrol_key: None, facts: facts() };
+    check(&proof, &format!("0301 {} 0164 00 {FACTS}", "cc".repeat(64)));
+    let with_key = Proof { enrol_key: Some("key".to_owned()), ..proof };
+    check(&with_key, &format!("0301 {} 0164 01036b6579 {FACTS}", "cc".repeat(64)));
+}
+
+#[test]
+fn what_an_agent_says() {
+    check(&ToServer::Facts(Box::new(facts())), &format!("0401 00 {FACTS}"));
+    let report = QueuedReport {
+        seq: 1,
+        at_millis: 1_705_314_600_000,
+        age_millis: 5,
+        samples: vec![Sample::labelled("t", "zone", "0", 1.5)],
+    };
+    let samples = ToServer::Samples(Samples { stream: [0xdd; 16], reports: vec![report] });
+    let stream = "dd".repeat(16);
+    check(
+        &samples,
+        &format!(
+            "0401 01 {stream} 01 01 fd808857191a030000 05 01 0174 01 047a6f6e65 0130 000000000000f83f"
+        ),
+    );
+    let reported = ConfigReported { version: 7, at_millis: 1, error: Some("e".to_owned()) };
+    check(&ToServer::ConfigReported(reported), "0401 02 07 02 010165");
+}
+
+#[test]
+fn what_a_server_says() {
+    let standing = |standing| ToAgent::Standing(standing);
+    let uid = "ee".repeat(16);
+    let active = Standing::Active { uid: [0xee; 16], device_id: "d".to_owned() };
+    check(&standing(active), &format!("0501 00 00 {uid} 0164"));
+    let reason = || "r".to_owned();
+    check(&standing(Standing::Pending { reason: reason() }), "0501 00 01 0172");
+    check(&standing(Standing::Rejected { reason: reason() }), "0501 00 02 0172");
+    check(&standing(Standing::Revoked { reason: reason() }), "0501 00 03 0172");
+    check(&ToAgent::Ack { stream: [0xee; 16], seq: 300 }, &format!("0501 01 {uid} fb2c01"));
+    let push = ConfigPush { version: 2, document: "{}".to_owned(), signature: [0xcc; 64] };
+    check(&ToAgent::Config(push), &format!("0501 02 02 027b7d {}", "cc".repeat(64)));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(kind in 1_u8..6, bytes: Vec<u8>) {
+        let frame = [&[kind, 1], &bytes[..]].concat();
+        let _ = codec::decode::<Hello>(&frame);
+        let _ = codec::decode::<Greeting>(&frame);
+        let _ = codec::decode::<Proof>(&frame);
+        let _ = codec::decode::<ToServer>(&frame);
+        let _ = codec::decode::<ToAgent>(&frame);
+    }
+}
