@@ -169,6 +169,6 @@ mod tests {
         let chosen: DeviceId = "rpi4-001".parse().unwrap();
         Identity::load_or_make(&folder, Some(&chosen), &facts("first", None)).unwrap();
         let kept = Identity::load(&folder).unwrap().unwrap();
-        assert_eq!((kept.id, kept.fingerprint()), (chosen, made.fingerprint()));
+        assert_eq!((&kept.id, kept.fingerprint()), (&chosen, made.fingerprint()));
     }
 }

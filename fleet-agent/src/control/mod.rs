@@ -64,7 +64,12 @@ struct Peer {
 
 impl Control {
     /// Serves the port until the agent stops.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<ServerConfig>, tasks: Tasks) {
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        tasks: Tasks,
+    ) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let permit = room.clone().acquire_owned().await.expect("the semaphore stays open");

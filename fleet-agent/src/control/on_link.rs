@@ -70,10 +70,11 @@ mod tests {
 
     #[test]
     fn this_host_and_its_links_are_near_and_the_world_is_not() {
-        for near in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1", "fe80::1", "169.254.1.1"] {
+        for near in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1", "fe80::1", "169.254.1.1"]
+        {
             assert!(is_on_link(near.parse().unwrap()), "{near}");
         }
-        for far in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+        for far in ["240.0.0.1", "2001:db8:ffff::1", "::ffff:240.0.0.1"] {
             assert!(!is_on_link(far.parse().unwrap()), "{far}");
         }
     }

@@ -29,7 +29,9 @@ impl Configured {
         let plan = applied.as_ref().map(|applied| telemetry.plan_for(&applied.read())).transpose();
         match plan {
             Ok(plan) => {
-                plan.into_iter().for_each(|plan| telemetry.follow(plan));
+                if let Some(plan) = plan {
+                    telemetry.follow(plan);
+                }
                 Self { folder, applied }
             }
             Err(error) => {
@@ -70,12 +72,8 @@ impl Configured {
         }
         let version = push.version;
         let at_millis = clock.now().millis();
-        let new = Applied {
-            server_pub: server.bytes(),
-            version,
-            document: push.document,
-            at_millis,
-        };
+        let new =
+            Applied { server_pub: server.bytes(), version, document: push.document, at_millis };
         let error = self.apply(new, telemetry).err();
         match &error {
             None => tracing::info!(version, "applied the server's configuration"),

@@ -145,11 +145,7 @@ fn welcome(
                 server_nonce: nonce,
                 exporter,
             };
-            if context.server_signed(&signature) {
-                Ok(context)
-            } else {
-                Err(LinkError::Unproved)
-            }
+            if context.server_signed(&signature) { Ok(context) } else { Err(LinkError::Unproved) }
         }
         Greeting::Welcome { version, .. } => {
             Err(LinkError::Version(format!("it chose {version}").into()))

@@ -232,9 +232,9 @@ impl<'a> Session<'a> {
         let deadline = Instant::now() + FLUSH;
         self.send_reports().await?;
         while self.sent.is_some() {
-            match timeout_at(deadline, self.socket.receive()).await {
-                Ok(incoming) => drop(self.hear(incoming?).await?),
-                Err(_) => return Ok(()),
+            let Ok(incoming) = timeout_at(deadline, self.socket.receive()).await else { break };
+            if self.hear(incoming?).await?.is_some() {
+                break;
             }
         }
         Ok(())

@@ -20,8 +20,7 @@ pub struct LinkStatus {
 impl LinkStatus {
     /// Before anything was dialled.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let view =
-            LinkView { state: LinkState::Unclaimed, since: clock.now(), last_error: None };
+        let view = LinkView { state: LinkState::Unclaimed, since: clock.now(), last_error: None };
         Self { view: watch::Sender::new(view), clock }
     }
 

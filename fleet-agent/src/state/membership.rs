@@ -236,7 +236,8 @@ impl Membership {
         };
         let key = self.provisioned.as_ref().and_then(|provisioned| provisioned.key.clone());
         let enrol_key = key.filter(|key| {
-            key.kind() == KeyKind::Enrol && key.server().is_some_and(|s| Some(s) == server.identity())
+            key.kind() == KeyKind::Enrol
+                && key.server().is_some_and(|s| Some(s) == server.identity())
         });
         Some(Target { server, urls, enrol_key })
     }
