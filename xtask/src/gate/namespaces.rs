@@ -17,6 +17,8 @@ const AS_USER: [&str; 2] = ["--user", "--map-root-user"];
 const SETUP: &str = "mount -t tmpfs tmpfs /run && exec \"$@\"";
 /// An ordinary user's `PATH` may lack the folders of `ip` and `avahi-daemon`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Tests at one time, whatever the number of processors.
+const THREADS: &str = "4";
 
 /// The command that enters new namespaces here, or why none does.
 pub(super) fn unshare() -> anyhow::Result<Vec<&'static str>> {
@@ -41,5 +43,7 @@ pub(super) fn within(unshare: Vec<&str>, program: &str) -> Command {
     let mut command = Command::new(first);
     command.args(rest).args(["--", "sh", "-c", SETUP, "sh", program]);
     command.current_dir(root().join("xtask")).env("PATH", PATH);
+    // The tests mostly wait for one another's programs.
+    command.env("RUST_TEST_THREADS", THREADS);
     command
 }

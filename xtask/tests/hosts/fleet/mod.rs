@@ -163,6 +163,14 @@ impl<'a> Server<'a> {
         self.host.path("server/admin.key")
     }
 
+    /// How keys and people name this server: `FD1-…`, the end of its key.
+    #[track_caller]
+    fn identity(&self) -> String {
+        let key = fs::read_to_string(self.key_file()).expect("the admin key");
+        let (_, identity) = key.trim().split_once('@').expect("a key that names its server");
+        identity.to_owned()
+    }
+
     fn url(&self) -> String {
         format!("http://{}:8080", self.host.address())
     }
@@ -309,7 +317,8 @@ impl<'a> Agent<'a> {
         fs::write(&config, "telemetry:\n  interval: 1s\n").expect("a configuration");
         fs::create_dir_all(self.host.path("agent")).expect("a folder");
         command.arg("--config").arg(config).arg("--data-dir").arg(self.host.path("agent"));
-        command.args(["--device-id", &self.id]);
+        // By the environment, which commands other than `agent` have no use for.
+        command.env("FLEETD_DEVICE_ID", &self.id);
         if let Some(sysroot) = &self.sysroot {
             command.arg("--sysroot").arg(sysroot);
         }
