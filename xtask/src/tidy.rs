@@ -104,7 +104,8 @@ fn named_paths(text: &str) -> Vec<String> {
         } else if !in_code {
             names.extend(line.split('`').skip(1).step_by(2).filter(|name| is_path(name)));
             let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-            names.extend(links.filter(|link| !link.contains(':') && !link.starts_with('#')));
+            let files = links.filter(|link| !link.contains(':') && !link.starts_with('#'));
+            names.extend(files.map(|link| link.split('#').next().unwrap_or(link)));
         }
     }
     names.into_iter().map(|name| name.trim_end_matches('/').to_owned()).collect()
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn paths_in_markdown_are_found_and_commands_are_not() {
-        let text = "See `src/lib.rs`, `/etc/fleetd/config.yaml`, `xtask/`, [the licence](LICENSE),\n\
+        let text = "See `src/lib.rs`, `/etc/fleetd/config.yaml`, `xtask/`, [the licence](LICENSE#x),\n\
                     [a site](https://example.com), `a/b`.\n```\nsrc/none.rs\n```\n";
         assert_eq!(named_paths(text), ["src/lib.rs", "xtask", "LICENSE"]);
     }
