@@ -121,6 +121,12 @@ pub enum OpenError {
     /// Some other file.
     #[error("{} is not a FleetD database", .0.display())]
     NotADatabase(PathBuf),
+    /// Nothing is left of it, or of the start that should have made it.
+    #[error(
+        "the database {} is empty: restore it from a backup, or remove it to begin anew",
+        .0.display()
+    )]
+    Empty(PathBuf),
     /// Cut short or altered.
     #[error("the database {} is damaged: restore it from a backup", path.display())]
     Damaged {

@@ -6,7 +6,8 @@
 //!
 //! What holds for every method: an `Ok` from one that writes means that the change is on the disk.
 //! [`StoreError::Unavailable`] from one that writes means that it may or may not be, so such a
-//! call is repeated or looked up. Every other error means that nothing changed.
+//! call is repeated or looked up. Every other error means that nothing changed, or, from a method
+//! that works through many rows (purging, pruning), that it is done in part.
 
 mod configs;
 mod devices;

@@ -79,7 +79,7 @@ pub struct Query {
     pub from: Timestamp,
     /// Not after.
     pub to: Timestamp,
-    /// At most so many.
+    /// At most so many; the caller bounds it, since that many are held in memory.
     pub limit: usize,
 }
 

@@ -1,4 +1,8 @@
 //! The server's integration tests, in one program.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod store_contract;
+mod store_disk;
+mod store_faults;
 mod store_kit;
+mod store_model;

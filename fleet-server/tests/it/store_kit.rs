@@ -1,9 +1,6 @@
-//! What the store's tests share: sample records, and a disk that can be watched and broken.
+//! What the store's tests share: sample records, and waiting.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
@@ -12,9 +9,8 @@ use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 use fleet_server::store::{
-    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, Query, RedbStore, StoreHealth,
+    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, Query, StoreHealth,
 };
-use redb::StorageBackend;
 
 pub(crate) fn time(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -109,99 +105,20 @@ pub(crate) fn query(device: Uid, metric: &str) -> Query {
     }
 }
 
-/// A disk in memory. Its copies are the same disk, so a store can be reopened on it.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    /// Writes and syncs until they fail; negative: never.
-    countdown: Arc<AtomicI64>,
-    /// Once the countdown ran out, everything that writes fails until this is cleared.
-    broken: Arc<AtomicBool>,
-}
-
-impl Disk {
-    pub(crate) fn new() -> Self {
-        let disk = Self::default();
-        disk.countdown.store(-1, Ordering::SeqCst);
-        disk
-    }
-
-    pub(crate) fn store(&self) -> RedbStore {
-        let disk = self.clone();
-        RedbStore::open_in(move || disk.clone()).unwrap()
-    }
-
-    pub(crate) fn fail_after(&self, writes: i64) {
-        self.countdown.store(writes, Ordering::SeqCst);
-    }
-
-    pub(crate) fn repair(&self) {
-        self.countdown.store(-1, Ordering::SeqCst);
-        self.broken.store(false, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        change(&mut self.bytes.lock().unwrap());
-    }
-
-    fn spend(&self) -> io::Result<()> {
-        let before = self.countdown.load(Ordering::SeqCst);
-        if before > 0 {
-            self.countdown.store(before - 1, Ordering::SeqCst);
-        } else if before == 0 {
-            self.broken.store(true, Ordering::SeqCst);
-        }
-        if self.is_broken() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for Disk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Disk")
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().unwrap().len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = self.bytes.lock().unwrap();
-        let from = usize::try_from(offset).unwrap();
-        let read = bytes.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(read);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.spend()?;
-        self.bytes.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.spend()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.spend()?;
-        let mut bytes = self.bytes.lock().unwrap();
-        let from = usize::try_from(offset).unwrap();
-        bytes[from..from + data.len()].copy_from_slice(data);
-        Ok(())
+/// Waits until the store's health is as described, with a bound.
+pub(crate) async fn wait_for(
+    health: impl Fn() -> StoreHealth,
+    what: &str,
+    reached: impl Fn(&StoreHealth) -> bool,
+) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !reached(&health()) {
+        assert!(Instant::now() < end, "waited for {what}, and it is {:?}", health());
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
 /// Waits until the store is healthy again.
 pub(crate) async fn healthy(health: impl Fn() -> StoreHealth) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while health() != StoreHealth::Healthy {
-        assert!(Instant::now() < end, "waited for a healthy store: {:?}", health());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_for(health, "a healthy store", |health| *health == StoreHealth::Healthy).await;
 }

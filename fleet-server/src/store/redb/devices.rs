@@ -10,7 +10,7 @@ use super::RedbStore;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
     Bytes, CONFIGS, CURSORS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, REPORTS,
-    Reading, Sealed, View, Writing, seal,
+    Reading, View, Writing, seal,
 };
 use crate::store::{Admission, Change, Conflict, Device, DeviceStore, StoreError};
 
@@ -25,11 +25,19 @@ impl DeviceStore for RedbStore {
 
     async fn device_find(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         let id = id.clone();
-        self.read(move |txn| find(txn, &DEVICE_IDS, id.as_str().as_bytes())).await
+        self.read(move |txn| {
+            let bytes = id.as_str().as_bytes();
+            DeviceTables::reading(txn)?.find(&txn.open(&DEVICE_IDS)?, bytes, |row| row.has_id(&id))
+        })
+        .await
     }
 
     async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError> {
-        self.read(move |txn| find(txn, &DEVICE_KEYS, &key.bytes())).await
+        self.read(move |txn| {
+            let index = txn.open(&DEVICE_KEYS)?;
+            DeviceTables::reading(txn)?.find(&index, &key.bytes(), |row| row.has_key(key))
+        })
+        .await
     }
 
     async fn device_list(&self) -> Result<Vec<Device>, StoreError> {
@@ -59,7 +67,7 @@ impl DeviceStore for RedbStore {
                 return Err(Conflict::Exists("device").into());
             }
             let mut names = Names::open(txn)?;
-            names.require_free(&device)?;
+            names.require_free(&tables, &device)?;
             let uid = device.uid;
             let (id, key, state) = (device.id.clone(), device.key, device.state);
             tables.store(device)?;
@@ -145,6 +153,41 @@ impl<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>> DeviceTable
         Ok(self.devices.sound(&uid.bytes(), row.into_device(uid, seen))?)
     }
 
+    /// The device that an index names.
+    fn find<I: ReadableTable<Bytes, Bytes>>(
+        &self,
+        index: &View<'_, UidRow, I>,
+        key: &[u8],
+        is_it: impl Fn(&DeviceRow) -> bool,
+    ) -> Result<Option<Device>, Fault> {
+        match self.owner(index, key, is_it)? {
+            Some(uid) => self.load(uid),
+            None => Ok(None),
+        }
+    }
+
+    /// Whom an index names. Where the index is damaged, the devices themselves are asked.
+    fn owner<I: ReadableTable<Bytes, Bytes>>(
+        &self,
+        index: &View<'_, UidRow, I>,
+        key: &[u8],
+        is_it: impl Fn(&DeviceRow) -> bool,
+    ) -> Result<Option<Uid>, Fault> {
+        match index.get(key) {
+            Ok(row) => Ok(row.map(|row| Uid::from_bytes(row.uid))),
+            Err(Fault::Refused(StoreError::Damaged { .. })) => {
+                for entry in self.devices.all()? {
+                    let (key, row) = entry?;
+                    if !row.is_deleted() && is_it(&row) {
+                        return Ok(Some(uid_of(&key)));
+                    }
+                }
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Whether a device is there and not deleted.
     pub(super) fn is_live(&self, uid: Uid) -> Result<bool, Fault> {
         match self.devices.get(&uid.bytes()) {
@@ -196,11 +239,6 @@ pub(super) fn require_live(txn: &Writing<'_>, uid: Uid) -> Result<(), Fault> {
     }
 }
 
-fn find(txn: &Reading<'_>, index: &Sealed<UidRow>, key: &[u8]) -> Result<Option<Device>, Fault> {
-    let Some(entry) = txn.open(index)?.get(key)? else { return Ok(None) };
-    DeviceTables::reading(txn)?.load(Uid::from_bytes(entry.uid))
-}
-
 fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> {
     let mut tables = DeviceTables::writing(txn)?;
     let before = tables.load(uid)?.ok_or(StoreError::Missing("device"))?;
@@ -214,7 +252,7 @@ fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> 
     let mut names = Names::open(txn)?;
     let kept = after.state != Admission::Deleted;
     if kept {
-        names.require_free(&after)?;
+        names.require_free(&tables, &after)?;
     }
     tables.store(after.clone())?;
     names.release(&before)?;
@@ -235,14 +273,19 @@ impl<'a> Names<'a> {
         Ok(Self { ids: txn.open(&DEVICE_IDS)?, keys: txn.open(&DEVICE_KEYS)? })
     }
 
-    fn require_free(&self, device: &Device) -> Result<(), Fault> {
-        let is_other = |row: UidRow| row.uid != device.uid.bytes();
-        if self.ids.get(device.id.as_str().as_bytes())?.is_some_and(is_other) {
-            return Err(Conflict::DeviceId(device.id.clone()).into());
+    fn require_free<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
+        &self,
+        tables: &DeviceTables<'_, D, S>,
+        device: &Device,
+    ) -> Result<(), Fault> {
+        let Device { uid, id, key, .. } = device;
+        let owner = tables.owner(&self.ids, id.as_str().as_bytes(), |row| row.has_id(id))?;
+        if owner.is_some_and(|owner| owner != *uid) {
+            return Err(Conflict::DeviceId(id.clone()).into());
         }
-        if let Some(key) = device.key
-            && self.keys.get(&key.bytes())?.is_some_and(is_other)
-        {
+        let Some(key) = *key else { return Ok(()) };
+        let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
+        if owner.is_some_and(|owner| owner != *uid) {
             return Err(Conflict::DeviceKey.into());
         }
         Ok(())
@@ -295,4 +338,73 @@ pub(super) fn uid_of(key: &[u8]) -> Uid {
         *to = *from;
     }
     Uid::from_bytes(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{MetaStore as _, StoreHealth};
+
+    fn device(id: &str, key: u8) -> Device {
+        Device {
+            uid: Uid::new(),
+            id: id.parse().unwrap(),
+            key: Some(PublicKey::from_bytes([key; 32])),
+            name: None,
+            state: Admission::Active,
+            state_reason: String::new(),
+            state_at: Timestamp::default(),
+            facts: fleet_core::wire::Facts::default(),
+            metadata: std::collections::BTreeMap::new(),
+            created_at: Timestamp::default(),
+            last_seen: None,
+            missed_reports: 0,
+            reported: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_index_misleads_nobody_and_is_mended_by_the_next_change() {
+        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let (one, two) = (device("one", 1), device("two", 2));
+        store.device_insert(one.clone()).await.unwrap();
+        store.device_insert(two).await.unwrap();
+        let damage = |txn: &Writing<'_>| {
+            txn.open(&DEVICE_IDS)?.put_sealed(b"one", b"junk")?;
+            txn.open(&DEVICE_KEYS)?.put_sealed(&[1; 32], b"junk")
+        };
+        store.write(damage).await.unwrap();
+
+        assert_eq!(store.device_find(&one.id).await.unwrap(), Some(one.clone()));
+        let key = PublicKey::from_bytes([1; 32]);
+        assert_eq!(store.device_by_key(key).await.unwrap(), Some(one.clone()));
+        let health = "2 stored values in device_ids, device_keys are damaged";
+        assert_eq!(store.health(), StoreHealth::Degraded(health.to_owned()));
+        let taken = store.device_insert(device("one", 3)).await.unwrap_err();
+        assert!(matches!(taken, StoreError::Conflict(Conflict::DeviceId(_))), "{taken:?}");
+        let taken = store.device_insert(device("three", 1)).await.unwrap_err();
+        assert!(matches!(taken, StoreError::Conflict(Conflict::DeviceKey)), "{taken:?}");
+
+        store.device_update(one.uid, Box::new(|_| Ok(()))).await.unwrap();
+        let entry = store.read(|txn| txn.open(&DEVICE_IDS)?.get(b"one")).await.unwrap();
+        assert_eq!(entry, Some(UidRow { uid: one.uid.bytes() }));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_device_is_left_out_and_the_rest_listed() {
+        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let (one, two) = (device("one", 1), device("two", 2));
+        store.device_insert(one.clone()).await.unwrap();
+        store.device_insert(two.clone()).await.unwrap();
+        let uid = one.uid.bytes();
+        store.write(move |txn| txn.open(&DEVICES)?.put_sealed(&uid, b"junk")).await.unwrap();
+
+        assert_eq!(store.device_list().await.unwrap(), [two]);
+        let damaged = store.device_get(one.uid).await.unwrap_err();
+        assert!(matches!(damaged, StoreError::Damaged { table: "devices", .. }), "{damaged:?}");
+        let health = StoreHealth::Degraded("1 stored value in devices is damaged".to_owned());
+        assert_eq!(store.health(), health);
+    }
 }

@@ -33,3 +33,33 @@ pub(super) fn migrate(txn: &Writing<'_>) -> Result<Migrated, Fault> {
     txn.open(&SCHEMA)?.put(SCHEMA_KEY, &SchemaRow { schema: SCHEMA_CURRENT })?;
     Ok(if found.is_some() { Migrated::Known } else { Migrated::New })
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::FileBackend;
+    use redb::{Builder, TableDefinition};
+
+    use super::*;
+    use crate::store::{OpenError, RedbStore};
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.redb");
+        drop(RedbStore::open(&path).unwrap());
+        let newer = SchemaRow { schema: SCHEMA_CURRENT + 1 };
+        let value = fleet_core::codec::seal(SCHEMA_KEY, &newer).unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let database = Builder::new().create_with_backend(FileBackend::new(file).unwrap()).unwrap();
+        let txn = database.begin_write().unwrap();
+        let meta: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
+        txn.open_table(meta).unwrap().insert(SCHEMA_KEY, value.as_slice()).unwrap();
+        txn.commit().unwrap();
+        drop(database);
+
+        for _ in 0..2 {
+            let refused = RedbStore::open(&path).err().unwrap();
+            assert!(matches!(refused, OpenError::Newer { found: 2, known: 1, .. }), "{refused:?}");
+        }
+    }
+}

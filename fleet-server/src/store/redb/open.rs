@@ -117,7 +117,9 @@ fn open_file(path: &Path, occasion: Occasion) -> Result<File, OpenError> {
     options.read(true).write(true);
     let refused = |source| io_refusal(path, source);
     if occasion == Occasion::Failure || path.exists() {
-        return options.open(path).map_err(refused);
+        let file = options.open(path).map_err(refused)?;
+        let is_empty = file.metadata().map_err(refused)?.len() == 0;
+        return if is_empty { Err(OpenError::Empty(path.to_owned())) } else { Ok(file) };
     }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -99,7 +99,9 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
         match do_group(shared, &mut group) {
             Ok(()) => {
                 failures = 0;
-                group.into_iter().for_each(|queued| queued.job.answer(Ok(())));
+                for queued in group {
+                    queued.job.answer(Ok(()));
+                }
             }
             Err(failure) => {
                 shared.set_trouble(&failure);
@@ -163,6 +165,9 @@ fn reopen_pause(failures: u32) -> Duration {
 }
 
 fn wait(queue: &Receiver<Queued>, pause: Duration) -> Result<(), Closed> {
+    if pause.is_zero() {
+        return Ok(());
+    }
     let end = Instant::now() + pause;
     loop {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -280,5 +285,28 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.total.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let pauses: Vec<_> = (0..12).map(|n| reopen_pause(n).as_millis()).collect();
+        assert_eq!(pauses, [0, 50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 5_000, 5_000]);
+        assert_eq!(reopen_pause(u32::MAX), REOPEN_PAUSE_MAX);
+    }
+
+    #[test]
+    fn the_queue_holds_so_much_and_one_heavy_job_alone() {
+        let total = Arc::default();
+        let heavy = Load::take(&total, QUEUE_WEIGHT_MAX * 2);
+        assert!(heavy.is_some() && Load::take(&total, 1).is_none());
+        drop(heavy);
+        let light = Load::take(&total, 1);
+        assert!(light.is_some() && Load::take(&total, QUEUE_WEIGHT_MAX).is_none());
+        assert!(Load::take(&total, QUEUE_WEIGHT_MAX - 1).is_some());
     }
 }

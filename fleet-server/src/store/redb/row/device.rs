@@ -1,0 +1,214 @@
+//! A device's two rows.
+
+use bincode::{Decode, Encode};
+use fleet_core::codec::CodecError;
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::identity::PublicKey;
+use fleet_core::time::Timestamp;
+use fleet_core::wire::Facts;
+
+use super::device_id;
+use crate::store::{Admission, Device, ReportedConfig};
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(in crate::store::redb) struct DeviceRow {
+    id: String,
+    key: Option<[u8; 32]>,
+    name: Option<String>,
+    state: AdmissionRow,
+    state_reason: String,
+    state_at_millis: i64,
+    facts: FactsRow,
+    metadata: Vec<(String, String)>,
+    created_at_millis: i64,
+    reported: Option<ReportedRow>,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum AdmissionRow {
+    Pending,
+    Active,
+    Rejected,
+    Revoked,
+    Deleted,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+struct FactsRow {
+    hostname: String,
+    device_type: String,
+    model: String,
+    os: String,
+    kernel: String,
+    arch: String,
+    version: String,
+    boot_id: String,
+    name: Option<String>,
+    cores: u32,
+    memory_bytes: Option<u64>,
+    addresses: Vec<String>,
+    interval_secs: u32,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+struct ReportedRow {
+    version: u64,
+    hash: String,
+    at_millis: i64,
+    error: Option<String>,
+}
+
+/// What changes with every report, apart from the rest so that the rest is not rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Encode, Decode)]
+pub(in crate::store::redb) struct SeenRow {
+    pub(in crate::store::redb) last_seen_millis: Option<i64>,
+    pub(in crate::store::redb) missed_reports: u64,
+}
+
+impl DeviceRow {
+    pub(in crate::store::redb) fn has_id(&self, id: &DeviceId) -> bool {
+        self.id == id.as_str()
+    }
+
+    pub(in crate::store::redb) fn has_key(&self, key: PublicKey) -> bool {
+        self.key == Some(key.bytes())
+    }
+
+    pub(in crate::store::redb) fn is_deleted(&self) -> bool {
+        self.state == AdmissionRow::Deleted
+    }
+
+    pub(in crate::store::redb) fn state_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.state_at_millis)
+    }
+
+    /// The device that this row and its companion store.
+    pub(in crate::store::redb) fn into_device(
+        self,
+        uid: Uid,
+        seen: SeenRow,
+    ) -> Result<Device, CodecError> {
+        Ok(Device {
+            uid,
+            id: device_id(self.id)?,
+            key: self.key.map(PublicKey::from_bytes),
+            name: self.name,
+            state: self.state.into(),
+            state_reason: self.state_reason,
+            state_at: Timestamp::from_millis(self.state_at_millis),
+            facts: self.facts.into(),
+            metadata: self.metadata.into_iter().collect(),
+            created_at: Timestamp::from_millis(self.created_at_millis),
+            last_seen: seen.last_seen_millis.map(Timestamp::from_millis),
+            missed_reports: seen.missed_reports,
+            reported: self.reported.map(Into::into),
+        })
+    }
+}
+
+/// A device as its two rows.
+pub(in crate::store::redb) fn device_rows(device: Device) -> (DeviceRow, SeenRow) {
+    let seen = SeenRow {
+        last_seen_millis: device.last_seen.map(Timestamp::millis),
+        missed_reports: device.missed_reports,
+    };
+    let row = DeviceRow {
+        id: device.id.into(),
+        key: device.key.map(PublicKey::bytes),
+        name: device.name,
+        state: device.state.into(),
+        state_reason: device.state_reason,
+        state_at_millis: device.state_at.millis(),
+        facts: device.facts.into(),
+        metadata: device.metadata.into_iter().collect(),
+        created_at_millis: device.created_at.millis(),
+        reported: device.reported.map(Into::into),
+    };
+    (row, seen)
+}
+
+impl From<Admission> for AdmissionRow {
+    fn from(state: Admission) -> Self {
+        match state {
+            Admission::Pending => Self::Pending,
+            Admission::Active => Self::Active,
+            Admission::Rejected => Self::Rejected,
+            Admission::Revoked => Self::Revoked,
+            Admission::Deleted => Self::Deleted,
+        }
+    }
+}
+
+impl From<AdmissionRow> for Admission {
+    fn from(row: AdmissionRow) -> Self {
+        match row {
+            AdmissionRow::Pending => Self::Pending,
+            AdmissionRow::Active => Self::Active,
+            AdmissionRow::Rejected => Self::Rejected,
+            AdmissionRow::Revoked => Self::Revoked,
+            AdmissionRow::Deleted => Self::Deleted,
+        }
+    }
+}
+
+impl From<Facts> for FactsRow {
+    fn from(facts: Facts) -> Self {
+        Self {
+            hostname: facts.hostname,
+            device_type: facts.device_type,
+            model: facts.model,
+            os: facts.os,
+            kernel: facts.kernel,
+            arch: facts.arch,
+            version: facts.version,
+            boot_id: facts.boot_id,
+            name: facts.name,
+            cores: facts.cores,
+            memory_bytes: facts.memory_bytes,
+            addresses: facts.addresses,
+            interval_secs: facts.interval_secs,
+        }
+    }
+}
+
+impl From<FactsRow> for Facts {
+    fn from(row: FactsRow) -> Self {
+        Self {
+            hostname: row.hostname,
+            device_type: row.device_type,
+            model: row.model,
+            os: row.os,
+            kernel: row.kernel,
+            arch: row.arch,
+            version: row.version,
+            boot_id: row.boot_id,
+            name: row.name,
+            cores: row.cores,
+            memory_bytes: row.memory_bytes,
+            addresses: row.addresses,
+            interval_secs: row.interval_secs,
+        }
+    }
+}
+
+impl From<ReportedConfig> for ReportedRow {
+    fn from(reported: ReportedConfig) -> Self {
+        Self {
+            version: reported.version,
+            hash: reported.hash,
+            at_millis: reported.at.millis(),
+            error: reported.error,
+        }
+    }
+}
+
+impl From<ReportedRow> for ReportedConfig {
+    fn from(row: ReportedRow) -> Self {
+        Self {
+            version: row.version,
+            hash: row.hash,
+            at: Timestamp::from_millis(row.at_millis),
+            error: row.error,
+        }
+    }
+}

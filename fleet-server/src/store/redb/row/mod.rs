@@ -1,0 +1,217 @@
+//! The rows on disk, and how each becomes the thing that it stores.
+//!
+//! Rows outlive releases: a tag is never reused, and a layout that changes gets a new version
+//! which a migration writes. Texts that were checked when they came in are checked again when they
+//! come out.
+
+mod config;
+mod device;
+mod grant;
+mod key;
+mod report;
+
+use bincode::{Decode, Encode};
+use fleet_core::codec::{CodecError, Coded};
+use fleet_core::id::DeviceId;
+
+pub(super) use self::config::ConfigRow;
+pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
+pub(super) use self::grant::GrantRow;
+pub(super) use self::key::KeyRow;
+pub(super) use self::report::{CursorRow, ReportRow};
+
+macro_rules! coded {
+    ($($row:ty = $tag:literal),* $(,)?) => {
+        $(impl Coded for $row {
+            const TAG: u8 = $tag;
+            const VERSION: u8 = 1;
+        })*
+    };
+}
+
+coded! {
+    SchemaRow = 32,
+    ServerKeyRow = 33,
+    DeviceRow = 34,
+    SeenRow = 35,
+    UidRow = 36,
+    KeyRow = 37,
+    GrantRow = 38,
+    ConfigRow = 39,
+    ReportRow = 40,
+    CursorRow = 41,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(super) struct SchemaRow {
+    pub(super) schema: u32,
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(super) struct ServerKeyRow {
+    pub(super) key: [u8; 32],
+}
+
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(super) struct UidRow {
+    pub(super) uid: [u8; 16],
+}
+
+fn device_id(text: String) -> Result<DeviceId, CodecError> {
+    DeviceId::try_from(text).map_err(|_| CodecError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use data_encoding::HEXLOWER;
+    use fleet_core::codec;
+    use fleet_core::id::Uid;
+    use fleet_core::identity::PublicKey;
+    use fleet_core::metric::Sample;
+    use fleet_core::secret::KeyKind;
+    use fleet_core::time::Timestamp;
+    use fleet_core::wire::Facts;
+
+    use super::*;
+    use crate::store::{Admission, Device, GrantRecord, KeyRecord, NewConfig, ReportedConfig};
+
+    /// Databases out there hold these bytes: a line here is never changed, only added.
+    #[test]
+    fn rows_keep_their_bytes() {
+        let (device, seen) = device_rows(device());
+        check(&SchemaRow { schema: 1 }, "2001a33fa6c201");
+        check(
+            &ServerKeyRow { key: [7; 32] },
+            "2101536b46800707070707070707070707070707070707070707070707070707070707070707",
+        );
+        check(&UidRow { uid: [7; 16] }, "24012c52ad4707070707070707070707070707070707");
+        check(
+            &device,
+            "22017ef6166908727069342d30303101020202020202020202020202020202020202020202020202\
+             020202020202020201016e030172fd00d0ca9f1703000001680174016d016f016b01610176016200\
+             040105010831302e302e302e323c01047261636b013704010501660c010165",
+        );
+        check(&seen, "23015a0758c9010604");
+        check(
+            &KeyRow::from(key()),
+            "25010d7b8fb502030303030303030303030303030303030303030303030303030303030303030301\
+             6c0101010101010101010101010101010101010402010401060108",
+        );
+        check(
+            &GrantRow::from(grant()),
+            "2601c868018502020202020202020202020202020202020202020202020202020202020202020872\
+             7069342d3030310361646102040101010101010101010101010101010101",
+        );
+        check(&ConfigRow::from(config()), "2701dc41d2f6027b7d0361646102010163010175");
+        check(
+            &ReportRow::from(samples()),
+            "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
+        );
+        check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
+    }
+
+    #[test]
+    fn what_a_row_stores_comes_back() {
+        let (row, seen) = device_rows(device());
+        assert_eq!(row.into_device(device().uid, seen), Ok(device()));
+        assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
+        assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
+        assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
+        assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
+    }
+
+    #[track_caller]
+    fn check<R: Coded + Debug + PartialEq>(row: &R, frozen: &str) {
+        let sealed = codec::seal(b"key", row).unwrap();
+        assert_eq!(HEXLOWER.encode(&sealed), frozen, "{row:?}");
+        assert_eq!(codec::open::<R>(b"key", &sealed).as_ref(), Ok(row));
+    }
+
+    fn uid() -> Uid {
+        Uid::from_bytes([1; 16])
+    }
+
+    fn time(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn device() -> Device {
+        Device {
+            uid: uid(),
+            id: "rpi4-001".parse().unwrap(),
+            key: Some(PublicKey::from_bytes([2; 32])),
+            name: Some("n".to_owned()),
+            state: Admission::Revoked,
+            state_reason: "r".to_owned(),
+            state_at: time(1_700_000_000_000),
+            facts: Facts {
+                hostname: "h".to_owned(),
+                device_type: "t".to_owned(),
+                model: "m".to_owned(),
+                os: "o".to_owned(),
+                kernel: "k".to_owned(),
+                arch: "a".to_owned(),
+                version: "v".to_owned(),
+                boot_id: "b".to_owned(),
+                name: None,
+                cores: 4,
+                memory_bytes: Some(5),
+                addresses: vec!["10.0.0.2".to_owned()],
+                interval_secs: 60,
+            },
+            metadata: [("rack".to_owned(), "7".to_owned())].into(),
+            created_at: time(2),
+            last_seen: Some(time(3)),
+            missed_reports: 4,
+            reported: Some(ReportedConfig {
+                version: 5,
+                hash: "f".to_owned(),
+                at: time(6),
+                error: Some("e".to_owned()),
+            }),
+        }
+    }
+
+    fn key() -> KeyRecord {
+        KeyRecord {
+            id: "k".to_owned(),
+            kind: KeyKind::Device,
+            hash: [3; 32],
+            label: "l".to_owned(),
+            device: Some(uid()),
+            uses_left: Some(4),
+            created_at: time(1),
+            expires_at: Some(time(2)),
+            revoked_at: Some(time(3)),
+            last_used: Some(time(4)),
+        }
+    }
+
+    fn grant() -> GrantRecord {
+        GrantRecord {
+            uid: uid(),
+            device_key: PublicKey::from_bytes([2; 32]),
+            device_id: "rpi4-001".parse().unwrap(),
+            created_by: "ada".to_owned(),
+            created_at: time(1),
+            expires_at: time(2),
+            device: Some(uid()),
+        }
+    }
+
+    fn config() -> NewConfig {
+        NewConfig {
+            document: "{}".to_owned(),
+            author: "ada".to_owned(),
+            at: time(1),
+            comment: Some("c".to_owned()),
+            server_url: Some("u".to_owned()),
+        }
+    }
+
+    fn samples() -> Vec<Sample> {
+        vec![Sample::labelled("m", "l", "v", 1.5), Sample::new("n", -1.0)]
+    }
+}
