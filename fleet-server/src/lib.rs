@@ -1,3 +1,23 @@
 //! FleetD's server, as a library that its program and its tests share.
+//!
+//! ```text
+//! http ─┐
+//! link ─┼→ ops → store
+//! tasks ┘          app wires all of them;  cli starts app, or is somebody else's client
+//! ```
+//!
+//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them.
 
+pub mod app;
+pub mod cli;
+pub mod config;
+mod discovery;
+mod door;
+mod http;
+mod hub;
+mod keyring;
+mod link;
+mod ops;
+mod reach;
 pub mod store;
+mod tasks;

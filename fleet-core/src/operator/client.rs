@@ -1,0 +1,555 @@
+//! The server's client: one typed call for each route.
+//!
+//! Every request goes over a fresh TLS connection pinned to the server that the key names, also
+//! for `http://` URLs, so a key is never shown to another server. Nothing is retried in secret:
+//! what failed is the caller's to know.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Request, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::exit::Exit;
+use crate::api::{
+    ConfigUpdate, ConfigView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered,
+    Done, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate, KeyCreated, KeyView,
+    MetricPoint, Problem, Route, TelemetryPost, Verdict,
+};
+use crate::id::Uid;
+use crate::identity::{PublicKey, ServerIdentity};
+use crate::limits::PAGE_ROWS_MAX;
+use crate::net::http::{self, Answer, HttpError};
+use crate::net::tls::{self, Pin};
+use crate::net::url::ServerUrl;
+use crate::secret::ApiKey;
+use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
+
+/// Bytes of an answer: ten thousand devices with all their facts fit.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One server, and the key to it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    url: ServerUrl,
+    key: ApiKey,
+    server: ServerIdentity,
+}
+
+/// Which points to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct MetricQuery {
+    /// The device, by id or uid.
+    pub device_id: String,
+    /// The metric.
+    pub metric: String,
+    /// Points at most; the server's default if absent.
+    pub limit: Option<usize>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Not after.
+    pub to: Option<Timestamp>,
+}
+
+impl Client {
+    /// A client for the server at `url`. The key must say which server it is for.
+    pub fn new(url: ServerUrl, key: ApiKey) -> Result<Self, ClientError> {
+        let server = key.server().ok_or(ClientError::KeyWithoutServer)?;
+        Ok(Self { url, key, server })
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// The server that the key is for, and no other is spoken to.
+    pub fn server(&self) -> ServerIdentity {
+        self.server
+    }
+
+    /// Asks whether the server takes the key for provisioning, without changing anything.
+    pub async fn check_key(&self) -> Result<(), ClientError> {
+        match self.grant_get(Uid::new()).await {
+            Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the server lives.
+    pub async fn health(&self) -> Result<Health, ClientError> {
+        self.call(Route::Health, Ask::default()).await
+    }
+
+    /// Whether it is ready to serve.
+    pub async fn health_ready(&self) -> Result<Health, ClientError> {
+        self.call(Route::HealthReady, Ask::default()).await
+    }
+
+    /// Who the server is.
+    pub async fn identity(&self) -> Result<Identity, ClientError> {
+        self.call(Route::Identity, Ask::default()).await
+    }
+
+    /// The server's own description of its routes.
+    pub async fn open_api(&self) -> Result<Value, ClientError> {
+        self.call(Route::OpenApi, Ask::default()).await
+    }
+
+    /// The devices: all of them, or the first `limit`.
+    pub async fn device_list(&self, limit: Option<usize>) -> Result<Vec<Device>, ClientError> {
+        let mut ask = Ask::default();
+        // A page is the least that serves; beyond it the whole list comes in one answer anyway.
+        if let Some(limit) = limit.filter(|limit| *limit <= PAGE_ROWS_MAX) {
+            ask.query("limit", &limit.to_string());
+        }
+        let mut devices: Vec<Device> = self.call(Route::DeviceList, ask).await?;
+        devices.truncate(limit.unwrap_or(usize::MAX));
+        Ok(devices)
+    }
+
+    /// One device, by id or uid.
+    pub async fn device_get(&self, id: &str) -> Result<Device, ClientError> {
+        self.call(Route::DeviceGet(id.to_owned()), Ask::default()).await
+    }
+
+    /// Changes a device's name or metadata.
+    pub async fn device_update(
+        &self,
+        id: &str,
+        update: &DeviceUpdate,
+    ) -> Result<Done, ClientError> {
+        self.call(Route::DevicePut(id.to_owned()), Ask::body(update)?).await
+    }
+
+    /// Takes a device out of the fleet.
+    pub async fn device_delete(&self, id: &str) -> Result<Done, ClientError> {
+        self.call(Route::DeviceDelete(id.to_owned()), Ask::default()).await
+    }
+
+    /// Lets a pending device in.
+    pub async fn device_accept(&self, id: &str, verdict: &Verdict) -> Result<Done, ClientError> {
+        self.call(Route::DeviceAccept(id.to_owned()), Ask::body(verdict)?).await
+    }
+
+    /// Turns a pending device away.
+    pub async fn device_reject(&self, id: &str, verdict: &Verdict) -> Result<Done, ClientError> {
+        self.call(Route::DeviceReject(id.to_owned()), Ask::body(verdict)?).await
+    }
+
+    /// Refuses a device for good.
+    pub async fn device_revoke(&self, id: &str, verdict: &Verdict) -> Result<Done, ClientError> {
+        self.call(Route::DeviceRevoke(id.to_owned()), Ask::body(verdict)?).await
+    }
+
+    /// Stores samples.
+    pub async fn telemetry_post(&self, samples: &[TelemetryPost]) -> Result<Done, ClientError> {
+        self.call(Route::TelemetryPost, Ask::body(samples)?).await
+    }
+
+    /// Stored points, newest first.
+    pub async fn telemetry_query(
+        &self,
+        query: &MetricQuery,
+    ) -> Result<Vec<MetricPoint>, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("device_id", &query.device_id);
+        ask.query("metric", &query.metric);
+        if let Some(limit) = query.limit {
+            ask.query("limit", &limit.to_string());
+        }
+        if let Some(from) = query.from {
+            ask.query("from", &from.to_string());
+        }
+        if let Some(to) = query.to {
+            ask.query("to", &to.to_string());
+        }
+        self.call(Route::TelemetryMetrics, ask).await
+    }
+
+    /// A device's configuration, wanted and reported.
+    pub async fn config_get(&self, id: &str) -> Result<ConfigView, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("device_id", id);
+        self.call(Route::ConfigGet, ask).await
+    }
+
+    /// Configures a device; with `expect`, only if that is still the current version.
+    pub async fn config_set(
+        &self,
+        id: &str,
+        update: &ConfigUpdate,
+        expect: Option<u64>,
+    ) -> Result<ConfigView, ClientError> {
+        let mut ask = Ask::body(update)?;
+        ask.query("device_id", id);
+        ask.if_match = expect;
+        self.call(Route::ConfigPost, ask).await
+    }
+
+    /// The devices that the server sees on its own networks.
+    pub async fn discover_list(&self) -> Result<Vec<Discovered>, ClientError> {
+        self.call(Route::DiscoverGet, Ask::default()).await
+    }
+
+    /// Has the server itself claim a device it sees.
+    pub async fn discover_configure(
+        &self,
+        request: &DiscoverRequest,
+    ) -> Result<DiscoverReply, ClientError> {
+        self.call(Route::DiscoverPost, Ask::body(request)?).await
+    }
+
+    /// The server's signed word that one device key may join.
+    pub async fn grant_create(&self, request: &GrantRequest) -> Result<GrantCreated, ClientError> {
+        self.call(Route::GrantCreate, Ask::body(request)?).await
+    }
+
+    /// How far a grant has come.
+    pub async fn grant_get(&self, uid: Uid) -> Result<GrantView, ClientError> {
+        self.call(Route::GrantGet(uid), Ask::default()).await
+    }
+
+    /// The keys, without their secrets.
+    pub async fn key_list(&self) -> Result<Vec<KeyView>, ClientError> {
+        self.call(Route::KeyList, Ask::default()).await
+    }
+
+    /// A new key; the answer is the one time its text is shown.
+    pub async fn key_create(&self, request: &KeyCreate) -> Result<KeyCreated, ClientError> {
+        self.call(Route::KeyCreate, Ask::body(request)?).await
+    }
+
+    /// Ends a key.
+    pub async fn key_revoke(&self, id: &str) -> Result<Done, ClientError> {
+        self.call(Route::KeyRevoke(id.to_owned()), Ask::default()).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, route: Route, ask: Ask) -> Result<T, ClientError> {
+        let request = self.request(&route, ask)?;
+        let answer = self.send(request).await?;
+        if !answer.status.is_success() {
+            return Err(refused(&answer));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|source| ClientError::Answer { route: Box::new(route), source })
+    }
+
+    fn request(&self, route: &Route, ask: Ask) -> Result<Request<Full<Bytes>>, ClientError> {
+        let spec = route.spec();
+        let path = route.path();
+        // A name with a slash in it would be a request for something else.
+        if Route::parse(spec.method, &path).as_ref() != Ok(route) {
+            return Err(ClientError::Name);
+        }
+        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", self.key.reveal().as_str()));
+        let mut builder = Request::builder()
+            .method(spec.method)
+            .uri(path + &ask.query)
+            .header(header::AUTHORIZATION, bearer.as_str())
+            .header(header::ACCEPT, "application/json");
+        if let Some(version) = ask.if_match {
+            builder = builder.header(header::IF_MATCH, format!("\"{version}\""));
+        }
+        if ask.body.is_some() {
+            builder = builder.header(header::CONTENT_TYPE, "application/json");
+        }
+        builder.body(Full::from(ask.body.unwrap_or_default())).map_err(|_| ClientError::Name)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        let peer = self.url.authority();
+        let stream = match http::connect(&self.url, Pin::Server(self.server)).await {
+            Ok(stream) => stream,
+            Err(HttpError::WrongKey { .. }) => return Err(self.other_server().await),
+            Err(source) => return Err(ClientError::Connect { url: self.url.clone(), source }),
+        };
+        http::send(stream, &peer, request, ANSWER_BYTES_MAX, http::REQUEST)
+            .await
+            .map_err(|source| ClientError::Exchange { url: self.url.clone(), source })
+    }
+
+    /// Says who answers in the server's place. Nothing is sent to them but a handshake.
+    async fn other_server(&self) -> ClientError {
+        let found = match http::connect(&self.url, Pin::Unknown).await {
+            Ok(stream) => tls::peer_key(stream.get_ref().1).map(PublicKey::identity),
+            // They hung up meanwhile; that it was not our server is known all the same.
+            Err(_) => None,
+        };
+        ClientError::OtherServer { url: self.url.clone(), expected: self.server, found }
+    }
+}
+
+/// What goes along with a request.
+#[derive(Default)]
+struct Ask {
+    query: String,
+    body: Option<Vec<u8>>,
+    if_match: Option<u64>,
+}
+
+impl Ask {
+    fn body<T: Serialize + ?Sized>(body: &T) -> Result<Self, ClientError> {
+        let body = serde_json::to_vec(body).map_err(ClientError::Encode)?;
+        Ok(Self { body: Some(body), ..Self::default() })
+    }
+
+    fn query(&mut self, name: &str, value: &str) {
+        self.query.push(if self.query.is_empty() { '?' } else { '&' });
+        self.query.push_str(name);
+        self.query.push('=');
+        push_encoded(&mut self.query, value);
+    }
+}
+
+fn push_encoded(out: &mut String, value: &str) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+fn refused(answer: &Answer) -> ClientError {
+    let status = answer.status;
+    let retry_after_secs = retry_after_secs(&answer.headers);
+    match serde_json::from_slice::<Problem>(&answer.body) {
+        Ok(problem) => ClientError::Refused {
+            status,
+            detail: problem.detail,
+            request_id: Some(Untrusted::from(problem.request_id)),
+            current_version: problem.current_version,
+            retry_after_secs,
+        },
+        // A proxy's page, say: the status has to do.
+        Err(_) => ClientError::Refused {
+            status,
+            detail: Untrusted::from(status.canonical_reason().unwrap_or("no reason given")),
+            request_id: None,
+            current_version: None,
+            retry_after_secs,
+        },
+    }
+}
+
+fn retry_after_secs(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+/// Why a call was not answered, or answered with no.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The key does not say which server it is for.
+    #[error("the key does not end in @FD1-…, so it does not say which server it is for")]
+    KeyWithoutServer,
+    /// A device, key or other name that no path can hold.
+    #[error("not a name that a server knows: letters, digits, - . _ ~ only")]
+    Name,
+    /// What was to be sent is no JSON.
+    #[error("cannot write the request")]
+    Encode(#[source] serde_json::Error),
+    /// The server was not reached.
+    #[error("cannot reach the server {url}")]
+    Connect {
+        /// Where.
+        url: ServerUrl,
+        /// Why.
+        source: HttpError,
+    },
+    /// Somebody else answers there.
+    #[error(
+        "the key is for the server {expected}, but {} answers at {url}",
+        found.map_or_else(|| "another one".to_owned(), |found| found.to_string())
+    )]
+    OtherServer {
+        /// Where.
+        url: ServerUrl,
+        /// Whom the key is for.
+        expected: ServerIdentity,
+        /// Who is there.
+        found: Option<ServerIdentity>,
+    },
+    /// The server was reached and did not answer.
+    #[error("the server {url} did not answer")]
+    Exchange {
+        /// Where.
+        url: ServerUrl,
+        /// Why.
+        source: HttpError,
+    },
+    /// The server said no.
+    #[error("the server refused: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// The server's words.
+        detail: Untrusted,
+        /// The request, as the server's log names it.
+        request_id: Option<Untrusted>,
+        /// The current version, where a conflict is about versions.
+        current_version: Option<u64>,
+        /// When to come back.
+        retry_after_secs: Option<u64>,
+    },
+    /// The server's answer is not what this release reads.
+    #[error("the answer to {route} is not what this release reads")]
+    Answer {
+        /// The request.
+        route: Box<Route>,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl ClientError {
+    /// The exit code that this error ends a program with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::KeyWithoutServer => Exit::NotAllowed,
+            Self::Name => Exit::Usage,
+            Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
+            Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,
+            Self::Exchange { source: HttpError::Timeout { .. }, .. } => Exit::TimedOut,
+            Self::Exchange { .. } => Exit::Unreachable,
+            Self::Refused { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
+                StatusCode::NOT_FOUND => Exit::NothingFound,
+                StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
+                StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
+                _ => Exit::Failed,
+            },
+        }
+    }
+
+    /// The request, as the server's log names it.
+    pub fn request_id(&self) -> Option<&Untrusted> {
+        match self {
+            Self::Refused { request_id, .. } => request_id.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::PrivateKey;
+    use crate::operator::pretend::Pretend;
+    use crate::secret::KeyKind;
+
+    fn server_key() -> PrivateKey {
+        PrivateKey::from_seed(&[7; 32])
+    }
+
+    fn client(pretend: &Pretend) -> Client {
+        let key = ApiKey::generate(KeyKind::Operator, server_key().public().identity()).unwrap();
+        Client::new(pretend.url(), key).unwrap()
+    }
+
+    fn problem(status: u16, detail: &str) -> String {
+        format!(
+            r#"{{"type":"about:blank","title":"x","status":{status},"detail":"{detail}","request_id":"r1","current_version":4}}"#
+        )
+    }
+
+    #[tokio::test]
+    async fn calls_carry_the_key_the_query_and_the_expected_version() {
+        let pretend = Pretend::start(&server_key(), |asked| match asked.line.as_str() {
+            line if line.starts_with("GET") => (200, "[]".to_owned()),
+            _ => (409, problem(409, "somebody was faster")),
+        })
+        .await;
+        let client = client(&pretend);
+        let query = MetricQuery {
+            device_id: "rpi4-001".to_owned(),
+            metric: "a b&c=ü".to_owned(),
+            limit: Some(5),
+            ..MetricQuery::default()
+        };
+        assert!(client.telemetry_query(&query).await.unwrap().is_empty());
+        let error = client.config_set("a", &ConfigUpdate::default(), Some(3)).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Conflict);
+        assert!(matches!(error, ClientError::Refused { current_version: Some(4), .. }));
+        assert_eq!(error.request_id().map(Untrusted::raw), Some("r1"));
+
+        let asked = pretend.asked();
+        assert_eq!(
+            asked[0].line,
+            "GET /api/v1/telemetry/metrics?device_id=rpi4-001&metric=a%20b%26c%3D%C3%BC&limit=5"
+        );
+        assert_eq!(asked[1].line, "POST /api/v1/config?device_id=a");
+        assert_eq!(asked[1].headers["if-match"], "\"3\"");
+        let bearer = asked[1].headers["authorization"].to_str().unwrap();
+        assert_eq!(bearer, format!("Bearer {}", client.key.reveal().as_str()));
+    }
+
+    #[tokio::test]
+    async fn another_server_is_named_and_not_shown_the_key() {
+        let other = PrivateKey::from_seed(&[8; 32]);
+        let pretend = Pretend::start(&other, |_| (200, "[]".to_owned())).await;
+        let error = client(&pretend).device_list(None).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Unreachable);
+        let text = error.to_string();
+        assert!(text.contains(&server_key().public().identity().to_string()), "{text}");
+        assert!(text.contains(&other.public().identity().to_string()), "{text}");
+        assert!(pretend.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_refusal_has_its_exit_code() {
+        for (status, exit) in [
+            (401, Exit::NotAllowed),
+            (403, Exit::NotAllowed),
+            (404, Exit::NothingFound),
+            (409, Exit::Conflict),
+            (422, Exit::Usage),
+            (429, Exit::Failed),
+            (500, Exit::Failed),
+        ] {
+            let pretend =
+                Pretend::start(&server_key(), move |_| (status, problem(status, "no"))).await;
+            let error = client(&pretend).key_list().await.unwrap_err();
+            assert_eq!(error.exit(), exit, "{status}");
+        }
+        let pretend =
+            Pretend::start(&server_key(), |_| (502, "<html>bad gateway".to_owned())).await;
+        let error = client(&pretend).key_list().await.unwrap_err();
+        assert_eq!(error.to_string(), "the server refused: Bad Gateway");
+        let pretend = Pretend::start(&server_key(), |_| (200, "<html>".to_owned())).await;
+        let error = client(&pretend).key_list().await.unwrap_err();
+        assert!(matches!(error, ClientError::Answer { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_grant_shows_that_the_key_is_good() {
+        let pretend = Pretend::start(&server_key(), |_| (404, problem(404, "no grant"))).await;
+        assert!(client(&pretend).check_key().await.is_ok());
+        let pretend = Pretend::start(&server_key(), |_| (401, problem(401, "revoked"))).await;
+        assert_eq!(client(&pretend).check_key().await.unwrap_err().exit(), Exit::NotAllowed);
+    }
+
+    #[tokio::test]
+    async fn names_that_would_be_other_paths_are_not_sent() {
+        let pretend = Pretend::start(&server_key(), |_| (200, "{}".to_owned())).await;
+        for name in ["", "a/b", "../keys", "a?b", "a b", "a%2fb", "\u{1b}"] {
+            let error = client(&pretend).device_get(name).await.unwrap_err();
+            assert!(matches!(error, ClientError::Name), "{name:?}");
+        }
+        assert!(pretend.asked().is_empty());
+    }
+
+    #[test]
+    fn a_key_that_names_no_server_is_refused() {
+        let key = ApiKey::generate(KeyKind::Operator, server_key().public().identity()).unwrap();
+        let bare: ApiKey = key.reveal().split('@').next().unwrap().parse().unwrap();
+        let url: ServerUrl = "http://localhost:8080".parse().unwrap();
+        assert!(matches!(Client::new(url, bare), Err(ClientError::KeyWithoutServer)));
+    }
+}

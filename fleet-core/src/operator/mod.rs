@@ -1,0 +1,15 @@
+//! What an operator's programs are made of: the server's typed client, discovery, and the claim of
+//! a device. The command line, the console and the server's own `POST /discover` share it.
+//!
+//! Nothing here prints. A key goes to the one server that it names, inside TLS pinned to that
+//! server, and never to a device.
+
+pub mod browse;
+pub mod claim;
+pub mod client;
+pub mod exit;
+pub mod keyfile;
+pub mod provision;
+
+#[cfg(test)]
+mod pretend;

@@ -1,0 +1,98 @@
+//! `fleets server`: starts, says once where it is, runs until told to stop.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use fleet_core::Chain;
+use fleet_core::net::shutdown;
+use fleet_core::time::SystemClock;
+use tokio::runtime::Runtime;
+
+use crate::app::{Server, StartError};
+pub(super) use crate::config::ServerArgs;
+use crate::config::{ConfigError, ServerConfig};
+
+/// `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIGURATION: u8 = 78;
+/// The exit code after a second signal.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Runs the command.
+pub(super) fn run(args: ServerArgs) -> ExitCode {
+    let served = Runtime::new().map_err(Failure::Runtime).and_then(|runtime| {
+        let config = ServerConfig::resolve(args)?;
+        runtime.block_on(serve(config))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&mut io::stderr(), &format!("fleets server: {}\n", Chain(&failure)));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start threads")]
+    Runtime(#[source] io::Error),
+    #[error("cannot listen for signals")]
+    Signal(#[source] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_CONFIGURATION,
+            Self::Start(error) if error.is_configuration() => EXIT_CONFIGURATION,
+            Self::Start(_) | Self::Runtime(_) | Self::Signal(_) => 1,
+        }
+    }
+}
+
+async fn serve(config: ServerConfig) -> Result<(), Failure> {
+    let server = Server::start(config, Arc::new(SystemClock)).await?;
+    tell(&mut io::stdout(), &announcement(&server));
+    let signal = shutdown::signal().await.map_err(Failure::Signal)?;
+    tracing::info!(signal, "stopping");
+    tokio::select! {
+        () = server.stop() => Ok(()),
+        _ = shutdown::signal() => {
+            tracing::warn!("stopped at once");
+            std::process::exit(EXIT_INTERRUPTED)
+        }
+    }
+}
+
+fn announcement(server: &Server) -> String {
+    let mut text = format!(
+        "FleetD server {} is running\n  \
+         URL        {}\n  \
+         REST API   {}/api/v1/\n  \
+         identity   {}\n  \
+         data       {}\n  \
+         admin key  {}\n",
+        fleet_core::VERSION,
+        server.url(),
+        server.url(),
+        server.identity(),
+        server.database().display(),
+        server.admin_path().display(),
+    );
+    for note in server.notes() {
+        text.push_str(&format!("  note       {note}\n"));
+    }
+    text
+}
+
+/// Writes to a stream that may be closed; then nobody listens, and the server serves all the same.
+fn tell(stream: &mut impl io::Write, text: &str) {
+    if let Err(error) = stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        tracing::debug!(%error, "nobody reads what the server has to say");
+    }
+}

@@ -1,0 +1,129 @@
+//! Replies: JSON that went well, and problems (RFC 9457) that did not.
+//!
+//! A [`Failure`] has two audiences. Its detail goes to the caller; what only an operator may know
+//! goes to the log, with the request's number to bring the two together.
+
+use bytes::Bytes;
+use fleet_core::Chain;
+use fleet_core::api::Problem;
+use fleet_core::untrusted::Untrusted;
+use http_body_util::Full;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::ops::OpsError;
+use crate::store::StoreError;
+
+/// A whole reply.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// Why a request is not answered as its sender hoped.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    detail: String,
+    current_version: Option<u64>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), current_version: None, headers: Vec::new() }
+    }
+
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn retry_after(self, secs: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(secs))
+    }
+
+    /// A value that does not do, and where it stands.
+    pub(crate) fn invalid(field: &str, problem: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: {problem}"))
+    }
+
+    /// Something that is our fault.
+    pub(crate) fn internal() -> Self {
+        let detail = "the server made a mistake; its log names this request";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    pub(crate) fn into_reply(self, request_id: &str) -> Reply {
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: Untrusted::new(self.detail),
+            request_id: request_id.to_owned(),
+            current_version: self.current_version,
+        };
+        let mut reply = json(self.status, &problem);
+        let headers = reply.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        reply
+    }
+}
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            OpsError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, detail),
+            OpsError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            OpsError::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
+            OpsError::Stale { current } => {
+                Self { current_version: Some(current), ..Self::new(StatusCode::CONFLICT, detail) }
+            }
+            OpsError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
+            OpsError::Store(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            StoreError::Busy => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1)
+            }
+            StoreError::Unavailable(_) => {
+                tracing::warn!(error = %Chain(&error), "a request could not use the database");
+                let detail = "the database is not available at present";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
+            }
+            _ => {
+                tracing::error!(error = %Chain(&error), "a request failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// A JSON reply.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => bytes_reply(status, bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be written as JSON");
+            bytes_reply(StatusCode::INTERNAL_SERVER_ERROR, Bytes::new())
+        }
+    }
+}
+
+/// A reply of JSON that is written already.
+pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

@@ -1,0 +1,206 @@
+//! One request: where to, who from, what came of it.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fleet_core::api::{Done, Health, Identity, KeyCreate, Route, RouteError, Verdict};
+use fleet_core::id::Uid;
+use fleet_core::untrusted::Untrusted;
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
+
+use super::query::Query;
+use super::reply::{Failure, Reply, bytes_reply, json};
+use super::{Http, auth, body, configs, devices, discovery, openapi, telemetry};
+use crate::door::Visit;
+use crate::ops::OpsError;
+use crate::ops::grants::Grantor;
+use crate::ops::keys::Principal;
+use crate::store::StoreHealth;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers a request, whatever it is and whatever goes wrong.
+pub(super) async fn serve(
+    http: Arc<Http>,
+    visit: Arc<Visit>,
+    exporter: Option<[u8; 32]>,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let started = Instant::now();
+    let request_id = Uid::new().to_string();
+    let method = request.method().clone();
+    let path = Untrusted::from(request.uri().path());
+    let answer = AssertUnwindSafe(answer(&http, &visit, exporter, request)).catch_unwind().await;
+    let mut reply = match answer {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(failure)) => failure.into_reply(&request_id),
+        Err(_) => {
+            tracing::error!(%method, %path, request_id, "a request's handler panicked");
+            Failure::internal().into_reply(&request_id)
+        }
+    };
+    let status = reply.status();
+    let headers = reply.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let (remote, millis) = (visit.remote(), started.elapsed().as_millis());
+    tracing::debug!(%remote, %method, %path, status = status.as_u16(), millis, request_id, "request");
+    Ok(reply)
+}
+
+async fn answer(
+    http: &Arc<Http>,
+    visit: &Arc<Visit>,
+    exporter: Option<[u8; 32]>,
+    request: Request<Incoming>,
+) -> Result<Reply, Failure> {
+    let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
+    let class = route.spec().auth;
+    let principal = auth::authorize(class, request.headers(), &http.ops.keys, visit).await?;
+    let ops = &http.ops;
+    let patience = http.patience.body;
+    let text = request.uri().query().map(str::to_owned);
+    let query = |known: &[&str]| Query::parse(text.as_deref(), known);
+    match route {
+        Route::Health => Ok(ok(&Health { status: "ok".to_owned(), reason: None })),
+        Route::HealthReady => Ok(ready(&ops.world.health())),
+        Route::Identity => Ok(ok(&identity(http))),
+        Route::OpenApi => Ok(bytes_reply(StatusCode::OK, openapi::document())),
+        Route::Link => Ok(http.links.upgrade(visit, exporter, request)?),
+
+        Route::DeviceList => devices::list(ops, &query(&["limit", "cursor"])?).await,
+        Route::DeviceGet(name) => Ok(ok(&ops.devices.get(&name).await?)),
+        Route::DevicePut(name) => {
+            ops.devices.update(&name, body::json(request, patience).await?).await?;
+            Ok(done("updated"))
+        }
+        Route::DeviceDelete(name) => {
+            ops.devices.delete(&name).await?;
+            Ok(done("deleted"))
+        }
+        Route::DeviceAccept(name) => {
+            let verdict: Verdict = body::json_or_default(request, patience).await?;
+            ops.devices.accept(&name, &verdict.reason).await?;
+            Ok(done("accepted"))
+        }
+        Route::DeviceReject(name) => {
+            let verdict: Verdict = body::json_or_default(request, patience).await?;
+            ops.devices.reject(&name, &verdict.reason).await?;
+            Ok(done("rejected"))
+        }
+        Route::DeviceRevoke(name) => {
+            let verdict: Verdict = body::json_or_default(request, patience).await?;
+            ops.devices.revoke(&name, &verdict.reason).await?;
+            Ok(done("revoked"))
+        }
+
+        Route::TelemetryPost => {
+            let only = match principal {
+                Some(Principal::Device { uid, .. }) => Some(uid),
+                _ => None,
+            };
+            ops.telemetry.post(body::telemetry(request, patience).await?, only).await?;
+            Ok(json(StatusCode::CREATED, &Done::new("stored")))
+        }
+        Route::TelemetryMetrics => {
+            let query = query(&["device_id", "metric", "limit", "from", "to"])?;
+            telemetry::metrics(ops, &query).await
+        }
+
+        Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
+        Route::ConfigPost => {
+            let query = query(&["device_id"])?;
+            configs::post(ops, &query, &author(principal.as_ref()), request, patience).await
+        }
+
+        Route::DiscoverGet => discovery::get(http).await,
+        Route::DiscoverPost => {
+            let wish = body::json(request, patience).await?;
+            discovery::post(http, grantor(principal)?, wish).await
+        }
+
+        Route::GrantCreate => {
+            let grantor = grantor(principal)?;
+            let wish = body::json(request, patience).await?;
+            Ok(json(StatusCode::CREATED, &ops.grants.create(&grantor, wish).await?))
+        }
+        Route::GrantGet(uid) => Ok(ok(&ops.grants.get(&grantor(principal)?, uid).await?)),
+
+        Route::KeyList => Ok(ok(&ops.keys.list().await?)),
+        Route::KeyCreate => {
+            let wish: KeyCreate = body::json(request, patience).await?;
+            Ok(json(StatusCode::CREATED, &ops.keys.create(wish).await?))
+        }
+        Route::KeyRevoke(id) => {
+            ops.keys.revoke(&id).await?;
+            Ok(done("revoked"))
+        }
+    }
+}
+
+fn no_route(error: RouteError) -> Failure {
+    match error {
+        RouteError::NotFound => Failure::new(StatusCode::NOT_FOUND, "nothing has this path"),
+        RouteError::Method(allowed) => {
+            let allowed = allowed.join(", ");
+            let detail = format!("this path takes {allowed}");
+            let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+            match HeaderValue::from_str(&allowed) {
+                Ok(value) => failure.with_header(header::ALLOW, value),
+                Err(_) => failure,
+            }
+        }
+    }
+}
+
+fn ok(body: &impl serde::Serialize) -> Reply {
+    json(StatusCode::OK, body)
+}
+
+fn done(word: &str) -> Reply {
+    ok(&Done::new(word))
+}
+
+fn ready(health: &StoreHealth) -> Reply {
+    match health {
+        StoreHealth::Healthy => ok(&Health { status: "ok".to_owned(), reason: None }),
+        StoreHealth::Degraded(reason) => {
+            let health = Health { status: "degraded".to_owned(), reason: Some(reason.clone()) };
+            json(StatusCode::SERVICE_UNAVAILABLE, &health)
+        }
+    }
+}
+
+fn identity(http: &Http) -> Identity {
+    let public_key = http.server.public();
+    let version = fleet_core::VERSION.to_owned();
+    Identity { identity: public_key.identity(), public_key, version }
+}
+
+/// How the record of a change calls who made it.
+fn author(principal: Option<&Principal>) -> String {
+    match principal {
+        Some(Principal::Operator { key }) => format!("operator:{key}"),
+        Some(Principal::Enrol { key }) => format!("enrol:{key}"),
+        Some(Principal::Device { key, .. }) => format!("device:{key}"),
+        None => "nobody".to_owned(),
+    }
+}
+
+fn grantor(principal: Option<Principal>) -> Result<Grantor, OpsError> {
+    match principal {
+        Some(Principal::Operator { key }) => Ok(Grantor::Operator(key)),
+        Some(Principal::Enrol { key }) => Ok(Grantor::Enrol(key)),
+        Some(Principal::Device { .. }) | None => {
+            Err(OpsError::Forbidden("this key lets no devices in".to_owned()))
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who is connected: at most one link per device, each with a bell.
+//!
+//! Whoever changes something about a device rings its bell ([`Hub::wake`]); the link then looks at
+//! the store and does what is to be done. A bell says "look", never what changed, so a ring that
+//! comes twice or late does no harm.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fleet_core::id::Uid;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The connected devices.
+#[derive(Default)]
+pub(crate) struct Hub {
+    links: Mutex<HashMap<Uid, Entry>>,
+    next: AtomicU64,
+}
+
+struct Entry {
+    number: u64,
+    bell: Arc<Notify>,
+    replaced: CancellationToken,
+}
+
+/// A link's place in the hub, given up when it is dropped.
+pub(crate) struct Seat {
+    hub: Arc<Hub>,
+    uid: Uid,
+    number: u64,
+    bell: Arc<Notify>,
+    replaced: CancellationToken,
+}
+
+impl Hub {
+    /// Takes a device's place; the link that had it ends.
+    pub(crate) fn sit(self: &Arc<Self>, uid: Uid) -> Seat {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let bell = Arc::new(Notify::new());
+        let replaced = CancellationToken::new();
+        let entry = Entry { number, bell: bell.clone(), replaced: replaced.clone() };
+        if let Some(older) = self.lock().insert(uid, entry) {
+            older.replaced.cancel();
+        }
+        Seat { hub: self.clone(), uid, number, bell, replaced }
+    }
+
+    /// Tells a device's link to look at the store.
+    pub(crate) fn wake(&self, uid: Uid) {
+        if let Some(entry) = self.lock().get(&uid) {
+            entry.bell.notify_one();
+        }
+    }
+
+    /// Whether a device is connected.
+    pub(crate) fn is_connected(&self, uid: Uid) -> bool {
+        self.lock().contains_key(&uid)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uid, Entry>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Waits for the bell. A ring that came before is not lost.
+    pub(crate) async fn woken(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Waits until a newer link has taken the place.
+    pub(crate) async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut links = self.hub.lock();
+        if links.get(&self.uid).is_some_and(|entry| entry.number == self.number) {
+            links.remove(&self.uid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_link_replaces_the_first_and_keeps_the_place() {
+        let hub = Arc::new(Hub::default());
+        let uid = Uid::new();
+        let first = hub.sit(uid);
+        let second = hub.sit(uid);
+        first.replaced().await;
+        drop(first);
+        assert!(hub.is_connected(uid));
+        hub.wake(uid);
+        second.woken().await;
+        drop(second);
+        assert!(!hub.is_connected(uid));
+    }
+}

@@ -1,0 +1,277 @@
+//! The server's own keys, in files beside its database:
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `srv.key` | the server's private key, sealed |
+//! | `secret.key` | what it is sealed with, unless `--secret-key` was given |
+//! | `admin.key` | the text of an operator key, for people and programs on this host |
+//!
+//! The order of a start is what keeps them together: what exists is read and unsealed before the
+//! database is opened ([`Keyring::read`]); what is missing is made after, while the open database
+//! keeps every other server out ([`Keyring::complete`]). A wrong secret or another server's file
+//! therefore ends the start before anything was written.
+
+mod files;
+mod seal;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fleet_core::identity::{PrivateKey, ServerIdentity};
+use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
+use fleet_core::time::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::config::SecretText;
+use crate::store::{KeyRecord, Store, StoreError};
+use seal::{SealedKey, Secret};
+
+/// The label of the key in `admin.key`; nobody else may give it to a key.
+pub(crate) const ADMIN_LABEL: &str = "admin.key";
+
+/// What was found beside a database.
+pub(crate) struct Keyring {
+    folder: PathBuf,
+    /// The database's name in its folder; one folder serves one database.
+    database: String,
+    given: Option<SecretText>,
+    server: Option<PrivateKey>,
+}
+
+/// The keys of a server that is about to serve.
+pub(crate) struct Complete {
+    /// The server's key.
+    pub(crate) server: Arc<PrivateKey>,
+    /// Where the admin key lies.
+    pub(crate) admin_path: PathBuf,
+    /// What a person should know about how the keys came to be.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Why a server has no keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A file.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Not something that this program wrote.
+    #[error("{} holds no server key: restore it from a backup", .0.display())]
+    Malformed(PathBuf),
+    /// Another secret.
+    #[error("the secret key does not open {}: nothing was changed, start with the one it was made with", .0.display())]
+    WrongSecret(PathBuf),
+    /// Sealed, and nothing to open it with.
+    #[error("{} is missing, and with it what opens srv.key: restore it, or give --secret-key", .0.display())]
+    NoSecret(PathBuf),
+    /// Two databases in one folder.
+    #[error("{} belongs to the database {owner} in the same folder: give {database} a folder of its own", path.display())]
+    OtherDatabase {
+        /// The key's file.
+        path: PathBuf,
+        /// The database that it belongs to.
+        owner: String,
+        /// The database that was to be opened.
+        database: String,
+    },
+    /// The database remembers another server.
+    #[error("the database belongs to the server {owner} and {} is the key of {found}: bring together what belongs together", path.display())]
+    OtherServer {
+        /// The key's file.
+        path: PathBuf,
+        /// The database's server.
+        owner: ServerIdentity,
+        /// The key's server.
+        found: ServerIdentity,
+    },
+    /// The database remembers a server whose key is gone.
+    #[error("{} is missing: the database belongs to the server {owner}, restore its key from a backup", path.display())]
+    NoKey {
+        /// The key's file.
+        path: PathBuf,
+        /// The database's server.
+        owner: ServerIdentity,
+    },
+    /// The admin key's file.
+    #[error("{} holds no key of this server: remove it, and the next start makes a new one", path.display())]
+    Admin {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Option<ApiKeyError>,
+    },
+    /// No random numbers, or no memory to stretch a secret in.
+    #[error("cannot make keys: {0}")]
+    Make(&'static str),
+    /// The store.
+    #[error("cannot keep keys in the database")]
+    Store(#[from] StoreError),
+}
+
+impl KeyringError {
+    /// Whether it is about what the server was told, rather than about the machine.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::File { .. } | Self::Make(_) | Self::Store(_))
+    }
+}
+
+impl Keyring {
+    /// Reads and unseals what exists. Writes nothing.
+    pub(crate) fn read(database: &Path, given: Option<SecretText>) -> Result<Self, KeyringError> {
+        let folder = database.parent().unwrap_or(Path::new("/")).to_owned();
+        let name = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut keyring = Self { folder, database: name, given, server: None };
+        let path = keyring.server_path();
+        let Some(bytes) = files::read(&path)? else { return Ok(keyring) };
+        let sealed = SealedKey::decode(&bytes).ok_or(KeyringError::Malformed(path.clone()))?;
+        if sealed.database() != keyring.database {
+            let owner = fleet_core::untrusted::escaped(sealed.database());
+            return Err(KeyringError::OtherDatabase { path, owner, database: keyring.database });
+        }
+        let secret = keyring.secret()?.ok_or(KeyringError::NoSecret(keyring.secret_path()))?;
+        keyring.server = Some(sealed.open(&secret)?.ok_or(KeyringError::WrongSecret(path))?);
+        Ok(keyring)
+    }
+
+    /// Makes what is missing, now that the database is open, and checks that all belongs together.
+    pub(crate) async fn complete(
+        self,
+        store: &dyn Store,
+        now: Timestamp,
+    ) -> Result<Complete, KeyringError> {
+        let owner = store.server_key().await?;
+        let mut notes = Vec::new();
+        let server = match (&self.server, owner) {
+            (Some(server), Some(owner)) if server.public() != owner => {
+                return Err(KeyringError::OtherServer {
+                    path: self.server_path(),
+                    owner: owner.identity(),
+                    found: server.public().identity(),
+                });
+            }
+            (None, Some(owner)) => {
+                let path = self.server_path();
+                return Err(KeyringError::NoKey { path, owner: owner.identity() });
+            }
+            (Some(server), _) => PrivateKey::from_seed(&server.seed()),
+            (None, None) => self.make_server()?,
+        };
+        store.claim_server_key(server.public()).await?;
+        if let Some(given) = &self.given
+            && given.bytes().len() < seal::WEAK_BYTES
+        {
+            notes.push(format!(
+                "the secret key is shorter than {} characters and can be guessed",
+                seal::WEAK_BYTES
+            ));
+        }
+        notes.extend(self.keep_admin(store, server.public().identity(), now).await?);
+        Ok(Complete { server: Arc::new(server), admin_path: self.admin_path(), notes })
+    }
+
+    fn make_server(&self) -> Result<PrivateKey, KeyringError> {
+        let no_random = |_| KeyringError::Make("the system gives no random numbers");
+        let secret = match self.secret()? {
+            Some(secret) => secret,
+            None => {
+                let secret = Secret::generate().map_err(no_random)?;
+                files::write(&self.secret_path(), secret.text().as_bytes())?;
+                secret
+            }
+        };
+        let server = PrivateKey::generate().map_err(no_random)?;
+        let sealed = SealedKey::seal(&server, &self.database, &secret)?;
+        files::write(&self.server_path(), &sealed.encode()?)?;
+        Ok(server)
+    }
+
+    /// The secret that was given, else the one in the folder.
+    fn secret(&self) -> Result<Option<Secret>, KeyringError> {
+        if let Some(given) = &self.given {
+            return Ok(Some(Secret::from_text(given.bytes())));
+        }
+        let found = files::read(&self.secret_path())?;
+        Ok(found.map(|bytes| Secret::from_text(bytes.trim_ascii())))
+    }
+
+    /// Sees to it that `admin.key` holds a key that the store knows. Returns what to tell.
+    async fn keep_admin(
+        &self,
+        store: &dyn Store,
+        server: ServerIdentity,
+        now: Timestamp,
+    ) -> Result<Option<String>, KeyringError> {
+        let path = self.admin_path();
+        if let Some(bytes) = files::read(&path)? {
+            let key = admin_key(&bytes, &path, server)?;
+            return match store.key_get(key.id()).await? {
+                Some(record) if record.revoked_at.is_some() => Ok(Some(format!(
+                    "the key in {} was revoked: remove the file, and the next start makes a new one",
+                    path.display()
+                ))),
+                Some(_) => Ok(None),
+                None => {
+                    store.key_insert(admin_record(&key, now)).await?;
+                    Ok(None)
+                }
+            };
+        }
+        let key = ApiKey::generate(KeyKind::Operator, server)
+            .map_err(|_| KeyringError::Make("the system gives no random numbers"))?;
+        let mut replaced = false;
+        for old in store.key_list().await? {
+            if old.label == ADMIN_LABEL && old.revoked_at.is_none() {
+                store.key_revoke(&old.id, now).await?;
+                replaced = true;
+            }
+        }
+        store.key_insert(admin_record(&key, now)).await?;
+        let text = Zeroizing::new(format!("{}\n", key.reveal().as_str()));
+        files::write(&path, text.as_bytes())?;
+        Ok(replaced.then(|| {
+            format!("{} was missing: made a new one, the old key is revoked", path.display())
+        }))
+    }
+
+    fn server_path(&self) -> PathBuf {
+        self.folder.join("srv.key")
+    }
+
+    fn secret_path(&self) -> PathBuf {
+        self.folder.join("secret.key")
+    }
+
+    fn admin_path(&self) -> PathBuf {
+        self.folder.join("admin.key")
+    }
+}
+
+fn admin_key(bytes: &[u8], path: &Path, server: ServerIdentity) -> Result<ApiKey, KeyringError> {
+    let wrong = |source| KeyringError::Admin { path: path.to_owned(), source };
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong(None))?;
+    let key: ApiKey = text.parse().map_err(|error| wrong(Some(error)))?;
+    let ours = key.kind() == KeyKind::Operator && key.server().is_none_or(|named| named == server);
+    if ours { Ok(key) } else { Err(wrong(None)) }
+}
+
+fn admin_record(key: &ApiKey, now: Timestamp) -> KeyRecord {
+    KeyRecord {
+        id: key.id().to_owned(),
+        kind: KeyKind::Operator,
+        hash: key.hash().bytes(),
+        label: ADMIN_LABEL.to_owned(),
+        device: None,
+        uses_left: None,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used: None,
+    }
+}

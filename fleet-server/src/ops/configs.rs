@@ -1,0 +1,219 @@
+//! Configurations: what a device shall be, and what it says it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use data_encoding::HEXLOWER;
+use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, ReportedView};
+use fleet_core::id::Uid;
+use fleet_core::identity::PrivateKey;
+use fleet_core::net::url::ServerUrl;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::{ConfigPush, ConfigReported};
+use ring::digest;
+
+use super::devices::find;
+use super::{OpsError, World};
+use crate::hub::Hub;
+use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
+
+/// Bytes of a comment.
+const COMMENT_BYTES_MAX: usize = 1000;
+/// Characters of a document's hash.
+const HASH_CHARS: usize = 16;
+/// The document before the first version.
+const EMPTY_DOCUMENT: &str = "{}";
+/// Bytes of an error that a device reports.
+const ERROR_CHARS_MAX: usize = 1000;
+
+/// Operations on configurations.
+pub(crate) struct Configs {
+    pub(crate) world: World,
+    pub(crate) versions: Arc<Versions>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) server: Arc<PrivateKey>,
+}
+
+impl Configs {
+    /// A device's configuration.
+    pub(crate) async fn get(&self, name: &str) -> Result<ConfigView, OpsError> {
+        let device = find(&self.world, name).await?;
+        let latest = self.world.store.config_latest(device.uid).await?;
+        Ok(view(&device, latest))
+    }
+
+    /// Gives a device its next configuration, if `expected` is its version or not said.
+    pub(crate) async fn update(
+        &self,
+        name: &str,
+        expected: Option<u64>,
+        update: ConfigUpdate,
+        author: &str,
+    ) -> Result<ConfigView, OpsError> {
+        let device = find(&self.world, name).await?;
+        let not_applied = not_applied(&update);
+        let new = self.new_config(&device, update, author).await?;
+        let stored = self.world.store.config_append(device.uid, expected, new).await?;
+        self.versions.grew(device.uid, stored.version);
+        self.hub.wake(device.uid);
+        let view = view(&device, Some(stored));
+        Ok(ConfigView { status: Some("updated".to_owned()), not_applied, ..view })
+    }
+
+    /// The configuration to send to a device that has `known`, signed.
+    pub(crate) async fn push_after(
+        &self,
+        uid: Uid,
+        known: u64,
+    ) -> Result<Option<ConfigPush>, OpsError> {
+        if self.versions.latest(&self.world, uid).await? <= known {
+            return Ok(None);
+        }
+        let Some(latest) = self.world.store.config_latest(uid).await? else { return Ok(None) };
+        let document = latest.config.document;
+        Ok(Some(ConfigPush::sign(uid.bytes(), latest.version, document, &self.server)))
+    }
+
+    /// The version that a device last said it has; 0 if none.
+    pub(crate) async fn reported_version(&self, uid: Uid) -> Result<u64, OpsError> {
+        let device = self.world.store.device_get(uid).await?;
+        Ok(device.and_then(|device| device.reported).map_or(0, |reported| reported.version))
+    }
+
+    /// Notes what a device says about a version. Saying it again changes nothing.
+    pub(crate) async fn reported(&self, uid: Uid, word: ConfigReported) -> Result<(), OpsError> {
+        let Some(version) = self.world.store.config_get(uid, word.version).await? else {
+            // Version 0, or one of another server's: the device has none of ours.
+            return Ok(());
+        };
+        let error: Option<String> =
+            word.error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
+        let reported = ReportedConfig {
+            version: version.version,
+            hash: hash(&version.config.document),
+            at: self.world.now(),
+            error,
+        };
+        let same = |known: &ReportedConfig| {
+            (known.version, &known.error) == (reported.version, &reported.error)
+        };
+        let known = self.world.store.device_get(uid).await?.and_then(|device| device.reported);
+        if known.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let change = move |device: &mut Device| {
+            device.reported = Some(reported);
+            Ok(())
+        };
+        self.world.store.device_update(uid, Box::new(change)).await?;
+        Ok(())
+    }
+
+    async fn new_config(
+        &self,
+        device: &Device,
+        update: ConfigUpdate,
+        author: &str,
+    ) -> Result<NewConfig, OpsError> {
+        let document = match update.config {
+            Some(value) => ConfigDocument::from_json(&value)
+                .map_err(|error| OpsError::invalid(error.path.to_string(), error.problem))?
+                .to_json()
+                .to_string(),
+            None => {
+                let latest = self.world.store.config_latest(device.uid).await?;
+                latest.map_or(EMPTY_DOCUMENT.to_owned(), |latest| latest.config.document)
+            }
+        };
+        if update.comment.as_ref().is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
+            let problem = format!("must not be longer than {COMMENT_BYTES_MAX} bytes");
+            return Err(OpsError::invalid("comment", problem));
+        }
+        let server_url = match update.server_url {
+            Some(text) => {
+                let url: ServerUrl =
+                    text.parse().map_err(|error| OpsError::invalid("server_url", error))?;
+                Some(url.to_string())
+            }
+            None => None,
+        };
+        Ok(NewConfig {
+            document,
+            author: author.to_owned(),
+            at: self.world.now(),
+            comment: update.comment,
+            server_url,
+        })
+    }
+}
+
+fn not_applied(update: &ConfigUpdate) -> Option<String> {
+    let what = match (&update.server_url, &update.api_key) {
+        (None, None) => return None,
+        (Some(_), None) => "server_url is kept with this version",
+        (None, Some(_)) => "api_key is not kept",
+        (Some(_), Some(_)) => "server_url is kept with this version, api_key is not kept",
+    };
+    Some(format!("{what}; neither moves the device to another server"))
+}
+
+fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView {
+    let reported = device.reported.clone().map(|reported| ReportedView {
+        version: reported.version,
+        hash: reported.hash,
+        applied_at: reported.at,
+        error: reported.error.map(Untrusted::new),
+    });
+    let version = latest.as_ref().map_or(0, |latest| latest.version);
+    let config = latest.map(|latest| latest.config);
+    let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document).to_owned();
+    ConfigView {
+        status: None,
+        device_id: device.id.clone(),
+        server_url: config.as_ref().and_then(|c| c.server_url.clone()).map(Untrusted::new),
+        api_key: "(masked)".to_owned(),
+        hash: hash(&document),
+        config: document,
+        version,
+        author: config.as_ref().map(|config| config.author.clone()),
+        at: config.as_ref().map(|config| config.at),
+        comment: config.and_then(|config| config.comment).map(Untrusted::new),
+        reported,
+        not_applied: None,
+    }
+}
+
+fn hash(document: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, document.as_bytes());
+    HEXLOWER.encode(digest.as_ref()).chars().take(HASH_CHARS).collect()
+}
+
+/// The devices' latest version numbers, so that a list of devices is not a thousand reads.
+#[derive(Default)]
+pub(crate) struct Versions(Mutex<HashMap<Uid, u64>>);
+
+impl Versions {
+    pub(crate) async fn latest(&self, world: &World, uid: Uid) -> Result<u64, OpsError> {
+        if let Some(version) = self.lock().get(&uid) {
+            return Ok(*version);
+        }
+        let version = world.store.config_latest(uid).await?.map_or(0, |latest| latest.version);
+        self.grew(uid, version);
+        Ok(self.lock().get(&uid).copied().unwrap_or(version))
+    }
+
+    /// Notes a version. Versions only grow, so of two notes the larger is right.
+    fn grew(&self, uid: Uid, version: u64) {
+        let mut versions = self.lock();
+        let known = versions.entry(uid).or_default();
+        *known = version.max(*known);
+    }
+
+    pub(crate) fn forget(&self, uid: Uid) {
+        self.lock().remove(&uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uid, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,261 @@
+//! Devices: listing them, noting things about them, letting them in and out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleet_core::api::{self, DeviceFacts, DeviceStatus, DeviceUpdate};
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::limits::{
+    METADATA_ENTRIES_MAX, METADATA_NAME_BYTES_MAX, METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX,
+};
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
+use serde_json::Value;
+
+use super::configs::Versions;
+use super::{OpsError, Presence, World, presence};
+use crate::hub::Hub;
+use crate::store::{Admission, Device, Refusal};
+
+/// Bytes of a reason that an operator gives.
+const REASON_BYTES_MAX: usize = 500;
+
+/// Operations on devices.
+pub(crate) struct Devices {
+    pub(crate) world: World,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) versions: Arc<Versions>,
+    pub(crate) hub: Arc<Hub>,
+}
+
+impl Devices {
+    /// All devices by id, beginning after `after`, at most `limit`.
+    pub(crate) async fn list(
+        &self,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<api::Device>, OpsError> {
+        let mut devices = self.world.store.device_list().await?;
+        devices.retain(|device| after.is_none_or(|after| device.id > *after));
+        devices.sort_by(|a, b| a.id.cmp(&b.id));
+        devices.truncate(limit);
+        let mut views = Vec::with_capacity(devices.len());
+        for device in devices {
+            views.push(self.view(device).await?);
+        }
+        Ok(views)
+    }
+
+    /// One device.
+    pub(crate) async fn get(&self, name: &str) -> Result<api::Device, OpsError> {
+        let device = self.find(name).await?;
+        self.view(device).await
+    }
+
+    /// The device that an id or uid names.
+    pub(crate) async fn find(&self, name: &str) -> Result<Device, OpsError> {
+        find(&self.world, name).await
+    }
+
+    /// Notes a name and metadata. What is absent stays.
+    pub(crate) async fn update(&self, name: &str, update: DeviceUpdate) -> Result<(), OpsError> {
+        let device = self.find(name).await?;
+        let entries = metadata_changes(update.metadata)?;
+        if update.name.as_ref().is_some_and(|name| name.chars().count() > SHOWN_CHARS_MAX) {
+            let problem = format!("must not be longer than {SHOWN_CHARS_MAX} characters");
+            return Err(OpsError::invalid("name", problem));
+        }
+        let change = move |device: &mut Device| {
+            if let Some(name) = update.name {
+                device.name = Some(name).filter(|name| !name.is_empty());
+            }
+            for (name, value) in entries {
+                match value {
+                    Some(value) => device.metadata.insert(name, value),
+                    None => device.metadata.remove(&name),
+                };
+            }
+            if device.metadata.len() > METADATA_ENTRIES_MAX {
+                let reason =
+                    format!("a device has at most {METADATA_ENTRIES_MAX} metadata entries");
+                return Err(Refusal(reason));
+            }
+            Ok(())
+        };
+        self.world.store.device_update(device.uid, Box::new(change)).await?;
+        Ok(())
+    }
+
+    /// Ends a device: it has no access from now on, and its data goes later.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), OpsError> {
+        let device = self.find(name).await?;
+        self.world.store.device_delete(device.uid, self.world.now()).await?;
+        self.presence.forget(device.uid);
+        self.versions.forget(device.uid);
+        self.hub.wake(device.uid);
+        Ok(())
+    }
+
+    /// Lets a waiting device in.
+    pub(crate) async fn accept(&self, name: &str, reason: &str) -> Result<(), OpsError> {
+        self.judge(
+            name,
+            Admission::Active,
+            "accepted by an operator",
+            reason,
+            |state| match state {
+                Admission::Pending | Admission::Rejected | Admission::Active => Ok(()),
+                Admission::Revoked | Admission::Deleted => {
+                    Err("the device was revoked: delete it, and it may ask anew")
+                }
+            },
+        )
+        .await
+    }
+
+    /// Turns a waiting device away.
+    pub(crate) async fn reject(&self, name: &str, reason: &str) -> Result<(), OpsError> {
+        self.judge(
+            name,
+            Admission::Rejected,
+            "rejected by an operator",
+            reason,
+            |state| match state {
+                Admission::Pending | Admission::Rejected => Ok(()),
+                Admission::Active | Admission::Revoked | Admission::Deleted => {
+                    Err("only a pending device can be rejected: revoke this one")
+                }
+            },
+        )
+        .await
+    }
+
+    /// Puts a device out for good.
+    pub(crate) async fn revoke(&self, name: &str, reason: &str) -> Result<(), OpsError> {
+        self.judge(name, Admission::Revoked, "revoked by an operator", reason, |_| Ok(())).await
+    }
+
+    async fn judge(
+        &self,
+        name: &str,
+        state: Admission,
+        verdict: &str,
+        reason: &str,
+        allowed: fn(Admission) -> Result<(), &'static str>,
+    ) -> Result<(), OpsError> {
+        if reason.len() > REASON_BYTES_MAX {
+            let problem = format!("must not be longer than {REASON_BYTES_MAX} bytes");
+            return Err(OpsError::invalid("reason", problem));
+        }
+        let device = self.find(name).await?;
+        let at = self.world.now();
+        let text =
+            if reason.is_empty() { verdict.to_owned() } else { format!("{verdict}: {reason}") };
+        let change = move |device: &mut Device| {
+            allowed(device.state).map_err(|reason| Refusal(reason.to_owned()))?;
+            if device.state != state {
+                device.state = state;
+                device.state_reason = text;
+                device.state_at = at;
+            }
+            Ok(())
+        };
+        self.world.store.device_update(device.uid, Box::new(change)).await?;
+        self.hub.wake(device.uid);
+        Ok(())
+    }
+
+    async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
+        let last_seen = self.presence.last_seen(device.uid).or(device.last_seen);
+        let (status, why) = status(&device, last_seen, self.world.now());
+        let config_version = self.versions.latest(&self.world, device.uid).await?;
+        let name = device.name.or(device.facts.name.clone());
+        let metadata = device.metadata.into_iter().map(|(name, value)| {
+            // The store holds what serde_json wrote; anything else still shows, as text.
+            let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+            (name, value)
+        });
+        Ok(api::Device {
+            name: Untrusted::new(name.unwrap_or_else(|| device.id.to_string())),
+            device_type: or_other(&device.facts.device_type),
+            version: Untrusted::from(device.facts.version.as_str()),
+            status,
+            last_seen,
+            why: Untrusted::new(why),
+            uid: device.uid,
+            fingerprint: device.key.map(|key| key.fingerprint()),
+            metadata: metadata.collect(),
+            created_at: device.created_at,
+            missed_reports: device.missed_reports,
+            config_version,
+            config_reported: device.reported.map(|reported| reported.version),
+            latest: self.presence.latest(device.uid),
+            facts: DeviceFacts {
+                hostname: device.facts.hostname.into(),
+                model: device.facts.model.into(),
+                os: device.facts.os.into(),
+                kernel: device.facts.kernel.into(),
+                arch: device.facts.arch.into(),
+                cores: device.facts.cores,
+                memory_bytes: device.facts.memory_bytes,
+                addresses: device.facts.addresses.into_iter().map(Untrusted::new).collect(),
+                interval_secs: device.facts.interval_secs,
+            },
+            id: device.id,
+        })
+    }
+}
+
+/// The device that an id or uid names, deleted ones left out.
+pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> {
+    let found = match name.parse::<Uid>() {
+        Ok(uid) => world.store.device_get(uid).await?,
+        Err(_) => match name.parse::<DeviceId>() {
+            Ok(id) => world.store.device_find(&id).await?,
+            Err(_) => None,
+        },
+    };
+    found
+        .filter(|device| device.state != Admission::Deleted)
+        .ok_or_else(|| OpsError::NotFound(format!("device {}", Untrusted::from(name))))
+}
+
+/// How a device is doing, and why.
+fn status(device: &Device, last_seen: Option<Timestamp>, now: Timestamp) -> (DeviceStatus, String) {
+    let stands = |status| (status, device.state_reason.clone());
+    match device.state {
+        Admission::Active => {
+            presence::judge(now, last_seen, presence::interval(device.facts.interval_secs))
+        }
+        Admission::Pending => stands(DeviceStatus::Pending),
+        Admission::Rejected => stands(DeviceStatus::Rejected),
+        Admission::Revoked | Admission::Deleted => stands(DeviceStatus::Revoked),
+    }
+}
+
+fn or_other(device_type: &str) -> Untrusted {
+    Untrusted::from(if device_type.is_empty() { "other" } else { device_type })
+}
+
+/// What to set, as JSON text, and what to remove.
+fn metadata_changes(metadata: Option<Value>) -> Result<BTreeMap<String, Option<String>>, OpsError> {
+    let entries = match metadata {
+        None => return Ok(BTreeMap::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(OpsError::invalid("metadata", "must be an object")),
+    };
+    let check = |(name, value): (String, Value)| {
+        let field = || format!("metadata.{}", Untrusted::from(name.as_str()));
+        if name.is_empty() || name.len() > METADATA_NAME_BYTES_MAX {
+            let problem = format!("a name has 1 to {METADATA_NAME_BYTES_MAX} bytes");
+            return Err(OpsError::invalid(field(), problem));
+        }
+        let text = value.to_string();
+        if text.len() > METADATA_VALUE_BYTES_MAX {
+            let problem = format!("must not be longer than {METADATA_VALUE_BYTES_MAX} bytes");
+            return Err(OpsError::invalid(field(), problem));
+        }
+        Ok((name, if value.is_null() { None } else { Some(text) }))
+    };
+    entries.into_iter().map(check).collect()
+}

@@ -1,0 +1,203 @@
+//! Keys: making, listing and withdrawing them, and telling who holds one.
+
+use std::time::Duration;
+
+use fleet_core::api::{KeyCreate, KeyCreated, KeyView};
+use fleet_core::id::Uid;
+use fleet_core::identity::ServerIdentity;
+use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
+use fleet_core::untrusted::Untrusted;
+
+use super::devices::find;
+use super::{OpsError, World};
+use crate::keyring::ADMIN_LABEL;
+use crate::store::{Admission, KeyRecord, StoreError};
+
+/// Characters of a label.
+const LABEL_CHARS_MAX: usize = 100;
+/// Keys that one server keeps.
+const KEYS_MAX: usize = 10_000;
+/// The longest life of a key that expires.
+const LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// How exactly the last use of a key is known.
+const LAST_USED_STEP: Duration = Duration::from_secs(60);
+
+/// Operations on keys.
+pub(crate) struct Keys {
+    pub(crate) world: World,
+    pub(crate) server: ServerIdentity,
+}
+
+/// Who holds a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Principal {
+    Operator { key: String },
+    Enrol { key: String },
+    Device { key: String, uid: Uid },
+}
+
+/// Why a key lets nobody in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error("the key is not known here")]
+    Unknown,
+    #[error("the key is for the server {0}, and this is {1}")]
+    OtherServer(ServerIdentity, ServerIdentity),
+    #[error("the key was revoked")]
+    Revoked,
+    #[error("the key has expired")]
+    Expired,
+    #[error("the key's device is no longer active")]
+    Device,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Keys {
+    /// Who holds a key, if it is good now.
+    pub(crate) async fn authenticate(&self, key: &ApiKey) -> Result<Principal, Denied> {
+        if let Some(named) = key.server()
+            && named != self.server
+        {
+            return Err(Denied::OtherServer(named, self.server));
+        }
+        let record = self.world.store.key_get(key.id()).await?;
+        let record = record.ok_or(Denied::Unknown)?;
+        let same = record.kind == key.kind();
+        if !KeyHash::from_bytes(record.hash).matches(key.hash()) || !same {
+            return Err(Denied::Unknown);
+        }
+        if record.revoked_at.is_some() {
+            return Err(Denied::Revoked);
+        }
+        if record.expires_at.is_some_and(|at| self.world.now() >= at) {
+            return Err(Denied::Expired);
+        }
+        let principal = self.principal(&record).await?;
+        self.note_use(&record).await;
+        Ok(principal)
+    }
+
+    /// Makes a key. Its text is in the answer and nowhere else.
+    pub(crate) async fn create(&self, request: KeyCreate) -> Result<KeyCreated, OpsError> {
+        let device = self.device_of(&request).await?;
+        check(&request)?;
+        if self.world.store.key_list().await?.len() >= KEYS_MAX {
+            return Err(OpsError::Conflict(format!("a server keeps at most {KEYS_MAX} keys")));
+        }
+        let key = ApiKey::generate(request.kind, self.server)
+            .map_err(|_| OpsError::Conflict("the system gives no random numbers".to_owned()))?;
+        let now = self.world.now();
+        let record = KeyRecord {
+            id: key.id().to_owned(),
+            kind: request.kind,
+            hash: key.hash().bytes(),
+            label: request.label,
+            device,
+            uses_left: request.uses,
+            created_at: now,
+            expires_at: request.expires_in_secs.map(|secs| now.plus(Duration::from_secs(secs))),
+            revoked_at: None,
+            last_used: None,
+        };
+        self.world.store.key_insert(record).await?;
+        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
+    }
+
+    /// All keys, without what would let anybody use them.
+    pub(crate) async fn list(&self) -> Result<Vec<KeyView>, OpsError> {
+        let mut views = Vec::new();
+        for record in self.world.store.key_list().await? {
+            let device = match record.device {
+                Some(uid) => self.world.store.device_get(uid).await?,
+                None => None,
+            };
+            views.push(KeyView {
+                id: record.id,
+                kind: record.kind,
+                label: Untrusted::new(record.label),
+                device_id: device.map(|device| device.id),
+                uses_left: record.uses_left,
+                created_at: record.created_at,
+                expires_at: record.expires_at,
+                revoked_at: record.revoked_at,
+                last_used: record.last_used,
+            });
+        }
+        Ok(views)
+    }
+
+    /// Ends a key for good.
+    pub(crate) async fn revoke(&self, id: &str) -> Result<(), OpsError> {
+        match self.world.store.key_revoke(id, self.world.now()).await {
+            Err(StoreError::Missing(_)) => {
+                Err(OpsError::NotFound(format!("key {}", Untrusted::from(id))))
+            }
+            other => other.map(drop).map_err(OpsError::from),
+        }
+    }
+
+    async fn principal(&self, record: &KeyRecord) -> Result<Principal, Denied> {
+        let key = record.id.clone();
+        match (record.kind, record.device) {
+            (KeyKind::Operator, _) => Ok(Principal::Operator { key }),
+            (KeyKind::Enrol, _) => Ok(Principal::Enrol { key }),
+            (KeyKind::Device, Some(uid)) => {
+                let device = self.world.store.device_get(uid).await?;
+                match device.map(|device| device.state) {
+                    Some(Admission::Active) => Ok(Principal::Device { key, uid }),
+                    _ => Err(Denied::Device),
+                }
+            }
+            (KeyKind::Device, None) => Err(Denied::Device),
+        }
+    }
+
+    /// Notes that a key was used; now and then, because each note is a write.
+    async fn note_use(&self, record: &KeyRecord) {
+        let now = self.world.now();
+        let recent = record.last_used.is_some_and(|at| now.since(at) < LAST_USED_STEP);
+        if recent || record.uses_left.is_some() {
+            return;
+        }
+        if let Err(error) = self.world.store.key_use(&record.id, now).await {
+            tracing::debug!(key = record.id, %error, "the use of a key was not noted");
+        }
+    }
+
+    async fn device_of(&self, request: &KeyCreate) -> Result<Option<Uid>, OpsError> {
+        match (request.kind, &request.device_id) {
+            (KeyKind::Device, Some(name)) => Ok(Some(find(&self.world, name).await?.uid)),
+            (KeyKind::Device, None) => {
+                Err(OpsError::invalid("device_id", "a device key needs its device"))
+            }
+            (KeyKind::Operator | KeyKind::Enrol, Some(_)) => {
+                Err(OpsError::invalid("device_id", "only a device key is for one device"))
+            }
+            (KeyKind::Operator | KeyKind::Enrol, None) => Ok(None),
+        }
+    }
+}
+
+fn check(request: &KeyCreate) -> Result<(), OpsError> {
+    if request.label.chars().count() > LABEL_CHARS_MAX {
+        let problem = format!("must not be longer than {LABEL_CHARS_MAX} characters");
+        return Err(OpsError::invalid("label", problem));
+    }
+    if request.label == ADMIN_LABEL {
+        return Err(OpsError::invalid("label", "is what the server calls its own key"));
+    }
+    match (request.kind, request.uses) {
+        (_, Some(0)) => Err(OpsError::invalid("uses", "must be at least 1")),
+        (KeyKind::Operator | KeyKind::Device, Some(_)) => {
+            Err(OpsError::invalid("uses", "only an enrolment key's uses are counted"))
+        }
+        _ => Ok(()),
+    }?;
+    match request.expires_in_secs {
+        Some(secs) if secs == 0 || secs > LIFE_MAX.as_secs() => {
+            Err(OpsError::invalid("expires_in_secs", "must be from one second to ten years"))
+        }
+        _ => Ok(()),
+    }
+}

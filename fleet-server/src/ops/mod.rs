@@ -1,0 +1,97 @@
+//! What the server can do, by noun. `http` and `link` call these and nothing below them.
+//!
+//! Every operation takes input from outside, decides, and goes to the store; none knows who asks
+//! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
+
+pub(crate) mod configs;
+pub(crate) mod devices;
+pub(crate) mod enrol;
+pub(crate) mod grants;
+pub(crate) mod keys;
+pub(crate) mod presence;
+pub(crate) mod telemetry;
+
+use std::sync::Arc;
+
+use fleet_core::time::{Clock, Timestamp};
+
+use crate::store::{Conflict, Refusal, Store, StoreError, StoreHealth};
+
+pub(crate) use configs::Configs;
+pub(crate) use devices::Devices;
+pub(crate) use enrol::Enrolment;
+pub(crate) use grants::Grants;
+pub(crate) use keys::Keys;
+pub(crate) use presence::Presence;
+pub(crate) use telemetry::Telemetry;
+
+/// The operations, ready to be handed out.
+pub(crate) struct Ops {
+    pub(crate) devices: Devices,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) configs: Configs,
+    pub(crate) grants: Grants,
+    pub(crate) enrolment: Enrolment,
+    pub(crate) keys: Keys,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) world: World,
+}
+
+/// What every operation stands on.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl World {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn health(&self) -> StoreHealth {
+        self.store.health()
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpsError {
+    /// What was asked for is not there.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// A value that does not do, and where it stands.
+    #[error("{field}: {problem}")]
+    Invalid { field: String, problem: String },
+    /// Not in this state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Somebody else changed the configuration first.
+    #[error("the configuration is at version {current}")]
+    Stale { current: u64 },
+    /// Not with this key.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The store.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl OpsError {
+    pub(crate) fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.to_string() }
+    }
+}
+
+impl From<StoreError> for OpsError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(what) => Self::NotFound(format!("such {what}")),
+            StoreError::Conflict(Conflict::Config { current }) => Self::Stale { current },
+            StoreError::Conflict(conflict) => Self::Conflict(conflict.to_string()),
+            StoreError::Refused(Refusal(reason)) => Self::Conflict(reason),
+            StoreError::KeyRefused(refusal) => Self::Forbidden(refusal.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Telemetry: from links and from posts into the store, and out again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::api::{MetricPoint, TelemetryPost};
+use fleet_core::id::Uid;
+use fleet_core::limits::{FRAME_REPORTS_MAX, REPORT_SAMPLES_MAX};
+use fleet_core::metric::Sample;
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::{QueuedReport, Samples};
+use serde_json::Value;
+
+use super::devices::find;
+use super::{OpsError, Presence, World};
+use crate::store::{Admission, Incoming, Outcome, Query};
+
+/// A device's clock that is this far off is not believed.
+const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
+
+/// Operations on telemetry.
+pub(crate) struct Telemetry {
+    pub(crate) world: World,
+    pub(crate) presence: Arc<Presence>,
+}
+
+/// A question about one metric of one device.
+#[derive(Debug)]
+pub(crate) struct MetricQuery {
+    pub(crate) device: String,
+    pub(crate) metric: String,
+    pub(crate) from: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
+    pub(crate) limit: usize,
+}
+
+impl Telemetry {
+    /// Stores what a device sent over its link. When this returns, all numbers up to the result
+    /// are on the disk or refused for good.
+    pub(crate) async fn ingest(&self, uid: Uid, samples: Samples) -> Result<u64, OpsError> {
+        if samples.reports.len() > FRAME_REPORTS_MAX {
+            let problem = format!("a frame holds at most {FRAME_REPORTS_MAX} reports");
+            return Err(OpsError::invalid("reports", problem));
+        }
+        let now = self.world.now();
+        let mut last = 0;
+        let mut reports = Vec::with_capacity(samples.reports.len());
+        for report in samples.reports {
+            last = last.max(report.seq);
+            let at = report_time(now, &report);
+            let stream = Some((samples.stream, report.seq));
+            reports.push(Incoming { device: uid, stream, at, samples: valid(uid, report.samples) });
+        }
+        let kept = reports.last().map(|report| (report.at, report.samples.clone()));
+        self.world.store.append(reports).await?;
+        if let Some((at, samples)) = kept {
+            self.presence.reported(uid, at, &samples);
+        }
+        Ok(last)
+    }
+
+    /// Stores posted samples. With `only`, for that device alone.
+    pub(crate) async fn post(
+        &self,
+        posts: Vec<TelemetryPost>,
+        only: Option<Uid>,
+    ) -> Result<(), OpsError> {
+        let now = self.world.now();
+        let mut devices: HashMap<String, Uid> = HashMap::new();
+        let mut reports: BTreeMap<(Uid, Timestamp), Vec<Sample>> = BTreeMap::new();
+        let single = posts.len() == 1;
+        for (position, post) in posts.into_iter().enumerate() {
+            let place = |field: &str| {
+                if single { field.to_owned() } else { format!("[{position}].{field}") }
+            };
+            let uid = match devices.get(&post.device_id) {
+                Some(uid) => *uid,
+                None => {
+                    let uid = self.poster(&post.device_id, only).await?;
+                    devices.insert(post.device_id.clone(), uid);
+                    uid
+                }
+            };
+            let labels = labels(post.metadata)
+                .map_err(|problem| OpsError::invalid(place("metadata"), problem))?;
+            let sample = Sample { name: post.metric_name, labels, value: post.value };
+            sample
+                .validate()
+                .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
+            reports.entry((uid, post.timestamp.unwrap_or(now))).or_default().push(sample);
+        }
+        self.append(reports, now).await
+    }
+
+    /// Points of a metric, newest first.
+    pub(crate) async fn query(&self, query: MetricQuery) -> Result<Vec<MetricPoint>, OpsError> {
+        let device = find(&self.world, &query.device).await?;
+        let points = self
+            .world
+            .store
+            .query(Query {
+                device: device.uid,
+                metric: query.metric.clone(),
+                labels: Vec::new(),
+                from: query.from.unwrap_or(Timestamp::from_millis(0)),
+                to: query.to.unwrap_or(Timestamp::from_millis(i64::MAX)),
+                limit: query.limit,
+            })
+            .await?;
+        let point = |point: crate::store::Point| {
+            let labels: serde_json::Map<String, Value> = point
+                .labels
+                .into_iter()
+                .map(|(name, value)| (name, Value::String(value)))
+                .collect();
+            MetricPoint {
+                device_id: device.id.to_string(),
+                timestamp: point.at,
+                metric_name: query.metric.clone(),
+                value: point.value,
+                metadata: Untrusted::new(Value::Object(labels).to_string()),
+            }
+        };
+        Ok(points.into_iter().map(point).collect())
+    }
+
+    /// The device that a post names, if it may be posted for.
+    async fn poster(&self, name: &str, only: Option<Uid>) -> Result<Uid, OpsError> {
+        let foreign =
+            || OpsError::Forbidden("a device key posts for its own device only".to_owned());
+        let device = match find(&self.world, name).await {
+            // Whether another device exists is not for a device to know.
+            Err(OpsError::NotFound(_)) if only.is_some() => return Err(foreign()),
+            found => found?,
+        };
+        if only.is_some_and(|own| own != device.uid) {
+            return Err(foreign());
+        }
+        if device.state != Admission::Active {
+            let reason = format!("the device {} is not active: {}", device.id, device.state_reason);
+            return Err(OpsError::Conflict(reason));
+        }
+        Ok(device.uid)
+    }
+
+    async fn append(
+        &self,
+        reports: BTreeMap<(Uid, Timestamp), Vec<Sample>>,
+        now: Timestamp,
+    ) -> Result<(), OpsError> {
+        let mut incoming = Vec::new();
+        for ((device, at), samples) in &reports {
+            for chunk in samples.chunks(REPORT_SAMPLES_MAX) {
+                let samples = chunk.to_vec();
+                incoming.push(Incoming { device: *device, stream: None, at: *at, samples });
+            }
+        }
+        let outcomes = self.world.store.append(incoming).await?;
+        for ((device, at), samples) in &reports {
+            self.presence.heard(*device, now);
+            self.presence.reported(*device, *at, samples);
+        }
+        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {
+            Ok(())
+        } else {
+            Err(OpsError::Conflict("some samples could not be stored".to_owned()))
+        }
+    }
+}
+
+/// When a report was made: by the device's clock where that agrees with ours and with how long
+/// the report says it waited, else by ours less that wait.
+fn report_time(now: Timestamp, report: &QueuedReport) -> Timestamp {
+    let waited = Duration::from_millis(report.age_millis);
+    let claimed = Timestamp::from_millis(report.at_millis);
+    let sent = claimed.plus(waited);
+    if now.since(sent).max(sent.since(now)) <= CLOCK_ERROR_MAX {
+        claimed
+    } else {
+        now.minus(waited)
+    }
+}
+
+/// The samples that can be stored. One bad sample must not hold up those behind it.
+fn valid(uid: Uid, mut samples: Vec<Sample>) -> Vec<Sample> {
+    let sent = samples.len();
+    samples.truncate(REPORT_SAMPLES_MAX);
+    samples.retain(|sample| sample.validate().is_ok());
+    if samples.len() < sent {
+        tracing::debug!(%uid, dropped = sent - samples.len(), "left out samples that are none");
+    }
+    samples
+}
+
+fn invalid_field(error: &fleet_core::metric::SampleError) -> &'static str {
+    use fleet_core::metric::SampleError;
+    match error {
+        SampleError::Name => "metric_name",
+        SampleError::NotFinite => "value",
+        SampleError::ManyLabels | SampleError::Label => "metadata",
+    }
+}
+
+/// Labels out of an object of plain values.
+fn labels(metadata: Option<Value>) -> Result<Vec<(String, String)>, &'static str> {
+    let entries = match metadata {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err("must be an object"),
+    };
+    let label = |(name, value)| match value {
+        Value::String(text) => Ok((name, text)),
+        Value::Number(number) => Ok((name, number.to_string())),
+        Value::Bool(yes) => Ok((name, yes.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => {
+            Err("values must be text, numbers or true and false")
+        }
+    };
+    let mut labels = entries.into_iter().map(label).collect::<Result<Vec<_>, _>>()?;
+    labels.sort();
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_clock_is_believed_as_far_as_it_can_be_true() {
+        let now = Timestamp::from_millis(1_000_000);
+        let time = |at_millis, age_millis| {
+            let report = QueuedReport { seq: 1, at_millis, age_millis, samples: Vec::new() };
+            report_time(now, &report).millis()
+        };
+        assert_eq!(time(996_000, 0), 996_000);
+        assert_eq!(time(1_004_000, 0), 1_004_000);
+        assert_eq!(time(900_000, 101_000), 900_000);
+        // Years off, in either direction; then what it says about waiting still holds.
+        assert_eq!(time(0, 30_000), 970_000);
+        assert_eq!(time(i64::MAX, 30_000), 970_000);
+        assert_eq!(time(i64::MIN, u64::MAX), 0);
+    }
+
+    #[test]
+    fn labels_are_plain_values() {
+        let read = |text: &str| labels(Some(serde_json::from_str(text).unwrap()));
+        assert_eq!(
+            read(r#"{"b": true, "a": 4, "c": "x"}"#).unwrap(),
+            [("a", "4"), ("b", "true"), ("c", "x")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
+        assert!(read(r#"{"a": []}"#).is_err());
+        assert!(read("[]").is_err());
+        assert_eq!(labels(None), Ok(Vec::new()));
+    }
+}
