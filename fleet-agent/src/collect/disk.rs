@@ -1,8 +1,8 @@
 //! How full the file systems are. See proc_pid_mountinfo(5) and statvfs(3).
 //!
 //! Asking a file system whose server is gone would hang the agent, so only kinds that live on
-//! this machine's own disks are asked, and nothing that is mounted below another kind of network
-//! file system.
+//! this machine's own disks are asked, and of these none that is mounted below a network file
+//! system: the way to it would hang too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,7 +22,10 @@ const ON_DISK: [&str; 17] = [
     "nilfs2", "ntfs", "ntfs3", "ubifs", "vfat", "xfs", "zfs",
 ];
 /// More that the root file system of a machine or container may be.
-const ROOT_ONLY: [&str; 6] = ["overlay", "tmpfs", "ramfs", "rootfs", "squashfs", "erofs"];
+const ROOT_ONLY: [&str; 7] =
+    ["erofs", "overlay", OVERLAY_BY_FUSE, "ramfs", "rootfs", "squashfs", "tmpfs"];
+/// The root of a container that was started without privileges; its server is on this machine.
+const OVERLAY_BY_FUSE: &str = "fuse.fuse-overlayfs";
 /// Kinds whose paths may hang.
 const NETWORK: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "autofs", "fuse"];
 /// What lies there is mounted for the system's own use.
@@ -184,7 +187,7 @@ fn is_asked(point: &str, kind: &str) -> bool {
 }
 
 fn is_network(kind: &str) -> bool {
-    NETWORK.contains(&kind) || kind.starts_with("fuse.")
+    NETWORK.contains(&kind) || (kind.starts_with("fuse.") && kind != OVERLAY_BY_FUSE)
 }
 
 /// Spaces and other separators are written as `\040`.
@@ -252,7 +255,14 @@ not a mount
     }
 
     #[test]
-    fn a_root_on_the_network_is_not_asked() {
+    fn a_root_is_asked_unless_it_is_on_the_network() {
+        for kind in ["overlay", "fuse.fuse-overlayfs", "tmpfs", "ext4"] {
+            assert_eq!(
+                mounts(&format!("1 0 0:9 / / rw - {kind} x rw\n")).unwrap(),
+                ["/"],
+                "{kind}"
+            );
+        }
         assert_eq!(mounts("1 0 0:9 / / rw - nfs4 server:/ rw\n").unwrap(), Vec::<String>::new());
     }
 

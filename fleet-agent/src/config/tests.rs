@@ -114,7 +114,7 @@ fn complaints_have_a_place_and_a_next_step() {
             "api_endpoint: http://a\nserver_url: http://b\n",
             ", line 2, column 13: server_url is another name for api_endpoint",
         ),
-        ("port: 70000\n", ", line 1, column 7: must be a "),
+        ("port: 70000\n", ", line 1, column 7: port is not a number from 0 to 65535"),
         ("bind: everywhere\n", ", line 1, column 7: bind is not an IP address"),
         ("interface: a/b\n", ", line 1, column 12: interface is not"),
         ("log_level: loud\n", ", line 1, column 12: log_level must be error, warn"),
@@ -125,7 +125,9 @@ fn complaints_have_a_place_and_a_next_step() {
         ("device_name: ' '\n", ", line 1, column 14: device_name must have"),
         ("port: 1\nport: 2\n", ", line 2, column 1: \"port\" is said twice"),
         ("device_name: [\n", ", line "),
-        ("- a\n- b\n", ", line 1, column 1: must be "),
+        ("- a\n- b\n", ", line 1, column 1: must be keys with values, like port: 6789"),
+        ("telemetry:\n  metrics: cpu_usage\n", ", line 2, column 12: must be a list"),
+        ("device_name: [a]\n", ", line 1, column 14: must be one value"),
     ] {
         let shown = complaint(text);
         assert!(shown.starts_with(expected), "{text:?} gave {shown:?}, not {expected:?}");

@@ -11,7 +11,7 @@ use std::path::Path;
 use fleet_core::untrusted::Untrusted;
 use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error as YamlError, Location};
+use serde_saphyr::{Error as YamlError, Location, Spanned};
 use zeroize::Zeroizing;
 
 /// Bytes of a file.
@@ -102,6 +102,24 @@ impl Document {
         })
     }
 
+    /// A value that may be written, turned into a setting by `check`, which says what is wrong.
+    pub(super) fn check<W, S>(
+        &self,
+        written: Option<Spanned<W>>,
+        check: impl FnOnce(W) -> Result<S, String>,
+    ) -> Result<Option<S>, ConfigError> {
+        written.map(|written| self.check_one(written, check)).transpose()
+    }
+
+    pub(super) fn check_one<W, S>(
+        &self,
+        written: Spanned<W>,
+        check: impl FnOnce(W) -> Result<S, String>,
+    ) -> Result<S, ConfigError> {
+        let place = self.place(written.referenced);
+        check(written.value).map_err(|problem| place.error(problem))
+    }
+
     pub(super) fn place(&self, location: Location) -> Place {
         Place { path: self.path.clone(), line: location.line(), column: location.column() }
     }
@@ -136,8 +154,7 @@ fn problem(error: &YamlError) -> String {
         }
         YamlError::SerdeInvalidType { expected, .. }
         | YamlError::SerdeInvalidValue { expected, .. } => format!("must be {expected}"),
-        YamlError::InvalidScalar { ty, .. } => format!("must be a {ty}"),
-        YamlError::Unexpected { expected, .. } => format!("must be {expected}"),
+        YamlError::Unexpected { expected, .. } => must_be(expected),
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             format!("{:?} is said twice", Untrusted::from(key.as_str()))
         }
@@ -147,6 +164,16 @@ fn problem(error: &YamlError) -> String {
         YamlError::MultipleDocuments { .. } => "must be one document, without ---".to_owned(),
         YamlError::Budget { .. } => "too many or too deeply nested entries".to_owned(),
         _ => "not valid YAML here".to_owned(),
+    }
+}
+
+/// The parser names its own events; people know values, lists and keys.
+fn must_be(event: &str) -> String {
+    match event {
+        "string scalar" => "must be one value".to_owned(),
+        "sequence start" => "must be a list".to_owned(),
+        "mapping start" => "must be keys with values, like port: 6789".to_owned(),
+        other => format!("must be {other}"),
     }
 }
 

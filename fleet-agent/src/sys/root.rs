@@ -13,6 +13,8 @@ use nix::fcntl::OFlag;
 
 /// Bytes of one file. The largest that are read are `/proc/stat` and `mountinfo` of big servers.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes asked for at once: most files then come in one piece, as the kernel wrote them.
+const READ_BYTES: usize = 8 * 1024;
 /// Entries of one folder.
 const FOLDER_ENTRIES_MAX: usize = 1024;
 
@@ -77,7 +79,7 @@ impl SysRoot {
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file = open_without_waiting(path)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(READ_BYTES);
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cache::{Cache, Event, Inquiry};
+use super::cache::{Cache, Inquiry};
 use super::claim::Source;
+use super::instance::Event;
 use super::links::{Incoming, Links, Outgoing};
 use super::{Options, RESCAN_INTERVAL, packet, records, spawn};
 

@@ -2,7 +2,6 @@
 //! its tools say.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -29,16 +28,21 @@ impl<'a> Avahi<'a> {
             folder.join("bus").exists().then_some(())
         });
         let avahi = Self { host, bus };
-        let script = format!(
-            "mount -t tmpfs tmpfs /run && exec avahi-daemon --file={} \
-             --no-drop-root --no-chroot --no-rlimits --no-proc-title",
-            path_text(&folder.join("avahi.conf"))
-        );
+        fs::write(folder.join("passwd"), "root:x:0:0::/:\navahi:x:0:0::/:\n").expect("users");
+        fs::write(folder.join("group"), "root:x:0:\navahi:x:0:\n").expect("groups");
+        // In an ordinary user's namespace there is only user 0, and avahi wants a user of its own.
+        let script = "mount -t tmpfs tmpfs /run && mount --bind passwd /etc/passwd && \
+                      mount --bind group /etc/group && exec avahi-daemon --file=\"$PWD/avahi.conf\" \
+                      --no-drop-root --no-chroot --no-rlimits --no-proc-title";
         let mut daemon = avahi.command("unshare");
-        host.start("avahi", daemon.args(["-m", "sh", "-c", &script]));
-        wait_for("avahi-daemon to be ready", Duration::from_secs(15), || {
-            host.log("avahi").contains("Server startup complete").then_some(())
-        });
+        host.start("avahi", daemon.args(["-m", "sh", "-c", script]).current_dir(&folder));
+        let ready =
+            wait_for("avahi-daemon to be ready or to fail", Duration::from_secs(15), || {
+                let log = host.log("avahi");
+                let ready = log.contains("Server startup complete");
+                (ready || log.contains("Fail") || log.contains("exiting")).then_some(ready)
+            });
+        assert!(ready, "avahi-daemon does not start: {}", host.log("avahi"));
         avahi
     }
 
@@ -133,10 +137,6 @@ fn unescaped(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn path_text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
 }
 
 fn bus_config(address: &str) -> String {

@@ -163,7 +163,7 @@ impl Host {
 
     /// A command that will run on this host.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = tool("ip");
         command.args(["netns", "exec", &self.namespace.0, program]);
         command.stdin(Stdio::null());
         command
@@ -244,7 +244,7 @@ struct Namespace(String);
 impl Namespace {
     #[track_caller]
     fn new(name: String) -> Self {
-        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        let made = tool("ip").args(["netns", "add", &name]).output();
         let output = made.expect("the program `ip` (Debian: iproute2)");
         assert!(
             output.status.success(),
@@ -257,13 +257,13 @@ impl Namespace {
 
     #[track_caller]
     fn ip(&self, args: &[&str]) {
-        succeed(Command::new("ip").args(["-n", &self.0]).args(args));
+        succeed(tool("ip").args(["-n", &self.0]).args(args));
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let deleted = Command::new("ip").args(["netns", "delete", &self.0]).status();
+        let deleted = tool("ip").args(["netns", "delete", &self.0]).status();
         if !deleted.is_ok_and(|status| status.success()) {
             eprintln!("network namespace {} could not be deleted", self.0);
         }
@@ -316,6 +316,14 @@ impl Drop for Inside {
             eprintln!("the network thread of a host has panicked");
         }
     }
+}
+
+/// A command for a program that may be where an ordinary user's shell does not look.
+fn tool(program: &str) -> Command {
+    let usual = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command.env("PATH", format!("{usual}:/usr/sbin:/sbin"));
+    command
 }
 
 #[track_caller]

@@ -1,5 +1,6 @@
 //! Our own responders and browsers among themselves, on networks of several kinds.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,19 @@ fn an_address_that_comes_later_is_announced() {
 }
 
 #[test]
+fn a_link_that_was_down_is_taken_up_again() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let device = lab.host("device", &[&lan]);
+    let laptop = lab.host("laptop", &[&lan]);
+    device.ip(&["link", "set", "eth0", "down"]);
+    let _responder = announce(&device, service("patient", 6789));
+    let mut search = Search::start(&laptop);
+    device.ip(&["link", "set", "eth0", "up"]);
+    search.until_reachable("fleetd-patient", device.address().into());
+}
+
+#[test]
 fn fifty_devices_on_one_loopback_are_all_found() {
     const DEVICES: u8 = 50;
     let mut lab = Lab::new();
@@ -163,22 +177,26 @@ fn fifty_devices_on_one_loopback_are_all_found() {
                 Options { interfaces: vec!["lo".to_owned()], address: Some(address.into()) };
             // All want the same host name, as programs of one machine do; all but one get another.
             let mut service = service(&format!("sim-{number}"), 6789);
-            service.host_alternative = format!("sim-{number}-k3xq2m");
+            service.host = "simulator".to_owned();
             lonely.run(async move { Responder::start(options, service) }).expect("port 5353")
         })
         .collect();
     let mut search = Search::start(&lonely);
     let mut missing: Vec<u8> = (1..=DEVICES).collect();
     let started = Instant::now();
-    search.until("all fifty", move |event| {
+    let mut hosts = BTreeMap::new();
+    let hosts = search.until("all fifty", move |event| {
         let instance = shown(event)?;
         missing.retain(|number| {
             let address = Ipv4Addr::new(127, 0, 0, *number).into();
             let name = format!("fleetd-sim-{number}");
             instance.name.raw() != name || !super::reaches(instance, address)
         });
-        missing.is_empty().then_some(())
+        hosts.insert(instance.name.clone(), instance.host.clone());
+        missing.is_empty().then(|| hosts.clone())
     });
+    let hosts: BTreeSet<_> = hosts.into_values().collect();
+    assert_eq!(hosts.len(), usize::from(DEVICES), "{hosts:#?}");
     println!("all {DEVICES} found after {:?}", started.elapsed());
     Wire::join(&lonely).wait_for_quiet();
     let (before, sent) = (memory_before, lonely.output("cat", &["/proc/net/dev"]));

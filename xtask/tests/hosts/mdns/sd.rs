@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
 
-use super::{KIND, PATIENCE, Search, announce, service};
+use super::{PATIENCE, Search, announce, service};
 use crate::lab::{Host, Lab};
 
 const KIND_LOCAL: &str = "_fleetd._tcp.local.";
@@ -102,5 +102,4 @@ fn a_name_that_mdns_sd_holds_is_not_taken_from_it() {
     let mut afresh = Search::start(&device);
     assert_eq!(afresh.until_reachable("fleetd-twin", other.address().into()).port, 7001);
     peer.shutdown().expect("a running daemon");
-    assert_eq!(KIND_LOCAL, format!("{KIND}.local."));
 }
