@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use serde::Deserialize;
@@ -59,8 +60,7 @@ struct ServerFile {
     interface: Vec<String>,
 }
 
-const FILE_KEYS: [&str; 6] =
-    ["port", "bind", "database", "secret_key", "public_url", "interface"];
+const FILE_KEYS: [&str; 6] = ["port", "bind", "database", "secret_key", "public_url", "interface"];
 
 /// What a server is to do.
 #[derive(Clone, Debug)]
@@ -77,6 +77,30 @@ pub struct ServerConfig {
     pub public_url: Option<ServerUrl>,
     /// Where to look for devices; everywhere if empty.
     pub interfaces: Vec<String>,
+    /// How long peers may take.
+    pub patience: Patience,
+}
+
+/// How long the server waits for a peer that has begun something. Nobody needs to set these;
+/// tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the head of a request, the next one on a kept connection included.
+    pub head: Duration,
+    /// For a whole body.
+    pub body: Duration,
+    /// For each frame of a link's hello.
+    pub hello: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            hello: Duration::from_secs(10),
+        }
+    }
 }
 
 impl ServerConfig {
@@ -89,6 +113,7 @@ impl ServerConfig {
             secret_key: None,
             public_url: None,
             interfaces: Vec::new(),
+            patience: Patience::default(),
         }
     }
 
@@ -118,6 +143,7 @@ impl ServerConfig {
             secret_key,
             public_url,
             interfaces,
+            patience: Patience::default(),
         })
     }
 
@@ -149,7 +175,9 @@ pub enum ConfigError {
         problem: String,
     },
     /// A database that this release does not keep.
-    #[error("this release keeps its data in a file and cannot use PostgreSQL: give --database a path such as /var/lib/fleetd/fleet.db")]
+    #[error(
+        "this release keeps its data in a file and cannot use PostgreSQL: give --database a path such as /var/lib/fleetd/fleet.db"
+    )]
     Postgres,
     /// A path that names no file.
     #[error("--database must be the path of a file, such as /var/lib/fleetd/fleet.db")]
@@ -348,10 +376,8 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let config = ServerConfig {
-            secret_key: Some("hush".into()),
-            ..ServerConfig::new("/tmp/fleet.db")
-        };
+        let config =
+            ServerConfig { secret_key: Some("hush".into()), ..ServerConfig::new("/tmp/fleet.db") };
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

@@ -169,7 +169,10 @@ mod tests {
         while let Some(visit) = door.enter(remote("10.0.0.1:1")) {
             visits.push(visit);
         }
-        assert_eq!(visits.len(), GUESTS_MAX.min(door.connections.available_permits() + visits.len()));
+        assert_eq!(
+            visits.len(),
+            GUESTS_MAX.min(door.connections.available_permits() + visits.len())
+        );
         assert!(door.enter(remote("[::ffff:10.0.0.1]:2")).is_none());
         visits[0].welcome();
         visits[0].welcome();

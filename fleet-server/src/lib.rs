@@ -11,6 +11,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod discovery;
 mod door;
 mod http;
 mod hub;

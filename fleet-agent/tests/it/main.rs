@@ -1,4 +1,11 @@
 //! The agent's integration tests, one binary.
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it where it stands")]
 
+mod agent;
+mod cli;
 mod collect;
+mod control;
+mod link;
 mod machine;
+mod server;
+mod within;

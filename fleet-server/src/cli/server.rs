@@ -1,6 +1,6 @@
 //! `fleets server`: starts, says once where it is, runs until told to stop.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use fleet_core::time::SystemClock;
 use tokio::runtime::Runtime;
 
 use crate::app::{Server, StartError};
-pub use crate::config::ServerArgs;
+pub(super) use crate::config::ServerArgs;
 use crate::config::{ConfigError, ServerConfig};
 
 /// `EX_CONFIG` of sysexits.h.

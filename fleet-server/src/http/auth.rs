@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use fleet_core::api::AuthClass;
 use fleet_core::secret::ApiKey;
-use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderValue};
 
 use super::reply::Failure;
 use crate::door::Visit;
 use crate::ops::Keys;
 use crate::ops::keys::{Denied, Principal};
 
-const HINT: &str = "send Authorization: Bearer with a key; the server made one in admin.key beside its database";
+const HINT: &str =
+    "send Authorization: Bearer with a key; the server made one in admin.key beside its database";
 
 /// Who calls a route of a class. Nobody on a public one.
 pub(super) async fn authorize(
@@ -72,17 +73,16 @@ fn check(class: AuthClass, principal: &Principal) -> Result<(), Failure> {
         (AuthClass::Public | AuthClass::AnyKey, _) | (_, Principal::Operator { .. }) => true,
         (AuthClass::OperatorOrEnrol, Principal::Enrol { .. })
         | (AuthClass::OperatorOrDevice, Principal::Device { .. }) => true,
-        (
-            AuthClass::Operator | AuthClass::OperatorOrDevice,
-            Principal::Enrol { .. },
-        )
+        (AuthClass::Operator | AuthClass::OperatorOrDevice, Principal::Enrol { .. })
         | (AuthClass::Operator | AuthClass::OperatorOrEnrol, Principal::Device { .. }) => false,
     };
     if allowed {
         return Ok(());
     }
     let detail = match principal {
-        Principal::Enrol { .. } => "an enrolment key only lets devices in: this needs an operator key",
+        Principal::Enrol { .. } => {
+            "an enrolment key only lets devices in: this needs an operator key"
+        }
         Principal::Device { .. } | Principal::Operator { .. } => {
             "a device key only posts telemetry: this needs an operator key"
         }

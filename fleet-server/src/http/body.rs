@@ -4,12 +4,12 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use fleet_core::api::TelemetryPost;
 use fleet_core::limits::{
     JSON_BYTES_MAX, JSON_DEPTH_MAX, TELEMETRY_BYTES_MAX, TELEMETRY_SAMPLES_MAX,
 };
 use fleet_core::untrusted::escaped;
-use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -52,7 +52,10 @@ pub(super) async fn telemetry(
         "" | "identity" => false,
         "gzip" => true,
         other => {
-            let detail = format!("Content-Encoding {} is not read here: send gzip or identity", escaped(other));
+            let detail = format!(
+                "Content-Encoding {} is not read here: send gzip or identity",
+                escaped(other)
+            );
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
                 .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, identity")));
         }
@@ -81,9 +84,7 @@ async fn read(
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
         Ok(Err(_)) => Err(Failure::new(StatusCode::BAD_REQUEST, "the body breaks off")),
-        Err(_) => {
-            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
-        }
+        Err(_) => Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     }
 }
 

@@ -82,9 +82,8 @@ impl Http {
         };
         let exporter = stream.exporter();
         let visit = Arc::new(visit);
-        let service = service_fn(|request| {
-            service::serve(self.clone(), visit.clone(), exporter, request)
-        });
+        let service =
+            service_fn(|request| service::serve(self.clone(), visit.clone(), exporter, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.patience.head)

@@ -65,10 +65,7 @@ impl Failure {
         };
         let mut reply = json(self.status, &problem);
         let headers = reply.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
@@ -83,10 +80,9 @@ impl From<OpsError> for Failure {
             OpsError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, detail),
             OpsError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             OpsError::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
-            OpsError::Stale { current } => Self {
-                current_version: Some(current),
-                ..Self::new(StatusCode::CONFLICT, detail)
-            },
+            OpsError::Stale { current } => {
+                Self { current_version: Some(current), ..Self::new(StatusCode::CONFLICT, detail) }
+            }
             OpsError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
             OpsError::Store(error) => Self::from(error),
         }
@@ -96,9 +92,7 @@ impl From<OpsError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::TooLarge(_) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
-            }
+            StoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             StoreError::Busy => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1)
             }
@@ -130,8 +124,6 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
 pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }

@@ -25,13 +25,13 @@ use zeroize::Zeroizing;
 
 use crate::config::SecretText;
 use crate::store::{KeyRecord, Store, StoreError};
-use seal::{Secret, SealedKey};
+use seal::{SealedKey, Secret};
 
 /// The label of the key in `admin.key`; nobody else may give it to a key.
-pub const ADMIN_LABEL: &str = "admin.key";
+pub(crate) const ADMIN_LABEL: &str = "admin.key";
 
 /// What was found beside a database.
-pub struct Keyring {
+pub(crate) struct Keyring {
     folder: PathBuf,
     /// The database's name in its folder; one folder serves one database.
     database: String,
@@ -40,13 +40,13 @@ pub struct Keyring {
 }
 
 /// The keys of a server that is about to serve.
-pub struct Complete {
+pub(crate) struct Complete {
     /// The server's key.
-    pub server: Arc<PrivateKey>,
+    pub(crate) server: Arc<PrivateKey>,
     /// Where the admin key lies.
-    pub admin_path: PathBuf,
+    pub(crate) admin_path: PathBuf,
     /// What a person should know about how the keys came to be.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Why a server has no keys.
@@ -124,7 +124,7 @@ impl KeyringError {
 
 impl Keyring {
     /// Reads and unseals what exists. Writes nothing.
-    pub fn read(database: &Path, given: Option<SecretText>) -> Result<Self, KeyringError> {
+    pub(crate) fn read(database: &Path, given: Option<SecretText>) -> Result<Self, KeyringError> {
         let folder = database.parent().unwrap_or(Path::new("/")).to_owned();
         let name = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut keyring = Self { folder, database: name, given, server: None };
@@ -141,7 +141,7 @@ impl Keyring {
     }
 
     /// Makes what is missing, now that the database is open, and checks that all belongs together.
-    pub async fn complete(
+    pub(crate) async fn complete(
         self,
         store: &dyn Store,
         now: Timestamp,

@@ -74,15 +74,20 @@ impl Configs {
         Ok(Some(ConfigPush::sign(uid.bytes(), latest.version, document, &self.server)))
     }
 
+    /// The version that a device last said it has; 0 if none.
+    pub(crate) async fn reported_version(&self, uid: Uid) -> Result<u64, OpsError> {
+        let device = self.world.store.device_get(uid).await?;
+        Ok(device.and_then(|device| device.reported).map_or(0, |reported| reported.version))
+    }
+
     /// Notes what a device says about a version. Saying it again changes nothing.
     pub(crate) async fn reported(&self, uid: Uid, word: ConfigReported) -> Result<(), OpsError> {
         let Some(version) = self.world.store.config_get(uid, word.version).await? else {
             // Version 0, or one of another server's: the device has none of ours.
             return Ok(());
         };
-        let error: Option<String> = word
-            .error
-            .map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
+        let error: Option<String> =
+            word.error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
         let reported = ReportedConfig {
             version: version.version,
             hash: hash(&version.config.document),

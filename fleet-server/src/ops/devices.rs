@@ -76,7 +76,8 @@ impl Devices {
                 };
             }
             if device.metadata.len() > METADATA_ENTRIES_MAX {
-                let reason = format!("a device has at most {METADATA_ENTRIES_MAX} metadata entries");
+                let reason =
+                    format!("a device has at most {METADATA_ENTRIES_MAX} metadata entries");
                 return Err(Refusal(reason));
             }
             Ok(())
@@ -97,23 +98,35 @@ impl Devices {
 
     /// Lets a waiting device in.
     pub(crate) async fn accept(&self, name: &str, reason: &str) -> Result<(), OpsError> {
-        self.judge(name, Admission::Active, "accepted by an operator", reason, |state| match state {
-            Admission::Pending | Admission::Rejected | Admission::Active => Ok(()),
-            Admission::Revoked | Admission::Deleted => {
-                Err("the device was revoked: delete it, and it may ask anew")
-            }
-        })
+        self.judge(
+            name,
+            Admission::Active,
+            "accepted by an operator",
+            reason,
+            |state| match state {
+                Admission::Pending | Admission::Rejected | Admission::Active => Ok(()),
+                Admission::Revoked | Admission::Deleted => {
+                    Err("the device was revoked: delete it, and it may ask anew")
+                }
+            },
+        )
         .await
     }
 
     /// Turns a waiting device away.
     pub(crate) async fn reject(&self, name: &str, reason: &str) -> Result<(), OpsError> {
-        self.judge(name, Admission::Rejected, "rejected by an operator", reason, |state| match state {
-            Admission::Pending | Admission::Rejected => Ok(()),
-            Admission::Active | Admission::Revoked | Admission::Deleted => {
-                Err("only a pending device can be rejected: revoke this one")
-            }
-        })
+        self.judge(
+            name,
+            Admission::Rejected,
+            "rejected by an operator",
+            reason,
+            |state| match state {
+                Admission::Pending | Admission::Rejected => Ok(()),
+                Admission::Active | Admission::Revoked | Admission::Deleted => {
+                    Err("only a pending device can be rejected: revoke this one")
+                }
+            },
+        )
         .await
     }
 

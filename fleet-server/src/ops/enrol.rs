@@ -10,10 +10,10 @@
 //! A device never inherits another's record by its name: the key decides.
 
 use fleet_core::id::DeviceId;
+use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
-use fleet_core::id::Uid;
 use fleet_core::wire::{Facts, Proof, Standing};
 
 use super::{OpsError, World};
@@ -173,9 +173,12 @@ impl Enrolment {
     ) -> Result<Device, OpsError> {
         let now = self.world.now();
         let fingerprint = key.fingerprint();
-        let said = DeviceId::from_name(id).or_else(|| format!("device-{}", fingerprint.short()).parse().ok());
+        let said = DeviceId::from_name(id)
+            .or_else(|| format!("device-{}", fingerprint.short()).parse().ok());
         let (id, state, reason) = match &ticket {
-            Ticket::Grant(grant) => (Some(grant.device_id.clone()), Admission::Active, granted(grant)),
+            Ticket::Grant(grant) => {
+                (Some(grant.device_id.clone()), Admission::Active, granted(grant))
+            }
             Ticket::EnrolmentKey(id) => (said, Admission::Active, enrolled(id)),
             Ticket::None { reason } => (said, Admission::Pending, reason.clone()),
         };

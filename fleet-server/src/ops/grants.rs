@@ -77,9 +77,8 @@ impl Grants {
             device: None,
         };
         self.world.store.grant_insert(record).await?;
-        let text = grant
-            .sign(&self.server)
-            .map_err(|error| OpsError::invalid("server_url", error))?;
+        let text =
+            grant.sign(&self.server).map_err(|error| OpsError::invalid("server_url", error))?;
         Ok(GrantCreated { uid, grant: text, expires_at, urls })
     }
 

@@ -86,9 +86,9 @@ impl Telemetry {
             let labels = labels(post.metadata)
                 .map_err(|problem| OpsError::invalid(place("metadata"), problem))?;
             let sample = Sample { name: post.metric_name, labels, value: post.value };
-            sample.validate().map_err(|error| {
-                OpsError::invalid(place(invalid_field(&error)), error)
-            })?;
+            sample
+                .validate()
+                .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
             reports.entry((uid, post.timestamp.unwrap_or(now))).or_default().push(sample);
         }
         self.append(reports, now).await

@@ -1,0 +1,227 @@
+//! The composition root: config, keys, store, operations, port; and the way back.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::identity::ServerIdentity;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::net::tls::{self, TlsError};
+use fleet_core::net::url::ServerUrl;
+use fleet_core::time::Clock;
+use tokio::net::TcpListener;
+
+use crate::config::ServerConfig;
+use crate::discovery::Discovery;
+use crate::door::Door;
+use crate::http::Http;
+use crate::hub::Hub;
+use crate::keyring::{Complete, Keyring, KeyringError};
+use crate::link::Links;
+use crate::ops::configs::Versions;
+use crate::ops::{Configs, Devices, Enrolment, Grants, Keys, Ops, Presence, Telemetry, World};
+use crate::reach::Reach;
+use crate::store::{OpenError, RedbStore, Store, StoreError};
+use crate::tasks;
+
+/// How long requests and links under way may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    url: ServerUrl,
+    identity: ServerIdentity,
+    database: PathBuf,
+    admin_path: PathBuf,
+    notes: Vec<String>,
+    world: World,
+    presence: Arc<Presence>,
+    tasks: Tasks,
+}
+
+/// Why a server does not start. Each is one sentence for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its keys.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Its database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Something in its database.
+    #[error("cannot read the database")]
+    Store(#[from] StoreError),
+    /// Its port.
+    #[error("port {port} is in use: stop what uses it, or give --port another")]
+    PortInUse {
+        /// The port.
+        port: u16,
+    },
+    /// Its address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its certificate.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
+}
+
+impl StartError {
+    /// Whether it is about what the server was told, rather than about the machine.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Keyring(error) if error.is_configuration())
+    }
+}
+
+impl Server {
+    /// Starts a server. When this returns, it serves.
+    pub async fn start(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.database)?);
+        let listener = listen(&config).await?;
+        let address = local_address(&config, &listener)?;
+        let world = World { store, clock };
+        let keys = keyring.complete(world.store.as_ref(), world.now()).await?;
+        let reach = Reach {
+            bound: address.ip(),
+            port: address.port(),
+            public_url: config.public_url.clone(),
+            interfaces: config.interfaces.clone(),
+        };
+        let presence = Arc::new(remembered(&world).await?);
+        let hub = Arc::new(Hub::default());
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &reach));
+        let tasks = Tasks::default();
+        let links = Arc::new(Links {
+            ops: ops.clone(),
+            hub,
+            server: keys.server.clone(),
+            tasks: tasks.clone(),
+            patience: config.patience.hello,
+        });
+        let http = Arc::new(Http {
+            ops,
+            links,
+            discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
+            door: Arc::new(Door::new()),
+            tls: tls::server_config(&keys.server)?,
+            server: keys.server.clone(),
+            patience: config.patience,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn("port", http.run(listener));
+        let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
+        tasks.spawn("last seen", seen);
+        tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
+        Ok(Self {
+            address,
+            url: reach.local_url(),
+            identity: keys.server.public().identity(),
+            database: config.database,
+            admin_path: keys.admin_path,
+            notes: keys.notes,
+            world,
+            presence,
+            tasks,
+        })
+    }
+
+    /// Stops accepting, finishes what is under way, and closes the store.
+    pub async fn stop(self) {
+        if let Err(late) = self.tasks.finish(DRAIN).await {
+            tracing::warn!(?late, "some tasks did not end in time");
+        }
+        tasks::write_seen_once(&self.world, &self.presence).await;
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL for people on this host.
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> ServerIdentity {
+        self.identity
+    }
+
+    /// Its database.
+    pub fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Where its admin key lies.
+    pub fn admin_path(&self) -> &Path {
+        &self.admin_path
+    }
+
+    /// What a person should know about this start.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+fn wire(
+    world: &World,
+    keys: &Complete,
+    presence: &Arc<Presence>,
+    hub: &Arc<Hub>,
+    reach: &Reach,
+) -> Ops {
+    let world = || world.clone();
+    let versions = Arc::new(Versions::default());
+    let server = || keys.server.clone();
+    Ops {
+        devices: Devices {
+            world: world(),
+            presence: presence.clone(),
+            versions: versions.clone(),
+            hub: hub.clone(),
+        },
+        telemetry: Telemetry { world: world(), presence: presence.clone() },
+        configs: Configs { world: world(), versions, hub: hub.clone(), server: server() },
+        grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
+        enrolment: Enrolment { world: world(), server: server().public() },
+        keys: Keys { world: world(), server: server().public().identity() },
+        presence: presence.clone(),
+        world: world(),
+    }
+}
+
+/// What the store remembers of the devices' last words.
+async fn remembered(world: &World) -> Result<Presence, StoreError> {
+    let devices = world.store.device_list().await?;
+    let seen = devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?)));
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?))
+}
+
+/// Listens on the configured address; on all of IPv4 where the host has no IPv6.
+async fn listen(config: &ServerConfig) -> Result<TcpListener, StartError> {
+    let wanted = SocketAddr::new(config.listen_address(), config.port);
+    let bound = match TcpListener::bind(wanted).await {
+        Err(error) if config.bind.is_none() && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.port)).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { port: config.port },
+        _ => StartError::Listen { address: wanted, source },
+    })
+}
+
+fn local_address(config: &ServerConfig, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let wanted = SocketAddr::new(config.listen_address(), config.port);
+    listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })
+}

@@ -1,0 +1,219 @@
+//! Devices that can be seen from the server, and claiming them from here.
+//!
+//! The search runs while somebody is interested: it starts with the first question and ends a
+//! minute after the last. Only a device that the search has seen can be claimed, only where its
+//! own packets came from, and never at an address of this server itself.
+
+use std::io;
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::api::{DiscoverOutcome, DiscoverReply, DiscoverTarget, Discovered, GrantState};
+use fleet_core::api::{GrantRequest, GrantView};
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::mdns::Options;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::net::url::ServerUrl;
+use fleet_core::operator::browse::{Browse, Sighting};
+use fleet_core::operator::claim::{self, Target};
+use fleet_core::untrusted::Untrusted;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::ops::grants::Grantor;
+use crate::ops::{Ops, OpsError};
+use crate::reach::Reach;
+
+/// How long a young search is given before it is believed to have seen everybody.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// How long a search goes on without questions.
+const INTEREST: Duration = Duration::from_secs(60);
+/// How long a claimed device may take to connect.
+const CONNECT_WAIT: Duration = Duration::from_secs(15);
+/// Between looks at a grant.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The search, running or not.
+pub(crate) struct Discovery {
+    interfaces: Vec<String>,
+    reach: Reach,
+    tasks: Tasks,
+    search: Mutex<Option<Search>>,
+}
+
+struct Search {
+    started: Instant,
+    /// When somebody last asked.
+    asked: watch::Sender<Instant>,
+    seen: watch::Receiver<Vec<Sighting>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    #[error("cannot look for devices")]
+    Search(#[from] io::Error),
+    #[error(transparent)]
+    Ops(#[from] OpsError),
+}
+
+impl Discovery {
+    pub(crate) fn new(interfaces: Vec<String>, reach: Reach, tasks: Tasks) -> Self {
+        Self { interfaces, reach, tasks, search: Mutex::new(None) }
+    }
+
+    /// All devices that can be seen.
+    pub(crate) async fn devices(&self) -> Result<Vec<Discovered>, DiscoveryError> {
+        let sightings = self.sightings(|_| false).await?;
+        Ok(sightings.into_iter().map(|sighting| sighting.device).collect())
+    }
+
+    /// Claims one device for this server and waits until it has connected.
+    pub(crate) async fn claim(
+        &self,
+        ops: &Ops,
+        grantor: &Grantor,
+        id: &str,
+        wish: DiscoverTarget,
+    ) -> Result<DiscoverReply, DiscoveryError> {
+        let id: DeviceId = id.parse().map_err(|error| OpsError::invalid("device_id", error))?;
+        if let Some(url) = &wish.server_url {
+            url.parse::<ServerUrl>()
+                .map_err(|error| OpsError::invalid("config.server_url", error))?;
+        }
+        let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(&id);
+        let sightings = self.sightings(|seen| seen.iter().any(is_it)).await?;
+        let Some(sighting) = sightings.into_iter().find(is_it) else {
+            let reason = format!("device {id} to be seen from this server");
+            return Err(OpsError::NotFound(reason).into());
+        };
+        if sighting.device.conflict {
+            let reason = format!("two devices with different keys call themselves {id}");
+            return Err(OpsError::Conflict(reason).into());
+        }
+        let target = sighting.target.map(|target| self.without_self(target));
+        let Some(target) = target.filter(|target| !target.addresses.is_empty()) else {
+            let reason = "it announced no key, or no address that it answers from";
+            return Ok(reply(&id, DiscoverOutcome::Unreachable, reason));
+        };
+        self.claim_target(ops, grantor, &target, wish).await
+    }
+
+    async fn claim_target(
+        &self,
+        ops: &Ops,
+        grantor: &Grantor,
+        target: &Target,
+        wish: DiscoverTarget,
+    ) -> Result<DiscoverReply, DiscoveryError> {
+        let id = &target.device_id;
+        let refused = |failure: claim::ClaimFailure| {
+            reply(id, failure.outcome(), &Chain(&failure).to_string())
+        };
+        let met = match claim::meet(target).await {
+            Ok(met) => met,
+            Err(failure) => return Ok(refused(failure)),
+        };
+        let request = GrantRequest {
+            device_id: id.clone(),
+            device_key: met.device_key,
+            server_url: wish.server_url,
+            device_address: Some(met.address.ip()),
+        };
+        let granted = ops.grants.create(grantor, request).await?;
+        if let Err(failure) = claim::deliver(&met, &granted.grant).await {
+            return Ok(refused(failure));
+        }
+        let view = watch_grant(ops, grantor, granted.uid).await?;
+        let known = view.device_id.as_ref().unwrap_or(id);
+        Ok(match view.state {
+            GrantState::Active => DiscoverReply {
+                device_id: known.clone(),
+                status: DiscoverOutcome::Configured,
+                reason: None,
+            },
+            GrantState::Pending => {
+                let reason = "connected, and waits for approval: another device has its id";
+                reply(known, DiscoverOutcome::Pending, reason)
+            }
+            GrantState::Waiting | GrantState::Expired => {
+                reply(known, DiscoverOutcome::Pending, "claimed, not yet connected to the server")
+            }
+        })
+    }
+
+    /// What the search has seen: at once when that is `enough`, else when the search has gone on
+    /// for long enough.
+    async fn sightings(
+        &self,
+        enough: impl Fn(&[Sighting]) -> bool,
+    ) -> Result<Vec<Sighting>, DiscoveryError> {
+        let (started, mut seen) = self.ask().await?;
+        let wait = seen.wait_for(|seen| enough(seen));
+        // Either it is enough, the time is up or the search has ended: what is there is the answer.
+        drop(timeout_at(started + FIRST_LOOK, wait).await);
+        let sightings = seen.borrow().clone();
+        Ok(sightings)
+    }
+
+    /// Shows interest; starts the search if none is running.
+    async fn ask(&self) -> Result<(Instant, watch::Receiver<Vec<Sighting>>), DiscoveryError> {
+        let mut search = self.search.lock().await;
+        if let Some(running) = search.as_ref()
+            && running.asked.send(Instant::now()).is_ok()
+        {
+            return Ok((running.started, running.seen.clone()));
+        }
+        let options = Options { interfaces: self.interfaces.clone(), address: None };
+        let browse = Browse::start(options)?;
+        let (asked, interest) = watch::channel(Instant::now());
+        let (show, seen) = watch::channel(Vec::new());
+        self.tasks.spawn("discovery", run(browse, interest, show, self.tasks.clone()));
+        let started = Instant::now();
+        *search = Some(Search { started, asked, seen: seen.clone() });
+        Ok((started, seen))
+    }
+
+    fn without_self(&self, mut target: Target) -> Target {
+        target.addresses.retain(|address| !self.reach.is_self(*address));
+        target
+    }
+}
+
+async fn run(
+    mut browse: Browse,
+    mut interest: watch::Receiver<Instant>,
+    show: watch::Sender<Vec<Sighting>>,
+    tasks: Tasks,
+) {
+    loop {
+        let end = *interest.borrow_and_update() + INTEREST;
+        tokio::select! {
+            more = browse.changed() => {
+                if !more {
+                    return;
+                }
+                show.send_replace(browse.sightings());
+            }
+            // An error means that nobody can ask any more; the end comes by itself.
+            changed = interest.changed() => if changed.is_err() { return },
+            () = sleep_until(end) => return,
+            () = tasks.stopping() => return,
+        }
+    }
+}
+
+async fn watch_grant(ops: &Ops, grantor: &Grantor, uid: Uid) -> Result<GrantView, OpsError> {
+    let deadline = Instant::now() + CONNECT_WAIT;
+    loop {
+        let view = ops.grants.get(grantor, uid).await?;
+        if view.state != GrantState::Waiting || Instant::now() >= deadline {
+            return Ok(view);
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn reply(id: &DeviceId, status: DiscoverOutcome, reason: &str) -> DiscoverReply {
+    DiscoverReply { device_id: id.clone(), status, reason: Some(Untrusted::from(reason)) }
+}

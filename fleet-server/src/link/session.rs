@@ -1,0 +1,166 @@
+//! A device's session. What the device says goes to `ops`; what changes about the device is looked
+//! up when the hub's bell rings, never carried by the bell.
+//!
+//! A report is acknowledged after the store has it on disk and not before. While the store works,
+//! nothing more is read, so a fast device waits in its own queue and not in our memory.
+
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::codec;
+use fleet_core::id::Uid;
+use fleet_core::net::socket::Incoming;
+use fleet_core::wire::{Standing, ToAgent, ToServer};
+use tokio::time::{Instant, sleep_until};
+
+use super::{LinkError, Links, Socket};
+use crate::door::Visit;
+use crate::hub::Seat;
+
+/// Agents ping every 30 s; three missing pings are a dead link.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+struct Session<'a> {
+    links: &'a Links,
+    visit: &'a Visit,
+    socket: Socket,
+    uid: Uid,
+    /// What the device was told about how it stands.
+    told: Option<Standing>,
+    /// The configuration that the device says it has, and the one it was sent.
+    config_reported: u64,
+    config_sent: u64,
+}
+
+/// Whether the session goes on.
+enum Next {
+    GoOn,
+    End(&'static str),
+}
+
+/// Runs a session to its end; returns why it ended.
+pub(super) async fn run(
+    links: &Links,
+    visit: &Visit,
+    socket: Socket,
+    uid: Uid,
+) -> Result<&'static str, LinkError> {
+    let mut session =
+        Session { links, visit, socket, uid, told: None, config_reported: 0, config_sent: 0 };
+    links.ops.presence.heard(uid, links.ops.world.now());
+    // A device that was turned away is told so, and does not take the place of one that was not.
+    let reason = match session.look().await? {
+        Next::End(reason) => reason,
+        Next::GoOn => {
+            let seat = links.hub.sit(uid);
+            session.converse(&seat).await?
+        }
+    };
+    session.socket.close(reason).await;
+    Ok(reason)
+}
+
+impl Session<'_> {
+    async fn converse(&mut self, seat: &Seat) -> Result<&'static str, LinkError> {
+        // Something may have changed between the first look and taking the seat.
+        let mut next = self.look().await?;
+        let mut deadline = Instant::now() + SILENCE_MAX;
+        loop {
+            if let Next::End(reason) = next {
+                return Ok(reason);
+            }
+            next = tokio::select! {
+                incoming = self.socket.receive() => {
+                    deadline = Instant::now() + SILENCE_MAX;
+                    self.hear(incoming?).await?
+                }
+                () = seat.woken() => self.look().await?,
+                () = seat.replaced() => Next::End("a newer link of this device has come"),
+                () = self.links.tasks.stopping() => Next::End("the server is shutting down"),
+                () = sleep_until(deadline) => Next::End("the device has been silent for too long"),
+            };
+        }
+    }
+
+    /// Looks how the device stands and what it should be, and tells it what is new.
+    async fn look(&mut self) -> Result<Next, LinkError> {
+        let Some(standing) = self.links.ops.enrolment.standing(self.uid).await? else {
+            return Ok(Next::End("the device was deleted"));
+        };
+        if self.told.as_ref() != Some(&standing) {
+            self.socket.send(&ToAgent::Standing(standing.clone())).await?;
+        }
+        let next = match &standing {
+            Standing::Rejected { .. } => Next::End("the device was rejected"),
+            Standing::Revoked { .. } => Next::End("the device was revoked"),
+            Standing::Pending { .. } => Next::GoOn,
+            Standing::Active { .. } => {
+                self.visit.welcome();
+                if !matches!(self.told, Some(Standing::Active { .. })) {
+                    let configs = &self.links.ops.configs;
+                    self.config_reported = configs.reported_version(self.uid).await?;
+                }
+                self.push_config().await?;
+                Next::GoOn
+            }
+        };
+        self.told = Some(standing);
+        Ok(next)
+    }
+
+    async fn hear(&mut self, incoming: Incoming) -> Result<Next, LinkError> {
+        match incoming {
+            Incoming::Closed(_) => return Ok(Next::End("the device left")),
+            Incoming::Ping | Incoming::Pong(_) => self.heard(),
+            Incoming::Frame(bytes) => {
+                let frame: ToServer =
+                    codec::decode(&bytes).map_err(fleet_core::net::socket::SocketError::Frame)?;
+                self.heard();
+                return self.act(frame).await;
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn heard(&self) {
+        self.links.ops.presence.heard(self.uid, self.links.ops.world.now());
+    }
+
+    async fn act(&mut self, frame: ToServer) -> Result<Next, LinkError> {
+        let ops = &self.links.ops;
+        let is_active = matches!(self.told, Some(Standing::Active { .. }));
+        match frame {
+            ToServer::Facts(facts) => ops.enrolment.facts(self.uid, *facts).await?,
+            ToServer::Samples(samples) if is_active => {
+                let stream = samples.stream;
+                match ops.telemetry.ingest(self.uid, samples).await {
+                    Ok(seq) => self.socket.send(&ToAgent::Ack { stream, seq }).await?,
+                    Err(error) => {
+                        // Not acknowledged, so the device keeps them and brings them again.
+                        tracing::warn!(uid = %self.uid, error = %Chain(&error), "reports were not stored");
+                        return Ok(Next::End("the server cannot store reports now"));
+                    }
+                }
+            }
+            ToServer::ConfigReported(word) if is_active => {
+                self.config_reported = word.version;
+                ops.configs.reported(self.uid, word).await?;
+                self.push_config().await?;
+            }
+            ToServer::Samples(_) | ToServer::ConfigReported(_) => {
+                tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// Sends the latest configuration, unless the device has it or it is on its way.
+    async fn push_config(&mut self) -> Result<(), LinkError> {
+        let known = self.config_reported.max(self.config_sent);
+        if let Some(push) = self.links.ops.configs.push_after(self.uid, known).await? {
+            self.config_sent = push.version;
+            self.socket.send(&ToAgent::Config(push)).await?;
+        }
+        Ok(())
+    }
+}
