@@ -58,7 +58,8 @@ struct Published {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     due: Instant,
-    /// Who asked, if it was one host only: its further known answers may make this one needless.
+    /// Who asked in several packets, if nobody else asked: the known answers in those that follow
+    /// may make this one needless.
     asker: Option<IpAddr>,
 }
 
@@ -216,8 +217,12 @@ impl Site {
         loses(&names.instance) || loses(&names.host)
     }
 
-    /// Drops waiting answers that their asker turns out to know.
+    /// Drops waiting answers that their asker turns out to know. Only a packet without questions
+    /// continues an earlier one; else it may come from another program at the same address.
     fn take_known_answers(&mut self, query: &Packet<'_>, source: IpAddr) {
+        if !query.questions.is_empty() {
+            return;
+        }
         for published in &mut self.records {
             let asked_by_it =
                 published.pending.is_some_and(|pending| pending.asker == Some(source));
@@ -250,7 +255,8 @@ impl Site {
         out: &mut Vec<Outgoing>,
     ) {
         let is_probe = !query.name_servers.is_empty();
-        let shared_delay = if query.has_flags(PacketFlag::TRUNCATION) {
+        let truncated = query.has_flags(PacketFlag::TRUNCATION);
+        let shared_delay = if truncated {
             jitter(TRUNCATED_DELAY.0, TRUNCATED_DELAY.1)
         } else {
             jitter(SHARED_DELAY.0, SHARED_DELAY.1)
@@ -268,9 +274,9 @@ impl Site {
                     continue;
                 }
             }
-            let alone = published.record.cache_flush && !query.has_flags(PacketFlag::TRUNCATION);
+            let alone = published.record.cache_flush && !truncated;
             let delay = if is_probe || alone { Duration::ZERO } else { shared_delay };
-            published.schedule(now + delay, is_probe, source.ip());
+            published.schedule(now + delay, is_probe, truncated.then_some(source.ip()));
         }
         if !unicast.is_empty() {
             let additional = self.additional(&unicast, names);
@@ -362,14 +368,14 @@ impl Published {
         self.multicast_at.is_some_and(|at| now < at + quarter)
     }
 
-    fn schedule(&mut self, due: Instant, is_probe: bool, asker: IpAddr) {
+    fn schedule(&mut self, due: Instant, is_probe: bool, asker: Option<IpAddr>) {
         let repeat = if is_probe { PROBE_INTERVAL } else { REPEAT_INTERVAL };
         let earliest = self.multicast_at.map_or(due, |at| due.max(at + repeat));
         self.pending = Some(match self.pending {
-            None => Pending { due: earliest, asker: Some(asker) },
+            None => Pending { due: earliest, asker },
             Some(waiting) => Pending {
                 due: waiting.due.min(earliest),
-                asker: waiting.asker.filter(|waiting| *waiting == asker),
+                asker: waiting.asker.filter(|_| waiting.asker == asker),
             },
         });
     }

@@ -126,6 +126,18 @@ fn known_answers_may_follow_in_a_second_packet() {
 }
 
 #[test]
+fn a_program_that_knows_does_not_silence_us_for_its_neighbour_that_asks() {
+    let mut ether = Ether::settled("10.0.0.1", service("a", 1));
+    let asking = ask(SERVICE, TYPE::PTR);
+    let mut knowing = asking.clone();
+    knowing.answers.push(pointer());
+    ether.hear(socket(STRANGER), &asking);
+    ether.hear(socket(STRANGER), &knowing);
+    ether.pass(Duration::from_secs(5));
+    assert_eq!(ether.take_said().len(), 1);
+}
+
+#[test]
 fn of_many_hosts_one_lists_the_type() {
     let mut ether = Ether::new();
     for number in 1..=20 {
