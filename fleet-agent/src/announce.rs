@@ -16,6 +16,8 @@ use crate::state::Device;
 
 /// What a server or an operator may ask of this agent.
 const CAPABILITIES: [&str; 2] = ["telemetry", "config"];
+/// Characters of the host's label; the mark that a second host of this name gets must fit behind.
+const HOST_CHARS_MAX: usize = 56;
 /// How long to wait before multicast is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -55,7 +57,7 @@ impl Announcement {
 
     fn start(&self, device: &Device) -> std::io::Result<Responder> {
         let options = Options { interfaces: self.interfaces.clone(), address: self.address };
-        Responder::start(options, beacon(device).service(host_label(&self.hostname), self.port))
+        Responder::start(options, beacon(device).service(&host_label(&self.hostname), self.port))
     }
 }
 
@@ -94,9 +96,13 @@ fn beacon(device: &Device) -> Beacon {
     }
 }
 
-/// The first label of a host's name: what stands before `.local`.
-fn host_label(hostname: &str) -> &str {
-    hostname.split('.').next().filter(|label| !label.is_empty()).unwrap_or("fleetd")
+/// What stands before `.local`: the first label of the host's name, as far as DNS can have it.
+fn host_label(hostname: &str) -> String {
+    let first = hostname.split('.').next().unwrap_or_default();
+    let plain = first.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let label: String = plain.take(HOST_CHARS_MAX).collect();
+    let label = label.trim_matches('-');
+    if label.is_empty() { "fleetd".to_owned() } else { label.to_owned() }
 }
 
 #[cfg(test)]
@@ -107,6 +113,8 @@ mod tests {
     fn a_host_is_known_by_its_first_label() {
         assert_eq!(host_label("raspberrypi"), "raspberrypi");
         assert_eq!(host_label("kiosk.example.com"), "kiosk");
-        assert_eq!(host_label(""), "fleetd");
+        assert_eq!(host_label("my kiosk!"), "my-kiosk");
+        assert_eq!(host_label("\u{2603}"), "fleetd");
+        assert_eq!(host_label(&"h".repeat(256)).len(), HOST_CHARS_MAX);
     }
 }

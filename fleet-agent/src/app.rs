@@ -194,15 +194,16 @@ impl App {
             version = fleet_core::VERSION,
             "this device"
         );
-        match (device.membership.server(), device.state()) {
-            (Some(server), _) => tracing::info!(%server, "belongs to its server"),
-            (None, DeviceState::Unclaimed) => tracing::info!(
-                hours = device.window.left().as_secs().div_ceil(3600),
-                "waits to be claimed, with: fleets configure"
-            ),
-            (None, DeviceState::Claimed | DeviceState::Closed) => {
-                tracing::info!("has no server and takes no claims");
-            }
+        if let Some(target) = device.membership.target() {
+            let server = target.server.identity().map(|identity| identity.to_string());
+            tracing::info!(server, url = %target.urls[0], "looks for its server");
+        }
+        if device.state() == DeviceState::Unclaimed {
+            let hours = device.window.left().as_secs().div_ceil(3600);
+            tracing::info!(hours, "can be claimed, with: fleets configure");
+        }
+        if device.state() == DeviceState::Closed {
+            tracing::info!("takes no claims");
         }
     }
 }

@@ -151,13 +151,13 @@ impl Link {
 
     fn lost(&self, error: &LinkError, backoff: &mut Backoff) -> Duration {
         let wait = backoff.next_wait(backoff::random());
-        let chain = Chain(error).to_string();
-        tracing::warn!(
-            error = %Untrusted::from(chain.as_str()),
-            again_in = ?wait,
-            "no link to the server"
-        );
-        self.status.failed(LinkState::Connecting, chain);
+        let reason = Untrusted::new(Chain(error).to_string());
+        if self.status.view().last_error.as_ref() == Some(&reason) {
+            tracing::debug!(again_in = ?wait, "still no link to the server");
+        } else {
+            tracing::warn!(error = %reason, again_in = ?wait, "no link to the server");
+        }
+        self.status.failed(LinkState::Connecting, reason);
         wait
     }
 }

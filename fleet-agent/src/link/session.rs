@@ -162,8 +162,8 @@ impl<'a> Session<'a> {
             Standing::Rejected { reason } => (LinkState::Rejected, reason),
             Standing::Revoked { reason } => (LinkState::Revoked, reason),
         };
-        let shown = Untrusted::from(reason.as_str());
-        tracing::warn!(state = state.word(), reason = %shown, "the device is not in the fleet");
+        let reason = Untrusted::new(reason);
+        tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
         status.failed(state, reason);
         Ok((state != LinkState::Pending).then_some(End::Dismissed))
     }

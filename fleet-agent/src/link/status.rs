@@ -44,9 +44,9 @@ impl LinkStatus {
         });
     }
 
-    pub(super) fn failed(&self, state: LinkState, error: String) {
+    pub(super) fn failed(&self, state: LinkState, error: Untrusted) {
         self.set(state);
-        self.view.send_modify(|view| view.last_error = Some(Untrusted::new(error)));
+        self.view.send_modify(|view| view.last_error = Some(error));
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn an_error_stays_until_the_device_is_connected() {
         let status = LinkStatus::new(Arc::new(SystemClock));
-        status.failed(LinkState::Connecting, "nobody there".to_owned());
+        status.failed(LinkState::Connecting, "nobody there".into());
         status.set(LinkState::Connecting);
         assert_eq!(status.view().last_error, Some(Untrusted::from("nobody there")));
         status.set(LinkState::Connected);

@@ -140,22 +140,6 @@ async fn one_agent_a_folder_and_one_program_a_port() {
 }
 
 #[tokio::test]
-async fn the_last_reports_leave_before_the_agent_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(7).await;
-    let mut slow = settings(folder.path());
-    slow.config.telemetry.interval = Duration::from_secs(3600);
-    let app = App::start(slow).unwrap();
-    claim(&app, &server.grant(key(&app)).sign(&server.key).unwrap()).await;
-    let mut link = server.link().await;
-    let stopping = tokio::spawn(app.stop());
-    // The link was still being made: it may be given up, but nothing hangs.
-    link.activate().await;
-    while link.next().await.is_some() {}
-    stopping.await.unwrap();
-}
-
-#[tokio::test]
 async fn an_agent_notices_when_its_claim_window_closes() {
     let folder = tempfile::tempdir().unwrap();
     let mut brief = settings(folder.path());

@@ -20,7 +20,7 @@ use fleet_core::metric::Sample;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::secret::{ApiKey, KeyKind};
 use fleet_core::time::{SystemClock, Timestamp};
-use fleet_core::wire::{ConfigPush, Standing, ToAgent};
+use fleet_core::wire::{ConfigPush, Standing, ToAgent, ToServer};
 use tempfile::TempDir;
 
 use crate::server::{AgentEnd, Server, UID};
@@ -168,6 +168,30 @@ async fn what_had_no_room_is_a_gap_in_the_numbers() {
     assert_eq!(rig.queue.view().dropped, 5);
     drop(link);
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_leaves_before_the_link_does() {
+    let server = Server::start(7).await;
+    let rig = Rig::claimed(&server);
+    rig.push(600);
+    let mut link = server.link().await;
+    link.activate().await;
+    let mut samples = link.samples().await;
+    rig.tasks.stop();
+    let stored = async {
+        loop {
+            link.acknowledge(&samples).await;
+            match link.next().await {
+                Some(ToServer::Samples(more)) => samples = more,
+                Some(other) => panic!("{other:?} instead of reports"),
+                None => break,
+            }
+        }
+    };
+    let queue = rig.queue.clone();
+    tokio::join!(rig.stop(), stored);
+    assert_eq!(queue.view().waiting, 0);
 }
 
 #[tokio::test]

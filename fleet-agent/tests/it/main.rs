@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot get fails it where it stands")]
 
 mod agent;
+mod announce;
 mod cli;
 mod collect;
 mod control;

@@ -104,12 +104,16 @@ impl Cache {
         if addresses.is_empty() {
             return;
         }
-        for label in self.claims_by_source.get(&source).cloned().unwrap_or_default() {
-            let Some(entry) = self.entries.get_mut(&label) else { continue };
-            let Some(claim) = entry.claim_of(source) else { continue };
+        let mut changed = Vec::new();
+        for label in self.claims_by_source.get(&source).into_iter().flatten() {
+            let entry = self.entries.get_mut(label);
+            let Some(claim) = entry.and_then(|entry| entry.claim_of(source)) else { continue };
             if claim.take_addresses(&addresses, now) {
-                self.touch(&label);
+                changed.push(label.clone());
             }
+        }
+        for label in changed {
+            self.touch(&label);
         }
     }
 
