@@ -11,8 +11,10 @@ use nix::unistd::Pid;
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleets"));
     command
-        .args(["server", "--port", "0", "--bind", "127.0.0.1"])
+        .arg("server")
         .args(args)
+        .env("FLEETD_PORT", "0")
+        .env("FLEETD_BIND", "127.0.0.1")
         .env("FLEETD_DATABASE", folder.join("data/fleet.db"))
         .env_remove("FLEETD_SERVER_CONFIG")
         .env_remove("FLEETD_LOG_LEVEL")

@@ -75,7 +75,7 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
 
 /// What of a key's text nobody may ever see again.
 fn secret(key: &str) -> &str {
-    key.split('@').next().unwrap().rsplitn(2, key_id(key).as_str()).next().unwrap()
+    key.split('@').next().unwrap().rsplit(key_id(key).as_str()).next().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::server_kit::{Rig, send};
 
-fn body(text: &str) -> Option<Value> {
-    Some(serde_json::from_str(text).unwrap())
+fn body(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn the_references_examples_work_as_they_stand() {
   }
 }"#,
     );
-    let put = rig.ask("PUT", "/api/v1/devices/rpi4-001", update).await.expect(200);
+    let put = rig.ask("PUT", "/api/v1/devices/rpi4-001", Some(update)).await.expect(200);
     assert_eq!(put, json!({"status": "updated"}));
     let with = rig.ask("GET", "/api/v1/devices/rpi4-001", None).await.expect(200);
     assert_eq!(with["metadata"], json!({"location": "Lab A", "owner": "Engineering"}));
@@ -55,7 +55,7 @@ async fn the_references_examples_work_as_they_stand() {
   "metadata": "{\"cores\": 4}"
 }"#,
     );
-    let stored = rig.ask("POST", "/api/v1/telemetry", sample).await.expect(201);
+    let stored = rig.ask("POST", "/api/v1/telemetry", Some(sample)).await.expect(201);
     assert_eq!(stored, json!({"status": "stored"}));
     let path = "/api/v1/telemetry/metrics?device_id=rpi4-001&metric=cpu_usage&limit=100";
     let answer = rig.ask("GET", path, None).await;
@@ -80,7 +80,7 @@ async fn the_references_examples_work_as_they_stand() {
 }"#,
     );
     let path = "/api/v1/config?device_id=rpi4-001";
-    let updated = rig.ask("POST", path, config).await.expect(200);
+    let updated = rig.ask("POST", path, Some(config)).await.expect(200);
     assert_eq!(updated["status"], "updated");
     assert!(updated["not_applied"].as_str().unwrap().contains("api_key is not kept"));
     let shown = rig.ask("GET", path, None).await.expect(200);
@@ -99,7 +99,7 @@ async fn the_references_examples_work_as_they_stand() {
   }
 }"#,
     );
-    let answer = rig.ask("POST", "/api/v1/discover", claim).await;
+    let answer = rig.ask("POST", "/api/v1/discover", Some(claim)).await;
     assert!(answer.problem(404).contains("seen"), "no agent announces itself in this test");
 
     let gone = rig.ask("DELETE", "/api/v1/devices/rpi4-001", None).await.expect(200);
