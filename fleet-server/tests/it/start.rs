@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
+use fleet_core::limits::RAW_RETENTION;
 use fleet_server::app::Server;
 use fleet_server::store::RedbStore;
 
-use crate::server_kit::{Rig, key_id};
+use crate::server_kit::{Rig, key_id, wait_for};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -53,6 +55,20 @@ async fn a_restart_keeps_everything() {
     let path = "/api/v1/telemetry/metrics?device_id=a&metric=cpu_usage";
     assert_eq!(rig.ask("GET", path, None).await.expect(200).as_array().unwrap().len(), 2);
     assert_eq!(crate::server_kit::Agent::dial(&rig, "a", 1, None).await.device_id(), "a");
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes() {
+    let mut rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    agent.report(1, &[1], 5.0).await;
+    rig.clock.advance(RAW_RETENTION + Duration::from_secs(60));
+    rig.restart().await;
+    let path = "/api/v1/telemetry/metrics?device_id=a&metric=cpu_usage";
+    wait_for("old samples to go", async || {
+        rig.ask("GET", path, None).await.expect(200) == serde_json::json!([])
+    })
+    .await;
 }
 
 #[tokio::test]
