@@ -54,7 +54,7 @@ fn show_live(fleet: &mut Fleet<'_>, interrupt: &Interrupt) -> anyhow::Result<()>
     let colour = std::env::var_os("NO_COLOR").is_none();
     screen::show(interrupt, || {
         fleet.check()?;
-        let mut lines = heading(fleet);
+        let mut lines = vec![heading(fleet), curl(fleet), String::new()];
         lines.extend(screen::table(&fleet.list()?, SystemClock.now(), colour));
         lines.extend([String::new(), "q quits".to_owned()]);
         Ok(lines)
@@ -66,20 +66,19 @@ fn show_once(fleet: &Fleet<'_>) -> anyhow::Result<()> {
     for line in screen::table(&fleet.list()?, SystemClock.now(), false) {
         writeln!(out, "{line}")?;
     }
-    writeln!(out, "\n{}", heading(fleet).join("\n"))?;
+    writeln!(out, "\n{}", heading(fleet))?;
     Ok(())
 }
 
-fn heading(fleet: &Fleet<'_>) -> Vec<String> {
-    vec![
-        format!("FleetD demo: {} devices at {}", fleet.ids().len(), fleet.url()),
-        format!(
-            "curl -H \"Authorization: Bearer $(cat {})\" {}/api/v1/devices",
-            fleet.key_file().display(),
-            fleet.url()
-        ),
-        String::new(),
-    ]
+fn heading(fleet: &Fleet<'_>) -> String {
+    format!("FleetD demo: {} devices at {}/api/v1/devices", fleet.ids().len(), fleet.url())
+}
+
+/// How somebody at another terminal asks the same.
+fn curl(fleet: &Fleet<'_>) -> String {
+    let (key, url) = (fleet.key_file(), fleet.url());
+    let key = key.display();
+    format!("curl -H \"Authorization: Bearer $(cat {key})\" {url}/api/v1/devices")
 }
 
 /// Progress, beside the result.
