@@ -3,6 +3,7 @@
 //! What the reference shows keeps its path, method, fields and shape; we only add. Strings that a
 //! device or a stranger chose are [`Untrusted`](crate::untrusted::Untrusted), so showing them is safe.
 
+mod agent;
 mod config;
 mod device;
 mod discovery;
@@ -12,6 +13,7 @@ mod problem;
 mod route;
 mod telemetry;
 
+pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };

@@ -1,7 +1,7 @@
 //! Looks for the instances of one service type until it is dropped. A handle and its private
 //! loop.
 //!
-//! Queries go out at once, then after 1, 2, 4 … 60 seconds. A reader that is slow misses no
+//! Queries go out at once, then after about 1, 2, 4 … 60 seconds. A reader that is slow misses no
 //! state, only steps in between: the loop keeps what is known, and tells what differs from what it
 //! told before.
 
@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cache::{Cache, Event, Inquiry};
+use super::cache::{Cache, Inquiry};
 use super::claim::Source;
+use super::instance::Event;
 use super::links::{Incoming, Links, Outgoing};
-use super::{Options, RESCAN_INTERVAL, packet, records, spawn};
+use super::{Options, RESCAN_INTERVAL, jitter, packet, records, spawn};
 
 const QUERY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const QUERY_INTERVAL_MAX: Duration = Duration::from_secs(60);
@@ -140,7 +141,9 @@ impl Actor {
         let pressed = std::mem::replace(&mut self.evictions, evictions) != evictions;
         let interval = self.schedule.query_interval;
         let pause = if pressed { interval.min(QUERY_INTERVAL_UNDER_PRESSURE) } else { interval };
-        self.schedule.query_at = now + pause;
+        // Two browsers on one machine that stay in step could have each other's known answers
+        // taken for their own.
+        self.schedule.query_at = now + jitter(pause * 3 / 4, pause * 5 / 4);
         self.schedule.query_interval = (interval * 2).min(QUERY_INTERVAL_MAX);
     }
 

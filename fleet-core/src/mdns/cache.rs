@@ -7,13 +7,13 @@
 //! posing as a device is seen rather than believed. A source can take back only its own claim.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
 
 use simple_dns::rdata::{PTR, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
 use super::claim::{Claim, Source};
+use super::instance::{Address, Event, Instance};
 use super::packet::{self, MDNS_PORT};
 use crate::untrusted::Untrusted;
 
@@ -29,47 +29,6 @@ const EVICTED_TOGETHER: usize = CLAIMS_MAX / 16;
 const KNOWN_ANSWERS_MAX: usize = 1024;
 /// Follow-up questions a second.
 const QUESTIONS_MAX: usize = 64;
-
-/// What the browser tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An instance that can be shown: its port, its text and at least one address are known.
-    Found(Instance),
-    /// Something about it has changed; a second address family has answered, for example.
-    Updated(Instance),
-    /// It has said goodbye, or has not been heard for as long as its records live.
-    Lost(Instance),
-}
-
-/// One host's claim to be an instance of the service.
-///
-/// Two instances of the same `name` are two hosts that contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Stays the same from `Found` to `Lost`.
-    pub key: u64,
-    /// The instance's name, such as `fleetd-rpi4-001`.
-    pub name: Untrusted,
-    /// The host it runs on, such as `rpi4.local`.
-    pub host: Untrusted,
-    /// The TCP port.
-    pub port: u16,
-    /// The TXT record's attributes in their order.
-    pub txt: Vec<(Untrusted, Untrusted)>,
-    /// Where it says it can be reached, sorted.
-    pub addresses: Vec<Address>,
-}
-
-/// An address that a host claims to have.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    /// The address.
-    pub ip: IpAddr,
-    /// The interface that heard it: the scope of an IPv6 link-local address.
-    pub interface_index: u32,
-    /// Whether a packet that came from this very address claimed it. Connect to no other.
-    pub sourced: bool,
-}
 
 /// What is asked in a query, and what is known already.
 #[derive(Debug, Default)]
@@ -145,12 +104,16 @@ impl Cache {
         if addresses.is_empty() {
             return;
         }
-        for label in self.claims_by_source.get(&source).cloned().unwrap_or_default() {
-            let Some(entry) = self.entries.get_mut(&label) else { continue };
-            let Some(claim) = entry.claim_of(source) else { continue };
+        let mut changed = Vec::new();
+        for label in self.claims_by_source.get(&source).into_iter().flatten() {
+            let entry = self.entries.get_mut(label);
+            let Some(claim) = entry.and_then(|entry| entry.claim_of(source)) else { continue };
             if claim.take_addresses(&addresses, now) {
-                self.touch(&label);
+                changed.push(label.clone());
             }
+        }
+        for label in changed {
+            self.touch(&label);
         }
     }
 
@@ -187,6 +150,21 @@ impl Cache {
     /// Whether there is something to tell.
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.touched.is_empty()
+    }
+
+    /// How many claims there are.
+    #[cfg(test)]
+    pub(super) fn claims(&self) -> usize {
+        let counted = self.entries.values().map(|entry| entry.claims.len()).sum();
+        assert_eq!(self.claims_total, counted);
+        assert_eq!(self.claims_by_source.values().map(Vec::len).sum::<usize>(), counted);
+        counted
+    }
+
+    /// How many names are held, with those that still have to be shown as lost.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.entries.len()
     }
 
     /// How many claims there have ever been.

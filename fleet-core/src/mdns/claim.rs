@@ -8,7 +8,7 @@ use simple_dns::rdata::{SRV, TXT};
 use simple_dns::{Name, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
-use super::cache::Address;
+use super::instance::Address;
 use super::packet;
 use crate::untrusted::Untrusted;
 

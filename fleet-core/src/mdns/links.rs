@@ -2,9 +2,10 @@
 //! fairly, written together.
 //!
 //! A socket that fails is closed; the next [`Links::rescan`] opens it again, and reports its link
-//! as changed so that what was lost is said once more.
+//! as changed so that what was lost is said once more. A socket that fails again and again, as on
+//! a link whose IPv6 address another host has, is opened quietly after a while.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,9 @@ use super::interfaces::{Link, choose, own_addresses, scan};
 use super::packet::RECEIVE_BYTES_MAX;
 use super::socket::{Port, PortKey};
 
+/// Failures in a row after which a link is no longer reported as changed.
+const FAULTS_TOLD_MAX: u32 = 3;
+
 /// The sockets, and the links they are on.
 #[derive(Debug)]
 pub(super) struct Links {
@@ -24,6 +28,8 @@ pub(super) struct Links {
     in_use: Vec<Link>,
     own: BTreeSet<IpAddr>,
     ports: Vec<Port>,
+    /// How often in a row a port could not send, by link and family.
+    faults: BTreeMap<(u32, bool), u32>,
     /// The port that is read first, so that a busy one does not starve the others.
     turn: usize,
     buffer: Box<[u8]>,
@@ -55,6 +61,7 @@ impl Links {
             in_use: Vec::new(),
             own: BTreeSet::new(),
             ports: Vec::new(),
+            faults: BTreeMap::new(),
             turn: 0,
             buffer: vec![0; RECEIVE_BYTES_MAX].into(),
         };
@@ -87,27 +94,32 @@ impl Links {
 
     /// Sends a packet; a port that cannot is closed until the next rescan.
     pub(super) fn send(&mut self, outgoing: &Outgoing) {
+        let faults = &mut self.faults;
         self.ports.retain(|port| {
             if port.key.link != outgoing.link {
                 return true;
             }
-            let sent = match outgoing.to {
-                None => port.send_multicast(&outgoing.bytes),
+            match outgoing.to {
                 Some(to) if port.reaches(to) => {
                     // A host that cannot be reached says nothing about the port.
                     if let Err(error) = port.send_unicast(&outgoing.bytes, to) {
                         tracing::debug!(%error, %to, "mdns reply not sent");
                     }
-                    Ok(())
+                    true
                 }
-                Some(_) => Ok(()),
-            };
-            match sent {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    tracing::debug!(%error, port = ?port.key, "mdns socket closed: cannot send");
-                    false
-                }
-                _ => true,
+                Some(_) => true,
+                None => match port.send_multicast(&outgoing.bytes) {
+                    Ok(()) => {
+                        faults.remove(&port.key.place());
+                        true
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+                    Err(error) => {
+                        *faults.entry(port.key.place()).or_default() += 1;
+                        tracing::debug!(%error, port = ?port.key, "mdns socket closed: cannot send");
+                        false
+                    }
+                },
             }
         });
     }
@@ -159,16 +171,19 @@ impl Links {
             links.iter().flat_map(|link| PortKey::wanted(link, given)).collect();
         self.in_use = links;
         self.ports.retain(|port| wanted.contains(&port.key));
+        self.faults.retain(|(link, _), _| wanted.iter().any(|key| key.link == *link));
         let mut failure = None;
         for key in wanted {
             if self.ports.iter().any(|port| port.key == key) {
                 continue;
             }
-            let link = key.link;
+            let faults = self.faults.get(&key.place()).copied().unwrap_or_default();
             match Port::open(key.clone()) {
                 Ok(port) => {
                     self.ports.push(port);
-                    changed.insert(link);
+                    if faults <= FAULTS_TOLD_MAX {
+                        changed.insert(key.link);
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, port = ?key, "mdns socket not opened");

@@ -4,14 +4,15 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`responder`] | the handle and the task that announce one service |
-//! | `authority` | what we claim on each link: probing, announcing, answering, conflicts |
+//! | `authority`, `site` | what we claim on each link: probing, announcing, answering, conflicts |
 //! | `records` | the records of a service, and the names they stand under |
 //! | [`browser`] | the handle and the task that look for services |
-//! | `cache` | what others claim, bounded, one variant for each host that claims it |
+//! | `instance` | what the browser shows |
+//! | `cache`, `claim` | what others claim, bounded, one variant for each host that claims it |
 //! | `links`, `socket`, `interfaces` | which links there are, and the sockets on them |
 //! | `packet` | bytes to packets and back |
 //!
-//! `authority` and `cache` do no input or output and read no clock: packets and times go in,
+//! `authority` and `cache` with their parts do no input or output and read no clock: packets and times go in,
 //! packets come out, so their tests need no network.
 //!
 //! What is heard here is a hint, never a proof: anybody on the link may say anything. Text is
@@ -22,12 +23,16 @@ mod authority;
 pub mod browser;
 mod cache;
 mod claim;
+mod instance;
 mod interfaces;
 mod links;
 mod packet;
 mod records;
 pub mod responder;
+mod site;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,7 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::net::shutdown::Tasks;
 
 pub use self::browser::{Browser, browse};
-pub use self::cache::{Address, Event, Instance};
+pub use self::instance::{Address, Event, Instance};
 pub use self::responder::Responder;
 
 /// Where to listen and speak.

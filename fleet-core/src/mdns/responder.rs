@@ -4,6 +4,7 @@
 //! dropping does not, and others forget the service when its records' time is up.
 
 use std::io;
+use std::time::Duration;
 
 use simple_dns::rdata::TXT;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,8 +12,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::authority::Authority;
-use super::links::{Links, Outgoing};
+use super::links::{Incoming, Links, Outgoing};
 use super::{Options, RESCAN_INTERVAL, Service, packet, records, spawn};
+
+/// How often a stranger can make us look at the machine's addresses.
+const CONTESTED_RESCAN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A service that is being announced. Dropping it ends its task.
 #[derive(Debug)]
@@ -34,7 +38,8 @@ impl Responder {
         let links = Links::open(options)?;
         let (instance_name, instance) = watch::channel(authority.instance().to_owned());
         let (stop, stopped) = mpsc::channel(1);
-        let actor = Actor { authority, links, txt_changes, instance_name, stopped };
+        let scanned_at = Instant::now();
+        let actor = Actor { authority, links, scanned_at, txt_changes, instance_name, stopped };
         Ok(Self { txt, instance, stop, _task: spawn("mdns responder", actor.run()) })
     }
 
@@ -62,6 +67,7 @@ impl Responder {
 struct Actor {
     authority: Authority,
     links: Links,
+    scanned_at: Instant,
     txt_changes: watch::Receiver<TXT<'static>>,
     instance_name: watch::Sender<String>,
     stopped: mpsc::Receiver<oneshot::Sender<()>>,
@@ -71,17 +77,12 @@ impl Actor {
     async fn run(mut self) {
         let all: Vec<u32> = self.links.links().iter().map(|link| link.index).collect();
         self.follow(&all);
-        let mut rescan_at = Instant::now() + RESCAN_INTERVAL;
         loop {
+            let rescan_at = self.scanned_at + RESCAN_INTERVAL;
             let wake_at = self.authority.next_at().map_or(rescan_at, |at| at.min(rescan_at));
             let mut out = Vec::new();
             tokio::select! {
-                incoming = self.links.receive() => {
-                    if let Some(packet) = packet::parse(&incoming.bytes) {
-                        let (link, source) = (incoming.link, incoming.source);
-                        self.authority.on_packet(link, source, &packet, Instant::now(), &mut out);
-                    }
-                }
+                incoming = self.links.receive() => self.take(&incoming, &mut out),
                 Ok(()) = self.txt_changes.changed() => {
                     let txt = self.txt_changes.borrow_and_update().clone();
                     self.authority.set_txt(txt, Instant::now());
@@ -96,15 +97,30 @@ impl Actor {
                 () = sleep_until(wake_at) => {}
             }
             let now = Instant::now();
-            if now >= rescan_at {
-                let changed = self.links.rescan();
-                self.follow(&changed);
-                rescan_at = now + RESCAN_INTERVAL;
+            if now >= self.scanned_at + RESCAN_INTERVAL {
+                self.rescan(now);
             }
             self.authority.on_time(now, &mut out);
             self.send(&out);
             self.report_name();
         }
+    }
+
+    fn take(&mut self, incoming: &Incoming, out: &mut Vec<Outgoing>) {
+        let Some(packet) = packet::parse(&incoming.bytes) else { return };
+        let now = Instant::now();
+        // Another program on this machine may have noticed a new address before we did.
+        let stale = now >= self.scanned_at + CONTESTED_RESCAN_INTERVAL;
+        if stale && self.authority.is_contested_by(&packet) {
+            self.rescan(now);
+        }
+        self.authority.on_packet(incoming.link, incoming.source, &packet, now, out);
+    }
+
+    fn rescan(&mut self, now: Instant) {
+        self.scanned_at = now;
+        let changed = self.links.rescan();
+        self.follow(&changed);
     }
 
     fn follow(&mut self, changed: &[u32]) {

@@ -53,6 +53,11 @@ impl PortKey {
         v4.into_iter().chain(v6).map(key).collect()
     }
 
+    /// The link, and whether it is for IPv4.
+    pub(super) fn place(&self) -> (u32, bool) {
+        (self.link, self.source.is_ipv4())
+    }
+
     fn group(&self) -> SocketAddr {
         match self.source {
             IpAddr::V4(_) => (GROUP_V4, MDNS_PORT).into(),
@@ -76,8 +81,7 @@ impl Port {
         self.send(bytes, self.key.group())
     }
 
-    /// Sends a packet to one host. Whether this port's family is the right one shows
-    /// [`Self::reaches`].
+    /// Sends a packet to one host that this port [`reaches`](Self::reaches).
     pub(super) fn send_unicast(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         self.send(bytes, to)
     }
@@ -144,7 +148,10 @@ fn open_v4(key: &PortKey) -> io::Result<Socket> {
 fn open_v6(key: &PortKey) -> io::Result<Socket> {
     let socket = open_shared(Domain::IPV6, &key.interface)?;
     socket.set_only_v6(true)?;
-    socket.set_multicast_all_v6(false)?;
+    if let Err(error) = socket.set_multicast_all_v6(false) {
+        // Linux before 4.20 does not know this; then only the socket's interface filters.
+        tracing::debug!(%error, interface = key.interface, "hears all IPv6 groups");
+    }
     socket.set_multicast_loop_v6(true)?;
     socket.set_multicast_hops_v6(HOP_LIMIT)?;
     socket.set_unicast_hops_v6(HOP_LIMIT)?;

@@ -3,7 +3,22 @@
 //! One file per command. Each takes its own arguments, builds the runtime it needs, writes results
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
+mod config;
+mod configure;
+mod device_view;
+mod devices;
+mod discover;
+mod failure;
+mod keys;
+mod listed;
+mod output;
+mod plan;
+mod prompt;
 mod server;
+mod session;
+mod table;
+mod telemetry;
+mod version;
 
 use std::process::ExitCode;
 
@@ -43,15 +58,38 @@ impl Global {
 enum Command {
     /// Run the server
     Server(server::ServerArgs),
+    /// Find devices on the local network
+    Discover(discover::DiscoverArgs),
+    /// Find devices and bring them into the fleet
+    Configure(configure::ConfigureArgs),
+    /// List, name, accept and remove devices
+    Devices(devices::DevicesArgs),
+    /// Query and store telemetry
+    Telemetry(telemetry::TelemetryArgs),
+    /// Show and change a device's configuration
+    Config(config::ConfigArgs),
+    /// Make, list and revoke keys
+    Keys(keys::KeysArgs),
+    /// Show which release this is
+    Version(version::VersionArgs),
 }
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
+    let usual = match command {
+        Command::Server(_) => LogLevel::INFO,
+        _ => LogLevel::WARN,
+    };
+    global.start_logging(usual);
     match command {
-        Command::Server(args) => {
-            global.start_logging(LogLevel::INFO);
-            server::run(args)
-        }
+        Command::Server(args) => server::run(args),
+        Command::Discover(args) => discover::run(args),
+        Command::Configure(args) => configure::run(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Telemetry(args) => telemetry::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Version(args) => version::run(args),
     }
 }

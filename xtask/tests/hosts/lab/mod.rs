@@ -15,6 +15,13 @@
 //! host has one network thread, on which all its futures run, so that sockets and interface lists
 //! are the host's own. What a lab started ends with it: programs first, then namespaces.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "what cannot be cleaned up is said among the tests' output"
+)]
+
+mod avahi;
+
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -27,6 +34,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+pub(crate) use self::avahi::{Avahi, Resolved};
 
 /// Looks at the world every so often until it is as wanted; fails with what it was waiting for.
 #[track_caller]
@@ -106,12 +115,13 @@ impl Lab {
         };
         host.namespace.ip(&["link", "set", "lo", "up"]);
         for (position, lan) in lans.iter().enumerate() {
-            self.plug(&host, &format!("eth{position}"), lan);
+            self.connect(&host, &format!("eth{position}"), lan);
         }
         host
     }
 
-    fn plug(&self, host: &Host, interface: &str, lan: &Lan) {
+    /// Gives a host a leg in a network.
+    pub(crate) fn connect(&self, host: &Host, interface: &str, lan: &Lan) {
         let socket = format!("h{}l{}", host.number, lan.number);
         let switch = self.switch.0.as_str();
         host.namespace.ip(&[
@@ -140,10 +150,10 @@ impl Host {
         &self.name
     }
 
-    /// Its IPv4 address on its first network.
+    /// Its IPv4 address on its first network, or that of its loopback if it has none.
     pub(crate) fn address(&self) -> Ipv4Addr {
-        let lan = *self.lans.first().expect("a host with a network");
-        Ipv4Addr::new(10, 77, lan, self.number)
+        let first = self.lans.first();
+        first.map_or(Ipv4Addr::LOCALHOST, |lan| Ipv4Addr::new(10, 77, *lan, self.number))
     }
 
     /// Its IPv4 address on a network.
@@ -153,7 +163,7 @@ impl Host {
 
     /// A command that will run on this host.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = tool("ip");
         command.args(["netns", "exec", &self.namespace.0, program]);
         command.stdin(Stdio::null());
         command
@@ -228,117 +238,13 @@ impl Host {
     }
 }
 
-/// avahi-daemon on a host.
-pub(crate) struct Avahi<'a> {
-    host: &'a Host,
-    bus: String,
-}
-
-impl<'a> Avahi<'a> {
-    fn start(host: &'a Host) -> Self {
-        let folder = host.path("avahi");
-        fs::create_dir(&folder).expect("folder for avahi");
-        let bus = format!("unix:path={}", folder.join("bus").display());
-        fs::write(folder.join("bus.conf"), bus_config(&bus)).expect("bus configuration");
-        fs::write(folder.join("avahi.conf"), avahi_config(host.name())).expect("configuration");
-        let bus_config = folder.join("bus.conf");
-        let mut dbus = host.command("dbus-daemon");
-        dbus.arg("--nofork").arg("--nopidfile").arg("--config-file").arg(&bus_config);
-        host.start("dbus", &mut dbus);
-        wait_for("the bus of avahi", Duration::from_secs(10), || {
-            folder.join("bus").exists().then_some(())
-        });
-        let avahi = Self { host, bus };
-        let script = format!(
-            "mount -t tmpfs tmpfs /run && exec avahi-daemon --file={} \
-             --no-drop-root --no-chroot --no-rlimits --no-proc-title",
-            path_text(&folder.join("avahi.conf"))
-        );
-        let mut daemon = avahi.command("unshare");
-        host.start("avahi", daemon.args(["-m", "sh", "-c", &script]));
-        wait_for("avahi-daemon to be ready", Duration::from_secs(15), || {
-            host.log("avahi").contains("Server startup complete").then_some(())
-        });
-        avahi
-    }
-
-    /// A command on this host that talks to this avahi.
-    pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = self.host.command(program);
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus);
-        command
-    }
-
-    /// Publishes a service until the host ends; returns its pid.
-    #[track_caller]
-    pub(crate) fn publish(&self, name: &str, kind: &str, port: u16, txt: &[&str]) -> u32 {
-        let mut command = self.command("avahi-publish");
-        command.args(["-s", name, kind, &port.to_string()]).args(txt);
-        let pid = self.host.start("publish", &mut command);
-        wait_for("avahi to publish", Duration::from_secs(10), || {
-            self.host.log("publish").contains("Established").then_some(())
-        });
-        pid
-    }
-
-    /// What avahi-browse resolves now.
-    #[track_caller]
-    pub(crate) fn browse(&self, kind: &str) -> Vec<Resolved> {
-        let listed = succeed(self.command("timeout").args(["10", "avahi-browse", "-rptk", kind]));
-        listed.lines().filter_map(Resolved::parse).collect()
-    }
-
-    /// What is in avahi's cache now, without asking anybody for its place.
-    #[track_caller]
-    pub(crate) fn cached(&self, kind: &str) -> Vec<String> {
-        let listed = succeed(self.command("timeout").args(["10", "avahi-browse", "-pctk", kind]));
-        let mut names: Vec<String> = listed
-            .lines()
-            .filter(|line| line.starts_with('+'))
-            .filter_map(|line| Some(unescaped(line.split(';').nth(3)?)))
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-}
-
-/// A line of avahi-browse that begins with `=`.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    pub(crate) interface: String,
-    pub(crate) name: String,
-    pub(crate) host: String,
-    pub(crate) address: String,
-    pub(crate) port: u16,
-    pub(crate) txt: String,
-}
-
-impl Resolved {
-    fn parse(line: &str) -> Option<Self> {
-        let fields: Vec<&str> = line.split(';').collect();
-        let ["=", interface, _, name, _, _, host, address, port, txt @ ..] = fields.as_slice()
-        else {
-            return None;
-        };
-        Some(Self {
-            interface: (*interface).to_owned(),
-            name: unescaped(name),
-            host: (*host).to_owned(),
-            address: (*address).to_owned(),
-            port: port.parse().ok()?,
-            txt: txt.join(";"),
-        })
-    }
-}
-
 /// A network namespace by name.
 struct Namespace(String);
 
 impl Namespace {
     #[track_caller]
     fn new(name: String) -> Self {
-        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        let made = tool("ip").args(["netns", "add", &name]).output();
         let output = made.expect("the program `ip` (Debian: iproute2)");
         assert!(
             output.status.success(),
@@ -351,13 +257,13 @@ impl Namespace {
 
     #[track_caller]
     fn ip(&self, args: &[&str]) {
-        succeed(Command::new("ip").args(["-n", &self.0]).args(args));
+        succeed(tool("ip").args(["-n", &self.0]).args(args));
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let deleted = Command::new("ip").args(["netns", "delete", &self.0]).status();
+        let deleted = tool("ip").args(["netns", "delete", &self.0]).status();
         if !deleted.is_ok_and(|status| status.success()) {
             eprintln!("network namespace {} could not be deleted", self.0);
         }
@@ -412,6 +318,14 @@ impl Drop for Inside {
     }
 }
 
+/// A command for a program that may be where an ordinary user's shell does not look.
+fn tool(program: &str) -> Command {
+    let usual = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command.env("PATH", format!("{usual}:/usr/sbin:/sbin"));
+    command
+}
+
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
     let output: Output = match command.output() {
@@ -421,65 +335,4 @@ fn succeed(command: &mut Command) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed ({}): {errors}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Undoes the escapes of avahi-browse: `\032` is a space.
-fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        match (first, tail) {
-            (b'\\', [a, b, c, tail @ ..]) if [a, b, c].iter().all(|d| d.is_ascii_digit()) => {
-                let digits = [a, b, c].map(|digit| u16::from(digit - b'0'));
-                let code = digits[0] * 100 + digits[1] * 10 + digits[2];
-                bytes.extend(u8::try_from(code));
-                rest = tail;
-            }
-            (b'\\', [escaped, tail @ ..]) => {
-                bytes.push(*escaped);
-                rest = tail;
-            }
-            (plain, _) => bytes.push(*plain),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn path_text(path: &Path) -> &str {
-    path.to_str().expect("temporary folders have plain names")
-}
-
-fn bus_config(address: &str) -> String {
-    format!(
-        r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>{address}</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_type="method_call"/>
-    <allow send_type="signal"/>
-    <allow send_requested_reply="true" send_type="method_return"/>
-    <allow send_requested_reply="true" send_type="error"/>
-    <allow receive_type="method_call"/>
-    <allow receive_type="method_return"/>
-    <allow receive_type="error"/>
-    <allow receive_type="signal"/>
-  </policy>
-</busconfig>
-"#
-    )
-}
-
-fn avahi_config(host: &str) -> String {
-    format!(
-        "[server]\nhost-name={host}\nuse-ipv4=yes\nuse-ipv6=yes\nenable-dbus=yes\n\
-         ratelimit-interval-usec=1000000\nratelimit-burst=1000\n\
-         [publish]\npublish-workstation=no\npublish-hinfo=no\n\
-         [reflector]\n[rlimits]\n"
-    )
 }

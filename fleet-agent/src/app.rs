@@ -1,0 +1,258 @@
+//! The agent, put together: take the folder, learn who we are, open the port, then announce,
+//! measure and keep the link, until told to stop.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::api::DeviceState;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::net::tls::{self, TlsError};
+use fleet_core::time::{Clock, SystemClock};
+use futures_util::future::select_all;
+use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+
+use crate::announce::Announcement;
+use crate::collect::Sampler;
+use crate::control::Control;
+use crate::identity::{Identity, IdentityError};
+use crate::link::status::{Latency, LinkStatus};
+use crate::link::{FactsSource, Link};
+use crate::queue::Queue;
+use crate::running::Running;
+use crate::settings::{Settings, SettingsError};
+use crate::state::folder::{Folder, Lock, StateError};
+use crate::state::membership::Membership;
+use crate::state::{ClaimWindow, Device};
+use crate::sys::host::HostFacts;
+use crate::telemetry::Telemetry;
+
+/// Connections that the kernel holds for us.
+const BACKLOG: u32 = 64;
+/// How long the parts may take to stop.
+const STOP: Duration = Duration::from_secs(8);
+
+/// A running agent.
+pub struct App {
+    device: Arc<Device>,
+    folder: Folder,
+    address: SocketAddr,
+    tasks: Tasks,
+    parts: Vec<Part>,
+    _lock: Lock,
+}
+
+struct Part {
+    name: &'static str,
+    handle: JoinHandle<()>,
+}
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Its folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its port is somebody else's.
+    #[error("port {port} is in use by another program; choose another one with --port")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// Its port, for another reason.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+impl App {
+    /// Starts all parts, in the runtime that this is called in. When this returns, the port
+    /// answers.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let folder = Folder::new(&settings.data_dir);
+        let lock = folder.lock()?;
+        let host = HostFacts::read(&settings.root, settings.config.device_type);
+        let identity = Identity::load_or_make(&folder, settings.device_id.as_ref(), &host)?;
+        let tls = tls::server_config(&identity.key)?;
+        let membership = Membership::open(folder.clone(), settings.provisioned)?;
+        let window = ClaimWindow::open(settings.policy, settings.claim_window);
+        let device = Arc::new(Device { identity, membership, window });
+        let latency = Latency::default();
+        let mut sampler = Sampler::new(&settings.root);
+        sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");
+        let telemetry = Telemetry::new(sampler, &settings.config.telemetry);
+        let telemetry = Arc::new(telemetry.map_err(SettingsError::Metrics)?);
+        let queue = Arc::new(Queue::new()?);
+        let status = Arc::new(LinkStatus::new(clock.clone()));
+
+        let listener = listen(settings.bind, settings.port)?;
+        let address = listener.local_addr().map_err(|source| {
+            let address = SocketAddr::new(unspecified(settings.bind), settings.port);
+            StartError::Listen { address, source }
+        })?;
+        note(&device, address).note(&folder)?;
+
+        let tasks = Tasks::default();
+        let control =
+            Control { device: device.clone(), status: status.clone(), queue: queue.clone() };
+        let announcement = Announcement {
+            interfaces: settings.interfaces,
+            address: settings.bind.filter(|address| !address.is_unspecified()),
+            hostname: host.hostname,
+            port: address.port(),
+        };
+        let link = Link {
+            device: device.clone(),
+            queue: queue.clone(),
+            telemetry: telemetry.clone(),
+            folder: folder.clone(),
+            facts: FactsSource {
+                root: settings.root,
+                device_type: settings.config.device_type,
+                name: settings.config.device_name,
+            },
+            status,
+            latency,
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let mut app = Self { device, folder, address, tasks, parts: Vec::new(), _lock: lock };
+        app.introduce();
+        let device = app.device.clone();
+        let tasks = app.tasks.clone();
+        app.part("control port", Arc::new(control).serve(listener, tls, tasks.clone()));
+        app.part("announcement", announcement.run(device.clone(), tasks.clone()));
+        app.part("link", link.run());
+        app.part("telemetry", async move {
+            tokio::select! {
+                () = telemetry.run(queue, &device.membership, clock.as_ref()) => {}
+                () = tasks.stopping() => {}
+            }
+        });
+        Ok(app)
+    }
+
+    /// Where the port is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who the device is, and how it stands.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Waits until a part ends that should run until it is told to stop, and says which.
+    pub async fn failed(&mut self) -> &'static str {
+        let names: Vec<&'static str> = self.parts.iter().map(|part| part.name).collect();
+        let (_, index, _) = select_all(self.parts.iter_mut().map(|part| &mut part.handle)).await;
+        names[index]
+    }
+
+    /// Stops all parts: the link says goodbye, the announcement too, and the folder is free.
+    pub async fn stop(self) {
+        if let Err(running) = self.tasks.finish(STOP).await {
+            tracing::warn!(?running, "these parts did not stop in time");
+        }
+        if let Err(error) = Running::forget(&self.folder) {
+            tracing::warn!(error = %fleet_core::Chain(&error), "a note was left behind");
+        }
+    }
+
+    fn part(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(name, task);
+        self.parts.push(Part { name, handle });
+    }
+
+    /// The lines by which a person recognises the device.
+    fn introduce(&self) {
+        let device = &self.device;
+        tracing::info!(
+            id = %device.identity.id,
+            fingerprint = %device.identity.fingerprint(),
+            address = %self.address,
+            version = fleet_core::VERSION,
+            "this device"
+        );
+        if let Some(target) = device.membership.target() {
+            let server = target.server.identity().map(|identity| identity.to_string());
+            tracing::info!(server, url = %target.urls[0], "looks for its server");
+        }
+        if device.state() == DeviceState::Unclaimed {
+            let hours = device.window.left().as_secs().div_ceil(3600);
+            tracing::info!(hours, "can be claimed, with: fleets configure");
+        }
+        if device.state() == DeviceState::Closed {
+            tracing::info!("takes no claims");
+        }
+    }
+}
+
+fn note(device: &Device, address: SocketAddr) -> Running {
+    let reachable = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // An agent that listens on all addresses listens on IPv4 too.
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        specific => specific,
+    };
+    Running {
+        pid: std::process::id(),
+        address: reachable,
+        port: address.port(),
+        fingerprint: device.identity.fingerprint(),
+    }
+}
+
+fn unspecified(bind: Option<IpAddr>) -> IpAddr {
+    bind.unwrap_or(Ipv6Addr::UNSPECIFIED.into())
+}
+
+/// Listens on one address, or on all of both families; on IPv4 alone where there is no IPv6.
+fn listen(bind: Option<IpAddr>, port: u16) -> Result<TcpListener, StartError> {
+    let first = SocketAddr::new(unspecified(bind), port);
+    let opened = open(first).or_else(|error| {
+        if bind.is_none() && error.kind() != io::ErrorKind::AddrInUse {
+            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+        } else {
+            Err(error)
+        }
+    });
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { port },
+        _ => StartError::Listen { address: first, source },
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            setsockopt(&socket, Ipv6V6Only, &false)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}

@@ -1,0 +1,133 @@
+//! `fleetd info`: who this device is, whether its agent runs or not.
+
+use fleet_core::api::{AgentInfo, DeviceState};
+use fleet_core::identity::Fingerprint;
+use serde_json::{Value, json};
+
+use super::local::{self, Answered};
+use super::{FAILED, Failure, OutputArgs, Place, line, print};
+use crate::identity::Identity;
+use crate::link::FactsSource;
+use crate::state::folder::Folder;
+use crate::state::membership::Membership;
+use crate::sys::SysRoot;
+
+/// What `info` tells, wherever it comes from.
+struct Known {
+    device_id: String,
+    fingerprint: Fingerprint,
+    state: String,
+    server: Option<String>,
+    agent: String,
+    answer: Option<AgentInfo>,
+}
+
+pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
+    let folders = local::folders(place);
+    let known = match local::ask(&folders)? {
+        Some(answered) => Known::from_answer(answered),
+        None => Known::from_disk(&folders)?,
+    };
+    let root = place.sysroot.clone().map_or_else(SysRoot::real, SysRoot::at);
+    let facts = FactsSource { root, device_type: None, name: None };
+    let facts = facts.read(std::time::Duration::ZERO);
+    if output.json {
+        let mut value = known.json();
+        value["facts"] = json!(facts);
+        return print(&format!("{}\n", fleet_core::untrusted::escaped_json(&value.to_string())));
+    }
+    let mut text = known.lines();
+    for (name, value) in [
+        ("Hostname", facts.hostname),
+        ("Type", facts.device_type),
+        ("Model", facts.model),
+        ("System", facts.os),
+        ("Kernel", format!("{} {}", facts.kernel, facts.arch)),
+        ("Addresses", facts.addresses.join(", ")),
+    ] {
+        if !value.is_empty() {
+            text.push_str(&line(name, value));
+        }
+    }
+    print(&text)
+}
+
+impl Known {
+    fn from_answer(Answered { running, info }: Answered) -> Self {
+        Self {
+            device_id: info.device_id.to_string(),
+            fingerprint: info.fingerprint,
+            state: state(&info),
+            server: info.server.map(|server| server.to_string()),
+            agent: format!("running (process {}, port {})", running.pid, running.port),
+            answer: Some(info),
+        }
+    }
+
+    fn from_disk(folders: &[Folder]) -> Result<Self, Failure> {
+        for folder in folders {
+            let Some(identity) = Identity::load(folder)? else { continue };
+            let membership = Membership::open(folder.clone(), None)?;
+            let server = membership.server().map(|server| server.to_string());
+            let state =
+                if server.is_some() { DeviceState::Claimed } else { DeviceState::Unclaimed };
+            return Ok(Self {
+                device_id: identity.id.to_string(),
+                fingerprint: identity.fingerprint(),
+                state: state.word().to_owned(),
+                server,
+                agent: "not running".to_owned(),
+                answer: None,
+            });
+        }
+        Err(Failure {
+            code: FAILED,
+            error: anyhow::anyhow!(
+                "this device has no identity yet; its agent makes one when it first runs"
+            ),
+        })
+    }
+
+    fn lines(&self) -> String {
+        let mut text = line("Device ID", &self.device_id);
+        text.push_str(&line("Fingerprint", self.fingerprint.to_string()));
+        text.push_str(&line("Version", fleet_core::VERSION));
+        text.push_str(&line("Agent", &self.agent));
+        text.push_str(&line("State", &self.state));
+        text.push_str(&line("Server", self.server.as_deref().unwrap_or("none")));
+        if let Some(answer) = &self.answer {
+            let link = format!("{} since {}", answer.link.state.word(), answer.link.since);
+            text.push_str(&line("Link", link));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        match &self.answer {
+            Some(answer) => {
+                let mut value = json!(answer);
+                value["agent"] = json!("running");
+                value
+            }
+            None => json!({
+                "device_id": self.device_id,
+                "fingerprint": self.fingerprint,
+                "version": fleet_core::VERSION,
+                "state": self.state,
+                "server": self.server,
+                "agent": "stopped",
+            }),
+        }
+    }
+}
+
+fn state(info: &AgentInfo) -> String {
+    match info.state {
+        DeviceState::Unclaimed => {
+            let minutes = info.claim_seconds_left.div_ceil(60);
+            format!("unclaimed; can be claimed for {} h {} min", minutes / 60, minutes % 60)
+        }
+        DeviceState::Claimed => "claimed".to_owned(),
+        DeviceState::Closed => "unclaimed, and takes no claims".to_owned(),
+    }
+}

@@ -1,0 +1,188 @@
+//! The commands of `fleetd`. Results go to stdout, everything else to stderr; each command ends in
+//! one of the exit codes below.
+
+mod agent;
+mod info;
+mod local;
+mod reset;
+mod status;
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use fleet_core::id::DeviceId;
+use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::untrusted::Untrusted;
+
+use crate::app::StartError;
+use crate::settings::{Overrides, SettingsError};
+
+/// It failed.
+const FAILED: u8 = 1;
+/// The device has no server.
+const UNCLAIMED: u8 = 5;
+/// The server cannot be reached.
+const UNREACHABLE: u8 = 7;
+/// The configuration cannot be followed.
+const CONFIGURATION: u8 = 78;
+
+/// FleetD's agent: one on each device.
+#[derive(Debug, Parser)]
+#[command(name = "fleetd", version, max_term_width = 100)]
+struct Cli {
+    /// Log what happens inside.
+    #[arg(long, global = true)]
+    debug: bool,
+    /// error, warn, info, debug or trace.
+    #[arg(long, global = true, env = "FLEETD_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all commands share.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration file [default: /etc/fleetd/config.yaml].
+    #[arg(long, global = true, env = "FLEETD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the device's key and its server are kept [default: /var/lib/fleetd-agent].
+    #[arg(long, global = true, env = "FLEETD_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A folder that stands for / when the machine is looked at.
+    #[arg(long, global = true, env = "FLEETD_SYSROOT", value_name = "DIR")]
+    sysroot: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent.
+    Agent(AgentArgs),
+    /// Show who this device is.
+    Info(OutputArgs),
+    /// Show how this device stands; exits with 0 ok, 1 degraded, 5 unclaimed, 7 server unreachable.
+    Status(OutputArgs),
+    /// Forget this device's server; its key and id stay.
+    Reset,
+    /// Show the release.
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct AgentArgs {
+    /// The port to listen on; 0 for any free one [default: 6789].
+    #[arg(long, env = "FLEETD_AGENT_PORT", value_name = "N")]
+    port: Option<u16>,
+    /// The one address to listen on and to announce [default: all].
+    #[arg(long, env = "FLEETD_AGENT_BIND", value_name = "ADDR")]
+    bind: Option<IpAddr>,
+    /// An interface to announce on; can be given again [default: all].
+    #[arg(long, env = "FLEETD_INTERFACE", value_name = "NAME", value_delimiter = ',')]
+    interface: Vec<String>,
+    /// What to call this device [default: the host's name and the start of its key].
+    #[arg(long, env = "FLEETD_DEVICE_ID", value_name = "ID")]
+    device_id: Option<DeviceId>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct OutputArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command ended without what was asked for.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { code: FAILED, error: error.into() }
+    }
+}
+
+impl Failure {
+    fn settings(error: SettingsError) -> Self {
+        Self { code: CONFIGURATION, error: error.into() }
+    }
+
+    fn start(error: StartError) -> Self {
+        match error {
+            StartError::Settings(error) => Self::settings(error),
+            other => other.into(),
+        }
+    }
+}
+
+/// Runs the command line.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { code, error }) => {
+            complain(&error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let told = if cli.debug { Some(LogLevel::DEBUG) } else { cli.log_level };
+    let place = cli.place;
+    match cli.command {
+        Command::Agent(args) => agent::run(overrides(place, args), told),
+        Command::Info(output) => {
+            logging::start(told.unwrap_or(LogLevel::WARN));
+            info::run(&place, output)
+        }
+        Command::Status(output) => {
+            logging::start(told.unwrap_or(LogLevel::WARN));
+            status::run(&place, output)
+        }
+        Command::Reset => {
+            logging::start(told.unwrap_or(LogLevel::WARN));
+            reset::run(&place)
+        }
+        Command::Version => print(&format!("fleetd {}\n", fleet_core::VERSION)),
+    }
+}
+
+fn overrides(place: Place, args: AgentArgs) -> Overrides {
+    Overrides {
+        config: place.config,
+        data_dir: place.data_dir,
+        sysroot: place.sysroot,
+        port: args.port,
+        bind: args.bind,
+        interfaces: args.interface,
+        device_id: args.device_id,
+    }
+}
+
+/// A result, whole; a reader who has seen enough is no error.
+fn print(text: &str) -> Result<u8, Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(0),
+    }
+}
+
+fn complain(error: &anyhow::Error) {
+    let chain = fleet_core::Chain(error.as_ref()).to_string();
+    let line = format!("fleetd: {chain}\n");
+    // Without a stderr there is nobody to tell.
+    drop(io::stderr().lock().write_all(line.as_bytes()));
+}
+
+/// A field and its value, as `info` and `status` show them.
+fn line(name: &str, value: impl Into<String>) -> String {
+    format!("{name:<13}{}\n", Untrusted::new(value.into()))
+}

@@ -1,0 +1,166 @@
+//! From a URL to a link on which both ends have proved who they are.
+
+use std::time::Duration;
+
+use fleet_core::api::Route;
+use fleet_core::identity::PublicKey;
+use fleet_core::net::http::{self, HttpError};
+use fleet_core::net::socket::{FrameSocket, SocketError};
+use fleet_core::net::tls;
+use fleet_core::net::url::ServerUrl;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::{
+    Facts, Greeting, Hello, LinkContext, Proof, RefusedReason, Standing, ToAgent, VERSION,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use crate::identity::Identity;
+use crate::state::folder::StateError;
+use crate::state::membership::{Membership, Target};
+
+/// How long the server may take from the upgrade to the standing.
+const HELLO: Duration = Duration::from_secs(20);
+
+/// A link's socket on this side.
+pub(super) type Socket = FrameSocket<TlsStream<TcpStream>>;
+
+/// A link, open on both sides.
+pub(super) struct Opened {
+    pub(super) socket: Socket,
+    pub(super) server: PublicKey,
+    pub(super) standing: Standing,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("cannot take the connection's secret")]
+    Exporter(#[from] rustls::Error),
+    #[error("cannot make a nonce")]
+    Random(#[from] getrandom::Error),
+    #[error("cannot hold on to the server's key")]
+    State(#[from] StateError),
+    #[error("the server did not greet in time")]
+    Slow,
+    #[error("the server speaks no version of the link that this agent speaks: {0}")]
+    Version(Untrusted),
+    #[error("the server has no room now: {0}")]
+    Busy(Untrusted),
+    #[error("another server than this device's own answered")]
+    OtherServer,
+    #[error("the server did not prove that it holds its key")]
+    Unproved,
+    #[error("the server said something else than how the device stands")]
+    NoStanding,
+    #[error("the server does not answer pings any more")]
+    Silent,
+    #[error("the server closed the link: {0}")]
+    Closed(Untrusted),
+}
+
+/// Dials the places in turn; the first one that leads to the right server will do. The error is
+/// that of the last place.
+pub(super) async fn dial(
+    target: &Target,
+    identity: &Identity,
+    membership: &Membership,
+    facts: &Facts,
+) -> Result<Opened, LinkError> {
+    let mut last = LinkError::OtherServer;
+    for url in &target.urls {
+        let attempt = Box::pin(open(url, target, identity, membership, facts));
+        match attempt.await {
+            Ok(opened) => {
+                tracing::info!(%url, server = %opened.server.identity(), "the server answered");
+                return Ok(opened);
+            }
+            Err(error) => {
+                tracing::debug!(%url, error = %fleet_core::Chain(&error), "no link by this URL");
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn open(
+    url: &ServerUrl,
+    target: &Target,
+    identity: &Identity,
+    membership: &Membership,
+    facts: &Facts,
+) -> Result<Opened, LinkError> {
+    let stream = http::connect(url, target.server.pin()).await?;
+    let connection = stream.get_ref().1;
+    let exporter = tls::exporter(connection)?;
+    let shown = tls::peer_key(connection).ok_or(LinkError::Unproved)?;
+    let greet = async {
+        let mut socket =
+            FrameSocket::connect(stream, &url.authority(), &Route::Link.path()).await?;
+        let hello = Hello {
+            versions: vec![VERSION],
+            device_pub: identity.key.public().bytes(),
+            nonce: nonce()?,
+        };
+        socket.send(&hello).await?;
+        let context = welcome(socket.receive_frame().await?, &hello, exporter)?;
+        let server = PublicKey::from_bytes(context.server_pub);
+        if server != shown || !target.server.accepts(server) {
+            return Err(LinkError::OtherServer);
+        }
+        membership.met(server)?;
+        let proof = Proof {
+            signature: context.sign_as_device(&identity.key),
+            device_id: identity.id.as_str().to_owned(),
+            enrol_key: target.enrol_key.as_ref().map(|key| key.reveal().to_string()),
+            facts: facts.clone(),
+        };
+        socket.send(&proof).await?;
+        match socket.receive_frame().await? {
+            ToAgent::Standing(standing) => Ok(Opened { socket, server, standing }),
+            ToAgent::Ack { .. } | ToAgent::Config(_) => Err(LinkError::NoStanding),
+        }
+    };
+    timeout(HELLO, greet).await.map_err(|_| LinkError::Slow)?
+}
+
+/// What both ends sign, once the server has.
+fn welcome(
+    greeting: Greeting,
+    hello: &Hello,
+    exporter: [u8; 32],
+) -> Result<LinkContext, LinkError> {
+    match greeting {
+        Greeting::Welcome { version: VERSION, nonce, server_pub, signature } => {
+            let context = LinkContext {
+                device_pub: hello.device_pub,
+                device_nonce: hello.nonce,
+                server_pub,
+                server_nonce: nonce,
+                exporter,
+            };
+            if context.server_signed(&signature) { Ok(context) } else { Err(LinkError::Unproved) }
+        }
+        Greeting::Welcome { version, .. } => {
+            Err(LinkError::Version(format!("it chose {version}").into()))
+        }
+        Greeting::Refused { reason: RefusedReason::Version, detail } => {
+            Err(LinkError::Version(detail.into()))
+        }
+        Greeting::Refused { reason: RefusedReason::Busy, detail } => {
+            Err(LinkError::Busy(detail.into()))
+        }
+    }
+}
+
+fn nonce() -> Result<[u8; 32], getrandom::Error> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce)?;
+    Ok(nonce)
+}

@@ -1,0 +1,185 @@
+//! The link to the server, kept up for as long as the agent runs: dial, prove, talk; after a loss
+//! soon again, then ever more rarely; after a no, hardly ever, unless a new claim comes.
+
+mod config;
+mod dial;
+mod session;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::api::LinkState;
+use fleet_core::net::backoff::{self, Backoff};
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::time::Clock;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::Facts;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::queue::Queue;
+use crate::state::Device;
+use crate::state::folder::Folder;
+use crate::state::membership::{Expected, Target};
+use crate::sys::SysRoot;
+use crate::sys::host::{DeviceType, HostFacts};
+use crate::telemetry::Telemetry;
+use config::Configured;
+use dial::LinkError;
+use session::{End, Session};
+use status::{Latency, LinkStatus};
+
+/// How long to leave a server alone that does not want the device, at least; up to twice that.
+const DISMISSED: Duration = Duration::from_secs(3600);
+
+/// All that the link needs of the agent.
+pub struct Link {
+    /// Who the device is, and its server.
+    pub device: Arc<Device>,
+    /// What to send.
+    pub queue: Arc<Queue>,
+    /// What to configure.
+    pub telemetry: Arc<Telemetry>,
+    /// Where the configuration is kept.
+    pub folder: Folder,
+    /// What the device is.
+    pub facts: FactsSource,
+    /// Where to say how it goes.
+    pub status: Arc<LinkStatus>,
+    /// Where to say how fast it is.
+    pub latency: Latency,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// When to stop.
+    pub tasks: Tasks,
+}
+
+/// Where a device's facts come from.
+#[derive(Clone, Debug)]
+pub struct FactsSource {
+    /// The machine's files.
+    pub root: SysRoot,
+    /// What its owner says that it is.
+    pub device_type: Option<DeviceType>,
+    /// What its owner calls it.
+    pub name: Option<String>,
+}
+
+/// How one turn of dialling and talking went.
+enum Turn {
+    Ended(End),
+    Failed(LinkError),
+}
+
+impl Link {
+    /// Keeps the link up until the agent stops.
+    pub async fn run(self) {
+        let mut targets = self.device.membership.subscribe();
+        let mut claims = self.device.membership.claims();
+        let mut configured = self.configured();
+        let mut backoff = Backoff::default();
+        while !self.tasks.is_stopping() {
+            claims.mark_unchanged();
+            let Some(target) = self.next_target(&mut targets).await else { return };
+            let turn = self.turn(&target, &mut claims, &mut configured).await;
+            self.latency.forget();
+            if self.status.view().state == LinkState::Connected {
+                backoff.reset();
+            }
+            let wait = match turn {
+                Turn::Ended(End::Stopping) => return,
+                Turn::Ended(End::Claimed) => Duration::ZERO,
+                Turn::Ended(End::Dismissed) => {
+                    let random = f64::from(backoff::random()) / f64::from(u32::MAX);
+                    DISMISSED.mul_f64(1.0 + random)
+                }
+                Turn::Failed(error) => self.lost(&error, &mut backoff),
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = claims.changed() => backoff.reset(),
+                () = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// What its server configured, as the last run of the agent left it.
+    fn configured(&self) -> Configured {
+        let target = self.device.membership.target();
+        let server = target.and_then(|target| match target.server {
+            Expected::Key(key) => Some(key),
+            Expected::Identity(_) | Expected::FirstContact => None,
+        });
+        Configured::load(self.folder.clone(), server, &self.telemetry)
+    }
+
+    /// The server to dial, once there is one; nothing when the agent stops.
+    async fn next_target(
+        &self,
+        targets: &mut watch::Receiver<Option<Arc<Target>>>,
+    ) -> Option<Arc<Target>> {
+        tokio::select! {
+            target = targets.wait_for(Option::is_some) => target.ok()?.clone(),
+            () = self.tasks.stopping() => None,
+        }
+    }
+
+    async fn turn(
+        &self,
+        target: &Target,
+        claims: &mut watch::Receiver<u64>,
+        configured: &mut Configured,
+    ) -> Turn {
+        self.status.set(LinkState::Connecting);
+        let facts = self.facts.read(self.telemetry.interval());
+        let device = &self.device;
+        let dialled = dial::dial(target, &device.identity, &device.membership, &facts);
+        let opened = tokio::select! {
+            opened = dialled => opened,
+            () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
+        };
+        match opened {
+            Ok(opened) => {
+                let (session, standing) = Session::new(self, configured, opened, facts);
+                Box::pin(session.run(standing, claims)).await.map_or_else(Turn::Failed, Turn::Ended)
+            }
+            Err(error) => Turn::Failed(error),
+        }
+    }
+
+    fn lost(&self, error: &LinkError, backoff: &mut Backoff) -> Duration {
+        let wait = backoff.next_wait(backoff::random());
+        let reason = Untrusted::new(Chain(error).to_string());
+        if self.status.view().last_error.as_ref() == Some(&reason) {
+            tracing::debug!(again_in = ?wait, "still no link to the server");
+        } else {
+            tracing::warn!(error = %reason, again_in = ?wait, "no link to the server");
+        }
+        self.status.failed(LinkState::Connecting, reason);
+        wait
+    }
+}
+
+impl FactsSource {
+    /// What the device is now, for its server.
+    pub fn read(&self, interval: Duration) -> Facts {
+        let host = HostFacts::read(&self.root, self.device_type);
+        Facts {
+            hostname: host.hostname,
+            device_type: host.device_type.as_str().to_owned(),
+            model: host.model.unwrap_or_default(),
+            os: host.os.unwrap_or_default(),
+            kernel: host.kernel,
+            arch: host.arch,
+            version: fleet_core::VERSION.to_owned(),
+            boot_id: host.boot_id.unwrap_or_default(),
+            name: self.name.clone(),
+            cores: host.cores,
+            memory_bytes: host.memory_bytes,
+            addresses: host.addresses,
+            interval_secs: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The conversation on an open link: reports up, configurations and the device's standing down,
+//! pings in between.
+//!
+//! One frame of reports is under way at a time. That bounds what the server must hold, and makes
+//! a server that cannot write slow its devices down instead of filling its memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet_core::api::LinkState;
+use fleet_core::codec;
+use fleet_core::identity::PublicKey;
+use fleet_core::net::socket::{Incoming, SocketError};
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::{Facts, Standing, ToAgent, ToServer};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Link;
+use super::config::Configured;
+use super::dial::{LinkError, Opened, Socket};
+
+/// Between pings.
+const PING: Duration = Duration::from_secs(30);
+/// How long the server may take to answer one.
+const PONG: Duration = Duration::from_secs(15);
+/// How long the server may take to store a frame before it is sent again.
+const STORED: Duration = Duration::from_secs(60);
+/// Between looks at what the device is.
+const FACTS: Duration = Duration::from_secs(600);
+/// How long the last reports may take when the agent stops.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Why a conversation ended, if not by an error.
+pub(super) enum End {
+    /// The agent stops.
+    Stopping,
+    /// A new claim may have opened a door.
+    Claimed,
+    /// The server does not want the device.
+    Dismissed,
+}
+
+/// A conversation.
+pub(super) struct Session<'a> {
+    link: &'a Link,
+    configured: &'a mut Configured,
+    socket: Socket,
+    server: PublicKey,
+    /// The server's name for the device, while that belongs to the fleet.
+    active: Option<[u8; 16]>,
+    facts: Facts,
+    facts_due: Instant,
+    /// The largest number sent, and when; nothing when no frame is under way.
+    sent: Option<(u64, Instant)>,
+    ping_due: Instant,
+    pinged: Option<Ping>,
+    pings: u64,
+}
+
+struct Ping {
+    payload: Bytes,
+    at: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// Begins where the hello ended.
+    pub(super) fn new(
+        link: &'a Link,
+        configured: &'a mut Configured,
+        opened: Opened,
+        facts: Facts,
+    ) -> (Self, Standing) {
+        let now = Instant::now();
+        let session = Self {
+            link,
+            configured,
+            socket: opened.socket,
+            server: opened.server,
+            active: None,
+            facts,
+            facts_due: now + FACTS,
+            sent: None,
+            ping_due: now,
+            pinged: None,
+            pings: 0,
+        };
+        (session, opened.standing)
+    }
+
+    /// Talks until either end closes.
+    pub(super) async fn run(
+        mut self,
+        standing: Standing,
+        claims: &mut watch::Receiver<u64>,
+    ) -> Result<End, LinkError> {
+        let mut end = self.stand(standing).await?;
+        let mut plan = self.link.telemetry.subscribe();
+        while end.is_none() {
+            let pong_due = self.pinged.as_ref().map(|ping| ping.at + PONG);
+            let stored_due = self.sent.map(|(_, at)| at + STORED);
+            tokio::select! {
+                incoming = self.socket.receive() => end = self.hear(incoming?).await?,
+                () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
+                () = sleep_until(self.ping_due) => self.ping().await?,
+                () = until(pong_due) => return Err(LinkError::Silent),
+                () = until(stored_due) => self.send_again().await?,
+                () = sleep_until(self.facts_due) => self.send_facts().await?,
+                _ = plan.changed() => self.send_facts().await?,
+                _ = claims.changed(), if self.active.is_none() => end = Some(End::Claimed),
+                () = self.link.tasks.stopping() => end = Some(End::Stopping),
+            }
+        }
+        let end = end.expect("the loop ends with an end");
+        if matches!(end, End::Stopping) {
+            self.flush().await?;
+        }
+        self.socket.close("the agent leaves").await;
+        Ok(end)
+    }
+
+    async fn hear(&mut self, incoming: Incoming) -> Result<Option<End>, LinkError> {
+        match incoming {
+            Incoming::Frame(bytes) => match codec::decode(&bytes).map_err(SocketError::from)? {
+                ToAgent::Standing(standing) => return self.stand(standing).await,
+                ToAgent::Ack { stream, seq } => self.acknowledged(stream, seq).await?,
+                ToAgent::Config(push) => {
+                    let Some(uid) = self.active else { return Ok(None) };
+                    let link = self.link;
+                    let clock = link.clock.as_ref();
+                    let report =
+                        self.configured.take(push, uid, self.server, &link.telemetry, clock);
+                    if let Some(report) = report {
+                        self.socket.send(&ToServer::ConfigReported(report)).await?;
+                    }
+                }
+            },
+            Incoming::Pong(payload) => self.ponged(&payload),
+            Incoming::Ping => {}
+            Incoming::Closed(reason) => {
+                return Err(LinkError::Closed(reason.unwrap_or_else(|| "without a word".into())));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn stand(&mut self, standing: Standing) -> Result<Option<End>, LinkError> {
+        let status = &self.link.status;
+        self.active = None;
+        let (state, reason) = match standing {
+            Standing::Active { uid, device_id } => {
+                let device_id = Untrusted::new(device_id);
+                tracing::info!(%device_id, server = %self.server.identity(), "connected");
+                status.set(LinkState::Connected);
+                self.active = Some(uid);
+                let report = self.configured.report(self.server);
+                self.socket.send(&ToServer::ConfigReported(report)).await?;
+                self.send_reports().await?;
+                return Ok(None);
+            }
+            Standing::Pending { reason } => (LinkState::Pending, reason),
+            Standing::Rejected { reason } => (LinkState::Rejected, reason),
+            Standing::Revoked { reason } => (LinkState::Revoked, reason),
+        };
+        let reason = Untrusted::new(reason);
+        tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
+        status.failed(state, reason);
+        Ok((state != LinkState::Pending).then_some(End::Dismissed))
+    }
+
+    fn may_send(&self) -> bool {
+        self.active.is_some() && self.sent.is_none()
+    }
+
+    async fn send_reports(&mut self) -> Result<(), LinkError> {
+        if !self.may_send() {
+            return Ok(());
+        }
+        let Some(samples) = self.link.queue.after(0) else { return Ok(()) };
+        let last = samples.reports.last().map_or(0, |report| report.seq);
+        self.socket.send(&ToServer::Samples(samples)).await?;
+        self.sent = Some((last, Instant::now()));
+        Ok(())
+    }
+
+    async fn send_again(&mut self) -> Result<(), LinkError> {
+        tracing::warn!("the server has not stored the last reports, sending them again");
+        self.sent = None;
+        self.send_reports().await
+    }
+
+    async fn acknowledged(&mut self, stream: [u8; 16], seq: u64) -> Result<(), LinkError> {
+        // What was not sent cannot have been stored.
+        let Some((last, _)) = self.sent else { return Ok(()) };
+        for report in self.link.queue.acknowledge(stream, seq.min(last)) {
+            tracing::debug!(seq = report.seq, at = report.at.millis(), "acknowledged");
+        }
+        if seq >= last {
+            self.sent = None;
+        }
+        self.send_reports().await
+    }
+
+    async fn send_facts(&mut self) -> Result<(), LinkError> {
+        self.facts_due = Instant::now() + FACTS;
+        let facts = self.link.facts.read(self.link.telemetry.interval());
+        if facts != self.facts {
+            self.facts = facts.clone();
+            self.socket.send(&ToServer::Facts(Box::new(facts))).await?;
+        }
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), LinkError> {
+        self.pings += 1;
+        let payload = Bytes::copy_from_slice(&self.pings.to_le_bytes());
+        self.socket.ping(payload.to_vec()).await?;
+        let at = Instant::now();
+        self.ping_due = at + PING;
+        self.pinged = Some(Ping { payload, at });
+        Ok(())
+    }
+
+    fn ponged(&mut self, payload: &Bytes) {
+        if let Some(ping) = self.pinged.take_if(|ping| ping.payload == *payload) {
+            self.link.latency.set(ping.at.elapsed());
+        }
+    }
+
+    /// Sends what waits, as far as the server takes it soon.
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        let deadline = Instant::now() + FLUSH;
+        self.send_reports().await?;
+        while self.sent.is_some() {
+            let Ok(incoming) = timeout_at(deadline, self.socket.receive()).await else { break };
+            if self.hear(incoming?).await?.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,359 @@
+//! Which server the device belongs to, or shall join: what a claim left on disk, and what the
+//! device's own configuration file says.
+//!
+//! A server is known by its key from the first contact on; nothing but `fleetd reset`, or another
+//! key in the device's own file, makes the device listen to another one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bincode::{Decode, Encode};
+use fleet_core::codec::Coded;
+use fleet_core::grant::{ClaimStatus, Grant};
+use fleet_core::identity::{PublicKey, ServerIdentity};
+use fleet_core::limits::GRANT_URLS_MAX;
+use fleet_core::net::tls::Pin;
+use fleet_core::net::url::ServerUrl;
+use fleet_core::secret::{ApiKey, KeyKind};
+use tokio::sync::watch;
+
+use super::folder::{Folder, StateError};
+
+/// The file that makes a device belong to a server.
+pub const CLAIM_FILE: &str = "claim";
+
+/// What a claim left.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct Claim {
+    server_pub: [u8; 32],
+    urls: Vec<String>,
+}
+
+impl Coded for Claim {
+    const TAG: u8 = 41;
+    const VERSION: u8 = 1;
+}
+
+/// The server that the device's own file names.
+#[derive(Clone, Debug)]
+pub struct Provisioned {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// A key that names the server, and may let the device in.
+    pub key: Option<ApiKey>,
+}
+
+impl Provisioned {
+    fn server(&self) -> Option<ServerIdentity> {
+        self.key.as_ref().and_then(ApiKey::server)
+    }
+}
+
+/// The server to dial.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Who must answer.
+    pub server: Expected,
+    /// Where to look for it, best first. Never empty.
+    pub urls: Vec<ServerUrl>,
+    /// What lets the device in, if its own file has it.
+    pub enrol_key: Option<ApiKey>,
+}
+
+/// Who must answer at the other end of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The server with this key.
+    Key(PublicKey),
+    /// The server with this identity.
+    Identity(ServerIdentity),
+    /// Whoever answers first; from then on nobody else.
+    FirstContact,
+}
+
+impl Expected {
+    /// The server, if it is known already.
+    pub fn identity(self) -> Option<ServerIdentity> {
+        match self {
+            Self::Key(key) => Some(key.identity()),
+            Self::Identity(identity) => Some(identity),
+            Self::FirstContact => None,
+        }
+    }
+
+    /// Whom to accept while connecting.
+    pub fn pin(self) -> Pin {
+        self.identity().map_or(Pin::Unknown, Pin::Server)
+    }
+
+    /// Whether this key is the one.
+    pub fn accepts(self, key: PublicKey) -> bool {
+        match self {
+            Self::Key(expected) => expected == key,
+            Self::Identity(identity) => key.identity() == identity,
+            Self::FirstContact => true,
+        }
+    }
+}
+
+/// Why a grant was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The device belongs to somebody else.
+    #[error("this device belongs to the server {0}")]
+    OtherServer(ServerIdentity),
+    /// Nothing in the grant can be dialled.
+    #[error("the grant names no usable server URL")]
+    Urls,
+    /// It could not be kept.
+    #[error("cannot keep the claim")]
+    State(#[from] StateError),
+}
+
+/// The device's server, now and after changes.
+pub struct Membership {
+    folder: Folder,
+    provisioned: Option<Provisioned>,
+    claim: Mutex<Option<Claim>>,
+    target: watch::Sender<Option<Arc<Target>>>,
+    claims: watch::Sender<u64>,
+}
+
+impl Membership {
+    /// As the disk and the device's own file have it.
+    pub fn open(folder: Folder, provisioned: Option<Provisioned>) -> Result<Self, StateError> {
+        let claim = folder.load::<Claim>(CLAIM_FILE)?;
+        let target = watch::Sender::new(None);
+        let claims = watch::Sender::new(0);
+        let membership = Self { folder, provisioned, claim: Mutex::new(claim), target, claims };
+        let claim = membership.lock().clone();
+        membership.announce(claim.as_ref());
+        if let (Some(claim), Some(named)) = (claim, membership.provisioned_server()) {
+            let claimed = PublicKey::from_bytes(claim.server_pub).identity();
+            if claimed != named {
+                tracing::warn!(
+                    was = %claimed,
+                    now = %named,
+                    "the key in the configuration file is for another server; leaving the old one"
+                );
+            }
+        }
+        Ok(membership)
+    }
+
+    /// The server to dial, if there is one.
+    pub fn target(&self) -> Option<Arc<Target>> {
+        self.target.borrow().clone()
+    }
+
+    /// The server that the device belongs to, if it does.
+    pub fn server(&self) -> Option<ServerIdentity> {
+        self.target().and_then(|target| target.server.identity())
+    }
+
+    /// Tells how many grants were taken. Also one that changes nothing here may have opened a door
+    /// at the server.
+    pub fn claims(&self) -> watch::Receiver<u64> {
+        self.claims.subscribe()
+    }
+
+    /// The server to dial, and its changes.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Target>>> {
+        self.target.subscribe()
+    }
+
+    /// Takes a grant whose signature was checked. It is on the disk when this returns.
+    pub fn claim(&self, grant: &Grant) -> Result<ClaimStatus, ClaimError> {
+        let mut claim = self.lock();
+        let server = PublicKey::from_bytes(grant.server_pub);
+        let before = self.server();
+        if let Some(owner) = before.filter(|owner| *owner != server.identity()) {
+            return Err(ClaimError::OtherServer(owner));
+        }
+        let granted = grant.urls.iter().filter_map(|url| url.parse().ok());
+        let mut urls = Vec::new();
+        extend(&mut urls, granted);
+        if urls.is_empty() {
+            return Err(ClaimError::Urls);
+        }
+        // Old places stay behind the new ones, so that an old grant sent again cuts nothing off.
+        let known = self.target().filter(|_| before.is_some());
+        extend(&mut urls, known.iter().flat_map(|target| target.urls.iter().cloned()));
+        self.keep(&mut claim, server, &urls)?;
+        self.claims.send_modify(|count| *count += 1);
+        Ok(if before.is_some() { ClaimStatus::Updated } else { ClaimStatus::Claimed })
+    }
+
+    /// Holds on to the server that answered, if its key was not known before.
+    pub fn met(&self, server: PublicKey) -> Result<(), StateError> {
+        let mut claim = self.lock();
+        let Some(target) = self.target() else { return Ok(()) };
+        if target.server == Expected::Key(server) || !target.server.accepts(server) {
+            return Ok(());
+        }
+        if target.server == Expected::FirstContact {
+            tracing::warn!(
+                server = %server.identity(),
+                "this server answered first and is this device's server from now on"
+            );
+        }
+        self.keep(&mut claim, server, &target.urls)
+    }
+
+    fn keep(
+        &self,
+        claim: &mut Option<Claim>,
+        server: PublicKey,
+        urls: &[ServerUrl],
+    ) -> Result<(), StateError> {
+        let urls = urls.iter().map(ToString::to_string).collect();
+        let new = Claim { server_pub: server.bytes(), urls };
+        self.folder.store(CLAIM_FILE, &new)?;
+        self.announce(Some(&new));
+        *claim = Some(new);
+        Ok(())
+    }
+
+    fn announce(&self, claim: Option<&Claim>) {
+        self.target.send_replace(self.resolve(claim).map(Arc::new));
+    }
+
+    fn resolve(&self, claim: Option<&Claim>) -> Option<Target> {
+        let named = self.provisioned_server();
+        let claim = claim.filter(|claim| {
+            let claimed = PublicKey::from_bytes(claim.server_pub).identity();
+            named.is_none_or(|named| named == claimed)
+        });
+        let mut urls = Vec::new();
+        extend(&mut urls, claim.iter().flat_map(|c| &c.urls).filter_map(|url| url.parse().ok()));
+        extend(&mut urls, self.provisioned.iter().map(|provisioned| provisioned.url.clone()));
+        if urls.is_empty() {
+            return None;
+        }
+        let server = match (claim, named) {
+            (Some(claim), _) => Expected::Key(PublicKey::from_bytes(claim.server_pub)),
+            (None, Some(named)) => Expected::Identity(named),
+            (None, None) => Expected::FirstContact,
+        };
+        let key = self.provisioned.as_ref().and_then(|provisioned| provisioned.key.clone());
+        let enrol_key = key.filter(|key| {
+            key.kind() == KeyKind::Enrol
+                && key.server().is_some_and(|s| Some(s) == server.identity())
+        });
+        Some(Target { server, urls, enrol_key })
+    }
+
+    fn provisioned_server(&self) -> Option<ServerIdentity> {
+        self.provisioned.as_ref().and_then(Provisioned::server)
+    }
+
+    /// Nothing is left half done by a panic: the disk is written before the memory.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Claim>> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds what is not there yet, up to the bound.
+fn extend(urls: &mut Vec<ServerUrl>, more: impl IntoIterator<Item = ServerUrl>) {
+    for url in more {
+        if urls.len() < GRANT_URLS_MAX && !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::identity::PrivateKey;
+
+    use super::*;
+
+    fn grant(server: u8, urls: &[&str]) -> Grant {
+        Grant {
+            uid: [1; 16],
+            device_pub: [2; 32],
+            device_id: "rpi4-001".to_owned(),
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            server_pub: key(server).bytes(),
+            expires_millis: 1,
+        }
+    }
+
+    fn key(seed: u8) -> PublicKey {
+        PrivateKey::from_seed(&[seed; 32]).public()
+    }
+
+    fn opened(path: &std::path::Path, provisioned: Option<Provisioned>) -> Membership {
+        Membership::open(Folder::new(path), provisioned).unwrap()
+    }
+
+    fn urls(membership: &Membership) -> Vec<String> {
+        let target = membership.target();
+        target.iter().flat_map(|target| &target.urls).map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_claim_survives_and_keeps_others_out() {
+        let path = tempfile::tempdir().unwrap();
+        let membership = opened(path.path(), None);
+        assert!(membership.target().is_none());
+        let first = grant(7, &["http://a:1", "not a url"]);
+        assert_eq!(membership.claim(&first).unwrap(), ClaimStatus::Claimed);
+
+        let membership = opened(path.path(), None);
+        assert_eq!(membership.server(), Some(key(7).identity()));
+        let other = membership.claim(&grant(8, &["http://b:1"])).unwrap_err();
+        assert!(matches!(other, ClaimError::OtherServer(owner) if owner == key(7).identity()));
+        let again = grant(7, &["http://b:1"]);
+        assert_eq!(membership.claim(&again).unwrap(), ClaimStatus::Updated);
+        assert_eq!(urls(&membership), ["http://b:1", "http://a:1"]);
+        assert_eq!(urls(&opened(path.path(), None)), ["http://b:1", "http://a:1"]);
+    }
+
+    #[test]
+    fn a_grant_that_leads_nowhere_is_refused() {
+        let path = tempfile::tempdir().unwrap();
+        let membership = opened(path.path(), None);
+        assert!(matches!(membership.claim(&grant(7, &["gopher://x"])), Err(ClaimError::Urls)));
+        assert!(membership.target().is_none());
+    }
+
+    #[test]
+    fn the_first_server_to_answer_is_held_on_to() {
+        let path = tempfile::tempdir().unwrap();
+        let file = || Some(Provisioned { url: "http://a:1".parse().unwrap(), key: None });
+        let membership = opened(path.path(), file());
+        let target = membership.target().unwrap();
+        assert_eq!((target.server, membership.server()), (Expected::FirstContact, None));
+        membership.met(key(7)).unwrap();
+        let membership = opened(path.path(), file());
+        assert_eq!(membership.server(), Some(key(7).identity()));
+        membership.met(key(8)).unwrap();
+        assert_eq!(membership.server(), Some(key(7).identity()));
+    }
+
+    #[test]
+    fn a_key_in_the_file_names_its_server() {
+        let path = tempfile::tempdir().unwrap();
+        let file = |seed| {
+            let enrol = ApiKey::generate(KeyKind::Enrol, key(seed).identity()).unwrap();
+            Some(Provisioned { url: "http://a:1".parse().unwrap(), key: Some(enrol) })
+        };
+        let membership = opened(path.path(), file(7));
+        assert_eq!(membership.server(), Some(key(7).identity()));
+        assert!(membership.target().unwrap().enrol_key.is_some());
+        assert!(membership.claim(&grant(8, &["http://b:1"])).is_err());
+        membership.met(key(7)).unwrap();
+
+        let moved = opened(path.path(), file(8));
+        assert_eq!(moved.target().unwrap().server, Expected::Identity(key(8).identity()));
+        assert_eq!(urls(&moved), ["http://a:1"]);
+    }
+
+    #[test]
+    fn an_operators_key_is_never_sent() {
+        let path = tempfile::tempdir().unwrap();
+        let key = ApiKey::generate(KeyKind::Operator, key(7).identity()).unwrap();
+        let file = Provisioned { url: "http://a:1".parse().unwrap(), key: Some(key) };
+        assert!(opened(path.path(), Some(file)).target().unwrap().enrol_key.is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! When to measure what: the device's own file is the floor, and what its server configured lies
+//! on top of it. Measurements go into the queue, whether the server can be reached or not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleet_core::Chain;
+use fleet_core::api::ConfigDocument;
+use fleet_core::net::backoff;
+use fleet_core::time::Clock;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use crate::collect::{Collected, Sampler, Selection, SelectionError};
+use crate::config;
+use crate::queue::Queue;
+use crate::state::membership::Membership;
+
+/// The span, as a part of the interval, over which a report is moved by chance, so that a fleet
+/// that was switched on at once does not report at once.
+const JITTER: f64 = 0.1;
+
+/// The collectors, and the plan by which they run.
+pub struct Telemetry {
+    sampler: Mutex<Sampler>,
+    floor: Plan,
+    plan: watch::Sender<Plan>,
+}
+
+/// What is measured, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Between reports.
+    pub interval: Duration,
+    /// Which metrics.
+    pub selection: Selection,
+}
+
+impl Telemetry {
+    /// With the plan of the device's own file.
+    pub fn new(sampler: Sampler, file: &config::Telemetry) -> Result<Self, SelectionError> {
+        let selection = match &file.metrics {
+            Some(metrics) => sampler.select(metrics)?,
+            None => Selection::Everything,
+        };
+        let floor = Plan { interval: file.interval, selection };
+        let plan = watch::Sender::new(floor.clone());
+        Ok(Self { sampler: Mutex::new(sampler), floor, plan })
+    }
+
+    /// The plan that a server's configuration makes on top of the file's.
+    pub fn plan_for(&self, document: &ConfigDocument) -> Result<Plan, SelectionError> {
+        let selection = match &document.telemetry.metrics {
+            Some(metrics) => {
+                let names: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+                self.sampler().select(&names)?
+            }
+            None => self.floor.selection.clone(),
+        };
+        let interval = document.telemetry.interval.unwrap_or(self.floor.interval);
+        Ok(Plan { interval, selection })
+    }
+
+    /// Follows another plan from now on.
+    pub fn follow(&self, plan: Plan) {
+        self.plan.send_replace(plan);
+    }
+
+    /// The plan, and its changes.
+    pub fn subscribe(&self) -> watch::Receiver<Plan> {
+        self.plan.subscribe()
+    }
+
+    /// Between reports, as it is now.
+    pub fn interval(&self) -> Duration {
+        self.plan.borrow().interval
+    }
+
+    /// Measures from the moment the device has a server, without end.
+    pub async fn run(self: Arc<Self>, queue: Arc<Queue>, device: &Membership, clock: &dyn Clock) {
+        let mut targets = device.subscribe();
+        let mut plan = self.subscribe();
+        // Rates need two looks; this is the first one.
+        self.collect(Instant::now());
+        loop {
+            if targets.wait_for(Option::is_some).await.is_err() {
+                return;
+            }
+            plan.mark_unchanged();
+            let collected = Instant::now();
+            self.report(&queue, collected, clock);
+            while let Wake::Replanned = self.rest(collected, &mut plan).await {}
+        }
+    }
+
+    fn report(&self, queue: &Queue, collected: Instant, clock: &dyn Clock) {
+        let at = clock.now();
+        let Collected { samples, failures } = self.collect(collected);
+        for failure in failures {
+            tracing::warn!(error = %Chain(&failure), "some measurements are missing");
+        }
+        if samples.is_empty() {
+            return;
+        }
+        if let Err(error) = queue.push(at, collected, samples) {
+            tracing::warn!(%error, "a report is lost");
+        }
+    }
+
+    fn collect(&self, at: Instant) -> Collected {
+        let selection = self.plan.borrow().selection.clone();
+        self.sampler().collect(at, &selection)
+    }
+
+    /// Rests for an interval after the last report.
+    async fn rest(&self, since: Instant, plan: &mut watch::Receiver<Plan>) -> Wake {
+        let due = since + jittered(self.interval(), backoff::random());
+        tokio::select! {
+            () = sleep_until(due.into()) => Wake::Due,
+            changed = plan.changed() => match changed {
+                Ok(()) => Wake::Replanned,
+                // The sender is in `self`, so it is still there.
+                Err(_) => Wake::Due,
+            },
+        }
+    }
+
+    /// The sampler contains the panics of its collectors.
+    fn sampler(&self) -> std::sync::MutexGuard<'_, Sampler> {
+        self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Wake {
+    Due,
+    Replanned,
+}
+
+/// An interval, longer or shorter by at most half of [`JITTER`].
+fn jittered(interval: Duration, random: u32) -> Duration {
+    let share = f64::from(random) / f64::from(u32::MAX) - 0.5;
+    interval.mul_f64(1.0 + JITTER * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sys::SysRoot;
+
+    fn telemetry(metrics: Option<&[&str]>) -> Result<Telemetry, SelectionError> {
+        let metrics = metrics.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let file = config::Telemetry { interval: Duration::from_secs(60), metrics };
+        Telemetry::new(Sampler::new(&SysRoot::real()), &file)
+    }
+
+    fn document(value: serde_json::Value) -> ConfigDocument {
+        ConfigDocument::from_json(&value).unwrap()
+    }
+
+    #[test]
+    fn the_file_is_the_floor_under_the_servers_word() {
+        let telemetry = telemetry(Some(&["cpu_usage"])).unwrap();
+        let plan = |value| telemetry.plan_for(&document(value)).unwrap();
+        let faster = plan(json!({"telemetry": {"interval": "5s"}}));
+        assert_eq!(faster.interval, Duration::from_secs(5));
+        assert_eq!(faster.selection, telemetry.floor.selection);
+        telemetry.follow(faster);
+        assert_eq!(telemetry.interval(), Duration::from_secs(5));
+
+        let other = plan(json!({"telemetry": {"metrics": ["memory_usage"]}}));
+        assert_eq!(other.interval, Duration::from_secs(60));
+        assert!(other.selection.has("memory_usage") && !other.selection.has("cpu_usage"));
+        assert_eq!(plan(json!({})), telemetry.floor);
+    }
+
+    #[test]
+    fn what_selects_nothing_is_an_error() {
+        assert!(telemetry(Some(&["cpu_usge"])).is_err());
+        let telemetry = telemetry(None).unwrap();
+        let wrong = json!({"telemetry": {"interval": 5, "metrics": ["nonsense"]}});
+        assert!(telemetry.plan_for(&document(wrong)).is_err());
+    }
+
+    #[test]
+    fn reports_spread_over_a_tenth_of_the_interval() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(jittered(minute, 0), Duration::from_secs(57));
+        assert_eq!(jittered(minute, u32::MAX), Duration::from_secs(63));
+    }
+}

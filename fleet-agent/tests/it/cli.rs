@@ -1,0 +1,203 @@
+//! The program itself: its words, exit codes, and how it ends.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use fleet_core::api::AgentInfo;
+use fleet_core::grant::ClaimRequest;
+use fleet_core::limits::JSON_BYTES_MAX;
+use fleet_core::net::http;
+use fleet_core::net::tls::Pin;
+use http_body_util::Full;
+use hyper::Request;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::server::Server;
+use crate::within::until;
+
+/// A machine for the program, and at most one agent running on it.
+struct Machine {
+    folder: TempDir,
+}
+
+struct Agent(Child);
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("etc/fleetd")).unwrap();
+        Self { folder }
+    }
+
+    fn configure(&self, yaml: &str) {
+        fs::write(self.folder.path().join("etc/fleetd/config.yaml"), yaml).unwrap();
+    }
+
+    fn data_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn fleetd(&self, command: &str) -> Command {
+        let mut fleetd = Command::new(env!("CARGO_BIN_EXE_fleetd"));
+        fleetd
+            .env_clear()
+            .arg(command)
+            .arg("--sysroot")
+            .arg(self.folder.path())
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        fleetd
+    }
+
+    fn run(&self, command: &str) -> Output {
+        self.fleetd(command).output().unwrap()
+    }
+
+    /// An agent that never gets as far as running.
+    fn refused(&self) -> (Option<i32>, String) {
+        let output = self.fleetd("agent").args(["--port", "0"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    async fn agent(&self) -> Agent {
+        let mut agent = self.fleetd("agent");
+        agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", "lo"]);
+        let agent = Agent(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let note = self.data_dir().join("agent.json");
+        until("the agent's note", || note.exists()).await;
+        agent
+    }
+
+    fn status(&self) -> (Option<i32>, String) {
+        let output = self.run("status");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    async fn status_becomes(&self, code: i32) {
+        until("the status", || self.status().0 == Some(code)).await;
+    }
+
+    fn info(&self) -> AgentInfo {
+        let output = self.fleetd("info").arg("--json").output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Agent {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+
+    fn end(mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // One that has ended already is what is wanted.
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_ends_in_one_sentence() {
+    let machine = Machine::new();
+    machine.configure("device_nmae: x\n");
+    let (code, stderr) = machine.refused();
+    assert_eq!(code, Some(78));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("did you mean device_name?"), "{stderr}");
+
+    machine.configure("api_endpoint: http://a:1/path\n");
+    assert_eq!(machine.refused().0, Some(78));
+    machine.configure("telemetry:\n  metrics: [nonsense]\n");
+    assert_eq!(machine.refused().0, Some(78));
+    machine.configure("");
+    fs::write(machine.folder.path().join("etc/fleetd/policy.yaml"), "claim: maybe\n").unwrap();
+    assert_eq!(machine.refused().0, Some(78));
+    fs::remove_file(machine.folder.path().join("etc/fleetd/policy.yaml")).unwrap();
+
+    let missing = machine.fleetd("agent").args(["--config", "/nonexistent"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+    assert_eq!(machine.run("nonsense").status.code(), Some(2));
+
+    fs::write(machine.data_dir(), "in the way").unwrap();
+    let (code, stderr) = machine.refused();
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("cannot use the data folder"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_device_tells_how_it_stands() {
+    let machine = Machine::new();
+    machine.configure("device_name: RPi 4\ntelemetry:\n  interval: 1s\n");
+    assert_eq!(machine.status().0, Some(1));
+    assert_eq!(machine.run("info").status.code(), Some(1));
+
+    let agent = machine.agent().await;
+    let (code, text) = machine.status();
+    assert_eq!(code, Some(5), "{text}");
+    let info = machine.info();
+    assert_eq!(info.device_id.as_str(), "rpi-4");
+    let reset = machine.run("reset");
+    assert_eq!(reset.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&reset.stderr).contains("stop it first"));
+
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    machine.status_becomes(0).await;
+    drop(link);
+    let server = server.stop();
+    machine.status_becomes(7).await;
+    let server = server.start_again().await;
+    let mut link = server.link().await;
+    link.activate().await;
+    machine.status_becomes(0).await;
+    drop(link);
+
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    let text = String::from_utf8(machine.run("info").stdout).unwrap();
+    assert!(text.contains("not running"), "{text}");
+    assert!(text.contains(&server.key.public().identity().to_string()), "{text}");
+
+    assert_eq!(machine.run("reset").status.code(), Some(0));
+    let agent = machine.agent().await;
+    assert_eq!(machine.status().0, Some(5));
+    let again = machine.info();
+    assert_eq!((&again.device_id, again.fingerprint), (&info.device_id, info.fingerprint));
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_killed_agent_is_not_taken_for_a_running_one() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    agent.end(Signal::SIGKILL);
+    assert!(machine.data_dir().join("agent.json").exists());
+    assert_eq!(machine.status().0, Some(1));
+    assert!(String::from_utf8(machine.run("info").stdout).unwrap().contains("not running"));
+    assert_eq!(machine.run("reset").status.code(), Some(0));
+    drop(machine.agent().await);
+}
+
+async fn claim(data_dir: &Path, server: &Server) {
+    let note = fs::read(data_dir.join("agent.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    let port = u16::try_from(note["port"].as_u64().unwrap()).unwrap();
+    let address = ([127, 0, 0, 1], port).into();
+    let stream = http::connect_address(address, "agent", Pin::Unknown).await.unwrap();
+    let device = fleet_core::net::tls::peer_key(stream.get_ref().1).unwrap();
+    let grant = server.grant(device).sign(&server.key).unwrap();
+    let body = serde_json::to_vec(&ClaimRequest { grant }).unwrap();
+    let request = Request::post("/v1/claim").body(Full::new(body.into())).unwrap();
+    let answer = http::send(stream, "agent", request, JSON_BYTES_MAX, http::REQUEST);
+    assert_eq!(Box::pin(answer).await.unwrap().status, 200);
+}

@@ -1,0 +1,12 @@
+//! The agent's integration tests, one binary.
+#![expect(clippy::unwrap_used, reason = "what a test cannot get fails it where it stands")]
+
+mod agent;
+mod announce;
+mod cli;
+mod collect;
+mod control;
+mod link;
+mod machine;
+mod server;
+mod within;

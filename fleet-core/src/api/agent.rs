@@ -1,0 +1,98 @@
+//! What an agent's own port says, in JSON: `GET /info`, and why a claim was refused.
+//!
+//! Anybody who reaches the port may read this, so nothing in it is secret; and whoever reads it
+//! has a stranger's word, so what could be text of any kind is [`Untrusted`].
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClaimMode, DeviceState, Problem};
+use crate::id::DeviceId;
+use crate::identity::{Fingerprint, ServerIdentity};
+use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
+
+/// `GET /info` on the agent's port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// What the device is called.
+    pub device_id: DeviceId,
+    /// The agent's release.
+    pub version: String,
+    /// The device's key.
+    pub fingerprint: Fingerprint,
+    /// How far it has come.
+    pub state: DeviceState,
+    /// What a claimer must prove.
+    pub claim: ClaimMode,
+    /// How long it can still be claimed.
+    pub claim_seconds_left: u64,
+    /// The server it belongs to.
+    pub server: Option<ServerIdentity>,
+    /// How it stands with that server.
+    pub link: LinkView,
+    /// What waits to be sent there.
+    pub queue: QueueView,
+}
+
+/// How far the link to the server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// There is no server to dial.
+    Unclaimed,
+    /// There is none yet, or none any more.
+    Connecting,
+    /// The device belongs to the fleet and is heard.
+    Connected,
+    /// It is heard, and waits for an operator's word.
+    Pending,
+    /// An operator said no.
+    Rejected,
+    /// It belonged to the fleet and does no more.
+    Revoked,
+}
+
+impl LinkState {
+    /// The word in JSON and on screens.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unclaimed => "unclaimed",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Pending => "pending",
+            Self::Rejected => "rejected",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// The link to the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// How far it has come.
+    pub state: LinkState,
+    /// Since when, by the device's clock.
+    pub since: Timestamp,
+    /// What went wrong last, until the device is connected again.
+    pub last_error: Option<Untrusted>,
+}
+
+/// Reports on their way to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// How many wait.
+    pub waiting: u64,
+    /// How many were dropped since the agent's start because there was no room.
+    pub dropped: u64,
+}
+
+/// Why a claim was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClaimRefusal {
+    /// The problem.
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// With a 409, the server that the device belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerIdentity>,
+}

@@ -1,0 +1,366 @@
+//! `fleets configure`: finds devices, lets a person or `--auto` choose, and brings the chosen ones
+//! into the fleet.
+//!
+//! ```text
+//! check the call → find and check the key → listen → choose → provision, each device told apart
+//! ```
+//!
+//! No device is touched before the server has taken the key. ✅ is printed when the server says
+//! that a device is there, and not earlier.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fleet_core::api::DiscoverOutcome;
+use fleet_core::id::DeviceId;
+use fleet_core::operator::browse::{Browse, Sighting};
+use fleet_core::operator::client::Client;
+use fleet_core::operator::exit::Exit;
+use fleet_core::operator::provision::provision_all;
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::listed::{Format, FormatArgs};
+use super::output::Output;
+use super::plan::{Configured, Plan, is_named, missing};
+use super::session::{self, Interfaces, ServerChoice};
+use super::{discover, prompt};
+
+/// How long to listen at most unless told.
+const LISTEN_MAX: Duration = Duration::from_secs(5);
+/// How long to listen at least: two queries have gone out and were answered.
+const LISTEN_MIN: Duration = Duration::from_millis(2200);
+/// A silence of this length ends listening; whoever poses as a device that was named would have
+/// answered by then.
+const QUIET: Duration = Duration::from_millis(600);
+
+/// Which devices, and which server.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigureArgs {
+    #[command(flatten)]
+    server: ServerChoice,
+    /// Configure every unclaimed device without asking
+    #[arg(long, conflicts_with = "select")]
+    auto: bool,
+    /// Take these numbers of the list without asking: 1,3 or all
+    #[arg(long, value_name = "NUMBERS")]
+    select: Option<String>,
+    /// Only these devices; without --auto or --select they are the choice
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    device: Vec<DeviceId>,
+    /// Ask for numbers instead of showing a list to choose from
+    #[arg(long)]
+    plain_prompt: bool,
+    /// How long to listen for devices
+    #[arg(long, value_parser = session::duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    interfaces: Interfaces,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// Runs the command.
+pub(super) fn run(args: ConfigureArgs) -> ExitCode {
+    session::run(args.format.format(), None, async |output| configure(args, output).await)
+}
+
+async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let chooser = Chooser::of(&args, output)?;
+    let client = args.server.client(output)?;
+    client.check_key().await?;
+
+    progress(output, "Discovering fleetd devices on the network...")?;
+    let mut browse = discover::start(args.interfaces)?;
+    listen(&mut browse, args.timeout, &args.device).await;
+    let mut sightings = browse.sightings();
+    drop(browse);
+    if !args.device.is_empty() {
+        sightings.retain(|sighting| is_named(sighting, &args.device));
+    }
+    if sightings.is_empty() {
+        output_empty(output)?;
+        return Err(discover::nothing_found());
+    }
+    show_found(&sightings, output)?;
+
+    let missing = missing(&sightings, &args.device);
+    let plan = match chooser.choose(&sightings, output).await? {
+        Some(places) => Plan::of_chosen(&sightings, &places, missing),
+        None => Plan::automatic(&sightings, client.server(), &args.device, missing),
+    };
+    for note in &plan.notes {
+        output.note(note)?;
+    }
+    if args.dry_run {
+        return dry_run(plan, output);
+    }
+    carry_out(plan, &client, output).await
+}
+
+/// Who decides.
+enum Chooser {
+    /// All that are unclaimed.
+    Auto,
+    /// Everything that was named.
+    Named,
+    /// The numbers of `--select`.
+    Numbers(String),
+    /// A person with a list to choose from.
+    List,
+    /// A person who types numbers.
+    Plain,
+}
+
+impl Chooser {
+    fn of(args: &ConfigureArgs, output: &Output<'_>) -> Result<Self, Failure> {
+        if args.auto {
+            return Ok(Self::Auto);
+        }
+        if let Some(numbers) = &args.select {
+            return Ok(Self::Numbers(numbers.clone()));
+        }
+        if !args.device.is_empty() {
+            return Ok(Self::Named);
+        }
+        if args.plain_prompt {
+            return Ok(Self::Plain);
+        }
+        if !output.terminal.can_ask() {
+            return Err(Failure::usage(
+                "there is no terminal to ask on which devices to configure",
+            )
+            .hint("give --auto, --select 1,3 or --select all, or --device ID"));
+        }
+        Ok(if output.terminal.dumb { Self::Plain } else { Self::List })
+    }
+
+    /// The places of the chosen devices; nothing where no person and no list decides.
+    async fn choose(
+        self,
+        sightings: &[Sighting],
+        output: &mut Output<'_>,
+    ) -> Result<Option<Vec<usize>>, Failure> {
+        match self {
+            Self::Auto => Ok(None),
+            Self::Named => Ok(Some((0..sightings.len()).collect())),
+            Self::Numbers(text) => match prompt::parse_selection(&text, sightings.len()) {
+                Ok(places) => Ok(Some(places)),
+                Err(wrong) => Err(Failure::usage(format!("--select: {wrong}"))),
+            },
+            Self::List => prompt::choose(sightings).map(Some),
+            Self::Plain => {
+                let places = prompt::ask_numbers(sightings.len(), output).await?;
+                progress(output, "")?;
+                Ok(Some(places))
+            }
+        }
+    }
+}
+
+/// Listens until the time is up, until all that were named have answered, or, if nobody was named
+/// and no time given, until nobody new answers any more.
+async fn listen(browse: &mut Browse, timeout: Option<Duration>, named: &[DeviceId]) {
+    let started = Instant::now();
+    let end = started + timeout.unwrap_or(LISTEN_MAX);
+    loop {
+        let quiet = Instant::now() + QUIET;
+        let complete = !named.is_empty() && missing(&browse.sightings(), named).is_empty();
+        let patience = match timeout {
+            _ if complete => quiet,
+            None if named.is_empty() => quiet.max(started + LISTEN_MIN),
+            None | Some(_) => end,
+        };
+        if !discover::changed_by(browse, end.min(patience)).await {
+            return;
+        }
+    }
+}
+
+async fn carry_out(plan: Plan, client: &Client, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let Plan { go, mut done, .. } = plan;
+    let url = client.url();
+    if !go.is_empty() {
+        progress(output, &format!("Configuring {} device(s) with server URL: {url}", go.len()))?;
+        progress(output, "")?;
+    }
+    for refused in &done {
+        refused.tell(output)?;
+    }
+    let mut outcomes = std::pin::pin!(provision_all(client, go.iter().map(|(_, target)| target)));
+    while let Some((position, outcome)) = outcomes.next().await {
+        let (name, target) = &go[position];
+        let configured = Configured::from_outcome(name, target, outcome);
+        configured.tell(output)?;
+        done.push(configured);
+    }
+    if done.is_empty() {
+        progress(output, "Nothing to configure.")?;
+    }
+    if output.format != Format::Table {
+        output.list(&done)?;
+    }
+    let all = done.iter().all(|device| device.status == DiscoverOutcome::Configured);
+    Ok(if all { Exit::Done } else { Exit::NotDone })
+}
+
+fn dry_run(plan: Plan, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    if output.format == Format::Table {
+        for refused in &plan.done {
+            refused.tell(output)?;
+        }
+        for (name, _) in &plan.go {
+            output.line(&format!("would configure {name}"))?;
+        }
+        return Ok(Exit::Done);
+    }
+    let would = plan.go.iter().map(|(name, target)| Configured {
+        device_id: Some(target.device_id.clone()),
+        name: name.clone(),
+        status: DiscoverOutcome::Pending,
+        reason: Some("would be configured (dry run)".to_owned()),
+        hint: None,
+    });
+    let all: Vec<_> = would.chain(plan.done).collect();
+    output.list(&all)?;
+    Ok(Exit::Done)
+}
+
+/// The list that numbers refer to, as the documentation shows it.
+fn show_found(sightings: &[Sighting], output: &mut Output<'_>) -> Result<(), Failure> {
+    progress(output, "")?;
+    progress(output, &format!("Found {} device(s):", sightings.len()))?;
+    progress(output, "")?;
+    for (place, sighting) in sightings.iter().enumerate() {
+        for line in block(place + 1, sighting) {
+            progress(output, &line)?;
+        }
+        progress(output, "")?;
+    }
+    Ok(())
+}
+
+fn block(number: usize, sighting: &Sighting) -> Vec<String> {
+    let device = &sighting.device;
+    let join = |addresses: &[std::net::IpAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = vec![format!("{number}. Device: {}", device.name)];
+    let mut add = |label: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(format!("   {label}: {value}"));
+        }
+    };
+    add("Host", device.host.to_string());
+    add("IPv4", join(&device.ipv4));
+    add("IPv6", join(&device.ipv6));
+    add("Port", device.port.to_string());
+    add("Device ID", device.device_id.as_ref().map(ToString::to_string).unwrap_or_default());
+    add("Fingerprint", device.fingerprint.map(|it| it.to_string()).unwrap_or_default());
+    let owner = device.server.map(|server| format!(" by {server}")).unwrap_or_default();
+    add("State", format!("{}{owner}", discover::state_text(device)));
+    lines
+}
+
+/// A line of the running account: part of the result for people, beside it for programs.
+fn progress(output: &mut Output<'_>, text: &str) -> Result<(), Failure> {
+    if output.format == Format::Table {
+        output.line(text)?;
+    } else {
+        output.note(text)?;
+    }
+    Ok(())
+}
+
+fn output_empty(output: &mut Output<'_>) -> Result<(), Failure> {
+    if output.format != Format::Table {
+        output.list::<Configured>(&[])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::api::DeviceState;
+
+    use super::*;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
+    use crate::cli::plan::tests::sighting;
+
+    #[test]
+    fn the_account_reads_as_documented() {
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        show_found(&[sighting("rpi4-001", DeviceState::Unclaimed)], &mut output).unwrap();
+        let expected = "\nFound 1 device(s):\n\n\
+            1. Device: fleetd-rpi4-001._fleetd._tcp.local.\n   \
+            Host: raspberrypi.local\n   \
+            IPv4: 192.168.1.100\n   \
+            Port: 6789\n   \
+            Device ID: rpi4-001\n   \
+            Fingerprint: ";
+        assert!(out.text().starts_with(expected), "{}", out.text());
+        assert!(out.text().ends_with("   State: unclaimed (open)\n\n"), "{}", out.text());
+
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        let mut done = Configured::refused(
+            &sighting("rpi4-001", DeviceState::Unclaimed),
+            "wrong key",
+            Some("compare".to_owned()),
+        );
+        done.tell(&mut output).unwrap();
+        done.status = DiscoverOutcome::Configured;
+        done.hint = None;
+        done.tell(&mut output).unwrap();
+        assert_eq!(
+            out.text(),
+            "✗ fleetd-rpi4-001._fleetd._tcp.local.: wrong key\n   compare\n\
+             ✅ Successfully configured fleetd-rpi4-001._fleetd._tcp.local.\n"
+        );
+    }
+
+    #[test]
+    fn hostile_devices_do_no_harm() {
+        for format in [Format::Table, Format::Json, Format::Csv, Format::Name, Format::Jsonl] {
+            let (mut output, out, err) = written(format, Terminal::default());
+            for text in HOSTILE {
+                let mut hostile = sighting("x", DeviceState::Unclaimed);
+                hostile.device.name = (*text).into();
+                hostile.device.host = (*text).into();
+                hostile.device.device_id = None;
+                hostile.target = None;
+                show_found(std::slice::from_ref(&hostile), &mut output).unwrap();
+                let done = Configured::refused(&hostile, *text, Some((*text).to_owned()));
+                done.tell(&mut output).unwrap();
+                output.list(&[done]).unwrap();
+            }
+            assert_harmless(&out.text());
+            assert_harmless(&err.text());
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_somebody_must_have_chosen() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Call {
+            #[command(flatten)]
+            args: ConfigureArgs,
+        }
+        let exit = |terminal: Terminal, call: &[&str]| {
+            let args = Call::parse_from([&["configure"], call].concat()).args;
+            let (output, ..) = written(Format::Table, terminal);
+            Chooser::of(&args, &output).err().map(|failure| failure.exit())
+        };
+        let person = Terminal { stdin: true, stderr: true, ..Terminal::default() };
+        assert_eq!(exit(Terminal::default(), &[]), Some(Exit::Usage));
+        assert_eq!(exit(person, &[]), None);
+        for call in [["--auto", "--dry-run"], ["--select", "all"], ["--device", "a,b"]] {
+            assert_eq!(exit(Terminal::default(), &call), None, "{call:?}");
+        }
+    }
+}

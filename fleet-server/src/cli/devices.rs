@@ -1,0 +1,274 @@
+//! `fleets devices`: the fleet's devices, problems first; their names and notes; and an operator's
+//! word on those that wait.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fleet_core::api::{DeviceUpdate, Done, Verdict};
+use fleet_core::operator::client::{Client, ClientError};
+use fleet_core::operator::exit::Exit;
+use fleet_core::untrusted::Untrusted;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::device_view::{Details, urgency};
+use super::failure::Failure;
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
+use super::prompt;
+use super::session::{self, Assignment, ServerChoice, TimeLimit};
+use super::table::{Cell, Column};
+
+/// What to do with which devices.
+#[derive(Debug, clap::Args)]
+pub(super) struct DevicesArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    server: ServerChoice,
+    #[command(flatten)]
+    limit: TimeLimit,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the devices (also without a word)
+    List(ListArgs),
+    /// Show one device
+    Get {
+        /// Its id or uid
+        id: String,
+    },
+    /// Name a device, or note something about it
+    Set {
+        /// Its id or uid
+        id: String,
+        /// key=value, key:=JSON, or key- to take it away
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "name")]
+        metadata: Vec<Assignment>,
+        /// A longer name; an empty one takes it away
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Take devices out of the fleet
+    Delete {
+        /// Their ids or uids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
+    /// Let pending devices in
+    Accept(VerdictArgs),
+    /// Turn pending devices away
+    Reject(VerdictArgs),
+    /// Refuse devices for good
+    Revoke(VerdictArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Devices at most
+    #[arg(long = "limit", value_name = "N")]
+    count_max: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+struct VerdictArgs {
+    /// Their ids or uids
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    /// Why, for the record
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    reason: String,
+}
+
+/// Runs the command.
+pub(super) fn run(args: DevicesArgs) -> ExitCode {
+    let (format, limit) = (args.format.format(), args.limit);
+    session::run(format, Some(limit), async |output| devices(args, output).await)
+}
+
+async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let DevicesArgs { action, list: list_args, server, .. } = args;
+    let client = server.client(output)?;
+    match action {
+        None => list(&client, list_args.count_max, output).await,
+        Some(Action::List(args)) => {
+            list(&client, args.count_max.or(list_args.count_max), output).await
+        }
+        Some(Action::Get { id }) => {
+            output.one(&Details(client.device_get(&id).await?))?;
+            Ok(Exit::Done)
+        }
+        Some(Action::Set { id, metadata, name }) => set(&client, &id, metadata, name, output).await,
+        Some(Action::Delete { ids, yes }) => {
+            ask_before_delete(&ids, yes, output).await?;
+            let delete = async |id: &str| client.device_delete(id).await;
+            for_each(&ids, "deleted", delete, output).await
+        }
+        Some(Action::Accept(VerdictArgs { ids, reason })) => {
+            let verdict = Verdict { reason };
+            let accept = async |id: &str| client.device_accept(id, &verdict).await;
+            for_each(&ids, "accepted", accept, output).await
+        }
+        Some(Action::Reject(VerdictArgs { ids, reason })) => {
+            let verdict = Verdict { reason };
+            let reject = async |id: &str| client.device_reject(id, &verdict).await;
+            for_each(&ids, "rejected", reject, output).await
+        }
+        Some(Action::Revoke(VerdictArgs { ids, reason })) => {
+            let verdict = Verdict { reason };
+            let revoke = async |id: &str| client.device_revoke(id, &verdict).await;
+            for_each(&ids, "revoked", revoke, output).await
+        }
+    }
+}
+
+async fn list(
+    client: &Client,
+    count_max: Option<usize>,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let mut devices = client.device_list(count_max).await?;
+    if output.format == Format::Table {
+        // Programs get the server's order.
+        devices.sort_by(|a, b| (urgency(a.status), &a.id).cmp(&(urgency(b.status), &b.id)));
+    }
+    output.list(&devices)?;
+    if devices.is_empty() {
+        output.note("No devices yet: `fleets configure` finds them and brings them in.")?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn set(
+    client: &Client,
+    id: &str,
+    metadata: Vec<Assignment>,
+    name: Option<String>,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let entries: Map<String, Value> = metadata
+        .into_iter()
+        .map(|Assignment { key, value }| (key, value.unwrap_or(Value::Null)))
+        .collect();
+    let metadata = (!entries.is_empty()).then_some(Value::Object(entries));
+    let update = DeviceUpdate { name, metadata };
+    let ids = [id.to_owned()];
+    let update = async |id: &str| client.device_update(id, &update).await;
+    for_each(&ids, "updated", update, output).await
+}
+
+async fn ask_before_delete(
+    ids: &[String],
+    yes: bool,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !output.terminal.can_ask() {
+        return Err(Failure::usage("there is no terminal to ask on whether to delete")
+            .hint("give --yes if you mean it"));
+    }
+    let question = format!("Delete {} device(s): {}?", ids.len(), ids.join(", "));
+    if prompt::confirm(&question, output).await? { Ok(()) } else { Err(Failure::interrupted()) }
+}
+
+/// Does the same to each device, and tells of each what came of it.
+async fn for_each(
+    ids: &[String],
+    done: &'static str,
+    act: impl AsyncFn(&str) -> Result<Done, ClientError>,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let mut acted = Vec::new();
+    for id in ids {
+        match act(id).await {
+            Ok(_) => {
+                if output.format == Format::Table {
+                    output.line(&format!("{done} {id}"))?;
+                }
+                acted.push(Acted { id: Untrusted::from(id.as_str()), status: done, error: None });
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                // One device alone, or no server to go on with: that is the command's own failure.
+                let hopeless = matches!(failure.exit(), Exit::Unreachable | Exit::NotAllowed);
+                if ids.len() == 1 || hopeless {
+                    return Err(failure);
+                }
+                output.note(&format!("{id}: {}", failure.message()))?;
+                acted.push(Acted {
+                    id: Untrusted::from(id.as_str()),
+                    status: "failed",
+                    error: Some(failure.message().to_owned()),
+                });
+            }
+        }
+    }
+    if output.format != Format::Table {
+        output.list(&acted)?;
+    }
+    let all = acted.iter().all(|acted| acted.error.is_none());
+    Ok(if all { Exit::Done } else { Exit::NotDone })
+}
+
+/// What was done to one device.
+#[derive(Debug, Serialize)]
+struct Acted {
+    id: Untrusted,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Listed for Acted {
+    const COLUMNS: &'static [Column] =
+        &[Column::new("ID", 20), Column::new("STATUS", 10), Column::new("ERROR", 30)];
+
+    fn cells(&self, _reader: Reader) -> Vec<Cell> {
+        vec![Cell::new(&self.id), Cell::new(self.status), Cell::maybe(self.error.as_ref())]
+    }
+
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::written;
+
+    #[tokio::test]
+    async fn one_of_several_failing_is_told_and_counted() {
+        let ids = ["a".to_owned(), "b/".to_owned(), "c".to_owned()];
+        let act = async |id: &str| {
+            if id.contains('/') { Err(ClientError::Name) } else { Ok(Done::new("deleted")) }
+        };
+        let (mut output, out, err) = written(Format::Table, Terminal::default());
+        let exit = for_each(&ids, "deleted", act, &mut output).await.unwrap();
+        assert_eq!(exit, Exit::NotDone);
+        assert_eq!(out.text(), "deleted a\ndeleted c\n");
+        assert!(err.text().starts_with("b/: not a name"), "{}", err.text());
+        let failure = for_each(&ids[1..2], "deleted", act, &mut output).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_deleted_without_a_yes() {
+        let (mut output, ..) = written(Format::Table, Terminal::default());
+        let ids = ["a".to_owned()];
+        let refusal = ask_before_delete(&ids, false, &mut output).await.unwrap_err();
+        assert_eq!(refusal.exit(), Exit::Usage);
+        assert!(ask_before_delete(&ids, true, &mut output).await.is_ok());
+    }
+}

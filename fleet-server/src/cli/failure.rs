@@ -1,0 +1,149 @@
+//! Why a command failed, in a sentence for people and a code for scripts.
+
+use std::io;
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::operator::client::ClientError;
+use fleet_core::operator::exit::Exit;
+use fleet_core::operator::keyfile::KeyFileError;
+use serde::Serialize;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// To be told.
+    Told(Box<Told>),
+    /// Whoever read our output has heard enough: not a failure to speak of.
+    NoReader,
+}
+
+/// What is told about a failure.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    #[serde(rename = "code")]
+    pub(super) exit: Exit,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    pub(super) request_id: Option<String>,
+}
+
+impl Failure {
+    /// A failure with one sentence, without a full stop.
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Told(Box::new(Told { exit, message, hint: None, request_id: None }))
+    }
+
+    /// A call that makes no sense.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// A person stopped it.
+    pub(super) fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted")
+    }
+
+    /// The time for the whole command is up.
+    pub(super) fn timed_out(limit: Duration) -> Self {
+        Self::new(Exit::TimedOut, format!("not done within {} s", limit.as_secs_f64()))
+    }
+
+    /// The same with what would help.
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// The exit code.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Told(told) => told.exit,
+            Self::NoReader => Exit::Done,
+        }
+    }
+
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        match self {
+            Self::Told(told) => &told.message,
+            Self::NoReader => "nobody reads the output",
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::NoReader
+        } else {
+            Self::new(Exit::Failed, format!("cannot write the output: {}", Chain(&error)))
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = error.exit();
+        let mut failure = Self::new(exit, Chain(&error).to_string());
+        if let Some(hint) = client_hint(&error) {
+            failure = failure.hint(hint);
+        }
+        if let Self::Told(told) = &mut failure {
+            told.request_id = error.request_id().map(ToString::to_string);
+        }
+        failure
+    }
+}
+
+fn client_hint(error: &ClientError) -> Option<String> {
+    match error {
+        ClientError::KeyWithoutServer => {
+            Some("copy the whole key, with what stands behind the @".to_owned())
+        }
+        ClientError::Connect { url, .. } if url.is_loopback() => Some(
+            "start it with `fleets server`, or name another with --server or FLEETD_SERVER"
+                .to_owned(),
+        ),
+        ClientError::Connect { .. } => {
+            Some("check the URL, and that this host can reach it".to_owned())
+        }
+        ClientError::OtherServer { .. } => {
+            Some("give the URL of the key's server, or a key of that server".to_owned())
+        }
+        ClientError::Refused { .. } if error.exit() == Exit::NotAllowed => Some(
+            "the key may be revoked, expired or of another kind; `fleets keys create` makes one"
+                .to_owned(),
+        ),
+        ClientError::Refused { retry_after_secs: Some(secs), .. } => {
+            Some(format!("try again in {secs} s"))
+        }
+        ClientError::Refused { .. }
+        | ClientError::Name
+        | ClientError::Encode(_)
+        | ClientError::Exchange { .. }
+        | ClientError::Answer { .. } => None,
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        let hint = match &error {
+            KeyFileError::Missing => {
+                "give --api-key @FILE or set FLEETD_API_KEY_FILE; a server keeps its \
+                 administrator's key in admin.key beside its database"
+            }
+            KeyFileError::Unreadable(..) => {
+                "run this as the server's user, or give --api-key @FILE"
+            }
+            KeyFileError::Read { .. } | KeyFileError::Key { .. } => {
+                "a key looks like flt_op_…@FD1-…; `fleets keys create` makes one"
+            }
+        };
+        Self::new(Exit::NotAllowed, Chain(&error).to_string()).hint(hint)
+    }
+}

@@ -1,0 +1,256 @@
+//! `fleets keys`: the keys to the server. A key's text is shown once, when it is made, alone on
+//! stdout so that it can go straight into a file.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use fleet_core::api::{KeyCreate, KeyView};
+use fleet_core::operator::client::Client;
+use fleet_core::operator::exit::Exit;
+use fleet_core::secret::KeyKind;
+use fleet_core::time::{Clock as _, SystemClock, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
+use super::session::{self, ServerChoice, TimeLimit};
+use super::table::{Cell, Column, Tone};
+
+/// What to do with which key.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeysArgs {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    server: ServerChoice,
+    #[command(flatten)]
+    limit: TimeLimit,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a key: an operator's unless told otherwise
+    Create(CreateArgs),
+    /// List the keys, without their secrets
+    List,
+    /// End keys
+    Revoke {
+        /// Their ids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// A key that lets devices in, and nothing else
+    #[arg(long, conflicts_with = "device")]
+    enrol: bool,
+    /// How many devices an enrolment key lets in; one unless given
+    #[arg(long, value_name = "N", requires = "enrol")]
+    uses: Option<u32>,
+    /// A key that posts telemetry for this device, and nothing else
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// When it expires, such as 30d; never unless given
+    #[arg(long, value_parser = session::duration, value_name = "DURATION")]
+    expires: Option<Duration>,
+    /// What it is for
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    label: String,
+}
+
+/// Runs the command.
+pub(super) fn run(args: KeysArgs) -> ExitCode {
+    let (format, limit) = (args.format.format(), args.limit);
+    session::run(format, Some(limit), async |output| keys(args, output).await)
+}
+
+async fn keys(args: KeysArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let client = args.server.client(output)?;
+    match args.action {
+        Action::Create(args) => create(args, &client, output).await,
+        Action::List => {
+            let keys: Vec<_> = client.key_list().await?.into_iter().map(Key).collect();
+            output.list(&keys)?;
+            Ok(Exit::Done)
+        }
+        Action::Revoke { ids } => {
+            for id in &ids {
+                client.key_revoke(id).await?;
+                output.line(&format!("revoked {id}"))?;
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+impl CreateArgs {
+    fn request(self) -> KeyCreate {
+        let kind = match (self.enrol, &self.device) {
+            (true, _) => KeyKind::Enrol,
+            (false, Some(_)) => KeyKind::Device,
+            (false, None) => KeyKind::Operator,
+        };
+        KeyCreate {
+            kind,
+            label: self.label,
+            uses: self.enrol.then(|| self.uses.unwrap_or(1)),
+            expires_in_secs: self.expires.map(|expires| expires.as_secs()),
+            device_id: self.device,
+        }
+    }
+}
+
+async fn create(
+    args: CreateArgs,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let request = args.request();
+    let created = client.key_create(&request).await?;
+    match output.format {
+        Format::Table | Format::Csv => {
+            output.line(&created.key)?;
+            let uses = request.uses.map(|uses| format!(" for {uses} device(s)"));
+            output.note(&format!(
+                "This is the {} key {}{}. It is shown this once; keep it in a file that only you \
+                 can read.",
+                request.kind,
+                created.id,
+                uses.unwrap_or_default()
+            ))?;
+        }
+        Format::Json | Format::Jsonl => {
+            output.line(&json!({ "id": created.id, "key": created.key }).to_string())?;
+        }
+        Format::Name => output.line(&created.id)?,
+    }
+    Ok(Exit::Done)
+}
+
+/// A key in a list.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Key(KeyView);
+
+impl Listed for Key {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ID", 10),
+        Column::new("KIND", 8),
+        Column::new("STATE", 7),
+        Column::new("LABEL", 20),
+        Column::spare("DEVICE ID", 20, 1),
+        Column::spare("USES LEFT", 9, 2),
+        Column::spare("LAST USED", 9, 3),
+        Column::spare("EXPIRES", 9, 4),
+        Column::spare("CREATED", 9, 5),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(key) = self;
+        let (state, tone) = state(key, SystemClock.now());
+        vec![
+            Cell::new(&key.id),
+            Cell::new(key.kind),
+            Cell::new(state).toned(tone),
+            Cell::new(&key.label),
+            Cell::maybe(key.device_id.as_ref()),
+            Cell::maybe(key.uses_left),
+            reader.time(key.last_used),
+            reader.time(key.expires_at),
+            reader.time(Some(key.created_at)),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.id.clone()
+    }
+}
+
+fn state(key: &KeyView, now: Timestamp) -> (&'static str, Tone) {
+    if key.revoked_at.is_some() {
+        ("revoked", Tone::Plain)
+    } else if key.expires_at.is_some_and(|expires| expires <= now) {
+        ("expired", Tone::Warn)
+    } else if key.uses_left == Some(0) {
+        ("used up", Tone::Warn)
+    } else {
+        ("active", Tone::Good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser as _, ValueEnum as _};
+
+    use super::*;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
+
+    #[derive(clap::Parser)]
+    struct Call {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    fn request(call: &[&str]) -> Result<KeyCreate, clap::Error> {
+        Call::try_parse_from([&["create"], call].concat()).map(|call| call.args.request())
+    }
+
+    #[test]
+    fn each_kind_of_key_is_asked_for() {
+        let operator = request(&["--expires", "30d"]).unwrap();
+        assert_eq!((operator.kind, operator.uses), (KeyKind::Operator, None));
+        assert_eq!(operator.expires_in_secs, Some(2_592_000));
+        let enrol = request(&["--enrol"]).unwrap();
+        assert_eq!((enrol.kind, enrol.uses), (KeyKind::Enrol, Some(1)));
+        assert_eq!(request(&["--enrol", "--uses", "5"]).unwrap().uses, Some(5));
+        let device = request(&["--device", "rpi4-001"]).unwrap();
+        assert_eq!((device.kind, device.device_id.as_deref()), (KeyKind::Device, Some("rpi4-001")));
+        for bad in [&["--uses", "5"][..], &["--enrol", "--device", "a"], &["--expires", "soon"]] {
+            assert!(request(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    fn key(label: &str) -> KeyView {
+        let time = Timestamp::from_millis(1_705_314_600_000);
+        KeyView {
+            id: "abcdefghij".to_owned(),
+            kind: KeyKind::Enrol,
+            label: label.into(),
+            device_id: None,
+            uses_left: Some(2),
+            created_at: time,
+            expires_at: Some(time.plus(Duration::from_secs(60))),
+            revoked_at: None,
+            last_used: None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_active_until_it_is_not() {
+        let before = Timestamp::from_millis(1_705_314_600_000);
+        let after = before.plus(Duration::from_secs(60));
+        assert_eq!(state(&key(""), before).0, "active");
+        assert_eq!(state(&key(""), after).0, "expired");
+        assert_eq!(state(&KeyView { uses_left: Some(0), ..key("") }, before).0, "used up");
+        assert_eq!(state(&KeyView { revoked_at: Some(before), ..key("") }, after).0, "revoked");
+    }
+
+    #[test]
+    fn hostile_labels_do_no_harm() {
+        for format in Format::value_variants() {
+            let (mut output, out, _) = written(*format, Terminal::default());
+            for text in HOSTILE {
+                output.list(&[Key(key(text))]).unwrap();
+            }
+            assert_harmless(&out.text());
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the commands that speak to a server have in common: which server, with which key, for how
+//! long, and how such a command runs and ends.
+
+use std::ffi::OsString;
+use std::io;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fleet_core::mdns;
+use fleet_core::net::url::ServerUrl;
+use fleet_core::operator::client::Client;
+use fleet_core::operator::exit::Exit;
+use fleet_core::operator::keyfile::{self, KeyOrigin};
+use fleet_core::time::{DurationError, parse_duration};
+
+use super::failure::Failure;
+use super::listed::Format;
+use super::output::Output;
+
+/// Which server, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ServerChoice {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETD_SERVER",
+        default_value = "http://localhost:8080",
+        value_name = "URL"
+    )]
+    pub(super) server: ServerUrl,
+    /// The key to it: @FILE, - for standard input, or the key itself
+    #[arg(long, global = true, value_name = "@FILE|-|KEY")]
+    api_key: Option<String>,
+}
+
+impl ServerChoice {
+    /// The client for the chosen server with the key that was given or found.
+    pub(super) fn client(&self, output: &mut Output<'_>) -> Result<Client, Failure> {
+        let environment = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+        let found = keyfile::find(self.api_key.as_deref(), &environment, &mut io::stdin().lock())?;
+        if found.origin == KeyOrigin::Argument && output.terminal.stderr {
+            output.note(
+                "warning: every user of this machine can see a key on a command line; \
+                 --api-key @FILE hides it",
+            )?;
+        }
+        tracing::debug!(origin = %found.origin, key = ?found.key, "using a key");
+        Ok(Client::new(self.server.clone(), found.key)?)
+    }
+}
+
+/// How long a command may take.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct TimeLimit {
+    /// How long the whole command may take, such as 30s
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+}
+
+/// Where to look for devices.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Interfaces {
+    /// Look on this network interface only; may be given several times
+    #[arg(long, env = "FLEETD_INTERFACE", value_delimiter = ',', value_name = "NAME")]
+    interface: Vec<String>,
+}
+
+impl Interfaces {
+    pub(super) fn options(self) -> mdns::Options {
+        mdns::Options { interfaces: self.interface, address: None }
+    }
+}
+
+/// Runs a command to its end, to its time limit, or until a person stops it.
+pub(super) fn run(
+    format: Format,
+    limit: Option<TimeLimit>,
+    command: impl AsyncFnOnce(&mut Output<'_>) -> Result<Exit, Failure>,
+) -> ExitCode {
+    let mut output = Output::of_process(format);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return end(&mut output, Err(Failure::new(Exit::Failed, error.to_string())));
+        }
+    };
+    let limit = limit.and_then(|limit| limit.timeout);
+    let result = runtime.block_on(async {
+        let command = pin!(command(&mut output));
+        tokio::select! {
+            result = command => result,
+            failure = stopped() => Err(failure),
+            failure = out_of_time(limit) => Err(failure),
+        }
+    });
+    // A thread that still waits for a line of input is left behind.
+    runtime.shutdown_background();
+    end(&mut output, result)
+}
+
+fn end(output: &mut Output<'_>, result: Result<Exit, Failure>) -> ExitCode {
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(failure) => match output.fail(&failure) {
+            Ok(()) => failure.exit(),
+            // Without a reader on stderr the exit code has to say it alone.
+            Err(_) => failure.exit(),
+        },
+    };
+    exit.into()
+}
+
+async fn stopped() -> Failure {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Failure::interrupted(),
+        Err(error) => Failure::new(Exit::Failed, format!("cannot listen for signals: {error}")),
+    }
+}
+
+async fn out_of_time(limit: Option<Duration>) -> Failure {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            Failure::timed_out(limit)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A duration on the command line: `30s`, `5m`, and for long ones also `30d` or `2w`.
+pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
+    let days = |text: &str, each: u64| {
+        let count: u64 = text.parse().map_err(|_| DurationError)?;
+        Ok(Duration::from_secs(count.checked_mul(each * 86_400).ok_or(DurationError)?))
+    };
+    match (text.strip_suffix('d'), text.strip_suffix('w')) {
+        (Some(count), _) => days(count, 1),
+        (_, Some(count)) => days(count, 7),
+        _ => parse_duration(text),
+    }
+}
+
+/// `key=value`, `key:=JSON`, or `key-` to take it away.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Assignment {
+    pub(super) key: String,
+    /// Nothing where the key is to go.
+    pub(super) value: Option<serde_json::Value>,
+}
+
+impl std::str::FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => match key.strip_suffix(':') {
+                Some(key) => {
+                    let value = serde_json::from_str(value).map_err(|error| error.to_string())?;
+                    (key, Some(value))
+                }
+                None => (key, Some(value.into())),
+            },
+            None => (text.strip_suffix('-').ok_or("must be key=value, key:=JSON or key-")?, None),
+        };
+        if key.is_empty() {
+            return Err("has no key before its value".to_owned());
+        }
+        Ok(Self { key: key.to_owned(), value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn durations_of_days_are_understood() {
+        for (text, secs) in [("30s", 30), ("30d", 2_592_000), ("2w", 1_209_600), ("5", 5)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(secs)), "{text}");
+        }
+        for bad in ["d", "-1d", "1.5d", "99999999999999999999d", "9999999999999999d", ""] {
+            assert_eq!(duration(bad), Err(DurationError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn assignments_are_text_json_or_removal() {
+        for (text, key, value) in [
+            ("site=Lab A", "site", Some(json!("Lab A"))),
+            ("floor:=3", "floor", Some(json!(3))),
+            ("a=b=c", "a", Some(json!("b=c"))),
+            ("empty=", "empty", Some(json!(""))),
+            ("site-", "site", None),
+        ] {
+            let expected = Assignment { key: key.to_owned(), value };
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        for bad in ["", "=x", ":=1", "-", "site", "a:=nonsense"] {
+            assert!(bad.parse::<Assignment>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Tables: rows of cells under titled columns, aligned for people or as CSV for programs.
+//!
+//! A [`Cell`] holds only text that is safe to show; its tone adds colour where colour is wanted,
+//! and never carries a meaning that the words do not.
+
+use std::fmt::{self, Display, Write as _};
+
+use fleet_core::untrusted::write_escaped;
+use unicode_width::UnicodeWidthStr as _;
+
+/// What a cell's colour says again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warn,
+    /// Broken.
+    Bad,
+}
+
+impl Tone {
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some("\u{1b}[32m"),
+            Self::Warn => Some("\u{1b}[33m"),
+            Self::Bad => Some("\u{1b}[31m"),
+        }
+    }
+}
+
+const COLOUR_END: &str = "\u{1b}[0m";
+const GAP: &str = "  ";
+/// Characters of one cell.
+const CELL_CHARS_MAX: usize = 4096;
+
+/// One cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A cell that shows this.
+    pub(super) fn new(text: impl Display) -> Self {
+        let mut safe = String::new();
+        write_escaped(&mut safe, &text.to_string(), CELL_CHARS_MAX)
+            .expect("writing to a String cannot fail");
+        Self { text: safe, tone: Tone::Plain }
+    }
+
+    /// A cell that shows this, or nothing.
+    pub(super) fn maybe(text: Option<impl Display>) -> Self {
+        text.map_or_else(Self::default, Self::new)
+    }
+
+    /// The same cell in another tone.
+    pub(super) fn toned(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+
+    /// Whether there is nothing to show.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    fn width(&self) -> usize {
+        self.text.width()
+    }
+}
+
+/// One column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    /// What stands above it.
+    title: &'static str,
+    /// Its width where rows come one by one.
+    width_usual: usize,
+    /// On a terminal too narrow for all, the highest goes first; zero never.
+    spare: u8,
+}
+
+impl Column {
+    /// A column that is always there.
+    pub(super) const fn new(title: &'static str, width_usual: usize) -> Self {
+        Self { title, width_usual, spare: 0 }
+    }
+
+    /// A column that gives way on a narrow terminal; those with the highest number first.
+    pub(super) const fn spare(title: &'static str, width_usual: usize, spare: u8) -> Self {
+        Self { title, width_usual, spare }
+    }
+
+    /// The title as a list of details has it: `Last seen`, `Device ID`.
+    pub(super) fn label(&self) -> String {
+        let word = |(place, word): (usize, &str)| match word {
+            "ID" | "UID" | "URL" | "CPU" | "OS" | "IPV4" | "IPV6" => word.to_owned(),
+            _ if place > 0 => word.to_lowercase(),
+            _ => word.chars().take(1).chain(word.to_lowercase().chars().skip(1)).collect(),
+        };
+        self.title.split(' ').enumerate().map(word).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Which columns to print, and how wide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Place among the columns, and width.
+    shown: Vec<(usize, usize)>,
+}
+
+impl Layout {
+    /// A layout for rows that are all known.
+    pub(super) fn fitted(columns: &[Column], rows: &[Vec<Cell>], room: Option<usize>) -> Self {
+        let widths = columns.iter().enumerate().map(|(place, column)| {
+            let widest = rows.iter().filter_map(|row| row.get(place)).map(Cell::width).max();
+            widest.unwrap_or(0).max(column.title.len())
+        });
+        Self::within(columns, widths.collect(), room)
+    }
+
+    /// A layout for rows that are yet to come.
+    pub(super) fn usual(columns: &[Column], room: Option<usize>) -> Self {
+        let widths = columns.iter().map(|column| column.width_usual.max(column.title.len()));
+        Self::within(columns, widths.collect(), room)
+    }
+
+    fn within(columns: &[Column], widths: Vec<usize>, room: Option<usize>) -> Self {
+        let mut shown: Vec<_> = widths.into_iter().enumerate().collect();
+        let total = |shown: &[(usize, usize)]| {
+            shown.iter().map(|(_, width)| width + GAP.len()).sum::<usize>()
+        };
+        let room = room.map_or(usize::MAX, |room| room + GAP.len());
+        while total(&shown) > room {
+            let spare = |place: &(usize, &(usize, usize))| columns[place.1.0].spare;
+            let Some((position, _)) = shown.iter().enumerate().max_by_key(spare) else { break };
+            if columns[shown[position].0].spare == 0 {
+                break;
+            }
+            shown.remove(position);
+        }
+        Self { shown }
+    }
+
+    /// The line of titles.
+    pub(super) fn titles(&self, columns: &[Column]) -> String {
+        let titles: Vec<_> = columns.iter().map(|column| Cell::new(column.title)).collect();
+        self.row(&titles, false)
+    }
+
+    /// The line of a row, its end included.
+    pub(super) fn row(&self, cells: &[Cell], colour: bool) -> String {
+        let mut line = String::new();
+        let mut missing = 0;
+        for (place, width) in &self.shown {
+            let Some(cell) = cells.get(*place) else { continue };
+            // Padding waits for the next cell, so that no line ends in spaces.
+            line.extend(std::iter::repeat_n(' ', missing));
+            push_toned(&mut line, cell, colour);
+            missing = width.saturating_sub(cell.width()) + GAP.len();
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        line
+    }
+}
+
+fn push_toned(line: &mut String, cell: &Cell, colour: bool) {
+    match cell.tone.code().filter(|_| colour && !cell.is_empty()) {
+        Some(code) => {
+            line.push_str(code);
+            line.push_str(&cell.text);
+            line.push_str(COLOUR_END);
+        }
+        None => line.push_str(&cell.text),
+    }
+}
+
+/// The rows as CSV (RFC 4180), titles in lower case.
+pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>]) -> String {
+    let titles: Vec<_> = columns
+        .iter()
+        .map(|column| Cell::new(column.title.to_lowercase().replace(' ', "_")))
+        .collect();
+    let mut text = String::new();
+    for row in std::iter::once(&titles).chain(rows) {
+        let fields: Vec<_> = row.iter().map(|cell| CsvField(&cell.text).to_string()).collect();
+        text.push_str(&fields.join(","));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// A field that no spreadsheet takes for a formula.
+struct CsvField<'a>(&'a str);
+
+impl Display for CsvField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_number = self.0.parse::<f64>().is_ok();
+        let formula = self.0.starts_with(['=', '+', '-', '@']) && !is_number;
+        if !formula && !self.0.contains([',', '"', '\r', '\n']) {
+            return f.write_str(self.0);
+        }
+        f.write_char('"')?;
+        if formula {
+            f.write_char('\'')?;
+        }
+        f.write_str(&self.0.replace('"', "\"\""))?;
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 3] =
+        [Column::new("ID", 4), Column::new("STATUS", 6), Column::spare("NAME", 10, 1)];
+
+    fn rows() -> Vec<Vec<Cell>> {
+        vec![
+            vec![Cell::new("a"), Cell::new("online").toned(Tone::Good), Cell::new("Küche 厨房")],
+            vec![Cell::new("rpi4-001"), Cell::new("lost").toned(Tone::Bad), Cell::new("")],
+        ]
+    }
+
+    fn render(room: Option<usize>, colour: bool) -> String {
+        let layout = Layout::fitted(&COLUMNS, &rows(), room);
+        let lines = rows().iter().map(|row| layout.row(row, colour)).collect::<String>();
+        layout.titles(&COLUMNS) + &lines
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let expected = "ID        STATUS  NAME\na         online  Küche 厨房\nrpi4-001  lost\n";
+        assert_eq!(render(None, false), expected);
+    }
+
+    #[test]
+    fn colour_adds_nothing_but_colour() {
+        let coloured = render(None, true);
+        assert!(coloured.contains("\u{1b}[32monline\u{1b}[0m"));
+        let plain = coloured.replace("\u{1b}[32m", "").replace("\u{1b}[31m", "");
+        assert_eq!(plain.replace(COLOUR_END, ""), render(None, false));
+    }
+
+    #[test]
+    fn spare_columns_give_way_and_others_never() {
+        assert!(render(Some(28), false).contains("NAME"));
+        assert!(!render(Some(27), false).contains("NAME"));
+        assert!(render(Some(3), false).starts_with("ID        STATUS\n"));
+    }
+
+    #[test]
+    fn csv_is_quoted_and_runs_nothing() {
+        let row: Vec<_> =
+            ["a,b", "say \"hi\"", "=cmd()", "-1.5", "@x", "+x\n", ""].map(Cell::new).to_vec();
+        let columns = [Column::new("LAST SEEN", 0); 7];
+        let text = csv(&columns, &[row]);
+        let (titles, line) = text.split_once("\r\n").unwrap();
+        assert!(titles.starts_with("last_seen,"));
+        assert_eq!(line, "\"a,b\",\"say \"\"hi\"\"\",\"'=cmd()\",-1.5,\"'@x\",\"'+x\\u{a}\",\r\n");
+    }
+}

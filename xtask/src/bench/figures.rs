@@ -1,0 +1,174 @@
+//! Each figure with its goal and the way it is measured.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::cargo::{Programs, cargo};
+use crate::fleet::{Fleet, Plan};
+use crate::interrupt::Interrupt;
+
+/// Devices of the figure that counts many.
+const MANY: usize = 50;
+/// Seconds between the reports of a measured agent.
+const INTERVAL_SECS: u32 = 10;
+/// How long a program runs before its memory is read: several reports, and all caches warm.
+const SETTLE: Duration = Duration::from_secs(35);
+/// Starts of the server, of which the median counts.
+const STARTS: usize = 5;
+
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * 1024.0;
+const MB: f64 = 1e6;
+
+/// What is measured with.
+pub(super) struct Bench<'a> {
+    pub(super) programs: Programs,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+/// One line of the table. Less is better in each.
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) goal: f64,
+    pub(super) unit: Unit,
+    pub(super) measure: fn(&Bench<'_>) -> anyhow::Result<f64>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Unit {
+    Mebibytes,
+    Megabytes,
+    Seconds,
+}
+
+impl Unit {
+    pub(super) fn show(self, value: f64) -> String {
+        match self {
+            Self::Mebibytes => format!("{value:.2} MiB"),
+            Self::Megabytes => format!("{value:.2} MB"),
+            Self::Seconds if value < 1.0 => format!("{:.0} ms", value * 1000.0),
+            Self::Seconds => format!("{value:.2} s"),
+        }
+    }
+}
+
+pub(super) const FIGURES: [Figure; 6] = [
+    Figure {
+        name: "agent's memory (PSS), a report every 10 s",
+        goal: 6.0,
+        unit: Unit::Mebibytes,
+        measure: agent_memory,
+    },
+    Figure {
+        name: "agent's program, stripped",
+        goal: 6.0,
+        unit: Unit::Megabytes,
+        measure: agent_size,
+    },
+    Figure {
+        name: "server's memory (RSS), idle",
+        goal: 20.0,
+        unit: Unit::Mebibytes,
+        measure: server_memory,
+    },
+    Figure {
+        name: "server's first start to its first answer",
+        goal: 0.2,
+        unit: Unit::Seconds,
+        measure: server_start,
+    },
+    Figure {
+        name: "first device shown by fleets discover",
+        goal: 1.0,
+        unit: Unit::Seconds,
+        measure: first_shown,
+    },
+    Figure {
+        name: "fleets configure --auto of 50 devices",
+        goal: 8.0,
+        unit: Unit::Seconds,
+        measure: configure_many,
+    },
+];
+
+/// Seconds that cargo needs for both programs, with dependencies downloaded and nothing built.
+pub(super) fn clean_build() -> anyhow::Result<f64> {
+    let target = tempfile::tempdir()?;
+    let started = Instant::now();
+    let status = cargo()
+        .args(["build", "--package", "fleet-server", "--package", "fleet-agent", "--target-dir"])
+        .arg(target.path())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo build failed ({status})");
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+impl<'a> Bench<'a> {
+    fn fleet(&self, simulated: usize, own_machine: bool) -> anyhow::Result<Fleet<'a>> {
+        let programs = self.programs.clone();
+        let plan = Plan { programs, simulated, own_machine, interval_secs: INTERVAL_SECS };
+        Fleet::start(&plan, self.interrupt)
+    }
+}
+
+fn agent_memory(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    let mut fleet = bench.fleet(0, true)?;
+    fleet.discover()?;
+    fleet.configure()?;
+    fleet.wait_for_values()?;
+    bench.interrupt.pause(SETTLE)?;
+    fleet.check()?;
+    let agent = fleet.agents().first().context("the fleet has no agent")?;
+    Ok(kib_of(agent.pid(), "smaps_rollup", "Pss:")? * KIB / MIB)
+}
+
+fn agent_size(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    Ok(fs::metadata(&bench.programs.fleetd)?.len() as f64 / MB)
+}
+
+fn server_memory(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    let mut fleet = bench.fleet(0, false)?;
+    bench.interrupt.pause(SETTLE)?;
+    fleet.check()?;
+    Ok(kib_of(fleet.server().pid(), "status", "VmRSS:")? * KIB / MIB)
+}
+
+fn server_start(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        times.push(bench.fleet(0, false)?.start_time().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn first_shown(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    let mut fleet = bench.fleet(1, false)?;
+    // The first look waits until the device announces itself; the second is measured.
+    fleet.discover()?;
+    let started = Instant::now();
+    fleet.discover_first()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn configure_many(bench: &Bench<'_>) -> anyhow::Result<f64> {
+    let mut fleet = bench.fleet(MANY, false)?;
+    fleet.discover()?;
+    let started = Instant::now();
+    fleet.configure()?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// A line such as `Pss:  4096 kB` of a file of `/proc/PID`.
+fn kib_of(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/{file}");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("{path} has no {field}"))
+}

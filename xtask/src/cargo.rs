@@ -1,0 +1,63 @@
+//! The workspace, and cargo run in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+/// The folder of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// The same cargo that runs this program.
+pub fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.current_dir(root());
+    command
+}
+
+/// FleetD's programs, built.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The server and the operator's command line.
+    pub fleets: PathBuf,
+    /// The agent.
+    pub fleetd: PathBuf,
+}
+
+impl Programs {
+    /// The programs as cargo leaves them for a profile (`dev`, `release`, `agent`).
+    pub fn of(profile: &str) -> Self {
+        let folder = target_folder().join(if profile == "dev" { "debug" } else { profile });
+        Self { fleets: folder.join("fleets"), fleetd: folder.join("fleetd") }
+    }
+
+    /// Builds the programs; cargo reports on stderr.
+    pub fn build(profile: &str) -> anyhow::Result<Self> {
+        build(&["fleet-server", "fleet-agent"], profile)?;
+        Ok(Self::of(profile))
+    }
+}
+
+/// Builds the binaries of some packages with a profile.
+pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<()> {
+    let mut command = cargo();
+    command.args(["build", "--bins", "--profile", profile]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let status = command.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo build failed ({status})");
+    }
+    Ok(())
+}
+
+/// Where cargo puts what it builds: this program lies in `<target>/<profile>/`.
+pub fn target_folder() -> PathBuf {
+    let set = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    root().join(set.unwrap_or_else(|| PathBuf::from("target")))
+}

@@ -1,0 +1,129 @@
+//! The steps of the gate, cheapest first.
+//!
+//! All cargo commands that build choose the same packages and features, so that each dependency
+//! is built once for checking and once for running.
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::{NotRun, Step, namespaces};
+use crate::cargo::{cargo, root};
+use crate::{packages, tidy};
+
+const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+pub(super) const STEPS: [Step; 9] = [
+    step("tidy", "house rules that no tool knows", tidy),
+    step("format", "cargo fmt", format),
+    step("lints", "clippy: everything, and fleet-core with fewer features", lints),
+    step("tests", "unit and integration tests", tests),
+    step("examples", "examples in documentation", doc_tests),
+    step("docs", "rustdoc without warnings", docs),
+    step("hosts", "whole programs on hosts in network namespaces", hosts),
+    step("deny", "licences, sources and duplicates of dependencies", deny),
+    Step { required: false, ..step("advisory", "known faults of dependencies", advisories) },
+];
+
+const fn step(name: &'static str, checks: &'static str, run: fn() -> anyhow::Result<()>) -> Step {
+    Step { name, checks, required: true, run }
+}
+
+fn tidy() -> anyhow::Result<()> {
+    let faults = tidy::faults(root())?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    bail!("{} faults:\n  {}", faults.len(), faults.join("\n  "))
+}
+
+fn format() -> anyhow::Result<()> {
+    succeed(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn lints() -> anyhow::Result<()> {
+    let deny = ["--", "-D", "warnings"];
+    succeed(cargo().arg("clippy").args(ALL).arg("--all-targets").args(deny))?;
+    succeed(cargo().args(["clippy", "--package", "fleet-core"]).args(deny))?;
+    succeed(cargo().args(["clippy", "--package", "fleet-core", "--features", "net"]).args(deny))
+}
+
+/// All but the suite on namespaces, which is a step of its own.
+fn tests() -> anyhow::Result<()> {
+    let targets = ["--lib", "--bins", "--examples", "--test", "it"];
+    succeed(cargo().arg("test").args(ALL).args(targets))
+}
+
+fn doc_tests() -> anyhow::Result<()> {
+    succeed(cargo().arg("test").args(ALL).arg("--doc"))
+}
+
+fn docs() -> anyhow::Result<()> {
+    let what = ["--no-deps", "--document-private-items"];
+    succeed(cargo().arg("doc").args(ALL).args(what).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn hosts() -> anyhow::Result<()> {
+    packages::ensure().map_err(|error| NotRun(format!("{error:#}")))?;
+    let unshare = namespaces::unshare()?;
+    // The suite starts fleets and fleetd, which the tests of their packages make cargo build.
+    succeed(cargo().arg("build").args(ALL).args(["--bins", "--tests"]))?;
+    succeed(&mut namespaces::within(unshare, &suite()?))
+}
+
+fn deny() -> anyhow::Result<()> {
+    ensure_cargo_deny()?;
+    succeed(cargo().args(["deny", "--all-features", "check", "bans", "licenses", "sources"]))
+}
+
+/// Apart from `deny`, because it needs a database that only the network has.
+fn advisories() -> anyhow::Result<()> {
+    ensure_cargo_deny()?;
+    let fetched = cargo().args(["deny", "fetch", "db"]).output().context("cannot run cargo")?;
+    if !fetched.status.success() {
+        let why = String::from_utf8_lossy(&fetched.stderr);
+        let why = why.lines().last().unwrap_or_default().trim();
+        return Err(NotRun(format!("no advisory database: {why}")).into());
+    }
+    succeed(cargo().args(["deny", "--all-features", "check", "advisories"]))
+}
+
+/// Building it takes minutes, so a person is asked and only an unattended run just does it.
+fn ensure_cargo_deny() -> anyhow::Result<()> {
+    if packages::has_program("cargo-deny") {
+        return Ok(());
+    }
+    if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+        return succeed(cargo().args(["install", "--locked", "cargo-deny"]));
+    }
+    Err(NotRun("cargo-deny is not installed (cargo install --locked cargo-deny)".into()).into())
+}
+
+/// The executable of the suite on namespaces.
+fn suite() -> anyhow::Result<String> {
+    let build = ["--test", "hosts", "--no-run", "--message-format", "json"];
+    let output = cargo().arg("test").args(ALL).args(build).output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cannot build the suite: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let messages = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let mut built = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let named = message.pointer("/target/name")? == "hosts";
+        named.then(|| message.get("executable")?.as_str().map(str::to_owned))?
+    });
+    built.next_back().context("cargo built no suite named hosts")
+}
+
+/// Runs a command, its output shown, and fails unless it succeeds.
+fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        line = line + " " + &arg.to_string_lossy();
+    }
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
+    if !status.success() {
+        bail!("{line} failed ({status})");
+    }
+    Ok(())
+}

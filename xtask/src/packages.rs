@@ -1,0 +1,68 @@
+//! The Debian packages that the suites need: the one list of them.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use nix::unistd::geteuid;
+
+/// Each package, a program that it brings, and what needs it.
+const PACKAGES: [(&str, &str, &str); 6] = [
+    ("iproute2", "ip", "network namespaces"),
+    ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
+    ("avahi-utils", "avahi-browse", "asking that neighbour"),
+    ("dbus", "dbus-daemon", "the neighbour's bus"),
+    ("curl", "curl", "requests as a third party makes them"),
+    ("faketime", "faketime", "clocks that are years off"),
+];
+
+/// Where Debian puts programs that an ordinary user's `PATH` may leave out.
+const FOLDERS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Installs what is missing if this user may; fails with what is missing then.
+pub fn ensure() -> anyhow::Result<()> {
+    let mut missing = missing();
+    if !missing.is_empty() && geteuid().is_root() && has_program("apt-get") {
+        install(&missing)?;
+        missing = self::missing();
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let needs = PACKAGES.iter().filter(|(package, ..)| missing.contains(package));
+    let needs: Vec<String> =
+        needs.map(|(package, _, reason)| format!("{package} ({reason})")).collect();
+    bail!("not installed: {}; as root: apt-get install {}", needs.join(", "), missing.join(" "))
+}
+
+/// Whether a program is there to run.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(Into::into));
+    folders.any(|folder| folder.join(name).is_file())
+}
+
+fn missing() -> Vec<&'static str> {
+    let absent = PACKAGES.iter().filter(|(_, program, _)| !has_program(program));
+    absent.map(|(package, ..)| *package).collect()
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    apt_get(&["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(&install)
+}
+
+fn apt_get(args: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run apt-get")?;
+    if !status.success() {
+        bail!("apt-get {} failed ({status})", args.join(" "));
+    }
+    Ok(())
+}
