@@ -249,7 +249,9 @@ fn problem(error: &serde_saphyr::Error, text: &str, line: u64) -> String {
         return "the value of secret_key must be text in quotes".to_owned();
     }
     let message = error.to_string();
+    // The place is said already.
     let first = message.lines().next().unwrap_or_default();
+    let first = first.split(" at line ").next().unwrap_or_default();
     fleet_core::untrusted::escaped(first)
 }
 
@@ -355,7 +357,7 @@ mod tests {
             ("port: 1\nprot: 2\n", 2, "unknown key prot: did you mean port?"),
             ("# a\n\nwebhooks: 2\n", 3, "unknown key webhooks: known are port"),
             ("port: many\n", 1, ""),
-            ("port: [\n", 2, ""),
+            ("port: [\n", 1, "expected"),
         ] {
             let (found, problem) = ServerFile::parse(text).unwrap_err();
             assert_eq!(found, line, "{problem}");

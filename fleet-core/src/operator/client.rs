@@ -6,16 +6,16 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{HeaderMap, Request, StatusCode, header};
+use hyper::{Request, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::exit::Exit;
+use super::error::refused;
 use crate::api::{
     ConfigUpdate, ConfigView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered,
     Done, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate, KeyCreated, KeyView,
-    MetricPoint, Problem, Route, TelemetryPost, Verdict,
+    MetricPoint, Route, TelemetryPost, Verdict,
 };
 use crate::id::Uid;
 use crate::identity::{PublicKey, ServerIdentity};
@@ -25,7 +25,8 @@ use crate::net::tls::{self, Pin};
 use crate::net::url::ServerUrl;
 use crate::secret::ApiKey;
 use crate::time::Timestamp;
-use crate::untrusted::Untrusted;
+
+pub use super::error::ClientError;
 
 /// Bytes of an answer: ten thousand devices with all their facts fit.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -317,132 +318,14 @@ fn push_encoded(out: &mut String, value: &str) {
     }
 }
 
-fn refused(answer: &Answer) -> ClientError {
-    let status = answer.status;
-    let retry_after_secs = retry_after_secs(&answer.headers);
-    match serde_json::from_slice::<Problem>(&answer.body) {
-        Ok(problem) => ClientError::Refused {
-            status,
-            detail: problem.detail,
-            request_id: Some(Untrusted::from(problem.request_id)),
-            current_version: problem.current_version,
-            retry_after_secs,
-        },
-        // A proxy's page, say: the status has to do.
-        Err(_) => ClientError::Refused {
-            status,
-            detail: Untrusted::from(status.canonical_reason().unwrap_or("no reason given")),
-            request_id: None,
-            current_version: None,
-            retry_after_secs,
-        },
-    }
-}
-
-fn retry_after_secs(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
-}
-
-/// Why a call was not answered, or answered with no.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The key does not say which server it is for.
-    #[error("the key does not end in @FD1-…, so it does not say which server it is for")]
-    KeyWithoutServer,
-    /// A device, key or other name that no path can hold.
-    #[error("not a name that a server knows: letters, digits, - . _ ~ only")]
-    Name,
-    /// What was to be sent is no JSON.
-    #[error("cannot write the request")]
-    Encode(#[source] serde_json::Error),
-    /// The server was not reached.
-    #[error("cannot reach the server {url}")]
-    Connect {
-        /// Where.
-        url: ServerUrl,
-        /// Why.
-        source: HttpError,
-    },
-    /// Somebody else answers there.
-    #[error(
-        "the key is for the server {expected}, but {} answers at {url}",
-        found.map_or_else(|| "another one".to_owned(), |found| found.to_string())
-    )]
-    OtherServer {
-        /// Where.
-        url: ServerUrl,
-        /// Whom the key is for.
-        expected: ServerIdentity,
-        /// Who is there.
-        found: Option<ServerIdentity>,
-    },
-    /// The server was reached and did not answer.
-    #[error("the server {url} did not answer")]
-    Exchange {
-        /// Where.
-        url: ServerUrl,
-        /// Why.
-        source: HttpError,
-    },
-    /// The server said no.
-    #[error("the server refused: {detail}")]
-    Refused {
-        /// The HTTP status.
-        status: StatusCode,
-        /// The server's words.
-        detail: Untrusted,
-        /// The request, as the server's log names it.
-        request_id: Option<Untrusted>,
-        /// The current version, where a conflict is about versions.
-        current_version: Option<u64>,
-        /// When to come back.
-        retry_after_secs: Option<u64>,
-    },
-    /// The server's answer is not what this release reads.
-    #[error("the answer to {route} is not what this release reads")]
-    Answer {
-        /// The request.
-        route: Box<Route>,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-}
-
-impl ClientError {
-    /// The exit code that this error ends a program with.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::KeyWithoutServer => Exit::NotAllowed,
-            Self::Name => Exit::Usage,
-            Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
-            Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,
-            Self::Exchange { source: HttpError::Timeout { .. }, .. } => Exit::TimedOut,
-            Self::Exchange { .. } => Exit::Unreachable,
-            Self::Refused { status, .. } => match *status {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
-                StatusCode::NOT_FOUND => Exit::NothingFound,
-                StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
-                StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
-                _ => Exit::Failed,
-            },
-        }
-    }
-
-    /// The request, as the server's log names it.
-    pub fn request_id(&self) -> Option<&Untrusted> {
-        match self {
-            Self::Refused { request_id, .. } => request_id.as_ref(),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::PrivateKey;
+    use crate::operator::exit::Exit;
     use crate::operator::pretend::Pretend;
     use crate::secret::KeyKind;
+    use crate::untrusted::Untrusted;
 
     fn server_key() -> PrivateKey {
         PrivateKey::from_seed(&[7; 32])

@@ -1,5 +1,7 @@
 //! The exit codes of an operator's programs, each with one meaning.
 
+use serde::{Serialize, Serializer};
+
 /// How a program ended, for the scripts that called it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -60,6 +62,12 @@ impl Exit {
             Self::TimedOut => "timed_out",
             Self::Interrupted => "interrupted",
         }
+    }
+}
+
+impl Serialize for Exit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
     }
 }
 

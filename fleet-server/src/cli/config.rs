@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
 use super::table::{Cell, Column, Tone};
 

@@ -8,27 +8,23 @@
 //! No device is touched before the server has taken the key. ✅ is printed when the server says
 //! that a device is there, and not earlier.
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fleet_core::api::{DeviceState, DiscoverOutcome};
+use fleet_core::api::DiscoverOutcome;
 use fleet_core::id::DeviceId;
-use fleet_core::identity::ServerIdentity;
 use fleet_core::operator::browse::{Browse, Sighting};
-use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
-use fleet_core::operator::provision::{Outcome, provision_all};
-use fleet_core::untrusted::Untrusted;
+use fleet_core::operator::provision::provision_all;
 use futures_util::StreamExt as _;
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs};
+use super::output::Output;
+use super::plan::{Configured, Plan, is_named, missing};
 use super::session::{self, Interfaces, ServerChoice};
-use super::table::{Cell, Column, Tone};
 use super::{discover, prompt};
 
 /// How long to listen at most unless told.
@@ -157,7 +153,11 @@ impl Chooser {
                 Err(wrong) => Err(Failure::usage(format!("--select: {wrong}"))),
             },
             Self::List => prompt::choose(sightings).map(Some),
-            Self::Plain => prompt::ask_numbers(sightings.len(), output).await.map(Some),
+            Self::Plain => {
+                let places = prompt::ask_numbers(sightings.len(), output).await?;
+                progress(output, "")?;
+                Ok(Some(places))
+            }
         }
     }
 }
@@ -178,181 +178,6 @@ async fn listen(browse: &mut Browse, timeout: Option<Duration>, named: &[DeviceI
         if !discover::changed_by(browse, end.min(patience)).await {
             return;
         }
-    }
-}
-
-fn is_named(sighting: &Sighting, named: &[DeviceId]) -> bool {
-    sighting.device.device_id.as_ref().is_some_and(|id| named.contains(id))
-}
-
-fn missing(sightings: &[Sighting], named: &[DeviceId]) -> Vec<DeviceId> {
-    let seen: BTreeSet<_> =
-        sightings.iter().filter_map(|sighting| sighting.device.device_id.as_ref()).collect();
-    named.iter().filter(|id| !seen.contains(id)).cloned().collect()
-}
-
-/// What is to be done, and what is known already not to be.
-#[derive(Default)]
-struct Plan {
-    go: Vec<(Untrusted, Target)>,
-    done: Vec<Configured>,
-    notes: Vec<String>,
-}
-
-impl Plan {
-    fn of_chosen(sightings: &[Sighting], places: &[usize], missing: Vec<DeviceId>) -> Self {
-        let mut plan = Self::default();
-        for sighting in places.iter().filter_map(|place| sightings.get(*place)) {
-            plan.add(sighting);
-        }
-        plan.add_missing(missing);
-        plan
-    }
-
-    /// Only what nobody has claimed; of the rest, what was named counts as not done.
-    fn automatic(
-        sightings: &[Sighting],
-        ours: ServerIdentity,
-        named: &[DeviceId],
-        missing: Vec<DeviceId>,
-    ) -> Self {
-        let mut plan = Self::default();
-        for sighting in sightings {
-            let device = &sighting.device;
-            let name = device.name.to_string();
-            let foreign = device.server.filter(|server| *server != ours);
-            match (device.conflict, device.state, foreign) {
-                (false, Some(DeviceState::Claimed), None) => {
-                    plan.notes.push(format!("{name} says it belongs to this server already"));
-                }
-                (false, Some(DeviceState::Claimed), Some(server)) => {
-                    let reason = format!("already managed by {server}");
-                    if is_named(sighting, named) {
-                        let hint = Some("run `sudo fleetd reset` on the device".to_owned());
-                        plan.done.push(Configured::refused(sighting, reason, hint));
-                    } else {
-                        plan.notes.push(format!("{name} left alone: {reason}"));
-                    }
-                }
-                (false, Some(DeviceState::Closed), _) => {
-                    let reason = "it takes no claims: its claim window is over, or its policy";
-                    let hint = "restart its agent to open the window again".to_owned();
-                    plan.done.push(Configured::refused(sighting, reason, Some(hint)));
-                }
-                (true, _, _) | (false, Some(DeviceState::Unclaimed) | None, _) => {
-                    plan.add(sighting);
-                }
-            }
-        }
-        plan.add_missing(missing);
-        plan
-    }
-
-    fn add(&mut self, sighting: &Sighting) {
-        match &sighting.target {
-            Some(target) => self.go.push((sighting.device.name.clone(), target.clone())),
-            None if sighting.device.conflict => self.done.push(Configured::refused(
-                sighting,
-                "conflict: another device with another key has the same id",
-                Some("run `fleetd info` on the device and compare fingerprints".to_owned()),
-            )),
-            None => self.done.push(Configured::refused(
-                sighting,
-                "it announces no id or no key of its own",
-                None,
-            )),
-        }
-    }
-
-    fn add_missing(&mut self, missing: Vec<DeviceId>) {
-        self.done.extend(missing.into_iter().map(|id| Configured {
-            name: Untrusted::from(id.as_str()),
-            device_id: Some(id),
-            status: DiscoverOutcome::Unreachable,
-            reason: Some("no device of this id answered".to_owned()),
-            hint: None,
-        }));
-    }
-}
-
-/// What became of one device.
-#[derive(Debug, Serialize)]
-struct Configured {
-    device_id: Option<DeviceId>,
-    name: Untrusted,
-    status: DiscoverOutcome,
-    reason: Option<String>,
-    hint: Option<String>,
-}
-
-impl Configured {
-    fn refused(sighting: &Sighting, reason: impl Into<String>, hint: Option<String>) -> Self {
-        Self {
-            device_id: sighting.device.device_id.clone(),
-            name: sighting.device.name.clone(),
-            status: DiscoverOutcome::Refused,
-            reason: Some(reason.into()),
-            hint,
-        }
-    }
-
-    fn from_outcome(name: &Untrusted, target: &Target, outcome: Outcome) -> Self {
-        Self {
-            device_id: outcome.device_id.or_else(|| Some(target.device_id.clone())),
-            name: name.clone(),
-            status: outcome.status,
-            reason: outcome.reason,
-            hint: outcome.hint,
-        }
-    }
-
-    fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
-        if output.format != Format::Table {
-            return Ok(());
-        }
-        let name = &self.name;
-        let reason = self.reason.as_deref().unwrap_or("no reason given");
-        output.line(&match self.status {
-            DiscoverOutcome::Configured => format!("✅ Successfully configured {name}"),
-            DiscoverOutcome::Pending => format!("⏳ {name}: {reason}"),
-            DiscoverOutcome::Unreachable | DiscoverOutcome::Refused => {
-                format!("✗ {name}: {reason}")
-            }
-        })?;
-        if let Some(hint) = &self.hint {
-            output.line(&format!("   {hint}"))?;
-        }
-        Ok(())
-    }
-}
-
-impl Listed for Configured {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("DEVICE ID", 20),
-        Column::new("STATUS", 11),
-        Column::new("REASON", 40),
-        Column::new("HINT", 20),
-        Column::new("NAME", 20),
-    ];
-
-    fn cells(&self, _reader: Reader) -> Vec<Cell> {
-        vec![
-            Cell::maybe(self.device_id.as_ref()),
-            Cell::new(match self.status {
-                DiscoverOutcome::Configured => "configured",
-                DiscoverOutcome::Pending => "pending",
-                DiscoverOutcome::Unreachable => "unreachable",
-                DiscoverOutcome::Refused => "refused",
-            })
-            .toned(Tone::Plain),
-            Cell::maybe(self.reason.as_ref()),
-            Cell::maybe(self.hint.as_ref()),
-            Cell::new(&self.name),
-        ]
-    }
-
-    fn name(&self) -> String {
-        self.device_id.as_ref().map_or_else(|| self.name.to_string(), ToString::to_string)
     }
 }
 
@@ -460,74 +285,12 @@ fn output_empty(output: &mut Output<'_>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::identity::PrivateKey;
+    use fleet_core::api::DeviceState;
 
     use super::*;
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
-
-    fn identity(seed: u8) -> ServerIdentity {
-        PrivateKey::from_seed(&[seed; 32]).public().identity()
-    }
-
-    fn sighting(id: &str, state: DeviceState) -> Sighting {
-        let device = discover::example(id, state);
-        let target = device.fingerprint.map(|fingerprint| Target {
-            device_id: id.parse().unwrap(),
-            addresses: Vec::new(),
-            fingerprint,
-        });
-        Sighting { device, target }
-    }
-
-    fn in_conflict(id: &str) -> Sighting {
-        let mut sighting = sighting(id, DeviceState::Unclaimed);
-        sighting.device.conflict = true;
-        sighting.target = None;
-        sighting
-    }
-
-    fn claimed(id: &str, server: ServerIdentity) -> Sighting {
-        let mut sighting = sighting(id, DeviceState::Claimed);
-        sighting.device.server = Some(server);
-        sighting
-    }
-
-    fn going(plan: &Plan) -> Vec<&str> {
-        plan.go.iter().map(|(_, target)| target.device_id.as_str()).collect()
-    }
-
-    #[test]
-    fn auto_takes_what_nobody_has_claimed_and_says_what_it_leaves() {
-        let sightings = [
-            sighting("free", DeviceState::Unclaimed),
-            sighting("closed", DeviceState::Closed),
-            in_conflict("twice"),
-            claimed("mine", identity(1)),
-            claimed("theirs", identity(2)),
-        ];
-        let plan = Plan::automatic(&sightings, identity(1), &[], Vec::new());
-        assert_eq!(going(&plan), ["free"]);
-        let refused: Vec<_> =
-            plan.done.iter().filter_map(|device| device.device_id.as_ref()).collect();
-        assert_eq!(refused.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["closed", "twice"]);
-        assert_eq!(plan.notes.len(), 2);
-
-        let named = ["theirs".parse().unwrap()];
-        let plan = Plan::automatic(&sightings[4..], identity(1), &named, Vec::new());
-        let reason = plan.done[0].reason.clone().unwrap();
-        assert_eq!(reason, format!("already managed by {}", identity(2)));
-    }
-
-    #[test]
-    fn a_conflict_is_not_configured_even_if_chosen() {
-        let sightings = [in_conflict("twice"), sighting("free", DeviceState::Unclaimed)];
-        let missing = vec!["gone".parse().unwrap()];
-        let plan = Plan::of_chosen(&sightings, &[0, 1], missing);
-        assert_eq!(going(&plan), ["free"]);
-        assert_eq!(plan.done.len(), 2);
-        assert_eq!(plan.done[1].status, DiscoverOutcome::Unreachable);
-    }
+    use crate::cli::plan::tests::sighting;
 
     #[test]
     fn the_account_reads_as_documented() {

@@ -4,18 +4,20 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::api::{Device, DeviceStatus, DeviceUpdate, Done, Verdict};
+use fleet_core::api::{DeviceUpdate, Done, Verdict};
 use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::device_view::{Details, urgency};
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
 use super::prompt;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
-use super::table::{Cell, Column, Tone};
+use super::table::{Cell, Column};
 
 /// What to do with which devices.
 #[derive(Debug, clap::Args)]
@@ -101,7 +103,7 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
             list(&client, args.count_max.or(list_args.count_max), output).await
         }
         Some(Action::Get { id }) => {
-            output.one(&client.device_get(&id).await?)?;
+            output.one(&Details(client.device_get(&id).await?))?;
             Ok(Exit::Done)
         }
         Some(Action::Set { id, metadata, name }) => set(&client, &id, metadata, name, output).await,
@@ -143,19 +145,6 @@ async fn list(
         output.note("No devices yet: `fleets configure` finds them and brings them in.")?;
     }
     Ok(Exit::Done)
-}
-
-/// Problems first.
-fn urgency(status: DeviceStatus) -> u8 {
-    match status {
-        DeviceStatus::Lost => 0,
-        DeviceStatus::Offline => 1,
-        DeviceStatus::Late => 2,
-        DeviceStatus::Pending => 3,
-        DeviceStatus::Online => 4,
-        DeviceStatus::Rejected => 5,
-        DeviceStatus::Revoked => 6,
-    }
 }
 
 async fn set(
@@ -253,138 +242,11 @@ impl Listed for Acted {
     }
 }
 
-impl Listed for Device {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("ID", 20),
-        Column::new("STATUS", 8),
-        Column::spare("TYPE", 11, 2),
-        Column::spare("VERSION", 7, 3),
-        Column::new("LAST SEEN", 9),
-        Column::spare("CPU", 5, 1),
-        Column::spare("MEMORY", 6, 1),
-        Column::spare("DISK", 5, 1),
-        Column::spare("CONFIG", 6, 5),
-        Column::spare("NAME", 20, 4),
-        Column::spare("FINGERPRINT", 16, 6),
-        Column::spare("WHY", 30, 7),
-        Column::spare("METADATA", 20, 8),
-    ];
-
-    fn cells(&self, reader: Reader) -> Vec<Cell> {
-        let percent = |metric: &str| {
-            let value = self.latest.as_ref().and_then(|latest| latest.metrics.get(metric));
-            Cell::maybe(value.map(|value| match reader {
-                Reader::Person(_) => format!("{value:.0} %"),
-                Reader::Program => value.to_string(),
-            }))
-        };
-        vec![
-            Cell::new(&self.id),
-            Cell::new(self.status.word()).toned(tone(self.status)),
-            Cell::new(&self.device_type),
-            Cell::new(&self.version),
-            reader.time(self.last_seen),
-            percent("cpu_usage"),
-            percent("memory_usage"),
-            percent("disk_usage"),
-            config_cell(self.config_version, self.config_reported),
-            Cell::new(&self.name),
-            Cell::maybe(self.fingerprint),
-            Cell::new(&self.why),
-            metadata_cell(self),
-        ]
-    }
-
-    fn name(&self) -> String {
-        self.id.to_string()
-    }
-}
-
-fn tone(status: DeviceStatus) -> Tone {
-    match status {
-        DeviceStatus::Online => Tone::Good,
-        DeviceStatus::Late | DeviceStatus::Pending => Tone::Warn,
-        DeviceStatus::Offline | DeviceStatus::Lost => Tone::Bad,
-        DeviceStatus::Rejected | DeviceStatus::Revoked => Tone::Plain,
-    }
-}
-
-/// The version that the device has, and the one it shall have where that is another.
-fn config_cell(wanted: u64, reported: Option<u64>) -> Cell {
-    match reported {
-        _ if wanted == 0 => Cell::default(),
-        Some(reported) if reported == wanted => Cell::new(wanted),
-        Some(reported) => Cell::new(format!("{reported}→{wanted}")).toned(Tone::Warn),
-        None => Cell::new(format!("→{wanted}")).toned(Tone::Warn),
-    }
-}
-
-fn metadata_cell(device: &Device) -> Cell {
-    let entries = device.metadata.iter().map(|(key, value)| match value {
-        Value::String(text) => format!("{key}={text}"),
-        other => format!("{key}={other}"),
-    });
-    Cell::new(entries.collect::<Vec<_>>().join(" "))
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
-    use serde_json::json;
-
     use super::*;
     use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
-
-    fn device(id: &str, status: &str, text: &str) -> Device {
-        serde_json::from_value(json!({
-            "id": id, "name": text, "type": text, "version": text, "status": status,
-            "last_seen": "2024-01-15T10:30:00Z", "why": text,
-            "uid": "018d0000-0000-7000-8000-000000000000", "fingerprint": null,
-            "metadata": {"site": text}, "created_at": "2024-01-15T10:30:00Z",
-            "facts": {"hostname": text, "model": text, "os": text, "kernel": text, "arch": text,
-                "cores": 4, "memory_bytes": null, "addresses": [text], "interval_secs": 60},
-            "missed_reports": 0, "config_version": 3, "config_reported": 2,
-            "latest": {"timestamp": "2024-01-15T10:30:00Z", "metrics": {"cpu_usage": 45.2}}
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_device_shows_how_it_is_doing() {
-        let terminal = Terminal { stdout: true, ..Terminal::default() };
-        let (mut output, out, _) = written(Format::Table, terminal);
-        output.list(&[device("rpi4-001", "late", "Raspberry Pi 4")]).unwrap();
-        let text = out.text();
-        for shown in ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "2→3", "site=Raspberry", "ago"]
-        {
-            assert!(text.contains(shown), "{shown}: {text}");
-        }
-        let (mut output, out, _) = written(Format::Csv, Terminal::default());
-        output.list(&[device("rpi4-001", "late", "x")]).unwrap();
-        assert!(out.text().contains("late,x,x,2024-01-15T10:30:00Z,45.2,"), "{}", out.text());
-    }
-
-    #[test]
-    fn problems_come_first() {
-        let order = ["lost", "offline", "late", "pending", "online", "rejected", "revoked"];
-        let ranks: Vec<_> =
-            order.iter().map(|status| urgency(device("a", status, "").status)).collect();
-        assert!(ranks.is_sorted(), "{ranks:?}");
-    }
-
-    #[test]
-    fn hostile_devices_do_no_harm() {
-        for format in Format::value_variants() {
-            let terminal = Terminal { stdout: true, colour: true, ..Terminal::default() };
-            let (mut output, out, _) = written(*format, terminal);
-            for text in HOSTILE {
-                output.list(&[device("a", "online", text)]).unwrap();
-                output.one(&device("a", "online", text)).unwrap();
-            }
-            assert_harmless(&out.text());
-        }
-    }
+    use crate::cli::output::tests::written;
 
     #[tokio::test]
     async fn one_of_several_failing_is_told_and_counted() {

@@ -15,7 +15,8 @@ use fleet_core::operator::exit::Exit;
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
 use super::session::{self, Interfaces};
 use super::table::{Cell, Column, Tone};
 
@@ -189,7 +190,7 @@ impl Listed for Discovered {
 fn addresses(addresses: &[std::net::IpAddr], reader: Reader) -> Cell {
     match (reader, addresses) {
         (_, []) => Cell::default(),
-        (Reader::Person(_), [first, _, ..]) => {
+        (Reader::Person { narrow: true, .. }, [first, _, ..]) => {
             Cell::new(format!("{first} +{}", addresses.len() - 1))
         }
         _ => {

@@ -7,6 +7,7 @@ use fleet_core::Chain;
 use fleet_core::operator::client::ClientError;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::KeyFileError;
+use serde::Serialize;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -18,8 +19,9 @@ pub(super) enum Failure {
 }
 
 /// What is told about a failure.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Told {
+    #[serde(rename = "code")]
     pub(super) exit: Exit,
     pub(super) message: String,
     pub(super) hint: Option<String>,

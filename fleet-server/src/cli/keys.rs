@@ -14,7 +14,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
 use super::session::{self, ServerChoice, TimeLimit};
 use super::table::{Cell, Column, Tone};
 

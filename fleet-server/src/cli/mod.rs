@@ -5,11 +5,14 @@
 
 mod config;
 mod configure;
+mod device_view;
 mod devices;
 mod discover;
 mod failure;
 mod keys;
+mod listed;
 mod output;
+mod plan;
 mod prompt;
 mod server;
 mod session;

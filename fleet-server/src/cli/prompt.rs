@@ -74,7 +74,12 @@ pub(super) async fn ask_numbers(
 ) -> Result<Vec<usize>, Failure> {
     for _ in 0..ANSWERS_MAX {
         output.ask(QUESTION)?;
-        let Some(answer) = read_line().await? else {
+        let answer = read_line().await?;
+        if !output.terminal.stdin {
+            // Nobody's enter key ended the line.
+            output.note("")?;
+        }
+        let Some(answer) = answer else {
             return Err(Failure::usage("no answer came")
                 .hint("give --select 1,3 or --select all, or --auto"));
         };

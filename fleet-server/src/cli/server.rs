@@ -85,7 +85,9 @@ fn announcement(server: &Server) -> String {
         server.admin_path().display(),
     );
     for note in server.notes() {
-        text.push_str(&format!("  note       {note}\n"));
+        text.push_str("  note       ");
+        text.push_str(note);
+        text.push('\n');
     }
     text
 }

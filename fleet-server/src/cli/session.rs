@@ -15,7 +15,8 @@ use fleet_core::operator::keyfile::{self, KeyOrigin};
 use fleet_core::time::{DurationError, parse_duration};
 
 use super::failure::Failure;
-use super::output::{Format, Output};
+use super::listed::Format;
+use super::output::Output;
 
 /// Which server, and how.
 #[derive(Clone, Debug, clap::Args)]

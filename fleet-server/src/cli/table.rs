@@ -64,6 +64,11 @@ impl Cell {
         Self { tone, ..self }
     }
 
+    /// Whether there is nothing to show.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
     fn width(&self) -> usize {
         self.text.width()
     }
@@ -91,14 +96,14 @@ impl Column {
         Self { title, width_usual, spare }
     }
 
-    /// The title in the words of a list of details: `Last seen`.
+    /// The title as a list of details has it: `Last seen`, `Device ID`.
     pub(super) fn label(&self) -> String {
-        let mut chars = self.title.chars();
-        let first = chars.next().into_iter();
-        match self.title {
-            "ID" | "IPV4" | "IPV6" | "OS" | "UID" => self.title.to_owned(),
-            _ => first.chain(chars.map(|c| c.to_ascii_lowercase())).collect(),
-        }
+        let word = |(place, word): (usize, &str)| match word {
+            "ID" | "UID" | "URL" | "CPU" | "OS" | "IPV4" | "IPV6" => word.to_owned(),
+            _ if place > 0 => word.to_lowercase(),
+            _ => word.chars().take(1).chain(word.to_lowercase().chars().skip(1)).collect(),
+        };
+        self.title.split(' ').enumerate().map(word).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -166,7 +171,7 @@ impl Layout {
 }
 
 fn push_toned(line: &mut String, cell: &Cell, colour: bool) {
-    match cell.tone.code().filter(|_| colour && !cell.text.is_empty()) {
+    match cell.tone.code().filter(|_| colour && !cell.is_empty()) {
         Some(code) => {
             line.push_str(code);
             line.push_str(&cell.text);

@@ -11,7 +11,8 @@ use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use super::output::{Format, FormatArgs, Listed, Output, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::output::Output;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
 use super::table::{Cell, Column};
 

@@ -6,7 +6,7 @@ use fleet_core::VERSION;
 use fleet_core::operator::exit::Exit;
 use serde::Serialize;
 
-use super::output::{Format, FormatArgs, Listed, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
 use super::session;
 use super::table::{Cell, Column};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleet_core::api::{self, DeviceFacts, DeviceStatus, DeviceUpdate};
 use fleet_core::id::{DeviceId, Uid};
+use fleet_core::identity::PublicKey;
 use fleet_core::limits::{
     METADATA_ENTRIES_MAX, METADATA_NAME_BYTES_MAX, METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX,
 };
@@ -183,7 +184,7 @@ impl Devices {
             last_seen,
             why: Untrusted::new(why),
             uid: device.uid,
-            fingerprint: device.key.map(|key| key.fingerprint()),
+            fingerprint: device.key.map(PublicKey::fingerprint),
             metadata: metadata.collect(),
             created_at: device.created_at,
             missed_reports: device.missed_reports,

@@ -91,7 +91,12 @@ impl Telemetry {
                 .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
             reports.entry((uid, post.timestamp.unwrap_or(now))).or_default().push(sample);
         }
-        self.append(reports, now).await
+        self.append(&reports).await?;
+        // What a third party says about a device is no sign of life of the device itself.
+        if let Some(own) = only {
+            self.presence.heard(own, now);
+        }
+        Ok(())
     }
 
     /// Points of a metric, newest first.
@@ -147,19 +152,17 @@ impl Telemetry {
 
     async fn append(
         &self,
-        reports: BTreeMap<(Uid, Timestamp), Vec<Sample>>,
-        now: Timestamp,
+        reports: &BTreeMap<(Uid, Timestamp), Vec<Sample>>,
     ) -> Result<(), OpsError> {
         let mut incoming = Vec::new();
-        for ((device, at), samples) in &reports {
+        for ((device, at), samples) in reports {
             for chunk in samples.chunks(REPORT_SAMPLES_MAX) {
                 let samples = chunk.to_vec();
                 incoming.push(Incoming { device: *device, stream: None, at: *at, samples });
             }
         }
         let outcomes = self.world.store.append(incoming).await?;
-        for ((device, at), samples) in &reports {
-            self.presence.heard(*device, now);
+        for ((device, at), samples) in reports {
             self.presence.reported(*device, *at, samples);
         }
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {

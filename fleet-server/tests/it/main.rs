@@ -1,6 +1,13 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod hostile;
+mod link;
+mod program;
+mod rest_auth;
+mod rest_reference;
+mod server_kit;
+mod start;
 mod store_contract;
 mod store_disk;
 mod store_faults;

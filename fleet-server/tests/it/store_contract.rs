@@ -396,9 +396,9 @@ async fn points_are_newest_first_and_filtered(store: Any) {
     let few = Query { limit: 1, ..some.clone() };
     assert_eq!(values(store.query(few).await.unwrap()), [3.0]);
     let none = Query { limit: 0, ..some.clone() };
-    assert_eq!(values(store.query(none).await.unwrap()), []);
+    assert_eq!(values(store.query(none).await.unwrap()), [0.0; 0]);
     let backwards = Query { from: time(30), to: time(20), ..some };
-    assert_eq!(values(store.query(backwards).await.unwrap()), []);
+    assert_eq!(values(store.query(backwards).await.unwrap()), [0.0; 0]);
 
     let core =
         Query { labels: vec![("core".to_owned(), "1".to_owned())], ..query(one.uid, "core_usage") };

@@ -1,0 +1,229 @@
+//! How a device is shown: as a row among others, and alone with all that is known of it.
+
+use fleet_core::api::{Device, DeviceStatus};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::listed::{Listed, Reader};
+use super::table::{Cell, Column, Tone};
+
+/// Problems first.
+pub(super) fn urgency(status: DeviceStatus) -> u8 {
+    match status {
+        DeviceStatus::Lost => 0,
+        DeviceStatus::Offline => 1,
+        DeviceStatus::Late => 2,
+        DeviceStatus::Pending => 3,
+        DeviceStatus::Online => 4,
+        DeviceStatus::Rejected => 5,
+        DeviceStatus::Revoked => 6,
+    }
+}
+
+impl Listed for Device {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ID", 20),
+        Column::new("STATUS", 8),
+        Column::spare("TYPE", 11, 2),
+        Column::spare("VERSION", 7, 3),
+        Column::new("LAST SEEN", 9),
+        Column::spare("CPU", 5, 1),
+        Column::spare("MEMORY", 6, 1),
+        Column::spare("DISK", 5, 1),
+        Column::spare("CONFIG", 6, 5),
+        Column::spare("NAME", 20, 4),
+        Column::spare("FINGERPRINT", 16, 6),
+        Column::spare("WHY", 30, 7),
+        Column::spare("METADATA", 20, 8),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let percent = |metric: &str| {
+            let value = self.latest.as_ref().and_then(|latest| latest.metrics.get(metric));
+            Cell::maybe(value.map(|value| match reader {
+                Reader::Person { .. } => format!("{value:.0} %"),
+                Reader::Program => value.to_string(),
+            }))
+        };
+        vec![
+            Cell::new(&self.id),
+            Cell::new(self.status.word()).toned(tone(self.status)),
+            Cell::new(&self.device_type),
+            Cell::new(&self.version),
+            reader.time(self.last_seen),
+            percent("cpu_usage"),
+            percent("memory_usage"),
+            percent("disk_usage"),
+            config_cell(self.config_version, self.config_reported),
+            Cell::new(&self.name),
+            Cell::maybe(self.fingerprint),
+            Cell::new(&self.why),
+            metadata_cell(self),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+/// One device with all that is known of it.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Details(pub(super) Device);
+
+impl Listed for Details {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ID", 20),
+        Column::new("NAME", 20),
+        Column::new("STATUS", 8),
+        Column::new("WHY", 30),
+        Column::new("LAST SEEN", 9),
+        Column::new("TYPE", 11),
+        Column::new("MODEL", 20),
+        Column::new("HOST NAME", 20),
+        Column::new("OS", 20),
+        Column::new("KERNEL", 20),
+        Column::new("ARCHITECTURE", 12),
+        Column::new("CORES", 5),
+        Column::new("MEMORY SIZE", 11),
+        Column::new("ADDRESSES", 20),
+        Column::new("VERSION", 7),
+        Column::new("FINGERPRINT", 16),
+        Column::new("UID", 36),
+        Column::new("ADDED", 9),
+        Column::new("METADATA", 20),
+        Column::new("CONFIG", 6),
+        Column::new("MISSED REPORTS", 14),
+        Column::new("LATEST", 40),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(device) = self;
+        let facts = &device.facts;
+        let addresses: Vec<_> = facts.addresses.iter().map(ToString::to_string).collect();
+        let missed = Some(device.missed_reports).filter(|missed| *missed > 0);
+        vec![
+            Cell::new(&device.id),
+            Cell::new(&device.name),
+            Cell::new(device.status.word()).toned(tone(device.status)),
+            Cell::new(&device.why),
+            reader.time(device.last_seen),
+            Cell::new(&device.device_type),
+            Cell::new(&facts.model),
+            Cell::new(&facts.hostname),
+            Cell::new(&facts.os),
+            Cell::new(&facts.kernel),
+            Cell::new(&facts.arch),
+            Cell::maybe(Some(facts.cores).filter(|cores| *cores > 0)),
+            Cell::maybe(facts.memory_bytes.map(|bytes| format!("{} MiB", bytes / 1024 / 1024))),
+            Cell::new(addresses.join(" ")),
+            Cell::new(&device.version),
+            Cell::maybe(device.fingerprint),
+            Cell::new(device.uid),
+            reader.time(Some(device.created_at)),
+            metadata_cell(device),
+            config_cell(device.config_version, device.config_reported),
+            Cell::maybe(missed).toned(Tone::Warn),
+            latest_cell(device),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.id.to_string()
+    }
+}
+
+fn latest_cell(device: &Device) -> Cell {
+    let metrics = device.latest.iter().flat_map(|latest| &latest.metrics);
+    let metrics: Vec<_> = metrics.map(|(name, value)| format!("{name}={value:.1}")).collect();
+    Cell::new(metrics.join(" "))
+}
+
+fn tone(status: DeviceStatus) -> Tone {
+    match status {
+        DeviceStatus::Online => Tone::Good,
+        DeviceStatus::Late | DeviceStatus::Pending => Tone::Warn,
+        DeviceStatus::Offline | DeviceStatus::Lost => Tone::Bad,
+        DeviceStatus::Rejected | DeviceStatus::Revoked => Tone::Plain,
+    }
+}
+
+/// The version that the device has, and the one it shall have where that is another.
+fn config_cell(wanted: u64, reported: Option<u64>) -> Cell {
+    match reported {
+        _ if wanted == 0 => Cell::default(),
+        Some(reported) if reported == wanted => Cell::new(wanted),
+        Some(reported) => Cell::new(format!("{reported}→{wanted}")).toned(Tone::Warn),
+        None => Cell::new(format!("→{wanted}")).toned(Tone::Warn),
+    }
+}
+
+fn metadata_cell(device: &Device) -> Cell {
+    let entries = device.metadata.iter().map(|(key, value)| match value {
+        Value::String(text) => format!("{key}={text}"),
+        other => format!("{key}={other}"),
+    });
+    Cell::new(entries.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::listed::Format;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
+
+    fn device(id: &str, status: &str, text: &str) -> Device {
+        serde_json::from_value(json!({
+            "id": id, "name": text, "type": text, "version": text, "status": status,
+            "last_seen": "2024-01-15T10:30:00Z", "why": text,
+            "uid": "018d0000-0000-7000-8000-000000000000", "fingerprint": null,
+            "metadata": {"site": text}, "created_at": "2024-01-15T10:30:00Z",
+            "facts": {"hostname": text, "model": text, "os": text, "kernel": text, "arch": text,
+                "cores": 4, "memory_bytes": null, "addresses": [text], "interval_secs": 60},
+            "missed_reports": 0, "config_version": 3, "config_reported": 2,
+            "latest": {"timestamp": "2024-01-15T10:30:00Z", "metrics": {"cpu_usage": 45.2}}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_device_shows_how_it_is_doing() {
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let (mut output, out, _) = written(Format::Table, terminal);
+        output.list(&[device("rpi4-001", "late", "Raspberry Pi 4")]).unwrap();
+        let text = out.text();
+        for shown in ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "2→3", "site=Raspberry", "ago"]
+        {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
+        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        output.list(&[device("rpi4-001", "late", "x")]).unwrap();
+        assert!(out.text().contains("late,x,x,2024-01-15T10:30:00Z,45.2,"), "{}", out.text());
+    }
+
+    #[test]
+    fn problems_come_first() {
+        let order = ["lost", "offline", "late", "pending", "online", "rejected", "revoked"];
+        let ranks: Vec<_> =
+            order.iter().map(|status| urgency(device("a", status, "").status)).collect();
+        assert!(ranks.is_sorted(), "{ranks:?}");
+    }
+
+    #[test]
+    fn hostile_devices_do_no_harm() {
+        for format in Format::value_variants() {
+            let terminal = Terminal { stdout: true, colour: true, ..Terminal::default() };
+            let (mut output, out, _) = written(*format, terminal);
+            for text in HOSTILE {
+                output.list(&[device("a", "online", text)]).unwrap();
+                output.one(&Details(device("a", "online", text))).unwrap();
+            }
+            assert_harmless(&out.text());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What can be listed: one description of its columns serves every format.
+
+use clap::ValueEnum;
+use fleet_core::time::Timestamp;
+use serde::Serialize;
+
+use super::table::{Cell, Column};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns, for people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Jsonl,
+    /// Comma-separated values
+    Csv,
+    /// The names only, one a line
+    Name,
+}
+
+/// The choice of a format.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(super) struct FormatArgs {
+    /// How to write results
+    #[arg(short = 'o', long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    output: Format,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+}
+
+impl FormatArgs {
+    pub(super) fn format(self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// Something that is listed.
+pub(super) trait Listed: Serialize {
+    /// The columns.
+    const COLUMNS: &'static [Column];
+
+    /// A cell for each column.
+    fn cells(&self, reader: Reader) -> Vec<Cell>;
+
+    /// What `-o name` shows.
+    fn name(&self) -> String;
+}
+
+/// For whom cells are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// A person: rounded, and ages instead of times.
+    Person {
+        /// The time now.
+        now: Timestamp,
+        /// Whether the line should stay short.
+        narrow: bool,
+    },
+    /// A program.
+    Program,
+}
+
+impl Reader {
+    /// A cell for a point in time.
+    pub(super) fn time(self, time: Option<Timestamp>) -> Cell {
+        match (self, time) {
+            (_, None) => Cell::default(),
+            (Self::Program, Some(time)) => Cell::new(time),
+            (Self::Person { now, .. }, Some(time)) if time > now => {
+                Cell::new(format!("in {}", age(time.since(now).as_secs())))
+            }
+            (Self::Person { now, .. }, Some(time)) => {
+                Cell::new(format!("{} ago", age(now.since(time).as_secs())))
+            }
+        }
+    }
+}
+
+/// `42s`, `5m`, `3h`, `12d`.
+fn age(secs: u64) -> String {
+    match secs {
+        0..120 => format!("{secs}s"),
+        120..7_200 => format!("{}m", secs / 60),
+        7_200..172_800 => format!("{}h", secs / 3600),
+        _ => format!("{}d", secs / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let shown: Vec<_> = [0, 119, 120, 7_199, 7_200, 172_800].map(age).to_vec();
+        assert_eq!(shown, ["0s", "119s", "2m", "119m", "2h", "2d"]);
+    }
+
+    #[test]
+    fn people_see_ages_and_programs_times() {
+        let time = Timestamp::from_millis(1_705_314_600_000);
+        let person = |now| {
+            Reader::Person { now: Timestamp::from_millis(now), narrow: false }.time(Some(time))
+        };
+        assert_eq!(person(1_705_314_605_000), Cell::new("5s ago"));
+        assert_eq!(person(1_705_314_540_000), Cell::new("in 60s"));
+        assert_eq!(Reader::Program.time(Some(time)), Cell::new("2024-01-15T10:30:00Z"));
+        assert_eq!(Reader::Program.time(None), Cell::default());
+    }
+}

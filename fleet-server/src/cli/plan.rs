@@ -1,0 +1,272 @@
+//! Which devices `fleets configure` is to bring in, which not and why, and how the outcome of each
+//! is told.
+
+use std::collections::BTreeSet;
+
+use fleet_core::api::{DeviceState, DiscoverOutcome};
+use fleet_core::id::DeviceId;
+use fleet_core::identity::ServerIdentity;
+use fleet_core::operator::browse::Sighting;
+use fleet_core::operator::claim::Target;
+use fleet_core::operator::provision::Outcome;
+use fleet_core::untrusted::Untrusted;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::listed::{Format, Listed, Reader};
+use super::output::Output;
+use super::table::{Cell, Column, Tone};
+
+pub(super) fn is_named(sighting: &Sighting, named: &[DeviceId]) -> bool {
+    sighting.device.device_id.as_ref().is_some_and(|id| named.contains(id))
+}
+
+pub(super) fn missing(sightings: &[Sighting], named: &[DeviceId]) -> Vec<DeviceId> {
+    let seen: BTreeSet<_> =
+        sightings.iter().filter_map(|sighting| sighting.device.device_id.as_ref()).collect();
+    named.iter().filter(|id| !seen.contains(id)).cloned().collect()
+}
+
+/// What is to be done, and what is known already not to be.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) go: Vec<(Untrusted, Target)>,
+    pub(super) done: Vec<Configured>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    pub(super) fn of_chosen(
+        sightings: &[Sighting],
+        places: &[usize],
+        missing: Vec<DeviceId>,
+    ) -> Self {
+        let mut plan = Self::default();
+        for sighting in places.iter().filter_map(|place| sightings.get(*place)) {
+            plan.add(sighting);
+        }
+        plan.add_missing(missing);
+        plan
+    }
+
+    /// Only what nobody has claimed; of the rest, what was named counts as not done.
+    pub(super) fn automatic(
+        sightings: &[Sighting],
+        ours: ServerIdentity,
+        named: &[DeviceId],
+        missing: Vec<DeviceId>,
+    ) -> Self {
+        let mut plan = Self::default();
+        for sighting in sightings {
+            let device = &sighting.device;
+            let name = device.name.to_string();
+            let foreign = device.server.filter(|server| *server != ours);
+            match (device.conflict, device.state, foreign) {
+                (false, Some(DeviceState::Claimed), None) => {
+                    plan.notes.push(format!("{name} says it belongs to this server already"));
+                }
+                (false, Some(DeviceState::Claimed), Some(server)) => {
+                    let reason = format!("already managed by {server}");
+                    if is_named(sighting, named) {
+                        let hint = Some("run `sudo fleetd reset` on the device".to_owned());
+                        plan.done.push(Configured::refused(sighting, reason, hint));
+                    } else {
+                        plan.notes.push(format!("{name} left alone: {reason}"));
+                    }
+                }
+                (false, Some(DeviceState::Closed), _) => {
+                    let reason = "it takes no claims: its claim window is over, or its policy";
+                    let hint = "restart its agent to open the window again".to_owned();
+                    plan.done.push(Configured::refused(sighting, reason, Some(hint)));
+                }
+                (true, _, _) | (false, Some(DeviceState::Unclaimed) | None, _) => {
+                    plan.add(sighting);
+                }
+            }
+        }
+        plan.add_missing(missing);
+        plan
+    }
+
+    fn add(&mut self, sighting: &Sighting) {
+        match &sighting.target {
+            Some(target) => self.go.push((sighting.device.name.clone(), target.clone())),
+            None if sighting.device.conflict => self.done.push(Configured::refused(
+                sighting,
+                "conflict: another device with another key has the same id",
+                Some("run `fleetd info` on the device and compare fingerprints".to_owned()),
+            )),
+            None => self.done.push(Configured::refused(
+                sighting,
+                "it announces no id or no key of its own",
+                None,
+            )),
+        }
+    }
+
+    fn add_missing(&mut self, missing: Vec<DeviceId>) {
+        self.done.extend(missing.into_iter().map(|id| Configured {
+            name: Untrusted::from(id.as_str()),
+            device_id: Some(id),
+            status: DiscoverOutcome::Unreachable,
+            reason: Some("no device of this id answered".to_owned()),
+            hint: None,
+        }));
+    }
+}
+
+/// What became of one device.
+#[derive(Debug, Serialize)]
+pub(super) struct Configured {
+    pub(super) device_id: Option<DeviceId>,
+    pub(super) name: Untrusted,
+    pub(super) status: DiscoverOutcome,
+    pub(super) reason: Option<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl Configured {
+    pub(super) fn refused(
+        sighting: &Sighting,
+        reason: impl Into<String>,
+        hint: Option<String>,
+    ) -> Self {
+        Self {
+            device_id: sighting.device.device_id.clone(),
+            name: sighting.device.name.clone(),
+            status: DiscoverOutcome::Refused,
+            reason: Some(reason.into()),
+            hint,
+        }
+    }
+
+    pub(super) fn from_outcome(name: &Untrusted, target: &Target, outcome: Outcome) -> Self {
+        Self {
+            device_id: outcome.device_id.or_else(|| Some(target.device_id.clone())),
+            name: name.clone(),
+            status: outcome.status,
+            reason: outcome.reason,
+            hint: outcome.hint,
+        }
+    }
+
+    pub(super) fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
+        if output.format != Format::Table {
+            return Ok(());
+        }
+        let name = &self.name;
+        let reason = self.reason.as_deref().unwrap_or("no reason given");
+        output.line(&match self.status {
+            DiscoverOutcome::Configured => format!("✅ Successfully configured {name}"),
+            DiscoverOutcome::Pending => format!("⏳ {name}: {reason}"),
+            DiscoverOutcome::Unreachable | DiscoverOutcome::Refused => {
+                format!("✗ {name}: {reason}")
+            }
+        })?;
+        if let Some(hint) = &self.hint {
+            output.line(&format!("   {hint}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Listed for Configured {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("DEVICE ID", 20),
+        Column::new("STATUS", 11),
+        Column::new("REASON", 40),
+        Column::new("HINT", 20),
+        Column::new("NAME", 20),
+    ];
+
+    fn cells(&self, _reader: Reader) -> Vec<Cell> {
+        vec![
+            Cell::maybe(self.device_id.as_ref()),
+            Cell::new(match self.status {
+                DiscoverOutcome::Configured => "configured",
+                DiscoverOutcome::Pending => "pending",
+                DiscoverOutcome::Unreachable => "unreachable",
+                DiscoverOutcome::Refused => "refused",
+            })
+            .toned(Tone::Plain),
+            Cell::maybe(self.reason.as_ref()),
+            Cell::maybe(self.hint.as_ref()),
+            Cell::new(&self.name),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.device_id.as_ref().map_or_else(|| self.name.to_string(), ToString::to_string)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use fleet_core::identity::PrivateKey;
+
+    use super::*;
+    use crate::cli::discover;
+
+    fn identity(seed: u8) -> ServerIdentity {
+        PrivateKey::from_seed(&[seed; 32]).public().identity()
+    }
+
+    pub(crate) fn sighting(id: &str, state: DeviceState) -> Sighting {
+        let device = discover::example(id, state);
+        let target = device.fingerprint.map(|fingerprint| Target {
+            device_id: id.parse().unwrap(),
+            addresses: Vec::new(),
+            fingerprint,
+        });
+        Sighting { device, target }
+    }
+
+    fn in_conflict(id: &str) -> Sighting {
+        let mut sighting = sighting(id, DeviceState::Unclaimed);
+        sighting.device.conflict = true;
+        sighting.target = None;
+        sighting
+    }
+
+    fn claimed(id: &str, server: ServerIdentity) -> Sighting {
+        let mut sighting = sighting(id, DeviceState::Claimed);
+        sighting.device.server = Some(server);
+        sighting
+    }
+
+    fn going(plan: &Plan) -> Vec<&str> {
+        plan.go.iter().map(|(_, target)| target.device_id.as_str()).collect()
+    }
+
+    #[test]
+    fn auto_takes_what_nobody_has_claimed_and_says_what_it_leaves() {
+        let sightings = [
+            sighting("free", DeviceState::Unclaimed),
+            sighting("closed", DeviceState::Closed),
+            in_conflict("twice"),
+            claimed("mine", identity(1)),
+            claimed("theirs", identity(2)),
+        ];
+        let plan = Plan::automatic(&sightings, identity(1), &[], Vec::new());
+        assert_eq!(going(&plan), ["free"]);
+        let refused: Vec<_> =
+            plan.done.iter().filter_map(|device| device.device_id.as_ref()).collect();
+        assert_eq!(refused.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["closed", "twice"]);
+        assert_eq!(plan.notes.len(), 2);
+
+        let named = ["theirs".parse().unwrap()];
+        let plan = Plan::automatic(&sightings[4..], identity(1), &named, Vec::new());
+        let reason = plan.done[0].reason.clone().unwrap();
+        assert_eq!(reason, format!("already managed by {}", identity(2)));
+    }
+
+    #[test]
+    fn a_conflict_is_not_configured_even_if_chosen() {
+        let sightings = [in_conflict("twice"), sighting("free", DeviceState::Unclaimed)];
+        let missing = vec!["gone".parse().unwrap()];
+        let plan = Plan::of_chosen(&sightings, &[0, 1], missing);
+        assert_eq!(going(&plan), ["free"]);
+        assert_eq!(plan.done.len(), 2);
+        assert_eq!(plan.done[1].status, DiscoverOutcome::Unreachable);
+    }
+}
