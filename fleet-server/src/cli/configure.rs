@@ -152,7 +152,11 @@ impl Chooser {
                 Ok(places) => Ok(Some(places)),
                 Err(wrong) => Err(Failure::usage(format!("--select: {wrong}"))),
             },
-            Self::List => prompt::choose(sightings).map(Some),
+            Self::List => {
+                let places = prompt::choose(sightings)?;
+                progress(output, "")?;
+                Ok(Some(places))
+            }
             Self::Plain => {
                 let places = prompt::ask_numbers(sightings.len(), output).await?;
                 progress(output, "")?;

@@ -178,7 +178,11 @@ async fn ask_before_delete(
             .hint("give --yes if you mean it"));
     }
     let question = format!("Delete {} device(s): {}?", ids.len(), ids.join(", "));
-    if prompt::confirm(&question, output).await? { Ok(()) } else { Err(Failure::interrupted()) }
+    if prompt::confirm(&question, output).await? {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Interrupted, "nothing was deleted"))
+    }
 }
 
 /// Does the same to each device, and tells of each what came of it.

@@ -93,3 +93,39 @@ pub fn run() -> ExitCode {
         Command::Version(args) => version::run(args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn calls_of_the_documentation_are_understood() {
+        for call in [
+            "fleets discover",
+            "fleets configure --server http://your-server:8080",
+            "fleets configure --server http://your-server:8080 --auto --api-key your-api-key",
+            "fleets configure --server http://server:8080 --debug",
+            "fleets devices -o json",
+            "fleets --debug devices list --limit 5 --json",
+            "fleets keys create --enrol --uses 3 --expires 30d",
+        ] {
+            let parsed = Cli::try_parse_from(call.split(' '));
+            assert!(
+                parsed.is_ok(),
+                "{call}: {}",
+                parsed.err().map_or_else(String::new, |e| e.to_string())
+            );
+        }
+        for call in ["fleets", "fleets devices --json -o csv", "fleets configure --auto --select 1"]
+        {
+            assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
+        }
+    }
+}
