@@ -66,8 +66,9 @@ fn docs() -> anyhow::Result<()> {
 fn hosts() -> anyhow::Result<()> {
     packages::ensure().map_err(|error| NotRun(format!("{error:#}")))?;
     let unshare = namespaces::unshare()?;
-    // The suite starts fleets and fleetd, which the tests of their packages make cargo build.
-    succeed(cargo().arg("build").args(ALL).args(["--bins", "--tests"]))?;
+    // The suite starts fleets and fleetd. Building them beside a test chooses the features that
+    // the step `tests` has built with.
+    succeed(cargo().arg("build").args(ALL).args(["--bins", "--test", "hosts"]))?;
     succeed(&mut namespaces::within(unshare, &suite()?))
 }
 
