@@ -40,6 +40,11 @@ impl Machine {
         self.folder.path().join("data")
     }
 
+    /// What the last agent had to say.
+    fn log_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("agent.log")
+    }
+
     fn fleetd(&self, command: &str) -> Command {
         let mut fleetd = Command::new(env!("CARGO_BIN_EXE_fleetd"));
         fleetd
@@ -65,7 +70,8 @@ impl Machine {
     async fn agent(&self) -> Agent {
         let mut agent = self.fleetd("agent");
         agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", "lo"]);
-        let agent = Agent(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let log = fs::File::create(self.log_file()).unwrap();
+        let agent = Agent(agent.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let note = self.data_dir().join("agent.json");
         until("the agent's note", || note.exists()).await;
         agent
@@ -186,6 +192,14 @@ async fn a_killed_agent_is_not_taken_for_a_running_one() {
     assert!(String::from_utf8(machine.run("info").stdout).unwrap().contains("not running"));
     assert_eq!(machine.run("reset").status.code(), Some(0));
     drop(machine.agent().await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_told() {
+    let machine = Machine::new();
+    let _agent = machine.agent().await;
+    let log = || fs::read_to_string(machine.log_file()).unwrap();
+    until("the failing collector's name", || log().contains("collector cpu")).await;
 }
 
 async fn claim(data_dir: &Path, server: &Server) {
