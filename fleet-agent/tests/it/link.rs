@@ -279,6 +279,24 @@ async fn a_new_grant_opens_closed_doors() {
 }
 
 #[tokio::test]
+async fn a_claim_ends_the_search_for_another_server() {
+    let (server, first) = (Server::start(7).await, Server::start(8).await);
+    // Whoever is dialled before the claim must not be heard after it.
+    let named = Some(Provisioned { url: first.url(), key: None });
+    let rig = Rig::new(tempfile::tempdir().unwrap(), named);
+    rig.reaches(LinkState::Connecting).await;
+    rig.claim(&server);
+    let began = Instant::now();
+    let mut link = server.link().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "it waited for the other one's time-out");
+    link.activate().await;
+    rig.reaches(LinkState::Connected).await;
+    assert!(!rig.device.membership.met(first.key.public()).unwrap());
+    drop(link);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn another_server_at_the_same_place_learns_nothing() {
     let (server, other) = (Server::start(7).await, Server::start(8).await);
     let rig = Rig::new(tempfile::tempdir().unwrap(), None);
