@@ -150,6 +150,16 @@ async fn a_server_cannot_take_what_was_not_sent() {
     let second = link.samples().await;
     assert_eq!(second.reports[0].seq, first.reports.last().unwrap().seq + 1);
     link.send(ToAgent::Ack { stream: [0; 16], seq: u64::MAX }).await;
+    // Once this is answered, the agent has seen that too: it lets nothing go and sends nothing more.
+    push_config(&mut link, 1, "{}", &server.key).await;
+    loop {
+        match link.next().await {
+            Some(ToServer::ConfigReported(reported)) if reported.version == 1 => break,
+            Some(ToServer::ConfigReported(_) | ToServer::Facts(_)) => {}
+            Some(ToServer::Samples(_)) => panic!("it sends reports that are under way already"),
+            None => panic!("it left"),
+        }
+    }
     let waiting = 2_000 - first.reports.len() as u64;
     assert_eq!(rig.queue.view().waiting, waiting);
     drop(link);
