@@ -142,7 +142,7 @@ async fn what_cannot_be_followed_ends_in_one_sentence() {
 #[tokio::test]
 async fn a_device_tells_how_it_stands() {
     let machine = Machine::new();
-    machine.configure("device_name: RPi 4\ntelemetry:\n  interval: 1s\n");
+    machine.configure("device_name: RPi 4\ndevice_type: raspberrypi\ntelemetry:\n  interval: 1s\n");
     assert_eq!(machine.status().0, Some(1));
     assert_eq!(machine.run("info").status.code(), Some(1));
 
@@ -172,6 +172,7 @@ async fn a_device_tells_how_it_stands() {
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
     let text = String::from_utf8(machine.run("info").stdout).unwrap();
     assert!(text.contains("not running"), "{text}");
+    assert!(text.contains("raspberrypi"), "{text}");
     assert!(text.contains(&server.key.public().identity().to_string()), "{text}");
 
     assert_eq!(machine.run("reset").status.code(), Some(0));
