@@ -68,8 +68,12 @@ impl Machine {
     }
 
     async fn agent(&self) -> Agent {
+        self.agent_on("lo").await
+    }
+
+    async fn agent_on(&self, interface: &str) -> Agent {
         let mut agent = self.fleetd("agent");
-        agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", "lo"]);
+        agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", interface]);
         let log = fs::File::create(self.log_file()).unwrap();
         let agent = Agent(agent.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let note = self.data_dir().join("agent.json");
@@ -201,6 +205,14 @@ async fn what_cannot_be_measured_is_told() {
     let _agent = machine.agent().await;
     let log = || fs::read_to_string(machine.log_file()).unwrap();
     until("the failing collector's name", || log().contains("collector cpu")).await;
+}
+
+#[tokio::test]
+async fn an_interface_that_is_not_there_is_told() {
+    let machine = Machine::new();
+    let _agent = machine.agent_on("nosuch0").await;
+    let log = || fs::read_to_string(machine.log_file()).unwrap();
+    until("the interface's name", || log().contains("nosuch0")).await;
 }
 
 async fn claim(data_dir: &Path, server: &Server) {
