@@ -11,6 +11,7 @@
 pub mod claim;
 mod on_link;
 mod reply;
+mod visitors;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,7 @@ use crate::link::status::LinkStatus;
 use crate::queue::Queue;
 use crate::state::Device;
 use reply::Reply;
+use visitors::Visitors;
 
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 32;
@@ -73,6 +75,7 @@ impl Control {
         tasks: Tasks,
     ) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let visitors = Arc::new(Visitors::default());
         loop {
             let permit = room.clone().acquire_owned().await.expect("the semaphore stays open");
             let accepted = tokio::select! {
@@ -81,6 +84,7 @@ impl Control {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(visit) = visitors.enter(peer.ip().to_canonical()) else { continue };
                     let connection = self.clone().connection(stream, peer, tls.clone());
                     let stopping = tasks.clone();
                     tasks.spawn("control connection", async move {
@@ -88,7 +92,7 @@ impl Control {
                             () = connection => {}
                             () = cut_off(&stopping) => {}
                         }
-                        drop(permit);
+                        drop((visit, permit));
                     });
                 }
                 Err(error) => accept::pause_after(&error).await,
