@@ -14,6 +14,10 @@ use crate::untrusted::Untrusted;
 
 /// Bytes of a TXT record that is taken in.
 pub(super) const TXT_BYTES_MAX: usize = 1300;
+/// Attributes of a TXT record that are kept, and labels of a host's name: each costs memory of its
+/// own, however short it is.
+pub(super) const ATTRIBUTES_MAX: usize = 32;
+pub(super) const HOST_LABELS_MAX: usize = 8;
 /// Addresses of one host that are kept.
 const ADDRESSES_MAX: usize = 16;
 /// The longest that anything is believed, whatever its sender asks for.
@@ -114,8 +118,11 @@ impl Claim {
         self.pointer = Some(Lease::new(ttl_secs, now));
     }
 
-    /// Takes in host and port; returns whether they are new.
+    /// Takes in host and port, unless the host's name is an odd one; returns whether they are new.
     pub(super) fn take_location(&mut self, srv: &SRV<'_>, ttl_secs: u32, now: Instant) -> bool {
+        if srv.target.get_labels().len() > HOST_LABELS_MAX {
+            return false;
+        }
         let same = self
             .location
             .as_ref()
@@ -143,6 +150,7 @@ impl Claim {
         }
         let untrusted = |bytes: &[u8]| Untrusted::new(String::from_utf8_lossy(bytes));
         let text: Vec<_> = attributes()
+            .take(ATTRIBUTES_MAX)
             .map(|(key, value)| (untrusted(key), untrusted(value.unwrap_or_default())))
             .collect();
         let changed = self.text.as_ref().is_none_or(|(known, _)| *known != text);
