@@ -236,7 +236,7 @@ mod tests {
                 looked.send_modify(|looks| *looks += 1);
                 links.poll_receive(context).map(|incoming| panic!("not for us: {incoming:?}"))
             })
-            .await
+            .await;
         });
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         looks.changed().await.unwrap();
