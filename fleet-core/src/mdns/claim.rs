@@ -2,6 +2,7 @@
 //! addresses its host has, and for how long each of these holds.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use simple_dns::rdata::{SRV, TXT};
@@ -16,7 +17,7 @@ use crate::untrusted::Untrusted;
 pub(super) const TXT_BYTES_MAX: usize = 1300;
 /// Attributes of a TXT record that are kept, and labels of a host's name: each costs memory of its
 /// own, however short it is.
-pub(super) const ATTRIBUTES_MAX: usize = 32;
+pub(super) const ATTRIBUTES_MAX: usize = 16;
 pub(super) const HOST_LABELS_MAX: usize = 8;
 /// Addresses of one host that are kept.
 const ADDRESSES_MAX: usize = 16;
@@ -59,7 +60,7 @@ pub(super) struct Claim {
     pub(super) changed_at: Instant,
     pointer: Option<Lease>,
     location: Option<(Location, Lease)>,
-    text: Option<(Vec<(Untrusted, Untrusted)>, Lease)>,
+    text: Option<(Arc<[(Untrusted, Untrusted)]>, Lease)>,
     addresses: Vec<(IpAddr, Lease)>,
     completions: u8,
     complete_at: Instant,
@@ -149,7 +150,7 @@ impl Claim {
             return false;
         }
         let untrusted = |bytes: &[u8]| Untrusted::new(String::from_utf8_lossy(bytes));
-        let text: Vec<_> = attributes()
+        let text: Arc<[_]> = attributes()
             .take(ATTRIBUTES_MAX)
             .map(|(key, value)| (untrusted(key), untrusted(value.unwrap_or_default())))
             .collect();
@@ -174,6 +175,7 @@ impl Claim {
                 *known != ip && !flushed
             });
             if record.ttl > 0 && self.addresses.len() < ADDRESSES_MAX {
+                self.addresses.reserve_exact(1);
                 self.addresses.push((ip, Lease::new(record.ttl, now)));
             }
         }
@@ -252,7 +254,7 @@ impl Claim {
 
     /// Whether two claims are one host's: they say the same, or each vouches for the other.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
-        let says = |claim: &Self| claim.location().zip(claim.text().map(<[_]>::to_vec));
+        let says = |claim: &Self| claim.location().zip(claim.text().cloned());
         says(self) == says(other) || self.vouches_with(other)
     }
 
@@ -272,8 +274,8 @@ impl Claim {
     }
 
     /// The text's attributes.
-    pub(super) fn text(&self) -> Option<&[(Untrusted, Untrusted)]> {
-        self.text.as_ref().map(|(text, _)| text.as_slice())
+    pub(super) fn text(&self) -> Option<&Arc<[(Untrusted, Untrusted)]>> {
+        self.text.as_ref().map(|(text, _)| text)
     }
 
     /// The host's addresses as heard from this source.

@@ -1,6 +1,7 @@
 //! What a browser shows of the hosts that it hears: hints, all of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::untrusted::Untrusted;
 
@@ -29,7 +30,7 @@ pub struct Instance {
     /// The TCP port.
     pub port: u16,
     /// The TXT record's attributes in their order.
-    pub txt: Vec<(Untrusted, Untrusted)>,
+    pub txt: Arc<[(Untrusted, Untrusted)]>,
     /// Where it says it can be reached, sorted.
     pub addresses: Vec<Address>,
 }
