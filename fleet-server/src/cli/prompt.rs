@@ -29,6 +29,9 @@ pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
     // terminal must be put back in order before the program ends.
     let chosen = MultiSelect::new("Which devices would you like to configure?", options)
         .with_page_size(PAGE_LINES)
+        .with_formatter(&|chosen| {
+            chosen.iter().map(|option| option.value.id.as_str()).collect::<Vec<_>>().join(", ")
+        })
         .with_help_message("space selects, → all, ← none, type to filter, enter goes, esc leaves")
         .prompt();
     match chosen {
@@ -45,19 +48,21 @@ pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
 
 struct Choice {
     place: usize,
+    id: String,
     text: String,
 }
 
 impl Choice {
     fn new((place, sighting): (usize, &Sighting)) -> Self {
         let device = &sighting.device;
-        let id = device.device_id.as_ref().map_or("(no id)", |id| id.as_str());
+        let id = device.device_id.as_ref().map_or("(no id)", |id| id.as_str()).to_owned();
         let address = device.ipv4.first().or(device.ipv6.first());
         let address = address.map(ToString::to_string).unwrap_or_default();
         let fingerprint = device.fingerprint.map(|it| it.to_string()).unwrap_or_default();
         let state = state_text(device);
         let host = &device.host;
-        Self { place, text: format!("{id:<20} {state:<20} {address:<15} {fingerprint:<16} {host}") }
+        let text = format!("{id:<20} {state:<20} {address:<15} {fingerprint:<16} {host}");
+        Self { place, id, text }
     }
 }
 

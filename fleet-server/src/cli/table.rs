@@ -181,7 +181,7 @@ fn push_toned(line: &mut String, cell: &Cell, colour: bool) {
     }
 }
 
-/// The rows as CSV (RFC 4180), titles in lower case.
+/// The rows as CSV, titles in lower case. Lines end as they do on Unix, for `cut` and its kin.
 pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>]) -> String {
     let titles: Vec<_> = columns
         .iter()
@@ -191,7 +191,7 @@ pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>]) -> String {
     for row in std::iter::once(&titles).chain(rows) {
         let fields: Vec<_> = row.iter().map(|cell| CsvField(&cell.text).to_string()).collect();
         text.push_str(&fields.join(","));
-        text.push_str("\r\n");
+        text.push('\n');
     }
     text
 }
@@ -262,8 +262,8 @@ mod tests {
             ["a,b", "say \"hi\"", "=cmd()", "-1.5", "@x", "+x\n", ""].map(Cell::new).to_vec();
         let columns = [Column::new("LAST SEEN", 0); 7];
         let text = csv(&columns, &[row]);
-        let (titles, line) = text.split_once("\r\n").unwrap();
+        let (titles, line) = text.split_once('\n').unwrap();
         assert!(titles.starts_with("last_seen,"));
-        assert_eq!(line, "\"a,b\",\"say \"\"hi\"\"\",\"'=cmd()\",-1.5,\"'@x\",\"'+x\\u{a}\",\r\n");
+        assert_eq!(line, "\"a,b\",\"say \"\"hi\"\"\",\"'=cmd()\",-1.5,\"'@x\",\"'+x\\u{a}\",\n");
     }
 }

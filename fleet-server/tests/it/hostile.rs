@@ -148,3 +148,15 @@ async fn paths_match_exactly_or_not_at_all() {
         assert_eq!(answer.status, 404, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_panic_ends_its_own_request_only() {
+    let rig = Rig::start().await;
+    rig.enrolled("a", 1).await;
+    rig.clock.break_it(true);
+    let detail = rig.ask("GET", "/api/v1/devices/a", None).await.problem(500);
+    assert!(detail.contains("log"), "{detail}");
+    rig.ask("GET", "/health", None).await.expect(200);
+    rig.clock.break_it(false);
+    rig.ask("GET", "/api/v1/devices/a", None).await.expect(200);
+}

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,18 +37,27 @@ use tokio_tungstenite::tungstenite::Message;
 /// No test waits longer than this for anything.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-/// A clock that stands where it was put.
-pub(crate) struct ManualClock(AtomicI64);
+/// A clock that stands where it was put, and breaks when told to.
+pub(crate) struct ManualClock {
+    millis: AtomicI64,
+    is_broken: AtomicBool,
+}
 
 impl ManualClock {
     pub(crate) fn advance(&self, duration: Duration) {
-        self.0.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+        self.millis.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// From now on, whoever reads the clock panics.
+    pub(crate) fn break_it(&self, is_broken: bool) {
+        self.is_broken.store(is_broken, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        assert!(!self.is_broken.load(Ordering::SeqCst), "the clock is broken, as the test wants");
+        Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
     }
 }
 
@@ -64,7 +73,10 @@ impl Rig {
         let now: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
         let mut rig = Self {
             folder: tempfile::tempdir().unwrap(),
-            clock: Arc::new(ManualClock(AtomicI64::new(now.millis()))),
+            clock: Arc::new(ManualClock {
+                millis: AtomicI64::new(now.millis()),
+                is_broken: AtomicBool::new(false),
+            }),
             server: None,
         };
         rig.server = Some(rig.launch(rig.config()).await.unwrap());
