@@ -1,7 +1,6 @@
 //! Samples: a metric's name, its labels, a number. A missing value is an absent sample, never
 //! a zero.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -51,11 +50,6 @@ impl Sample {
             }
         }
         Ok(())
-    }
-
-    /// The labels as a map, for JSON.
-    pub fn label_map(&self) -> BTreeMap<&str, &str> {
-        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 }
 

@@ -62,12 +62,6 @@ impl Browse {
     pub fn devices(&self) -> Vec<Discovered> {
         self.sightings().into_iter().map(|sighting| sighting.device).collect()
     }
-
-    /// The device with this id, if it is there and there is no conflict about it.
-    pub fn target(&self, id: &DeviceId) -> Option<Target> {
-        let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(id);
-        self.sightings().into_iter().find(is_it)?.target
-    }
 }
 
 fn sightings<'a>(instances: impl Iterator<Item = &'a Instance>) -> Vec<Sighting> {
