@@ -2,14 +2,13 @@
 //! addresses its host has, and for how long each of these holds.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use simple_dns::rdata::{SRV, TXT};
 use simple_dns::{Name, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
-use super::instance::Address;
+use super::instance::{Address, Text};
 use super::packet;
 use crate::untrusted::Untrusted;
 
@@ -60,7 +59,7 @@ pub(super) struct Claim {
     pub(super) changed_at: Instant,
     pointer: Option<Lease>,
     location: Option<(Location, Lease)>,
-    text: Option<(Arc<[(Untrusted, Untrusted)]>, Lease)>,
+    text: Option<(Text, Lease)>,
     addresses: Vec<(IpAddr, Lease)>,
     completions: u8,
     complete_at: Instant,
@@ -150,7 +149,7 @@ impl Claim {
             return false;
         }
         let untrusted = |bytes: &[u8]| Untrusted::new(String::from_utf8_lossy(bytes));
-        let text: Arc<[_]> = attributes()
+        let text: Text = attributes()
             .take(ATTRIBUTES_MAX)
             .map(|(key, value)| (untrusted(key), untrusted(value.unwrap_or_default())))
             .collect();
@@ -274,7 +273,7 @@ impl Claim {
     }
 
     /// The text's attributes.
-    pub(super) fn text(&self) -> Option<&Arc<[(Untrusted, Untrusted)]>> {
+    pub(super) fn text(&self) -> Option<&Text> {
         self.text.as_ref().map(|(text, _)| text)
     }
 
