@@ -29,7 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::link::status::LinkStatus;
 use crate::queue::Queue;
@@ -42,6 +42,8 @@ const CONNECTIONS_MAX: usize = 32;
 const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection may take from its handshake to its end.
 const CONNECTION: Duration = Duration::from_secs(20);
+/// What is left of that when the agent stops: enough for an answer that is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -80,8 +82,12 @@ impl Control {
             match accepted {
                 Ok((stream, peer)) => {
                     let connection = self.clone().connection(stream, peer, tls.clone());
+                    let stopping = tasks.clone();
                     tasks.spawn("control connection", async move {
-                        connection.await;
+                        tokio::select! {
+                            () = connection => {}
+                            () = cut_off(&stopping) => {}
+                        }
                         drop(permit);
                     });
                 }
@@ -164,4 +170,10 @@ impl Control {
             queue: self.queue.view(),
         }
     }
+}
+
+/// Ends soon after the agent is told to stop, so that a silent peer cannot hold it up.
+async fn cut_off(tasks: &Tasks) {
+    tasks.stopping().await;
+    sleep(LAST_WORDS).await;
 }
