@@ -1,7 +1,7 @@
 //! The one door to stdout and stderr: results to the first, everything else to the second.
 //!
 //! Whatever goes through here is made safe to show, whoever wrote it; the only escape sequences
-//! that come out are the colours of [`Tone`]. Every format comes from the same rows.
+//! that come out are the colours of [`Tone`](super::table::Tone). Every format comes from the same rows.
 
 use std::io::{self, IsTerminal as _, Write};
 

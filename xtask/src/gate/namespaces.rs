@@ -1,7 +1,7 @@
 //! Running a suite in namespaces of its own, as root or as an ordinary user.
 //!
 //! In there the suite is root over its own network, mounts and processes. The process namespace
-//! ends all that it left running; a fresh `/run` keeps its names off the machine.
+//! ends all that it left running; a fresh `/run` and `/dev/shm` keep its names off the machine.
 
 use std::process::{Command, Stdio};
 
@@ -13,8 +13,9 @@ use crate::cargo::root;
 const NAMESPACES: [&str; 7] =
     ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 const AS_USER: [&str; 2] = ["--user", "--map-root-user"];
-/// Where `ip` keeps the names of network namespaces, and daemons their sockets.
-const SETUP: &str = "mount -t tmpfs tmpfs /run && exec \"$@\"";
+/// `/run` is where `ip` keeps the names of network namespaces, and daemons their sockets;
+/// `/dev/shm` is where faketime keeps clocks, under process ids that each namespace counts anew.
+const SETUP: &str = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm && exec \"$@\"";
 /// An ordinary user's `PATH` may lack the folders of `ip` and `avahi-daemon`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Tests at one time, whatever the number of processors.

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{Agent, Said, Server};
+use super::{Agent, Said, Server, program};
 use crate::lab::Lab;
 
 /// Clears the screen, sets the window's title, forges a line, turns text around.
@@ -25,6 +25,7 @@ fn what_neighbours_announce_cannot_act_on_a_terminal() {
         let said = server.fleets(&["discover", "--timeout", "3s", "-o", format]);
         assert_harmless(&said);
     }
+    assert_harmless_on_terminal(&server, "discover --timeout 3s");
     let said = server.fleets(&["configure", "--auto", "--timeout", "5s"]);
     assert_harmless(&said);
     let ids: Vec<String> = server.devices().iter().map(|device| device.id.to_string()).collect();
@@ -46,6 +47,8 @@ fn what_a_device_says_of_itself_cannot_act_on_a_terminal() {
         assert_harmless(&server.fleets(&["devices", "-o", format]));
         assert_harmless(&server.fleets(&["devices", "get", "cam", "-o", format]));
     }
+    assert_harmless_on_terminal(&server, "devices");
+    assert_harmless_on_terminal(&server, "devices get cam");
     for log in [desk.log(&server.log_name()), cam.log(&agent.log_name())] {
         assert_harmless(&Said { code: None, stdout: String::new(), stderr: log });
     }
@@ -74,11 +77,45 @@ fn start_with_nasty_facts(host: &crate::lab::Host) -> Agent<'_> {
 /// Fails if a stream has a character that a terminal would obey, or that reorders text.
 #[track_caller]
 fn assert_harmless(said: &Said) {
-    for text in [&said.stdout, &said.stderr] {
+    // A line of CSV ends in CR and LF (RFC 4180).
+    for text in [said.stdout.replace("\r\n", "\n"), said.stderr.clone()] {
         let found = text.chars().find(|c| is_harmful(*c));
         assert_eq!(found, None, "{said:#?}");
     }
 }
+
+/// The same on a terminal, where colours and other marks of ours are welcome.
+#[track_caller]
+fn assert_harmless_on_terminal(server: &Server<'_>, words: &str) {
+    let line = format!("{} {words}", program("fleets"));
+    let mut command = server.command(&[]);
+    let mut on_terminal = server.host.command("script");
+    on_terminal.args(["-qec", &line, "/dev/null"]);
+    for (variable, value) in command.env("TERM", "xterm").env_remove("NO_COLOR").get_envs() {
+        match value {
+            Some(value) => on_terminal.env(variable, value),
+            None => on_terminal.env_remove(variable),
+        };
+    }
+    let mut said = Said::of(&mut on_terminal);
+    assert!(said.stdout.contains('\u{1b}'), "a terminal gets colours: {said:#?}");
+    for mark in OUR_MARKS {
+        said.stdout = said.stdout.replace(mark, "");
+    }
+    assert_harmless(&said);
+}
+
+/// What `fleets` itself sends to a terminal: colours, and nothing that moves or clears.
+const OUR_MARKS: [&str; 8] = [
+    "\u{1b}[0m",
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[36m",
+    "\u{1b}[39m",
+];
 
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\n')

@@ -53,6 +53,8 @@ fn flags_and_files_that_are_wrong() {
     let missing = host.path("none.yaml").to_str().expect("a plain path").to_owned();
     let server_yaml = file(&host, "server.yaml", "bind: 127.0.0.1\nprot: 8080\n");
     let agent_yaml = file(&host, "agent-bad.yaml", "telemetry:\n  intervall: 60s\n");
+    let folder = host.path("folder.yaml").to_str().expect("a plain path").to_owned();
+    fs::create_dir(&folder).expect("a folder where a file should be");
     let postgres = "postgres://user:hunter2@db/fleetd";
     for (program, args, code, words) in [
         ("fleets", vec!["server", "--prot", "1"], USAGE, vec!["--prot", "--port"]),
@@ -69,7 +71,19 @@ fn flags_and_files_that_are_wrong() {
             CONFIGURATION,
             vec!["server.yaml", "prot", "port", "2"],
         ),
-        ("fleets", vec!["server", "--database", postgres], CONFIGURATION, vec!["postgres"]),
+        (
+            "fleetd",
+            vec!["agent", "--data-dir", &data, "--config", &folder],
+            CONFIGURATION,
+            vec![&folder],
+        ),
+        (
+            "fleets",
+            vec!["server", "--database", &database, "--config", &folder],
+            CONFIGURATION,
+            vec![&folder],
+        ),
+        ("fleets", vec!["server", "--database", postgres], CONFIGURATION, vec!["PostgreSQL"]),
         (
             "fleetd",
             vec!["agent", "--data-dir", &data, "--config", &missing],
@@ -138,7 +152,7 @@ fn keys_and_servers_that_do_not_fit() {
     let said = Said::of(&mut with_key(foreign));
     assert!(matches!(said.code, Some(NOT_ALLOWED | UNREACHABLE)), "{said:#?}");
     assert!(said.stderr.contains(&identity.to_string()), "both servers are named: {said:#?}");
-    refused(with_key(&file(&desk, "no.key", "hello")), USAGE, &["key"]);
+    refused(with_key(&file(&desk, "no.key", "hello")), NOT_ALLOWED, &["no.key"]);
 
     server.kill();
     refused(server.command(&["devices"]), UNREACHABLE, &["8080"]);
@@ -152,14 +166,11 @@ fn nobody_there() {
     let desk = lab.host("desk", &[&lan]);
     let server = Server::start(&desk);
     let look = ["discover", "--timeout", "2s"];
-    refused(server.command(&look), NOTHING_FOUND, &["device"]);
+    refused(server.command(&look), NOTHING_FOUND, &["no device"]);
     let said = server.fleets(&[&look[..], &["--json"]].concat()).exits(NOTHING_FOUND);
     assert_eq!(said.stdout.trim(), "[]");
-    refused(
-        server.command(&["configure", "--auto", "--timeout", "2s"]),
-        NOTHING_FOUND,
-        &["device"],
-    );
+    let said = server.fleets(&["configure", "--auto", "--timeout", "2s"]).exits(NOTHING_FOUND);
+    said.explains(&["no device"]);
 }
 
 #[test]
