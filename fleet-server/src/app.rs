@@ -213,7 +213,10 @@ fn wire(
 /// What the store remembers of the devices' last words.
 async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
-    let seen = devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?)));
+    // A clock that was ahead when it was written must not make a device look alive until then.
+    let now = world.now();
+    let seen =
+        devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?.min(now))));
     Ok(Presence::rebuilt(seen, world.store.latest_all().await?))
 }
 
