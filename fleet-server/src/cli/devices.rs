@@ -4,20 +4,18 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::api::{DeviceUpdate, Done, Verdict};
-use fleet_core::operator::client::{Client, ClientError};
+use fleet_core::api::{DeviceUpdate, Verdict};
+use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
-use fleet_core::untrusted::Untrusted;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::device_view::{Details, urgency};
+use super::each::for_each;
 use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::listed::{Format, FormatArgs};
 use super::output::Output;
 use super::prompt;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
-use super::table::{Cell, Column};
 
 /// What to do with which devices.
 #[derive(Debug, clap::Args)]
@@ -185,87 +183,11 @@ async fn ask_before_delete(
     }
 }
 
-/// Does the same to each device, and tells of each what came of it.
-async fn for_each(
-    ids: &[String],
-    done: &'static str,
-    act: impl AsyncFn(&str) -> Result<Done, ClientError>,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
-    let mut acted = Vec::new();
-    for id in ids {
-        match act(id).await {
-            Ok(_) => {
-                if output.format == Format::Table {
-                    output.line(&format!("{done} {id}"))?;
-                }
-                acted.push(Acted { id: Untrusted::from(id.as_str()), status: done, error: None });
-            }
-            Err(error) => {
-                let failure = Failure::from(error);
-                // One device alone, or no server to go on with: that is the command's own failure.
-                let hopeless = matches!(failure.exit(), Exit::Unreachable | Exit::NotAllowed);
-                if ids.len() == 1 || hopeless {
-                    return Err(failure);
-                }
-                output.note(&format!("{id}: {}", failure.message()))?;
-                acted.push(Acted {
-                    id: Untrusted::from(id.as_str()),
-                    status: "failed",
-                    error: Some(failure.message().to_owned()),
-                });
-            }
-        }
-    }
-    if output.format != Format::Table {
-        output.list(&acted)?;
-    }
-    let all = acted.iter().all(|acted| acted.error.is_none());
-    Ok(if all { Exit::Done } else { Exit::NotDone })
-}
-
-/// What was done to one device.
-#[derive(Debug, Serialize)]
-struct Acted {
-    id: Untrusted,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-impl Listed for Acted {
-    const COLUMNS: &'static [Column] =
-        &[Column::new("ID", 20), Column::new("STATUS", 10), Column::new("ERROR", 30)];
-
-    fn cells(&self, _reader: Reader) -> Vec<Cell> {
-        vec![Cell::new(&self.id), Cell::new(self.status), Cell::maybe(self.error.as_ref())]
-    }
-
-    fn name(&self) -> String {
-        self.id.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::written;
-
-    #[tokio::test]
-    async fn one_of_several_failing_is_told_and_counted() {
-        let ids = ["a".to_owned(), "b/".to_owned(), "c".to_owned()];
-        let act = async |id: &str| {
-            if id.contains('/') { Err(ClientError::Name) } else { Ok(Done::new("deleted")) }
-        };
-        let (mut output, out, err) = written(Format::Table, Terminal::default());
-        let exit = for_each(&ids, "deleted", act, &mut output).await.unwrap();
-        assert_eq!(exit, Exit::NotDone);
-        assert_eq!(out.text(), "deleted a\ndeleted c\n");
-        assert!(err.text().starts_with("b/: not a name"), "{}", err.text());
-        let failure = for_each(&ids[1..2], "deleted", act, &mut output).await.unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage);
-    }
 
     #[tokio::test]
     async fn nothing_is_deleted_without_a_yes() {

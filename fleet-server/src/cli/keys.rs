@@ -13,6 +13,7 @@ use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
+use super::each::for_each;
 use super::failure::Failure;
 use super::listed::{Format, FormatArgs, Listed, Reader};
 use super::output::Output;
@@ -81,11 +82,8 @@ async fn keys(args: KeysArgs, output: &mut Output<'_>) -> Result<Exit, Failure> 
             Ok(Exit::Done)
         }
         Action::Revoke { ids } => {
-            for id in &ids {
-                client.key_revoke(id).await?;
-                output.line(&format!("revoked {id}"))?;
-            }
-            Ok(Exit::Done)
+            let revoke = async |id: &str| client.key_revoke(id).await;
+            for_each(&ids, "revoked", revoke, output).await
         }
     }
 }

@@ -8,6 +8,7 @@ mod configure;
 mod device_view;
 mod devices;
 mod discover;
+mod each;
 mod failure;
 mod keys;
 mod listed;

@@ -10,6 +10,7 @@ use fleet_core::operator::exit::Exit;
 use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Map, Value};
 
+use super::each::for_each;
 use super::failure::Failure;
 use super::listed::{Format, FormatArgs, Listed, Reader};
 use super::output::Output;
@@ -128,8 +129,10 @@ async fn telemetry(args: TelemetryArgs, output: &mut Output<'_>) -> Result<Exit,
             }
         }
         Action::Send(args) => {
-            let status = client.telemetry_post(&[args.sample(now)]).await?;
-            output.line(&status.status)?;
+            let sample = [args.sample(now)];
+            let ids = [sample[0].device_id.clone()];
+            let send = async |_: &str| client.telemetry_post(&sample).await;
+            return for_each(&ids, "stored", send, output).await;
         }
     }
     Ok(Exit::Done)
