@@ -10,6 +10,7 @@ use std::time::Duration;
 use fleet_core::beacon::Beacon;
 use fleet_core::mdns::{Options, Responder};
 use fleet_core::net::shutdown::Tasks;
+use nix::net::if_::if_nametoindex;
 use tokio::time::sleep;
 
 use crate::state::Device;
@@ -37,6 +38,7 @@ pub struct Announcement {
 impl Announcement {
     /// Announces the device until the agent stops, then says goodbye.
     pub async fn run(self, device: Arc<Device>, tasks: Tasks) {
+        self.tell_of_missing();
         let mut refused = false;
         loop {
             match self.start(&device) {
@@ -51,6 +53,15 @@ impl Announcement {
             tokio::select! {
                 () = sleep(RETRY) => {}
                 () = tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// An interface may come later; a mistyped one never does.
+    fn tell_of_missing(&self) {
+        for interface in &self.interfaces {
+            if if_nametoindex(interface.as_str()).is_err() {
+                tracing::warn!(?interface, "there is no such interface to announce on yet");
             }
         }
     }

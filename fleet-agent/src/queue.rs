@@ -10,7 +10,7 @@ use std::time::Instant;
 use bincode::{Decode, Encode};
 use fleet_core::api::QueueView;
 use fleet_core::codec::{self, CodecError, Coded};
-use fleet_core::limits::FRAME_REPORTS_MAX;
+use fleet_core::limits::{CODEC_BYTES_MAX, FRAME_REPORTS_MAX};
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{QueuedReport, Samples};
@@ -24,6 +24,8 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const FRAME_BYTES: usize = 128 * 1024;
 /// What a report costs besides its samples: its number, times and headers.
 const OVERHEAD_BYTES: usize = 64;
+/// Bytes of one report's samples. A larger one would fit in no frame and keep all others waiting.
+const PACKED_BYTES_MAX: usize = CODEC_BYTES_MAX - OVERHEAD_BYTES;
 
 /// Samples as they wait: packed, because on a small device most of a report's memory would be
 /// the headers of its strings.
@@ -101,6 +103,9 @@ impl Queue {
         samples: Vec<Sample>,
     ) -> Result<(), CodecError> {
         let packed = codec::encode(&Packed { samples })?.into_boxed_slice();
+        if packed.len() > PACKED_BYTES_MAX {
+            return Err(CodecError::TooLarge);
+        }
         let mut inner = self.lock();
         let report = Waiting { seq: inner.next_seq, at, collected, packed };
         inner.next_seq += 1;
@@ -240,5 +245,20 @@ mod tests {
         }
         let reports = queue.after(0).unwrap().reports.len();
         assert!((2..10).contains(&reports), "{reports}");
+    }
+    #[test]
+    fn what_is_taken_fits_in_a_frame() {
+        use fleet_core::wire::ToServer;
+
+        let mut taken = 0;
+        for spare in (0..2 * OVERHEAD_BYTES).step_by(4) {
+            let queue = Queue::new().unwrap();
+            let samples = vec![Sample::new(&"n".repeat(CODEC_BYTES_MAX - spare), 1.0)];
+            if queue.push(Timestamp::from_millis(i64::MAX), Instant::now(), samples).is_ok() {
+                taken += 1;
+                codec::encode(&ToServer::Samples(queue.after(0).unwrap())).unwrap();
+            }
+        }
+        assert!(taken > 0, "some are small enough");
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 use fleet_core::api::ConfigDocument;
+use fleet_core::metric::Sample;
 use fleet_core::net::backoff;
 use fleet_core::time::Clock;
 use tokio::sync::watch;
@@ -81,7 +82,7 @@ impl Telemetry {
         let mut targets = device.subscribe();
         let mut plan = self.subscribe();
         // Rates need two looks; this is the first one.
-        self.collect(Instant::now());
+        self.measure(Instant::now());
         loop {
             if targets.wait_for(Option::is_some).await.is_err() {
                 return;
@@ -95,10 +96,7 @@ impl Telemetry {
 
     fn report(&self, queue: &Queue, collected: Instant, clock: &dyn Clock) {
         let at = clock.now();
-        let Collected { samples, failures } = self.collect(collected);
-        for failure in failures {
-            tracing::warn!(error = %Chain(&failure), "some measurements are missing");
-        }
+        let samples = self.measure(collected);
         if samples.is_empty() {
             return;
         }
@@ -107,9 +105,14 @@ impl Telemetry {
         }
     }
 
-    fn collect(&self, at: Instant) -> Collected {
+    /// Measures by the plan. A collector's failure is news only once, so it is told here.
+    fn measure(&self, at: Instant) -> Vec<Sample> {
         let selection = self.plan.borrow().selection.clone();
-        self.sampler().collect(at, &selection)
+        let Collected { samples, failures } = self.sampler().collect(at, &selection);
+        for failure in failures {
+            tracing::warn!(error = %Chain(&failure), "some measurements are missing");
+        }
+        samples
     }
 
     /// Rests for an interval after the last report.

@@ -1,7 +1,6 @@
 //! Samples: a metric's name, its labels, a number. A missing value is an absent sample, never
 //! a zero.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -42,17 +41,15 @@ impl Sample {
         if self.labels.len() > LABELS_MAX {
             return Err(SampleError::ManyLabels);
         }
+        if !self.labels.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Err(SampleError::Label);
+        }
         for (name, value) in &self.labels {
             if name.is_empty() || name.len() > LABEL_BYTES_MAX || value.len() > LABEL_BYTES_MAX {
                 return Err(SampleError::Label);
             }
         }
         Ok(())
-    }
-
-    /// The labels as a map, for JSON.
-    pub fn label_map(&self) -> BTreeMap<&str, &str> {
-        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 }
 
@@ -89,8 +86,8 @@ pub enum SampleError {
     /// Too many labels.
     #[error("more than {LABELS_MAX} labels")]
     ManyLabels,
-    /// An empty or overlong label.
-    #[error("a label is empty or longer than {LABEL_BYTES_MAX} bytes")]
+    /// A label that is empty, overlong or out of order: two orders would be two series.
+    #[error("a label is empty, longer than {LABEL_BYTES_MAX} bytes, said twice or out of order")]
     Label,
 }
 
@@ -126,5 +123,36 @@ impl From<MetricName> for String {
 impl fmt::Display for MetricName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_has_one_spelling() {
+        let sample = |labels: &[(&str, &str)]| Sample {
+            labels: labels.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+            ..Sample::new("cpu_usage", 1.0)
+        };
+        assert_eq!(sample(&[("core", "1"), ("cpu", "0")]).validate(), Ok(()));
+        for labels in [
+            &[("cpu", "0"), ("core", "1")][..],
+            &[("core", "1"), ("core", "2")],
+            &[("core", "1"), ("core", "1")],
+            &[("", "1")],
+        ] {
+            assert_eq!(sample(labels).validate(), Err(SampleError::Label), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_are_checked() {
+        assert_eq!(Sample::new("a b", 1.0).validate(), Err(SampleError::Name));
+        assert_eq!(Sample::new("a", f64::NAN).validate(), Err(SampleError::NotFinite));
+        let many = (10..11 + LABELS_MAX).map(|n| (format!("l{n}"), String::new())).collect();
+        let sample = Sample { labels: many, ..Sample::new("a", 1.0) };
+        assert_eq!(sample.validate(), Err(SampleError::ManyLabels));
     }
 }

@@ -113,6 +113,11 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// What the `Debug` of a message shows in place of a key text that it carries.
+pub(crate) fn hidden<T>(text: Option<T>) -> Option<fmt::Arguments<'static>> {
+    text.map(|_| format_args!("(hidden)"))
+}
+
 /// The hash of a key's secret; compared in constant time.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
@@ -208,6 +213,22 @@ mod tests {
         assert!(!format!("{key:?}").contains(key.secret.as_str()));
         let bare: ApiKey = text.split('@').next().unwrap().parse().unwrap();
         assert_eq!(bare.server(), None);
+    }
+
+    #[test]
+    fn messages_that_carry_a_key_hide_it() {
+        let key = || Some("flt_en_canary".to_owned());
+        let proof = crate::wire::Proof {
+            signature: [0; 64],
+            device_id: "a".to_owned(),
+            enrol_key: key(),
+            facts: crate::wire::Facts::default(),
+        };
+        let update = crate::api::ConfigUpdate { api_key: key(), ..Default::default() };
+        let target = crate::api::DiscoverTarget { server_url: None, api_key: key() };
+        for shown in [format!("{proof:?}"), format!("{update:?}"), format!("{target:?}")] {
+            assert!(!shown.contains("canary") && shown.contains("Some((hidden))"), "{shown}");
+        }
     }
 
     #[test]

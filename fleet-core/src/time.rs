@@ -110,14 +110,20 @@ impl Clock for SystemClock {
     }
 }
 
-/// Parses `60s`, `5m`, `1h 30m`, or a bare number of seconds.
+/// The longest duration that anybody may ask for, a hundred years: it can be added to any time.
+pub const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Parses `60s`, `5m`, `1h 30m`, or a bare number of seconds; at most [`DURATION_MAX`].
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
-    if let Ok(secs) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(secs));
-    }
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| DurationError)?;
-    Duration::try_from(parsed).map_err(|_| DurationError)
+    let duration = match text.parse::<u64>() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => {
+            let parsed: jiff::SignedDuration = text.parse().map_err(|_| DurationError)?;
+            Duration::try_from(parsed).map_err(|_| DurationError)?
+        }
+    };
+    if duration <= DURATION_MAX { Ok(duration) } else { Err(DurationError) }
 }
 
 /// A text that is no duration.
@@ -144,7 +150,7 @@ mod tests {
         for (text, secs) in [("60s", 60), ("5m", 300), ("1h 30m", 5400), ("30", 30), ("1h", 3600)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
-        for text in ["", "-5s", "soon", "5x"] {
+        for text in ["", "-5s", "soon", "5x", "18446744073709551615", "9223372036854775807s"] {
             assert_eq!(parse_duration(text), Err(DurationError), "{text}");
         }
     }

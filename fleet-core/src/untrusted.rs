@@ -117,7 +117,7 @@ fn is_dangerous(c: char) -> bool {
 fn is_combining(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}'
         | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{fe20}'..='\u{fe2f}')
+        | '\u{fe20}'..='\u{fe2f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 #[cfg(test)]
@@ -144,8 +144,10 @@ mod tests {
     #[test]
     fn long_text_and_piles_of_marks_are_cut() {
         assert_eq!(escaped(&"a".repeat(300)).chars().count(), SHOWN_CHARS_MAX + 1);
-        let piled = format!("z{}", "\u{301}".repeat(6));
-        assert_eq!(escaped(&piled).matches("\\u{301}").count(), 2);
+        for (mark, shown) in [("\u{301}", "\\u{301}"), ("\u{e0100}", "\\u{e0100}")] {
+            let piled = format!("z{}", mark.repeat(6));
+            assert_eq!(escaped(&piled).matches(shown).count(), 2);
+        }
     }
 
     proptest! {

@@ -190,9 +190,20 @@ fn wire(
             hub: hub.clone(),
         },
         telemetry: Telemetry { world: world(), presence: presence.clone() },
-        configs: Configs { world: world(), versions, hub: hub.clone(), server: server() },
+        configs: Configs {
+            world: world(),
+            versions: versions.clone(),
+            hub: hub.clone(),
+            server: server(),
+        },
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
-        enrolment: Enrolment { world: world(), server: server().public() },
+        enrolment: Enrolment {
+            world: world(),
+            server: server().public(),
+            presence: presence.clone(),
+            versions: versions.clone(),
+            hub: hub.clone(),
+        },
         keys: Keys { world: world(), server: server().public().identity() },
         presence: presence.clone(),
         world: world(),
@@ -202,7 +213,10 @@ fn wire(
 /// What the store remembers of the devices' last words.
 async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
-    let seen = devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?)));
+    // A clock that was ahead when it was written must not make a device look alive until then.
+    let now = world.now();
+    let seen =
+        devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?.min(now))));
     Ok(Presence::rebuilt(seen, world.store.latest_all().await?))
 }
 

@@ -91,6 +91,8 @@ pub struct Patience {
     pub body: Duration,
     /// For each frame of a link's hello.
     pub hello: Duration,
+    /// To take what it is sent.
+    pub reply: Duration,
 }
 
 impl Default for Patience {
@@ -99,6 +101,7 @@ impl Default for Patience {
             head: Duration::from_secs(10),
             body: Duration::from_secs(60),
             hello: Duration::from_secs(10),
+            reply: Duration::from_secs(30),
         }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use fleet_core::net::logging::{self, LogLevel};
 use fleet_core::net::shutdown::signal;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{FAILED, Failure};
 use crate::app::App;
@@ -26,7 +26,15 @@ pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Fa
         .thread_stack_size(STACK_BYTES)
         .build()
         .context("cannot start")?;
-    runtime.block_on(serve(settings))
+    finish(runtime, serve(settings))
+}
+
+/// Runs the agent to its end. A name that is still being looked up, which the system may do for a
+/// minute, is not waited for.
+fn finish<T>(runtime: Runtime, agent: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(agent);
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(settings: Settings) -> Result<u8, Failure> {
@@ -53,4 +61,34 @@ fn level_in_file(overrides: &Overrides) -> Option<LogLevel> {
     let file = overrides.config.clone().unwrap_or_else(|| paths::config_file(&root));
     let level = Config::load(&file, false).ok()?.config.log_level?;
     level.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_lookup_does_not_hold_up_the_end() {
+        let (hold, held) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let program = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            finish(runtime, async move {
+                let (begin, begun) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    begin.send(()).unwrap();
+                    held.recv()
+                });
+                begun.await.unwrap();
+            });
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(30)).expect("the program ends");
+        drop(hold);
+        program.join().unwrap();
+    }
 }

@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 
 use super::local::{self, Answered};
 use super::{FAILED, Failure, OutputArgs, Place, line, print};
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::FactsSource;
+use crate::paths;
 use crate::state::folder::Folder;
 use crate::state::membership::Membership;
 use crate::sys::SysRoot;
+use crate::sys::host::DeviceType;
 
 /// What `info` tells, wherever it comes from.
 struct Known {
@@ -29,7 +32,8 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
         None => Known::from_disk(&folders)?,
     };
     let root = place.sysroot.clone().map_or_else(SysRoot::real, SysRoot::at);
-    let facts = FactsSource { root, device_type: None, name: None };
+    let device_type = device_type(place, &root);
+    let facts = FactsSource { root, device_type, name: None };
     let facts = facts.read(std::time::Duration::ZERO);
     if output.json {
         let mut value = known.json();
@@ -50,6 +54,20 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
         }
     }
     print(&text)
+}
+
+/// What the owner says that the device is. A file that cannot be read, as by an ordinary user,
+/// costs no more than that.
+fn device_type(place: &Place, root: &SysRoot) -> Option<DeviceType> {
+    let explicit = place.config.is_some();
+    let file = place.config.clone().unwrap_or_else(|| paths::config_file(root));
+    match Config::load(&file, explicit) {
+        Ok(loaded) => loaded.config.device_type,
+        Err(error) => {
+            tracing::warn!(error = %fleet_core::Chain(&error), "doing without the configuration");
+            None
+        }
+    }
 }
 
 impl Known {

@@ -11,6 +11,7 @@
 pub mod claim;
 mod on_link;
 mod reply;
+mod visitors;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -29,12 +30,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::link::status::LinkStatus;
 use crate::queue::Queue;
 use crate::state::Device;
 use reply::Reply;
+use visitors::Visitors;
 
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 32;
@@ -42,6 +44,8 @@ const CONNECTIONS_MAX: usize = 32;
 const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection may take from its handshake to its end.
 const CONNECTION: Duration = Duration::from_secs(20);
+/// What is left of that when the agent stops: enough for an answer that is on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -71,6 +75,7 @@ impl Control {
         tasks: Tasks,
     ) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let visitors = Arc::new(Visitors::default());
         loop {
             let permit = room.clone().acquire_owned().await.expect("the semaphore stays open");
             let accepted = tokio::select! {
@@ -79,10 +84,15 @@ impl Control {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(visit) = visitors.enter(peer.ip().to_canonical()) else { continue };
                     let connection = self.clone().connection(stream, peer, tls.clone());
+                    let stopping = tasks.clone();
                     tasks.spawn("control connection", async move {
-                        connection.await;
-                        drop(permit);
+                        tokio::select! {
+                            () = connection => {}
+                            () = cut_off(&stopping) => {}
+                        }
+                        drop((visit, permit));
                     });
                 }
                 Err(error) => accept::pause_after(&error).await,
@@ -164,4 +174,10 @@ impl Control {
             queue: self.queue.view(),
         }
     }
+}
+
+/// Ends soon after the agent is told to stop, so that a silent peer cannot hold it up.
+async fn cut_off(tasks: &Tasks) {
+    tasks.stopping().await;
+    sleep(LAST_WORDS).await;
 }

@@ -111,10 +111,9 @@ async fn open(
         socket.send(&hello).await?;
         let context = welcome(socket.receive_frame().await?, &hello, exporter)?;
         let server = PublicKey::from_bytes(context.server_pub);
-        if server != shown || !target.server.accepts(server) {
+        if server != shown || !target.server.accepts(server) || !membership.met(server)? {
             return Err(LinkError::OtherServer);
         }
-        membership.met(server)?;
         let proof = Proof {
             signature: context.sign_as_device(&identity.key),
             device_id: identity.id.as_str().to_owned(),

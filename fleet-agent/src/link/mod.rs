@@ -138,6 +138,7 @@ impl Link {
         let dialled = dial::dial(target, &device.identity, &device.membership, &facts);
         let opened = tokio::select! {
             opened = dialled => opened,
+            _ = claims.changed() => return Turn::Ended(End::Claimed),
             () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
         };
         match opened {

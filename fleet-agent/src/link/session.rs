@@ -51,11 +51,18 @@ pub(super) struct Session<'a> {
     active: Option<[u8; 16]>,
     facts: Facts,
     facts_due: Instant,
-    /// The largest number sent, and when; nothing when no frame is under way.
-    sent: Option<(u64, Instant)>,
+    /// The reports under way, if there are any.
+    sent: Option<Sent>,
     ping_due: Instant,
     pinged: Option<Ping>,
     pings: u64,
+}
+
+struct Sent {
+    stream: [u8; 16],
+    /// The largest number among them.
+    last: u64,
+    at: Instant,
 }
 
 struct Ping {
@@ -98,7 +105,7 @@ impl<'a> Session<'a> {
         let mut plan = self.link.telemetry.subscribe();
         while end.is_none() {
             let pong_due = self.pinged.as_ref().map(|ping| ping.at + PONG);
-            let stored_due = self.sent.map(|(_, at)| at + STORED);
+            let stored_due = self.sent.as_ref().map(|sent| sent.at + STORED);
             tokio::select! {
                 incoming = self.socket.receive() => end = self.hear(incoming?).await?,
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
@@ -177,9 +184,10 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let Some(samples) = self.link.queue.after(0) else { return Ok(()) };
+        let stream = samples.stream;
         let last = samples.reports.last().map_or(0, |report| report.seq);
         self.socket.send(&ToServer::Samples(samples)).await?;
-        self.sent = Some((last, Instant::now()));
+        self.sent = Some(Sent { stream, last, at: Instant::now() });
         Ok(())
     }
 
@@ -191,7 +199,8 @@ impl<'a> Session<'a> {
 
     async fn acknowledged(&mut self, stream: [u8; 16], seq: u64) -> Result<(), LinkError> {
         // What was not sent cannot have been stored.
-        let Some((last, _)) = self.sent else { return Ok(()) };
+        let sent = self.sent.as_ref().filter(|sent| sent.stream == stream);
+        let Some(&Sent { last, .. }) = sent else { return Ok(()) };
         for report in self.link.queue.acknowledge(stream, seq.min(last)) {
             tracing::debug!(seq = report.seq, at = report.at.millis(), "acknowledged");
         }

@@ -183,12 +183,15 @@ impl Membership {
         Ok(if before.is_some() { ClaimStatus::Updated } else { ClaimStatus::Claimed })
     }
 
-    /// Holds on to the server that answered, if its key was not known before.
-    pub fn met(&self, server: PublicKey) -> Result<(), StateError> {
+    /// Holds on to the server that answered, if its key was not known before. Says whether it is
+    /// the device's: a claim may have come while it was dialled.
+    pub fn met(&self, server: PublicKey) -> Result<bool, StateError> {
         let mut claim = self.lock();
-        let Some(target) = self.target() else { return Ok(()) };
-        if target.server == Expected::Key(server) || !target.server.accepts(server) {
-            return Ok(());
+        let Some(target) = self.target().filter(|target| target.server.accepts(server)) else {
+            return Ok(false);
+        };
+        if target.server == Expected::Key(server) {
+            return Ok(true);
         }
         if target.server == Expected::FirstContact {
             tracing::warn!(
@@ -196,7 +199,8 @@ impl Membership {
                 "this server answered first and is this device's server from now on"
             );
         }
-        self.keep(&mut claim, server, &target.urls)
+        self.keep(&mut claim, server, &target.urls)?;
+        Ok(true)
     }
 
     fn keep(
@@ -324,10 +328,10 @@ mod tests {
         let membership = opened(path.path(), file());
         let target = membership.target().unwrap();
         assert_eq!((target.server, membership.server()), (Expected::FirstContact, None));
-        membership.met(key(7)).unwrap();
+        assert!(membership.met(key(7)).unwrap());
         let membership = opened(path.path(), file());
         assert_eq!(membership.server(), Some(key(7).identity()));
-        membership.met(key(8)).unwrap();
+        assert!(membership.met(key(7)).unwrap() && !membership.met(key(8)).unwrap());
         assert_eq!(membership.server(), Some(key(7).identity()));
     }
 
@@ -342,7 +346,7 @@ mod tests {
         assert_eq!(membership.server(), Some(key(7).identity()));
         assert!(membership.target().unwrap().enrol_key.is_some());
         assert!(membership.claim(&grant(8, &["http://b:1"])).is_err());
-        membership.met(key(7)).unwrap();
+        assert!(membership.met(key(7)).unwrap());
 
         let moved = opened(path.path(), file(8));
         assert_eq!(moved.target().unwrap().server, Expected::Identity(key(8).identity()));

@@ -40,6 +40,11 @@ impl Machine {
         self.folder.path().join("data")
     }
 
+    /// What the last agent had to say.
+    fn log_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("agent.log")
+    }
+
     fn fleetd(&self, command: &str) -> Command {
         let mut fleetd = Command::new(env!("CARGO_BIN_EXE_fleetd"));
         fleetd
@@ -63,9 +68,14 @@ impl Machine {
     }
 
     async fn agent(&self) -> Agent {
+        self.agent_on("lo").await
+    }
+
+    async fn agent_on(&self, interface: &str) -> Agent {
         let mut agent = self.fleetd("agent");
-        agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", "lo"]);
-        let agent = Agent(agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        agent.args(["--port", "0", "--bind", "127.0.0.1", "--interface", interface]);
+        let log = fs::File::create(self.log_file()).unwrap();
+        let agent = Agent(agent.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let note = self.data_dir().join("agent.json");
         until("the agent's note", || note.exists()).await;
         agent
@@ -136,7 +146,7 @@ async fn what_cannot_be_followed_ends_in_one_sentence() {
 #[tokio::test]
 async fn a_device_tells_how_it_stands() {
     let machine = Machine::new();
-    machine.configure("device_name: RPi 4\ntelemetry:\n  interval: 1s\n");
+    machine.configure("device_name: RPi 4\ndevice_type: raspberrypi\ntelemetry:\n  interval: 1s\n");
     assert_eq!(machine.status().0, Some(1));
     assert_eq!(machine.run("info").status.code(), Some(1));
 
@@ -166,6 +176,7 @@ async fn a_device_tells_how_it_stands() {
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
     let text = String::from_utf8(machine.run("info").stdout).unwrap();
     assert!(text.contains("not running"), "{text}");
+    assert!(text.contains("raspberrypi"), "{text}");
     assert!(text.contains(&server.key.public().identity().to_string()), "{text}");
 
     assert_eq!(machine.run("reset").status.code(), Some(0));
@@ -186,6 +197,22 @@ async fn a_killed_agent_is_not_taken_for_a_running_one() {
     assert!(String::from_utf8(machine.run("info").stdout).unwrap().contains("not running"));
     assert_eq!(machine.run("reset").status.code(), Some(0));
     drop(machine.agent().await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_told() {
+    let machine = Machine::new();
+    let _agent = machine.agent().await;
+    let log = || fs::read_to_string(machine.log_file()).unwrap();
+    until("the failing collector's name", || log().contains("collector cpu")).await;
+}
+
+#[tokio::test]
+async fn an_interface_that_is_not_there_is_told() {
+    let machine = Machine::new();
+    let _agent = machine.agent_on("nosuch0").await;
+    let log = || fs::read_to_string(machine.log_file()).unwrap();
+    until("the interface's name", || log().contains("nosuch0")).await;
 }
 
 async fn claim(data_dir: &Path, server: &Server) {

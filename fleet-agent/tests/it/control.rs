@@ -1,5 +1,7 @@
 //! The agent's port as strangers and claimers meet it.
 
+use std::time::{Duration, Instant};
+
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD, HEXLOWER};
 use fleet_agent::app::App;
 use fleet_agent::config::{ClaimPolicy, Policy};
@@ -165,6 +167,20 @@ async fn what_is_no_grant_for_this_device_is_refused() {
     let wrong = http::connect_address(app.address(), "agent", pin).await.unwrap_err();
     assert!(matches!(wrong, HttpError::WrongKey { .. }), "{wrong}");
     app.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_cannot_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start(settings(folder.path())).unwrap();
+    let mut silent = TcpStream::connect(app.address()).await.unwrap();
+    // A TLS handshake that never goes on has a longer patience than a stop.
+    silent.write_all(&[0x16]).await.unwrap();
+    // Connections are taken in turn, so with this answer the silent one is being waited for.
+    assert_eq!(plain(&app, "GET", "/health").await.0, 200);
+    let began = Instant::now();
+    app.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

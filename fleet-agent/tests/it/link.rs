@@ -150,6 +150,16 @@ async fn a_server_cannot_take_what_was_not_sent() {
     let second = link.samples().await;
     assert_eq!(second.reports[0].seq, first.reports.last().unwrap().seq + 1);
     link.send(ToAgent::Ack { stream: [0; 16], seq: u64::MAX }).await;
+    // Once this is answered, the agent has seen that too: it lets nothing go and sends nothing more.
+    push_config(&mut link, 1, "{}", &server.key).await;
+    loop {
+        match link.next().await {
+            Some(ToServer::ConfigReported(reported)) if reported.version == 1 => break,
+            Some(ToServer::ConfigReported(_) | ToServer::Facts(_)) => {}
+            Some(ToServer::Samples(_)) => panic!("it sends reports that are under way already"),
+            None => panic!("it left"),
+        }
+    }
     let waiting = 2_000 - first.reports.len() as u64;
     assert_eq!(rig.queue.view().waiting, waiting);
     drop(link);
@@ -274,6 +284,24 @@ async fn a_new_grant_opens_closed_doors() {
     let mut link = server.link().await;
     link.activate().await;
     rig.reaches(LinkState::Connected).await;
+    drop(link);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_ends_the_search_for_another_server() {
+    let (server, first) = (Server::start(7).await, Server::start(8).await);
+    // Whoever is dialled before the claim must not be heard after it.
+    let named = Some(Provisioned { url: first.url(), key: None });
+    let rig = Rig::new(tempfile::tempdir().unwrap(), named);
+    rig.reaches(LinkState::Connecting).await;
+    rig.claim(&server);
+    let began = Instant::now();
+    let mut link = server.link().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "it waited for the other one's time-out");
+    link.activate().await;
+    rig.reaches(LinkState::Connected).await;
+    assert!(!rig.device.membership.met(first.key.public()).unwrap());
     drop(link);
     rig.stop().await;
 }

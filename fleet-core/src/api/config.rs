@@ -1,5 +1,6 @@
 //! A device's configuration: the document that server and agent both read, and its JSON bodies.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::value_or_text;
 use crate::id::DeviceId;
 use crate::limits::{REPORT_SAMPLES_MAX, TELEMETRY_INTERVAL_MAX, TELEMETRY_INTERVAL_MIN};
 use crate::metric::MetricName;
+use crate::secret::hidden;
 use crate::time::{Timestamp, parse_duration};
 use crate::untrusted::Untrusted;
 
@@ -129,7 +131,7 @@ fn metrics(value: &Value) -> Result<Vec<MetricName>, ConfigError> {
 }
 
 /// The body of `POST /config?device_id=…`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigUpdate {
     /// Where the device shall find its server. Kept with the version, not applied.
@@ -144,6 +146,18 @@ pub struct ConfigUpdate {
     /// Why, for the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+impl fmt::Debug for ConfigUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server_url, api_key, config, comment } = self;
+        f.debug_struct("ConfigUpdate")
+            .field("server_url", server_url)
+            .field("api_key", &hidden(api_key.as_ref()))
+            .field("config", config)
+            .field("comment", comment)
+            .finish()
+    }
 }
 
 /// `GET /config?device_id=…`, and the answer to a POST.

@@ -1,11 +1,13 @@
 //! Discovery and provisioning in JSON.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeviceId;
 use crate::identity::{Fingerprint, ServerIdentity};
+use crate::secret::hidden;
 use crate::untrusted::Untrusted;
 
 /// How far a device has come, as it announces it.
@@ -92,7 +94,7 @@ pub struct DiscoverRequest {
 }
 
 /// What to tell a device at its claim.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscoverTarget {
     /// Where the device shall find this server; the server's own addresses if absent.
@@ -101,6 +103,16 @@ pub struct DiscoverTarget {
     /// Accepted for the reference's sake; a device makes its own key and gets no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+}
+
+impl fmt::Debug for DiscoverTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server_url, api_key } = self;
+        f.debug_struct("DiscoverTarget")
+            .field("server_url", server_url)
+            .field("api_key", &hidden(api_key.as_ref()))
+            .finish()
+    }
 }
 
 /// What became of configuring one device.

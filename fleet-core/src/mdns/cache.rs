@@ -273,6 +273,8 @@ impl Cache {
                 shown: Vec::new(),
                 touched: None,
             });
+            // Nearly every name has one claim, and there may be thousands: no room for more.
+            entry.claims.reserve_exact(1);
             entry.claims.push(Claim::new(self.next_key, source, now));
             self.next_key += 1;
             self.claims_total += 1;
@@ -412,7 +414,10 @@ impl Entry {
             groups = apart;
             groups.push(joined.into_iter().flatten().chain([claim]).collect());
         }
-        groups.iter().filter_map(|group| self.instance(group)).collect()
+        let mut instances: Vec<_> =
+            groups.iter().filter_map(|group| self.instance(group)).collect();
+        instances.shrink_to_fit();
+        instances
     }
 
     fn instance(&self, group: &[&Claim]) -> Option<Instance> {
@@ -423,8 +428,9 @@ impl Entry {
         // Sorted so that of two entries for one address the sourced one comes first.
         addresses.sort_by_key(|address| (address.ip, address.interface_index, !address.sourced));
         addresses.dedup_by_key(|address| (address.ip, address.interface_index));
+        addresses.shrink_to_fit();
         let (host, port) = newest.location()?;
-        let txt = newest.text()?.to_vec();
+        let txt = newest.text()?.clone();
         let instance = Instance { key, name: self.name.clone(), host, port, txt, addresses };
         (!instance.addresses.is_empty()).then_some(instance)
     }

@@ -8,12 +8,16 @@ use simple_dns::rdata::{SRV, TXT};
 use simple_dns::{Name, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
-use super::instance::Address;
+use super::instance::{Address, Text};
 use super::packet;
 use crate::untrusted::Untrusted;
 
 /// Bytes of a TXT record that is taken in.
 pub(super) const TXT_BYTES_MAX: usize = 1300;
+/// Attributes of a TXT record that are kept, and labels of a host's name: each costs memory of its
+/// own, however short it is.
+pub(super) const ATTRIBUTES_MAX: usize = 16;
+pub(super) const HOST_LABELS_MAX: usize = 8;
 /// Addresses of one host that are kept.
 const ADDRESSES_MAX: usize = 16;
 /// The longest that anything is believed, whatever its sender asks for.
@@ -55,7 +59,7 @@ pub(super) struct Claim {
     pub(super) changed_at: Instant,
     pointer: Option<Lease>,
     location: Option<(Location, Lease)>,
-    text: Option<(Vec<(Untrusted, Untrusted)>, Lease)>,
+    text: Option<(Text, Lease)>,
     addresses: Vec<(IpAddr, Lease)>,
     completions: u8,
     complete_at: Instant,
@@ -114,8 +118,11 @@ impl Claim {
         self.pointer = Some(Lease::new(ttl_secs, now));
     }
 
-    /// Takes in host and port; returns whether they are new.
+    /// Takes in host and port, unless the host's name is an odd one; returns whether they are new.
     pub(super) fn take_location(&mut self, srv: &SRV<'_>, ttl_secs: u32, now: Instant) -> bool {
+        if srv.target.get_labels().len() > HOST_LABELS_MAX {
+            return false;
+        }
         let same = self
             .location
             .as_ref()
@@ -142,7 +149,8 @@ impl Claim {
             return false;
         }
         let untrusted = |bytes: &[u8]| Untrusted::new(String::from_utf8_lossy(bytes));
-        let text: Vec<_> = attributes()
+        let text: Text = attributes()
+            .take(ATTRIBUTES_MAX)
             .map(|(key, value)| (untrusted(key), untrusted(value.unwrap_or_default())))
             .collect();
         let changed = self.text.as_ref().is_none_or(|(known, _)| *known != text);
@@ -166,6 +174,7 @@ impl Claim {
                 *known != ip && !flushed
             });
             if record.ttl > 0 && self.addresses.len() < ADDRESSES_MAX {
+                self.addresses.reserve_exact(1);
                 self.addresses.push((ip, Lease::new(record.ttl, now)));
             }
         }
@@ -244,7 +253,7 @@ impl Claim {
 
     /// Whether two claims are one host's: they say the same, or each vouches for the other.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
-        let says = |claim: &Self| claim.location().zip(claim.text().map(<[_]>::to_vec));
+        let says = |claim: &Self| claim.location().zip(claim.text().cloned());
         says(self) == says(other) || self.vouches_with(other)
     }
 
@@ -264,8 +273,8 @@ impl Claim {
     }
 
     /// The text's attributes.
-    pub(super) fn text(&self) -> Option<&[(Untrusted, Untrusted)]> {
-        self.text.as_ref().map(|(text, _)| text.as_slice())
+    pub(super) fn text(&self) -> Option<&Text> {
+        self.text.as_ref().map(|(text, _)| text)
     }
 
     /// The host's addresses as heard from this source.

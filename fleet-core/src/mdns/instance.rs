@@ -1,6 +1,7 @@
 //! What a browser shows of the hosts that it hears: hints, all of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::untrusted::Untrusted;
 
@@ -29,10 +30,13 @@ pub struct Instance {
     /// The TCP port.
     pub port: u16,
     /// The TXT record's attributes in their order.
-    pub txt: Vec<(Untrusted, Untrusted)>,
+    pub txt: Text,
     /// Where it says it can be reached, sorted.
     pub addresses: Vec<Address>,
 }
+
+/// Attributes of a TXT record, each with its value. Shared by all who hold the same.
+pub type Text = Arc<[(Untrusted, Untrusted)]>;
 
 /// An address that a host claims to have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -138,6 +138,8 @@ impl Links {
             match port.poll_receive(context, &mut buffer) {
                 Poll::Pending => quiet += 1,
                 Poll::Ready(Ok(source)) => {
+                    // It may hold more, and wakes us only once it was found empty: all anew.
+                    quiet = 0;
                     let from = self.in_use.iter().find(|link| link.index == port.key.link);
                     if let Some(link) = from.filter(|link| link.is_on_link(source.ip())) {
                         let bytes = buffer.filled().to_vec();
@@ -192,5 +194,56 @@ impl Links {
             }
         }
         Ok((changed.into_iter().collect(), failure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::UdpSocket;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Sockets on ports of their own, on links that are not in use.
+    async fn unused_links(count: u32) -> (Links, Vec<SocketAddr>) {
+        let mut links = Links {
+            options: Options::default(),
+            in_use: Vec::new(),
+            own: BTreeSet::new(),
+            ports: Vec::new(),
+            faults: BTreeMap::new(),
+            turn: 0,
+            buffer: vec![0; RECEIVE_BYTES_MAX].into(),
+        };
+        let mut places = Vec::new();
+        for link in 1..=count {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            places.push(socket.local_addr().unwrap());
+            links.ports.push(Port::of_test(link, socket));
+        }
+        (links, places)
+    }
+
+    #[tokio::test]
+    async fn a_packet_from_afar_does_not_make_us_deaf() {
+        let (mut links, places) = unused_links(3).await;
+        let (looked, mut looks) = watch::channel(0);
+        let _listening = crate::mdns::spawn("test", async move {
+            poll_fn(|context| {
+                looked.send_modify(|looks| *looks += 1);
+                links.poll_receive(context).map(|incoming| panic!("not for us: {incoming:?}"))
+            })
+            .await;
+        });
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        looks.changed().await.unwrap();
+        for round in 0..12 {
+            stranger.send_to(b"hello", places[0]).await.unwrap();
+            let woke = timeout(Duration::from_secs(10), looks.changed()).await;
+            woke.unwrap_or_else(|_| panic!("deaf in round {round}")).unwrap();
+        }
     }
 }

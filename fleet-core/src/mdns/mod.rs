@@ -42,7 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::net::shutdown::Tasks;
 
 pub use self::browser::{Browser, browse};
-pub use self::instance::{Address, Event, Instance};
+pub use self::instance::{Address, Event, Instance, Text};
 pub use self::responder::Responder;
 
 /// Where to listen and speak.

@@ -76,6 +76,13 @@ impl Port {
         Ok(Self { key, socket: UdpSocket::from_std(socket.into())? })
     }
 
+    /// A socket that a test opened.
+    #[cfg(test)]
+    pub(super) fn of_test(link: u32, socket: UdpSocket) -> Self {
+        let source = Ipv4Addr::LOCALHOST.into();
+        Self { key: PortKey { link, interface: String::new(), source }, socket }
+    }
+
     /// Sends a packet to everybody on the link.
     pub(super) fn send_multicast(&self, bytes: &[u8]) -> io::Result<()> {
         self.send(bytes, self.key.group())

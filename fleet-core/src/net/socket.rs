@@ -23,6 +23,8 @@ pub use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// How long the peer may take to make room for a message.
 const SEND: Duration = Duration::from_secs(20);
+/// Bytes of the reason in a close frame (RFC 6455 §5.5); a peer takes a longer one for an error.
+const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// Small, because a server holds thousands of these.
 const READ_BUFFER_BYTES: usize = 4096;
 
@@ -151,7 +153,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
 
     /// Says goodbye and waits a moment for the peer to say the same.
     pub async fn close(mut self, reason: &str) {
-        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let frame = CloseFrame { code: CloseCode::Normal, reason: reason[..end].into() };
         let goodbye = async {
             self.inner.send(Message::Close(Some(frame))).await?;
             while let Some(message) = self.inner.next().await {
@@ -170,5 +176,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameSocket<S> {
     async fn send_message(&mut self, message: Message) -> Result<(), SocketError> {
         timeout(SEND, self.inner.send(message)).await.map_err(|_| SocketError::Slow)??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_goodbye_is_cut_and_understood() {
+        let (near, far) = duplex(4096);
+        let near = FrameSocket::accepted(near).await;
+        let inner = WebSocketStream::from_raw_socket(far, Role::Client, Some(config())).await;
+        let mut far = FrameSocket { inner };
+        let long = "é".repeat(100);
+        let (said, ()) = tokio::join!(far.receive(), near.close(&long));
+        let Ok(Incoming::Closed(Some(reason))) = said else { panic!("{said:?}") };
+        assert_eq!(reason.raw(), "é".repeat(61));
     }
 }

@@ -62,12 +62,6 @@ impl Browse {
     pub fn devices(&self) -> Vec<Discovered> {
         self.sightings().into_iter().map(|sighting| sighting.device).collect()
     }
-
-    /// The device with this id, if it is there and there is no conflict about it.
-    pub fn target(&self, id: &DeviceId) -> Option<Target> {
-        let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(id);
-        self.sightings().into_iter().find(is_it)?.target
-    }
 }
 
 fn sightings<'a>(instances: impl Iterator<Item = &'a Instance>) -> Vec<Sighting> {
@@ -77,7 +71,7 @@ fn sightings<'a>(instances: impl Iterator<Item = &'a Instance>) -> Vec<Sighting>
         let heard = Heard::read(instance);
         let identity = heard.id.clone().zip(heard.fingerprint);
         match identity.as_ref().and_then(|identity| places.get(identity)) {
-            Some(place) => devices[*place].addresses.extend(&instance.addresses),
+            Some(place) => devices[*place].instances.push(instance),
             None => {
                 places.extend(identity.map(|identity| (identity, devices.len())));
                 devices.push(Device::new(instance, heard));
@@ -105,14 +99,16 @@ fn contested(identities: impl Iterator<Item = (DeviceId, Fingerprint)>) -> BTree
 
 /// One device, put together from all that gave its id and key.
 struct Device<'a> {
+    /// The one heard first. The device is shown as this one says.
     instance: &'a Instance,
     heard: Heard,
-    addresses: Vec<&'a Address>,
+    /// All of them, that one first.
+    instances: Vec<&'a Instance>,
 }
 
 impl<'a> Device<'a> {
     fn new(instance: &'a Instance, heard: Heard) -> Self {
-        Self { instance, heard, addresses: instance.addresses.iter().collect() }
+        Self { instance, heard, instances: vec![instance] }
     }
 
     fn sighting(&self, contested: &BTreeSet<DeviceId>) -> Sighting {
@@ -143,9 +139,8 @@ impl<'a> Device<'a> {
 
     /// The addresses of one family, those first that it answered from.
     fn addresses_where(&self, family: fn(&IpAddr) -> bool) -> Vec<IpAddr> {
-        let mut found: Vec<_> = self
-            .addresses
-            .iter()
+        let addresses = self.instances.iter().flat_map(|instance| &instance.addresses);
+        let mut found: Vec<_> = addresses
             .filter(|address| family(&address.ip))
             .map(|address| (!address.sourced, address.ip))
             .collect();
@@ -154,15 +149,21 @@ impl<'a> Device<'a> {
         found.into_iter().map(|(_, ip)| ip).filter(|ip| seen.insert(*ip)).collect()
     }
 
-    /// Where to connect to: where its packets came from, IPv4 first.
+    /// Where to connect to: where its packets came from, IPv4 first. Each address with the port
+    /// that was heard from it, so that a stranger who repeats the id and key of another device
+    /// moves nobody but himself; and with one port only, so that he fills no more than his place.
     fn sources(&self) -> Vec<SocketAddr> {
-        let sourced: BTreeSet<SocketAddr> = self
-            .addresses
-            .iter()
-            .filter(|address| address.sourced)
-            .map(|address| socket_address(address, self.instance.port))
-            .collect();
-        sourced.into_iter().collect()
+        let mut sources = BTreeMap::new();
+        for instance in &self.instances {
+            for address in instance.addresses.iter().filter(|address| address.sourced) {
+                sources.entry(socket_address(address, 0)).or_insert(instance.port);
+            }
+        }
+        let with_port = |(mut source, port): (SocketAddr, u16)| {
+            source.set_port(port);
+            source
+        };
+        sources.into_iter().map(with_port).collect()
     }
 }
 
@@ -240,6 +241,20 @@ mod tests {
             .map(|sighting| (sighting.device.conflict, sighting.target.is_some()))
             .collect();
         assert_eq!(shown, [(true, false), (true, false), (false, true)]);
+    }
+
+    #[test]
+    fn who_repeats_anothers_id_and_key_does_not_move_its_port() {
+        let fp = fingerprint(1).to_string();
+        let echo = |key, port| {
+            let said = instance(key, &[("id", "a"), ("fp", &fp)], &[("10.0.0.1", true)]);
+            Instance { port, ..said }
+        };
+        let real = instance(3, &[("id", "a"), ("fp", &fp)], &[("10.0.0.9", true)]);
+        let seen = sightings([&echo(1, 22), &echo(2, 23), &real].into_iter());
+        let expected: Vec<SocketAddr> =
+            vec!["10.0.0.1:22".parse().unwrap(), "10.0.0.9:6789".parse().unwrap()];
+        assert_eq!(seen[0].target.as_ref().unwrap().addresses, expected);
     }
 
     #[test]

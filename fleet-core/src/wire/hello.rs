@@ -1,11 +1,14 @@
 //! The first frames of a link. Their bytes never change: a release from years ago must be able
 //! to say which versions it speaks, and be told that none will do.
 
+use std::fmt;
+
 use bincode::{Decode, Encode};
 
 use super::Facts;
 use crate::codec::Coded;
 use crate::identity::{PrivateKey, PublicKey};
+use crate::secret::hidden;
 
 /// The agent's first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -61,7 +64,7 @@ pub enum RefusedReason {
 }
 
 /// The agent's second frame.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, PartialEq, Encode, Decode)]
 pub struct Proof {
     /// The agent's signature over the [`LinkContext`].
     pub signature: [u8; 64],
@@ -71,6 +74,17 @@ pub struct Proof {
     pub enrol_key: Option<String>,
     /// What the device is.
     pub facts: Facts,
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { signature: _, device_id, enrol_key, facts } = self;
+        f.debug_struct("Proof")
+            .field("device_id", device_id)
+            .field("enrol_key", &hidden(enrol_key.as_ref()))
+            .field("facts", facts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Coded for Proof {

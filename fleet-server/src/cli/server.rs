@@ -1,6 +1,7 @@
 //! `fleets server`: starts, says once where it is, runs until told to stop.
 
 use std::io;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -56,9 +57,18 @@ impl Failure {
 }
 
 async fn serve(config: ServerConfig) -> Result<(), Failure> {
-    let server = Server::start(config, Arc::new(SystemClock)).await?;
+    let mut signal = pin!(shutdown::signal());
+    // Signals are caught before anybody is told that the server is there.
+    let server = tokio::select! {
+        biased;
+        signal = &mut signal => {
+            tracing::info!(signal = signal.map_err(Failure::Signal)?, "stopped before the start");
+            return Ok(());
+        }
+        started = Server::start(config, Arc::new(SystemClock)) => started?,
+    };
     tell(&mut io::stdout(), &announcement(&server));
-    let signal = shutdown::signal().await.map_err(Failure::Signal)?;
+    let signal = signal.await.map_err(Failure::Signal)?;
     tracing::info!(signal, "stopping");
     tokio::select! {
         () = server.stop() => Ok(()),

@@ -12,7 +12,7 @@ use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::{self, KeyOrigin};
-use fleet_core::time::{DurationError, parse_duration};
+use fleet_core::time::{DURATION_MAX, DurationError, parse_duration};
 
 use super::failure::Failure;
 use super::listed::Format;
@@ -135,11 +135,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
         let count: u64 = text.parse().map_err(|_| DurationError)?;
         Ok(Duration::from_secs(count.checked_mul(each * 86_400).ok_or(DurationError)?))
     };
-    match (text.strip_suffix('d'), text.strip_suffix('w')) {
+    let duration = match (text.strip_suffix('d'), text.strip_suffix('w')) {
         (Some(count), _) => days(count, 1),
         (_, Some(count)) => days(count, 7),
         _ => parse_duration(text),
-    }
+    }?;
+    if duration <= DURATION_MAX { Ok(duration) } else { Err(DurationError) }
 }
 
 /// `key=value`, `key:=JSON`, or `key-` to take it away.
@@ -182,7 +183,7 @@ mod tests {
         for (text, secs) in [("30s", 30), ("30d", 2_592_000), ("2w", 1_209_600), ("5", 5)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
-        for bad in ["d", "-1d", "1.5d", "99999999999999999999d", "9999999999999999d", ""] {
+        for bad in ["d", "-1d", "1.5d", "99999999999999999999d", "9999999999999999d", "6000w", ""] {
             assert_eq!(duration(bad), Err(DurationError), "{bad}");
         }
     }

@@ -24,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::Patience;
@@ -69,6 +70,12 @@ impl Http {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, visit: Visit) {
         let remote = visit.remote();
+        // Whoever asks and never reads the answer is shown out by the system.
+        let shown_out = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience.reply));
+        if let Err(error) = shown_out {
+            tracing::debug!(%remote, %error, "a connection was gone at once");
+            return;
+        }
         let stream = tokio::select! {
             () = self.tasks.stopping() => return,
             stream = accept::negotiate(stream, self.tls.clone()) => stream,

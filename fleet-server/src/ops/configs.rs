@@ -53,7 +53,9 @@ impl Configs {
         let device = find(&self.world, name).await?;
         let not_applied = not_applied(&update);
         let new = self.new_config(&device, update, author).await?;
-        let stored = self.world.store.config_append(device.uid, expected, new).await?;
+        let appended = self.world.store.config_append(device.uid, expected, new).await;
+        // A store that fails over a commit may have made it all the same: ask it next time.
+        let stored = appended.inspect_err(|_| self.versions.forget(device.uid))?;
         self.versions.grew(device.uid, stored.version);
         self.hub.wake(device.uid);
         let view = view(&device, Some(stored));
@@ -215,5 +217,52 @@ impl Versions {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uid, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::time::{SystemClock, Timestamp};
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{Admission, RedbStore, Store};
+
+    fn device() -> Device {
+        Device {
+            uid: Uid::new(),
+            id: "a".parse().unwrap(),
+            key: None,
+            name: None,
+            state: Admission::Active,
+            state_reason: String::new(),
+            state_at: Timestamp::default(),
+            facts: fleet_core::wire::Facts::default(),
+            metadata: std::collections::BTreeMap::new(),
+            created_at: Timestamp::default(),
+            last_seen: None,
+            missed_reports: 0,
+            reported: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_was_stored_unnoticed_is_sent_after_all() {
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let configs = Configs {
+            world: World { store: store.clone(), clock: Arc::new(SystemClock) },
+            versions: Arc::default(),
+            hub: Arc::default(),
+            server: Arc::new(PrivateKey::from_seed(&[1; 32])),
+        };
+        let device = device();
+        let uid = device.uid;
+        store.device_insert(device.clone()).await.unwrap();
+        assert!(configs.push_after(uid, 0).await.unwrap().is_none());
+        let new = configs.new_config(&device, ConfigUpdate::default(), "x").await.unwrap();
+        store.config_append(uid, None, new).await.unwrap();
+        let again = configs.update("a", Some(0), ConfigUpdate::default(), "x").await;
+        assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
+        assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
     }
 }

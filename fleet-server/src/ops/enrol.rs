@@ -9,14 +9,17 @@
 //!
 //! A device never inherits another's record by its name: the key decides.
 
-use fleet_core::id::DeviceId;
-use fleet_core::id::Uid;
+use std::sync::Arc;
+
+use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
 use fleet_core::wire::{Facts, Proof, Standing};
 
-use super::{OpsError, World};
+use super::configs::Versions;
+use super::{OpsError, Presence, World};
+use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, GrantRecord, StoreError};
 
 /// Characters of one fact.
@@ -28,6 +31,9 @@ const ADDRESSES_MAX: usize = 32;
 pub(crate) struct Enrolment {
     pub(crate) world: World,
     pub(crate) server: PublicKey,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) versions: Arc<Versions>,
+    pub(crate) hub: Arc<Hub>,
 }
 
 /// What lets a device in.
@@ -44,8 +50,9 @@ impl Enrolment {
         let known = self.world.store.device_by_key(key).await?;
         match known {
             Some(device) if device.state == Admission::Pending => {
-                let ticket = self.ticket(key, proof.enrol_key.as_deref()).await?;
-                self.upgrade(device, ticket, facts).await
+                let said = said_id(&proof.device_id, key)?;
+                let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
+                self.upgrade(device, said, ticket, facts).await
             }
             Some(device) => {
                 if device.state == Admission::Active
@@ -56,8 +63,9 @@ impl Enrolment {
                 self.note_facts(device, facts).await
             }
             None => {
-                let ticket = self.ticket(key, proof.enrol_key.as_deref()).await?;
-                self.insert(key, &proof.device_id, ticket, facts).await
+                let said = said_id(&proof.device_id, key)?;
+                let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
+                self.insert(key, said, ticket, facts).await
             }
         }
     }
@@ -85,7 +93,12 @@ impl Enrolment {
         Ok(self.world.store.device_update(device.uid, Box::new(change)).await?)
     }
 
-    async fn ticket(&self, key: PublicKey, enrol_key: Option<&str>) -> Result<Ticket, OpsError> {
+    async fn ticket(
+        &self,
+        key: PublicKey,
+        said: &DeviceId,
+        enrol_key: Option<&str>,
+    ) -> Result<Ticket, OpsError> {
         if let Some(grant) = self.grant(key).await? {
             return Ok(Ticket::Grant(grant));
         }
@@ -93,6 +106,11 @@ impl Enrolment {
             let reason = "waits for an operator: nobody has vouched for its key".to_owned();
             return Ok(Ticket::None { reason });
         };
+        // An enrolment key settles no conflict, so none of its uses is spent on one.
+        let owner = self.world.store.device_find(said).await?;
+        if owner.is_some_and(|owner| owner.key != Some(key)) {
+            return Ok(Ticket::None { reason: taken(said) });
+        }
         Ok(match self.use_key(text).await? {
             Ok(id) => Ticket::EnrolmentKey(id),
             Err(problem) => Ticket::None { reason: format!("waits for an operator: {problem}") },
@@ -131,13 +149,14 @@ impl Enrolment {
     async fn upgrade(
         &self,
         device: Device,
+        said: DeviceId,
         ticket: Ticket,
         facts: Facts,
     ) -> Result<Device, OpsError> {
         let (reason, wanted) = match &ticket {
             Ticket::None { .. } => return self.note_facts(device, facts).await,
             Ticket::Grant(grant) => (granted(grant), grant.device_id.clone()),
-            Ticket::EnrolmentKey(id) => (enrolled(id), device.id.clone()),
+            Ticket::EnrolmentKey(id) => (enrolled(id), said),
         };
         let at = self.world.now();
         let activate = |id: DeviceId, facts: Facts| {
@@ -167,22 +186,17 @@ impl Enrolment {
     async fn insert(
         &self,
         key: PublicKey,
-        id: &str,
+        said: DeviceId,
         ticket: Ticket,
         facts: Facts,
     ) -> Result<Device, OpsError> {
         let now = self.world.now();
         let fingerprint = key.fingerprint();
-        let said = DeviceId::from_name(id)
-            .or_else(|| format!("device-{}", fingerprint.short()).parse().ok());
         let (id, state, reason) = match &ticket {
-            Ticket::Grant(grant) => {
-                (Some(grant.device_id.clone()), Admission::Active, granted(grant))
-            }
+            Ticket::Grant(grant) => (grant.device_id.clone(), Admission::Active, granted(grant)),
             Ticket::EnrolmentKey(id) => (said, Admission::Active, enrolled(id)),
             Ticket::None { reason } => (said, Admission::Pending, reason.clone()),
         };
-        let id = id.ok_or_else(|| OpsError::invalid("device_id", "is not a device id"))?;
         let device = Device {
             uid: Uid::new(),
             id,
@@ -220,11 +234,10 @@ impl Enrolment {
         if device.state != Admission::Pending {
             self.make_room().await?;
         }
-        let taken = device.id.clone();
         let device = Device {
-            id: taken.in_conflict(fingerprint),
+            id: device.id.in_conflict(fingerprint),
             state: Admission::Pending,
-            state_reason: format!("waits for an operator: another device is called {taken}"),
+            state_reason: taken(&device.id),
             ..device
         };
         self.world.store.device_insert(device.clone()).await?;
@@ -247,7 +260,10 @@ impl Enrolment {
         }
         if let Some(oldest) = pending.iter().min_by_key(|device| device.created_at) {
             tracing::warn!(device_id = %oldest.id, "too many devices wait, forgetting the oldest");
-            self.world.store.device_delete(oldest.uid, self.world.now()).await?;
+            self.world.store.device_forget(oldest.uid).await?;
+            self.presence.forget(oldest.uid);
+            self.versions.forget(oldest.uid);
+            self.hub.wake(oldest.uid);
         }
         Ok(())
     }
@@ -266,6 +282,17 @@ pub(crate) fn standing(device: &Device) -> Option<Standing> {
         Admission::Revoked => Some(Standing::Revoked { reason }),
         Admission::Deleted => None,
     }
+}
+
+/// The id that a device says it has; one made from its key if that is none.
+fn said_id(text: &str, key: PublicKey) -> Result<DeviceId, OpsError> {
+    DeviceId::from_name(text)
+        .or_else(|| format!("device-{}", key.fingerprint().short()).parse().ok())
+        .ok_or_else(|| OpsError::invalid("device_id", "is not a device id"))
+}
+
+fn taken(id: &DeviceId) -> String {
+    format!("waits for an operator: another device is called {id}")
 }
 
 fn granted(grant: &GrantRecord) -> String {
@@ -305,7 +332,52 @@ fn bounded(mut facts: Facts) -> Facts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use fleet_core::identity::PrivateKey;
+    use fleet_core::time::SystemClock;
+    use futures_util::future::try_join_all;
+    use redb::backends::InMemoryBackend;
+
     use super::*;
+    use crate::store::{RedbStore, Store};
+
+    fn stranger(number: usize) -> (PublicKey, Proof) {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        let facts = Facts::default();
+        let device_id = format!("device-{number}");
+        let proof = Proof { signature: [0; 64], device_id, enrol_key: None, facts };
+        (PrivateKey::from_seed(&seed).public(), proof)
+    }
+
+    #[tokio::test]
+    async fn strangers_beyond_the_bound_leave_nothing_behind() {
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let presence = Arc::new(Presence::default());
+        let enrolment = Enrolment {
+            world: World { store: store.clone(), clock: Arc::new(SystemClock) },
+            server: PrivateKey::from_seed(&[1; 32]).public(),
+            presence: presence.clone(),
+            versions: Arc::default(),
+            hub: Arc::default(),
+        };
+        let (key, proof) = stranger(0);
+        let first = enrolment.admit(key, proof).await.unwrap();
+        presence.heard(first.uid, first.created_at);
+        let created_at = first.created_at.plus(Duration::from_secs(1));
+        let others = (1..PENDING_DEVICES_MAX).map(|number| {
+            let id = format!("device-{number}").parse().unwrap();
+            let other = Device { uid: Uid::new(), id, key: None, created_at, ..first.clone() };
+            store.device_insert(other)
+        });
+        try_join_all(others).await.unwrap();
+        let (key, proof) = stranger(PENDING_DEVICES_MAX);
+        enrolment.admit(key, proof).await.unwrap();
+        assert_eq!(store.device_list().await.unwrap().len(), PENDING_DEVICES_MAX);
+        assert_eq!(store.device_get(first.uid).await.unwrap(), None);
+        assert_eq!(presence.last_seen(first.uid), None);
+    }
 
     #[test]
     fn a_devices_words_about_itself_are_cut() {

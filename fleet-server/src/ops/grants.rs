@@ -92,12 +92,10 @@ impl Grants {
         let device = match record.device {
             Some(device) => self.world.store.device_get(device).await?,
             // A device that belonged to us before the grant stays connected and has no need of it.
-            None => self
-                .world
-                .store
-                .device_by_key(record.device_key)
-                .await?
-                .filter(|device| self.hub.is_connected(device.uid)),
+            // One that waits has not come with the grant yet, however long it is connected.
+            None => self.world.store.device_by_key(record.device_key).await?.filter(|device| {
+                device.state == Admission::Active && self.hub.is_connected(device.uid)
+            }),
         };
         let state = match device.as_ref().map(|device| device.state) {
             Some(Admission::Active) => GrantState::Active,

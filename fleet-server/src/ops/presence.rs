@@ -100,19 +100,23 @@ impl Presence {
         state.unwritten.insert(uid);
     }
 
-    /// Notes a device's report, if it is newer than what is known.
+    /// Notes a device's own report, if it is newer than what is known.
     pub(crate) fn reported(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
-        if samples.is_empty() {
-            return;
+        let mut state = self.lock();
+        let is_news = state.latest.get(&uid).is_none_or(|latest| latest.timestamp <= at);
+        if is_news && !samples.is_empty() {
+            state.latest.insert(uid, without_labels(at, samples));
         }
+    }
+
+    /// Notes what a third party posted for a device: it joins the newest report until the device's
+    /// next one, and makes that report neither newer nor emptier.
+    pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
         match state.latest.get_mut(&uid) {
             Some(latest) if latest.timestamp > at => {}
-            // A third party posts its metrics one by one, all with one time.
-            Some(latest) if latest.timestamp == at => {
-                latest.metrics.extend(without_labels(at, samples).metrics);
-            }
-            _ => {
+            Some(latest) => latest.metrics.extend(without_labels(at, samples).metrics),
+            None => {
                 state.latest.insert(uid, without_labels(at, samples));
             }
         }
@@ -190,6 +194,22 @@ mod tests {
         assert_eq!(judge(now, None, minute).0, DeviceStatus::Offline);
         // A clock that was set back makes nobody late.
         assert_eq!(judge(now, Some(now.plus(minute)), minute).0, DeviceStatus::Online);
+    }
+
+    #[test]
+    fn a_third_partys_values_join_a_report_and_do_not_replace_it() {
+        let presence = Presence::default();
+        let uid = Uid::new();
+        let at = Timestamp::from_millis;
+        let metrics =
+            || presence.latest(uid).map(|latest| (latest.timestamp, latest.metrics.len()));
+        presence.reported(uid, at(10), &[Sample::new("cpu_usage", 1.0)]);
+        presence.posted(uid, at(9), &[Sample::new("older", 1.0)]);
+        assert_eq!(metrics(), Some((at(10), 1)));
+        presence.posted(uid, at(1_000), &[Sample::new("doors_open", 2.0)]);
+        assert_eq!(metrics(), Some((at(10), 2)));
+        presence.reported(uid, at(20), &[Sample::new("cpu_usage", 1.0)]);
+        assert_eq!(metrics(), Some((at(20), 1)));
     }
 
     #[test]

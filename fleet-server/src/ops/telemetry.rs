@@ -20,6 +20,9 @@ use crate::store::{Admission, Incoming, Outcome, Query};
 /// A device's clock that is this far off is not believed.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
+/// How far ahead of ours a poster's clock may be. A time beyond that would stay the newest for ever.
+const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Operations on telemetry.
 pub(crate) struct Telemetry {
     pub(crate) world: World,
@@ -89,7 +92,12 @@ impl Telemetry {
             sample
                 .validate()
                 .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
-            reports.entry((uid, post.timestamp.unwrap_or(now))).or_default().push(sample);
+            let at = post.timestamp.unwrap_or(now);
+            if at > now.plus(POST_AHEAD_MAX) {
+                let problem = "is more than a day ahead of the server's clock";
+                return Err(OpsError::invalid(place("timestamp"), problem));
+            }
+            reports.entry((uid, at)).or_default().push(sample);
         }
         self.append(&reports).await?;
         // What a third party says about a device is no sign of life of the device itself.
@@ -163,7 +171,7 @@ impl Telemetry {
         }
         let outcomes = self.world.store.append(incoming).await?;
         for ((device, at), samples) in reports {
-            self.presence.reported(*device, *at, samples);
+            self.presence.posted(*device, *at, samples);
         }
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {
             Ok(())

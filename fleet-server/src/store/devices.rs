@@ -41,6 +41,10 @@ pub trait DeviceStore: Send + Sync {
     /// Ends a device: its id and key are free at once, its data stays until it is purged.
     async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError>;
 
+    /// Removes a device with all that belongs to it, at once. For one whose data nobody will ask
+    /// for; interrupted, it leaves a deleted device that the next purge removes.
+    async fn device_forget(&self, uid: Uid) -> Result<(), StoreError>;
+
     /// Removes devices that were deleted before a time, with all their reports, cursors and
     /// configurations. Returns how many devices.
     async fn device_purge(&self, before: Timestamp) -> Result<u64, StoreError>;

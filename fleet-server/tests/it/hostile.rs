@@ -86,6 +86,17 @@ async fn slow_peers_are_shown_out() {
 }
 
 #[tokio::test]
+async fn a_peer_that_reads_no_answers_is_shown_out() {
+    let rig = Rig::start().await;
+    let mut stream = raw(&rig, b"").await;
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    // Answers pile up until the server stops reading; what ends the writing is the server's reset.
+    let ask = async { while stream.write_all(&request).await.is_ok() {} };
+    timeout(BOUND, ask).await.expect("the server ends the connection");
+    rig.ask("GET", "/health", None).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_silent_link_is_closed() {
     let rig = Rig::start().await;
     let (mut socket, _) = crate::server_kit::open_link(&rig).await;

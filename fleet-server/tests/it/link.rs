@@ -163,6 +163,38 @@ async fn one_id_and_two_keys_are_a_conflict() {
 }
 
 #[tokio::test]
+async fn an_enrolment_key_settles_no_conflict() {
+    let rig = Rig::start().await;
+    rig.enrolled("a", 1).await;
+    let key = rig.key(json!({"kind": "enrol", "uses": 2})).await;
+    for _ in 0..2 {
+        let second = Agent::dial(&rig, "a", 2, Some(&key)).await;
+        assert!(matches!(second.standing, Standing::Pending { .. }), "{:?}", second.standing);
+    }
+    let keys = rig.ask("GET", "/api/v1/keys", None).await.expect(200);
+    let keys = keys.as_array().unwrap();
+    let left = keys.iter().find(|key| key["kind"] == "enrol").unwrap()["uses_left"].clone();
+    assert_eq!(left, 2, "nothing was spent on it");
+    rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    let second = Agent::dial(&rig, "a", 2, Some(&key)).await;
+    assert_eq!(second.device_id(), "a", "the id is free now");
+}
+
+#[tokio::test]
+async fn a_grant_for_a_waiting_device_is_decided_when_it_comes_again() {
+    let rig = Rig::start().await;
+    let waiting = Agent::dial(&rig, "a", 1, None).await;
+    assert!(matches!(waiting.standing, Standing::Pending { .. }), "{:?}", waiting.standing);
+    let key = PrivateKey::from_seed(&[1; 32]).public();
+    let wish = json!({"device_id": "a", "device_key": key, "device_address": "127.0.0.1"});
+    let made = rig.ask("POST", "/api/v1/grants", Some(wish)).await.expect(201);
+    let path = format!("/api/v1/grants/{}", made["uid"].as_str().unwrap());
+    assert_eq!(rig.ask("GET", &path, None).await.expect(200)["state"], "waiting");
+    assert_eq!(Agent::dial(&rig, "a", 1, None).await.device_id(), "a");
+    assert_eq!(rig.ask("GET", &path, None).await.expect(200)["state"], "active");
+}
+
+#[tokio::test]
 async fn a_configuration_is_delivered_signed_and_reported() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;

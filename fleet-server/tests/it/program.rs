@@ -1,10 +1,11 @@
 //! The program itself: what it prints, how it ends.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -74,6 +75,25 @@ fn it_says_where_it_is_and_stops_when_told() {
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(!log.contains("hush-hush") && log.contains("stopping"), "{log}");
+}
+
+#[test]
+fn it_can_be_stopped_before_it_was_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    // A full pipe: the server cannot get rid of what it has to say.
+    let (reader, mut full) = std::io::pipe().unwrap();
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while full.write(&[b'.'; 4096]).is_ok() {}
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let mut child = command(folder.path(), &[]).stdout(full).spawn().unwrap();
+    let start = Instant::now();
+    while !folder.path().join("data/admin.key").exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "the server does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, Signal::SIGTERM);
+    drop(reader);
+    assert_eq!(end(&mut child), Some(0));
 }
 
 #[test]

@@ -119,6 +119,7 @@ async fn telemetry_comes_in_every_promised_form() {
     };
     let array = format!("[{},{}]", sample(1), sample(2));
     let lines = format!("{}\n{}\n", sample(3), sample(4));
+    let ahead = sample(5).replace('}', r#","timestamp":"9000-01-01T00:00:00Z"}"#);
     for (media, encoding, body, status) in [
         ("application/json", "identity", array.into_bytes(), 201),
         ("application/x-ndjson", "identity", lines.clone().into_bytes(), 201),
@@ -129,6 +130,7 @@ async fn telemetry_comes_in_every_promised_form() {
         ("application/json", "identity", b"{".to_vec(), 400),
         ("application/json", "identity", br#"{"device_id":"x"}"#.to_vec(), 422),
         ("application/json", "identity", sample(1).replace("rpi4-001", "none").into_bytes(), 404),
+        ("application/json", "identity", ahead.into_bytes(), 422),
     ] {
         let headers = [
             ("authorization", format!("Bearer {}", rig.admin())),

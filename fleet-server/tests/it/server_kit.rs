@@ -92,6 +92,7 @@ impl Rig {
             head: Duration::from_millis(300),
             body: Duration::from_millis(300),
             hello: Duration::from_millis(300),
+            reply: Duration::from_millis(300),
         };
         config
     }

@@ -40,6 +40,7 @@ contract! {
     a_change_is_one_piece,
     a_change_moves_id_and_key,
     a_deleted_device_frees_its_names_and_goes_later,
+    a_forgotten_device_leaves_nothing,
     touching_notes_the_last_word,
     keys_are_used_up_revoked_and_expire,
     one_use_goes_to_one_of_many,
@@ -166,6 +167,20 @@ async fn a_change_moves_id_and_key(store: Any) {
     assert_eq!(store.device_by_key(one.key.unwrap()).await.unwrap(), None);
     assert_eq!(store.device_find(&id("uno")).await.unwrap(), Some(changed.clone()));
     assert_eq!(store.device_by_key(changed.key.unwrap()).await.unwrap(), Some(changed));
+    store.device_insert(device("one", 1)).await.unwrap();
+}
+
+async fn a_forgotten_device_leaves_nothing(store: Any) {
+    let (one, two) = (device("one", 1), device("two", 2));
+    store.device_insert(one.clone()).await.unwrap();
+    store.device_insert(two.clone()).await.unwrap();
+    store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
+    store.device_forget(one.uid).await.unwrap();
+
+    assert_eq!(store.device_get(one.uid).await.unwrap(), None);
+    assert_eq!(store.device_list().await.unwrap(), [two]);
+    assert_eq!(store.stats().await.unwrap().reports, 0);
+    missing(store.device_forget(one.uid).await, "device");
     store.device_insert(device("one", 1)).await.unwrap();
 }
 

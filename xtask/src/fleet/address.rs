@@ -29,6 +29,13 @@ impl Network {
         bail!("no free address on loopback")
     }
 
+    /// What marks the names of this network's devices, so that fleets side by side, which see each
+    /// other's announcements, never share an id.
+    pub(super) fn mark(&self) -> String {
+        let [_, high, low, _] = self.0.octets();
+        format!("{high:02x}{low:02x}")
+    }
+
     /// Where the server listens: on its usual port, or any free one if that is taken.
     pub(super) fn server(&self) -> io::Result<SocketAddr> {
         let address = Ipv4Addr::from(u32::from(self.0) + 1);

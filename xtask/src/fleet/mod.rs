@@ -35,6 +35,9 @@ const ASK_EVERY: Duration = Duration::from_millis(2);
 /// Pause between two calls of `fleets`.
 const LIST_EVERY: Duration = Duration::from_millis(250);
 
+/// How much of this machine's name goes into its id.
+const OWN_NAME_CHARS_MAX: usize = 40;
+
 /// What a fleet is made of.
 pub struct Plan {
     /// The programs to run.
@@ -190,13 +193,14 @@ impl<'a> Fleet<'a> {
 
     fn start_devices(&mut self, plan: &Plan, network: &Network) -> anyhow::Result<()> {
         let mut world = World::new();
+        let mark = network.mark();
         if plan.own_machine {
-            let id = own_id();
+            let id = own_id(&mark)?;
             self.start_agent(&id, None, network.device(0), plan)?;
         }
         for number in 1..=plan.simulated {
             let kind = Kind::of(number);
-            let id: DeviceId = format!("{}-{number:03}", kind.name).parse()?;
+            let id: DeviceId = format!("{}-{number:03}-{mark}", kind.name).parse()?;
             let root = self.folder.path().join("roots").join(id.as_str());
             world.add(kind, number, id.as_str(), root.clone())?;
             self.start_agent(&id, Some(&root), network.device(number), plan)?;
@@ -253,9 +257,10 @@ fn start_server(programs: &Programs, address: SocketAddr, folder: &Path) -> anyh
     Child::start("the server", &mut command, &data.join("server.log"))
 }
 
-/// This machine's name, as far as an id can carry it.
-fn own_id() -> DeviceId {
+/// This machine's name, as far as an id can carry it, with the fleet's mark.
+fn own_id(mark: &str) -> anyhow::Result<DeviceId> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let fallback = || "this-machine".parse().expect("this is an id");
-    DeviceId::from_name(name.trim()).unwrap_or_else(fallback)
+    let name: String = name.trim().chars().take(OWN_NAME_CHARS_MAX).collect();
+    let name = DeviceId::from_name(&name).map_or_else(|| "this-machine".to_owned(), String::from);
+    Ok(format!("{name}-{mark}").parse()?)
 }

@@ -40,8 +40,11 @@ fn swallow(bytes: &[u8]) {
             cache.on_packet(source, port, &packet, now);
         }
         authority.on_time(now, &mut out);
-        cache.follow_up(now);
-        cache.inquiry(LINK, now);
+        let asked = cache.follow_up(now).into_values().chain([cache.inquiry(LINK, now)]);
+        for inquiry in asked {
+            let packets = packet::queries(inquiry.questions, inquiry.known);
+            assert!(packets.iter().all(|bytes| bytes.len() <= SEND_BYTES_MAX));
+        }
         while cache.next_event().is_some() {}
     }
     assert!(out.iter().all(|outgoing| outgoing.bytes.len() <= SEND_BYTES_MAX));

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use simple_dns::rdata::{RData, TXT};
+use simple_dns::rdata::{RData, SRV, TXT};
 use simple_dns::{Packet, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
 use super::{LINK, SERVICE, ip, name};
 use crate::mdns::cache::{CLAIMS_MAX, Cache, SOURCE_CLAIMS_MAX};
-use crate::mdns::claim::Source;
+use crate::mdns::claim::{ATTRIBUTES_MAX, Source};
 use crate::mdns::instance::{Event, Instance};
 use crate::mdns::packet::MDNS_PORT;
 use crate::mdns::records::{Names, records, txt_data};
@@ -90,7 +90,7 @@ fn one_host_in_two_families_is_one_instance() {
     // Its text changes, and one of the two packets that say so is lost.
     heard.take("10.0.0.1", &device("a", "two", &both));
     let Event::Updated(changed) = heard.event() else { panic!() };
-    assert_eq!(changed.txt, [("fp".into(), "two".into())]);
+    assert_eq!(changed.txt[..], [("fp".into(), "two".into())]);
     assert_eq!(changed.key, first.key);
 }
 
@@ -223,6 +223,26 @@ fn giant_text_is_refused() {
     records[3].rdata = RData::TXT(giant);
     heard.take("10.0.0.1", &records);
     assert!(heard.events().is_empty());
+}
+
+#[test]
+fn many_little_things_are_not_kept() {
+    let mut heard = Heard::new();
+    let mut records = device("a", "one", &["10.0.0.1"]);
+    let mut crumbs = TXT::new();
+    for _ in 0..400 {
+        crumbs.add_attribute("k", None).unwrap();
+    }
+    records[3].rdata = RData::TXT(crumbs);
+    heard.take("10.0.0.1", &records);
+    let Event::Found(found) = heard.event() else { panic!() };
+    assert_eq!(found.txt.len(), ATTRIBUTES_MAX);
+
+    let mut records = device("b", "one", &["10.0.0.1"]);
+    let target = name(&"x.".repeat(120));
+    records[2].rdata = RData::SRV(SRV { priority: 0, weight: 0, port: 1, target });
+    heard.take("10.0.0.1", &records);
+    assert_eq!(heard.events(), [], "no host is named like this");
 }
 
 #[test]

@@ -90,6 +90,12 @@ impl DeviceStore for RedbStore {
         self.write(move |txn| update(txn, uid, delete).map(drop)).await
     }
 
+    async fn device_forget(&self, uid: Uid) -> Result<(), StoreError> {
+        self.device_delete(uid, Timestamp::default()).await?;
+        while !self.write(move |txn| purge_some(txn, uid)).await? {}
+        Ok(())
+    }
+
     async fn device_purge(&self, before: Timestamp) -> Result<u64, StoreError> {
         let doomed = self
             .read(move |txn| {
