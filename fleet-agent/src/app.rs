@@ -199,11 +199,11 @@ impl App {
             tracing::info!(server, url = %target.urls[0], "looks for its server");
         }
         if device.state() == DeviceState::Unclaimed {
-            let hours = device.window.left().as_secs().div_ceil(3600);
-            tracing::info!(hours, "can be claimed, with: fleets configure");
+            let hours_left = device.window.left().as_secs().div_ceil(3600);
+            tracing::info!(hours_left, "waiting to be claimed: run fleets configure");
         }
         if device.state() == DeviceState::Closed {
-            tracing::info!("takes no claims");
+            tracing::info!("this device takes no claims");
         }
     }
 }

@@ -65,7 +65,8 @@ enum Command {
     Agent(AgentArgs),
     /// Show who this device is.
     Info(OutputArgs),
-    /// Show how this device stands; exits with 0 ok, 1 degraded, 5 unclaimed, 7 server unreachable.
+    /// Show how this device stands; exits with 0 ok, 1 not in the fleet or no agent, 5 unclaimed,
+    /// 7 server unreachable.
     Status(OutputArgs),
     /// Forget this device's server; its key and id stay.
     Reset,

@@ -1,5 +1,7 @@
 //! From a URL to a link on which both ends have proved who they are.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use fleet_core::api::Route;
@@ -39,7 +41,9 @@ pub(super) enum LinkError {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Socket(SocketError),
+    #[error("the server closed the connection without a goodbye")]
+    NoGoodbye,
     #[error("cannot take the connection's secret")]
     Exporter(#[from] rustls::Error),
     #[error("cannot make a nonce")]
@@ -62,6 +66,23 @@ pub(super) enum LinkError {
     Silent,
     #[error("the server closed the link: {0}")]
     Closed(Untrusted),
+}
+
+/// A server that dies or is cut off leaves without the goodbyes of TLS and WebSocket; what the
+/// libraries call that helps nobody.
+impl From<SocketError> for LinkError {
+    fn from(error: SocketError) -> Self {
+        if is_cut_off(&error) { Self::NoGoodbye } else { Self::Socket(error) }
+    }
+}
+
+fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_some_and(|kind| matches!(kind, UnexpectedEof | ConnectionReset | BrokenPipe))
+        // The WebSocket library's own error for it, whose type is not ours to name.
+        || error.to_string().contains("without closing handshake")
+        || error.source().is_some_and(is_cut_off)
 }
 
 /// Dials the places in turn; the first one that leads to the right server will do. The error is

@@ -1,5 +1,5 @@
 //! The link to the server, kept up for as long as the agent runs: dial, prove, talk; after a loss
-//! soon again, then ever more rarely; after a no, hardly ever, unless a new claim comes.
+//! soon again, then ever more rarely; after a no, about once a minute, or when a new claim comes.
 
 mod config;
 mod dial;
@@ -31,8 +31,11 @@ use dial::LinkError;
 use session::{End, Session};
 use status::{Latency, LinkStatus};
 
-/// How long to leave a server alone that does not want the device, at least; up to twice that.
-const DISMISSED: Duration = Duration::from_secs(3600);
+/// How long to leave a server alone that does not want the device, at least: short enough that an
+/// operator who changes their mind sees it.
+const DISMISSED: Duration = Duration::from_secs(45);
+/// By how much longer at most, so that many such devices do not come back at once.
+const DISMISSED_SPREAD: Duration = Duration::from_secs(30);
 
 /// All that the link needs of the agent.
 pub struct Link {
@@ -91,10 +94,7 @@ impl Link {
             let wait = match turn {
                 Turn::Ended(End::Stopping) => return,
                 Turn::Ended(End::Claimed) => Duration::ZERO,
-                Turn::Ended(End::Dismissed) => {
-                    let random = f64::from(backoff::random()) / f64::from(u32::MAX);
-                    DISMISSED.mul_f64(1.0 + random)
-                }
+                Turn::Ended(End::Dismissed) => self.dismissed(),
                 Turn::Failed(error) => self.lost(&error, &mut backoff),
             };
             tokio::select! {
@@ -150,17 +150,30 @@ impl Link {
         }
     }
 
+    fn dismissed(&self) -> Duration {
+        let random = f64::from(backoff::random()) / f64::from(u32::MAX);
+        let wait = DISMISSED + DISMISSED_SPREAD.mul_f64(random);
+        tracing::info!(again_in = %seconds(wait), "asks the server again later");
+        self.status.asks_again_in(wait);
+        wait
+    }
+
     fn lost(&self, error: &LinkError, backoff: &mut Backoff) -> Duration {
         let wait = backoff.next_wait(backoff::random());
         let reason = Untrusted::new(Chain(error).to_string());
         if self.status.view().last_error.as_ref() == Some(&reason) {
-            tracing::debug!(again_in = ?wait, "still no link to the server");
+            tracing::debug!(again_in = %seconds(wait), "still no link to the server");
         } else {
-            tracing::warn!(error = %reason, again_in = ?wait, "no link to the server");
+            tracing::warn!(error = %reason, again_in = %seconds(wait), "no link to the server");
         }
         self.status.failed(LinkState::Connecting, reason);
         wait
     }
+}
+
+/// A wait as a person reads it.
+fn seconds(wait: Duration) -> String {
+    format!("{:.1}s", wait.as_secs_f64())
 }
 
 impl FactsSource {

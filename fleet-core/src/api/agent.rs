@@ -75,6 +75,9 @@ pub struct LinkView {
     pub since: Timestamp,
     /// What went wrong last, until the device is connected again.
     pub last_error: Option<Untrusted>,
+    /// After a no, when the device asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_again: Option<Timestamp>,
 }
 
 /// Reports on their way to the server.
