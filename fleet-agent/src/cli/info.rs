@@ -18,6 +18,7 @@ use crate::sys::host::DeviceType;
 /// What `info` tells, wherever it comes from.
 struct Known {
     device_id: String,
+    asked_id: Option<String>,
     fingerprint: Fingerprint,
     state: String,
     server: Option<String>,
@@ -74,6 +75,7 @@ impl Known {
     fn from_answer(Answered { running, info }: Answered) -> Self {
         Self {
             device_id: info.device_id.to_string(),
+            asked_id: info.asked_id.as_ref().map(ToString::to_string),
             fingerprint: info.fingerprint,
             state: state(&info),
             server: info.server.map(|server| server.to_string()),
@@ -86,11 +88,14 @@ impl Known {
         for folder in folders {
             let Some(identity) = Identity::load(folder)? else { continue };
             let membership = Membership::open(folder.clone(), None)?;
+            let given = membership.device_id();
+            let asked = given.as_ref().is_some_and(|given| *given != identity.id);
             let server = membership.server().map(|server| server.to_string());
             let state =
                 if server.is_some() { DeviceState::Claimed } else { DeviceState::Unclaimed };
             return Ok(Self {
-                device_id: identity.id.to_string(),
+                device_id: given.as_ref().unwrap_or(&identity.id).to_string(),
+                asked_id: asked.then(|| identity.id.to_string()),
                 fingerprint: identity.fingerprint(),
                 state: state.word().to_owned(),
                 server,
@@ -108,6 +113,10 @@ impl Known {
 
     fn lines(&self) -> String {
         let mut text = line("Device ID", &self.device_id);
+        if let Some(asked) = &self.asked_id {
+            let knows = format!("asked for {asked}; its server knows it as {}", self.device_id);
+            text.push_str(&line("", knows));
+        }
         text.push_str(&line("Fingerprint", self.fingerprint.to_string()));
         text.push_str(&line("Version", fleet_core::VERSION));
         text.push_str(&line("Agent", &self.agent));
@@ -129,6 +138,7 @@ impl Known {
             }
             None => json!({
                 "device_id": self.device_id,
+                "asked_id": self.asked_id,
                 "fingerprint": self.fingerprint,
                 "version": fleet_core::VERSION,
                 "state": self.state,

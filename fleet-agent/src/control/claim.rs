@@ -109,5 +109,5 @@ fn decide(
             Refused::Disk
         }
     })?;
-    Ok(ClaimAccepted { device_id: device.identity.id.to_string(), status })
+    Ok(ClaimAccepted { device_id: device.id().to_string(), status })
 }

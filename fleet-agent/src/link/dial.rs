@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::identity::Identity;
+use crate::state::Device;
 use crate::state::folder::StateError;
-use crate::state::membership::{Membership, Target};
+use crate::state::membership::Target;
 
 /// How long the server may take from the upgrade to the standing.
 const HELLO: Duration = Duration::from_secs(20);
@@ -89,13 +89,12 @@ fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
 /// that of the last place.
 pub(super) async fn dial(
     target: &Target,
-    identity: &Identity,
-    membership: &Membership,
+    device: &Device,
     facts: &Facts,
 ) -> Result<Opened, LinkError> {
     let mut last = LinkError::OtherServer;
     for url in &target.urls {
-        let attempt = Box::pin(open(url, target, identity, membership, facts));
+        let attempt = Box::pin(open(url, target, device, facts));
         match attempt.await {
             Ok(opened) => {
                 tracing::info!(%url, server = %opened.server.identity(), "the server answered");
@@ -113,10 +112,10 @@ pub(super) async fn dial(
 async fn open(
     url: &ServerUrl,
     target: &Target,
-    identity: &Identity,
-    membership: &Membership,
+    device: &Device,
     facts: &Facts,
 ) -> Result<Opened, LinkError> {
+    let Device { identity, membership, .. } = device;
     let stream = http::connect(url, target.server.pin()).await?;
     let connection = stream.get_ref().1;
     let exporter = tls::exporter(connection)?;
@@ -137,7 +136,7 @@ async fn open(
         }
         let proof = Proof {
             signature: context.sign_as_device(&identity.key),
-            device_id: identity.id.as_str().to_owned(),
+            device_id: device.id().as_str().to_owned(),
             enrol_key: target.enrol_key.as_ref().map(|key| key.reveal().to_string()),
             facts: facts.clone(),
         };

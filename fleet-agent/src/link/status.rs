@@ -15,6 +15,7 @@ use crate::collect::{Batch, CollectError, Collector};
 pub struct LinkStatus {
     view: watch::Sender<LinkView>,
     clock: Arc<dyn Clock>,
+    resets: AtomicU64,
 }
 
 impl LinkStatus {
@@ -26,12 +27,22 @@ impl LinkStatus {
             last_error: None,
             asks_again: None,
         };
-        Self { view: watch::Sender::new(view), clock }
+        Self { view: watch::Sender::new(view), clock, resets: AtomicU64::new(0) }
     }
 
     /// How it stands now.
     pub fn view(&self) -> LinkView {
         self.view.borrow().clone()
+    }
+
+    /// How often the link has let go of a server that was forgotten.
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forgotten(&self) {
+        self.set(LinkState::Unclaimed);
+        self.resets.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set(&self, state: LinkState) {
