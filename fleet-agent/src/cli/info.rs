@@ -22,15 +22,21 @@ struct Known {
     fingerprint: Fingerprint,
     state: String,
     server: Option<String>,
+    /// `running`, `stopped` or `silent`.
+    agent_state: &'static str,
     agent: String,
     answer: Option<AgentInfo>,
 }
 
 pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
     let folders = local::folders(place);
-    let known = match local::ask(&folders)? {
-        Some(answered) => Known::from_answer(answered),
-        None => Known::from_disk(&folders)?,
+    let known = match local::ask(&folders) {
+        Ok(Some(answered)) => Known::from_answer(answered),
+        Ok(None) => Known::from_disk(&folders, "stopped", "not running".to_owned())?,
+        // An agent that hangs takes nothing from what its files say.
+        Err(Failure { error, .. }) => {
+            Known::from_disk(&folders, "silent", fleet_core::Chain(error.as_ref()).to_string())?
+        }
     };
     let root = place.sysroot.clone().map_or_else(SysRoot::real, SysRoot::at);
     let device_type = device_type(place, &root);
@@ -79,12 +85,17 @@ impl Known {
             fingerprint: info.fingerprint,
             state: state(&info),
             server: info.server.map(|server| server.to_string()),
+            agent_state: "running",
             agent: format!("running (process {}, port {})", running.pid, running.port),
             answer: Some(info),
         }
     }
 
-    fn from_disk(folders: &[Folder]) -> Result<Self, Failure> {
+    fn from_disk(
+        folders: &[Folder],
+        agent_state: &'static str,
+        agent: String,
+    ) -> Result<Self, Failure> {
         for folder in folders {
             let Some(identity) = Identity::load(folder)? else { continue };
             let membership = Membership::open(folder.clone(), None)?;
@@ -99,7 +110,8 @@ impl Known {
                 fingerprint: identity.fingerprint(),
                 state: state.word().to_owned(),
                 server,
-                agent: "not running".to_owned(),
+                agent_state,
+                agent,
                 answer: None,
             });
         }
@@ -133,7 +145,7 @@ impl Known {
         match &self.answer {
             Some(answer) => {
                 let mut value = json!(answer);
-                value["agent"] = json!("running");
+                value["agent"] = json!(self.agent_state);
                 value
             }
             None => json!({
@@ -143,7 +155,7 @@ impl Known {
                 "version": fleet_core::VERSION,
                 "state": self.state,
                 "server": self.server,
-                "agent": "stopped",
+                "agent": self.agent_state,
             }),
         }
     }

@@ -68,7 +68,7 @@ enum Command {
     /// Show how this device stands; exits with 0 ok, 1 not in the fleet or no agent, 5 unclaimed,
     /// 7 server unreachable.
     Status(OutputArgs),
-    /// Forget this device's server; its key and id stay.
+    /// Forget this device's server, also while the agent runs; its key stays, and the id of its own.
     Reset,
     /// Show the release.
     Version,
