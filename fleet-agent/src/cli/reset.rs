@@ -70,7 +70,7 @@ fn outcome(before: &AgentInfo) -> String {
         if had { "This device has forgotten its server" } else { "This device had no server" };
     match before.claim {
         ClaimMode::Disabled => format!("{forgot}. Its policy takes no claims."),
-        _ => format!("{forgot}. It can be claimed anew."),
+        ClaimMode::Open => format!("{forgot}. It can be claimed anew."),
     }
 }
 

@@ -137,6 +137,9 @@ async fn what_cannot_be_followed_ends_in_one_sentence() {
     let missing = machine.fleetd("agent").args(["--config", "/nonexistent"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(78));
     assert_eq!(machine.run("nonsense").status.code(), Some(2));
+    let port = machine.fleetd("agent").env("FLEETD_AGENT_PORT", "abc").output().unwrap();
+    assert_eq!(port.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&port.stderr).contains("FLEETD_AGENT_PORT"));
 
     fs::write(machine.data_dir(), "in the way").unwrap();
     let (code, stderr) = machine.refused();
@@ -213,6 +216,17 @@ async fn a_running_agent_forgets_its_server_when_told() {
     assert_eq!(link.samples().await.reports[0].seq, 1);
     drop(link);
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_policy_without_claims_is_told() {
+    let machine = Machine::new();
+    let policy = machine.folder.path().join("etc/fleetd/policy.yaml");
+    fs::write(policy, "claim: disabled\n").unwrap();
+    let _agent = machine.agent().await;
+    let (code, text) = machine.status();
+    assert_eq!(code, Some(5));
+    assert!(text.contains("disabled by policy.yaml"), "{text}");
 }
 
 #[tokio::test]
