@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleet_core::api::{GrantCreated, GrantRequest, GrantState, GrantView};
 use fleet_core::grant::Grant;
 use fleet_core::id::Uid;
-use fleet_core::identity::PrivateKey;
+use fleet_core::identity::{PrivateKey, PublicKey};
 use fleet_core::limits::{GRANT_LIFETIME, GRANT_URLS_MAX};
 use fleet_core::net::url::ServerUrl;
 
@@ -55,6 +55,7 @@ impl Grants {
             None => None,
         };
         let urls = self.urls(asked, request.device_address)?;
+        self.require_welcome(request.device_key).await?;
         let now = self.world.now();
         self.pay(grantor, &request).await?;
         let expires_at = now.plus(GRANT_LIFETIME);
@@ -104,6 +105,17 @@ impl Grants {
             None => GrantState::Waiting,
         };
         Ok(GrantView { uid, state, device_id: device.map(|device| device.id) })
+    }
+
+    /// Refuses a device that an operator put out: a grant is no way around that word.
+    async fn require_welcome(&self, key: PublicKey) -> Result<(), OpsError> {
+        let Some(device) = self.world.store.device_by_key(key).await? else { return Ok(()) };
+        let problem = match device.state {
+            Admission::Pending | Admission::Active | Admission::Deleted => return Ok(()),
+            Admission::Rejected => "was rejected; accept or delete it first",
+            Admission::Revoked => "was revoked; delete it first",
+        };
+        Err(OpsError::Conflict(format!("the device {} {problem}", device.id)))
     }
 
     /// Uses up an enrolment key, once per device: asking again for the same device while its

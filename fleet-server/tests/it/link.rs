@@ -135,6 +135,43 @@ async fn a_deleted_device_comes_back_as_a_stranger() {
 }
 
 #[tokio::test]
+async fn a_leftover_grant_lets_nobody_back_in() {
+    let rig = Rig::start().await;
+    let wish = |seed: u8| {
+        let key = PrivateKey::from_seed(&[seed; 32]).public();
+        Some(json!({"device_id": "a", "device_key": key, "device_address": "127.0.0.1"}))
+    };
+    for (seed, verdict) in [(1, "revoke"), (2, "reject"), (3, "delete")] {
+        let is_rejected = verdict == "reject";
+        let agent = if is_rejected {
+            Agent::dial(&rig, "a", seed, None).await
+        } else {
+            rig.enrolled("a", seed).await
+        };
+        let leftover = rig.ask("POST", "/api/v1/grants", wish(seed)).await.expect(201);
+        if verdict != "delete" {
+            rig.ask("POST", &format!("/api/v1/devices/a/{verdict}"), None).await.expect(200);
+            let refused = rig.ask("POST", "/api/v1/grants", wish(seed)).await.problem(409);
+            assert!(refused.contains("delete it first"), "{refused}");
+        }
+        rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+        drop(agent);
+        let again = Agent::dial(&rig, "a", seed, None).await;
+        assert!(
+            matches!(again.standing, Standing::Pending { .. }),
+            "{verdict}: {:?}",
+            again.standing
+        );
+        let path = format!("/api/v1/grants/{}", leftover["uid"].as_str().unwrap());
+        assert_eq!(rig.ask("GET", &path, None).await.expect(200)["state"], "expired", "{verdict}");
+        // A new word of an operator counts.
+        rig.ask("POST", "/api/v1/grants", wish(seed)).await.expect(201);
+        assert_eq!(Agent::dial(&rig, "a", seed, None).await.device_id(), "a");
+        rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn an_enrolment_key_lets_in_as_many_as_it_may() {
     let rig = Rig::start().await;
     let key = rig.key(json!({"kind": "enrol", "uses": 1})).await;
