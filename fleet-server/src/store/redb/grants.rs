@@ -93,7 +93,12 @@ pub(super) fn void_grants(txn: &Writing<'_>, key: Option<PublicKey>) -> Result<(
     let index = txn.open(&GRANT_KEYS)?;
     let uids = index.rows(&from, &to)?.map(|entry| Ok(entry?.1.uid));
     for uid in uids.collect::<Result<Vec<_>, Fault>>()? {
-        let Some(mut grant) = load(&grants, Uid::from_bytes(uid))? else { continue };
+        let mut grant = match load(&grants, Uid::from_bytes(uid)) {
+            Ok(Some(grant)) => grant,
+            // A damaged one lets nobody in either, and must not keep a device from being put out.
+            Ok(None) | Err(Fault::Refused(StoreError::Damaged { .. })) => continue,
+            Err(fault) => return Err(fault),
+        };
         if grant.device.is_none() {
             grant.expires_at = Timestamp::default();
             grants.put(&uid, &grant.into())?;
