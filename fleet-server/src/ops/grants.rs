@@ -8,11 +8,10 @@ use fleet_core::grant::Grant;
 use fleet_core::id::Uid;
 use fleet_core::identity::{PrivateKey, PublicKey};
 use fleet_core::limits::{GRANT_LIFETIME, GRANT_URLS_MAX};
-use fleet_core::net::url::ServerUrl;
 
 use super::{OpsError, World};
 use crate::hub::Hub;
-use crate::reach::Reach;
+use crate::reach::{Asked, Reach};
 use crate::store::{Admission, GrantRecord};
 
 /// Operations on grants.
@@ -54,6 +53,17 @@ impl Grants {
             }
             None => None,
         };
+        self.create_with(grantor, request, asked.map(Asked::Used)).await
+    }
+
+    /// Makes a grant with what is known about the URL that was asked for; the request's own is
+    /// not looked at.
+    pub(crate) async fn create_with(
+        &self,
+        grantor: &Grantor,
+        request: GrantRequest,
+        asked: Option<Asked>,
+    ) -> Result<GrantCreated, OpsError> {
         let urls = self.urls(asked, request.device_address)?;
         self.require_welcome(request.device_key).await?;
         let now = self.world.now();
@@ -132,11 +142,7 @@ impl Grants {
     }
 
     /// Where the device finds this server, best first.
-    fn urls(
-        &self,
-        asked: Option<ServerUrl>,
-        device: Option<IpAddr>,
-    ) -> Result<Vec<String>, OpsError> {
+    fn urls(&self, asked: Option<Asked>, device: Option<IpAddr>) -> Result<Vec<String>, OpsError> {
         let mut urls: Vec<String> = Vec::new();
         for url in self.reach.urls(asked, device) {
             let text = url.to_string();
