@@ -68,7 +68,7 @@ async fn the_references_examples_work_as_they_stand() {
             "timestamp": "2024-01-15T10:30:00Z",
             "metric_name": "cpu_usage",
             "value": 45.2,
-            "metadata": "{\"cores\":\"4\"}",
+            "metadata": "{\"cores\":4}",
         }])
     );
 
