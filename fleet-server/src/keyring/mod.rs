@@ -163,6 +163,13 @@ impl Keyring {
             (Some(server), _) => PrivateKey::from_seed(&server.seed()),
             (None, None) => self.make_server()?,
         };
+        if self.server.is_some() && owner.is_none() {
+            notes.push(format!(
+                "warning: the database {} was not there, so this is an empty fleet without devices; \
+                 the server's identity was kept",
+                self.folder.join(&self.database).display()
+            ));
+        }
         store.claim_server_key(server.public()).await?;
         if let Some(given) = &self.given
             && given.bytes().len() < seal::WEAK_BYTES

@@ -56,6 +56,20 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
+async fn a_fleet_that_is_gone_is_not_begun_anew_in_silence() {
+    let mut rig = Rig::start().await;
+    let identity = rig.server().identity();
+    rig.stop().await;
+    std::fs::remove_file(rig.database()).unwrap();
+    rig.restart().await;
+    assert_eq!(rig.server().identity(), identity);
+    let notes = rig.server().notes();
+    assert!(matches!(notes, [note] if note.contains("empty fleet")), "{notes:?}");
+    rig.restart().await;
+    assert!(rig.server().notes().is_empty());
+}
+
+#[tokio::test]
 async fn a_wrong_secret_changes_nothing() {
     let mut rig = Rig::start().await;
     rig.stop().await;
