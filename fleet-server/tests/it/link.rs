@@ -104,8 +104,14 @@ async fn a_stranger_may_be_turned_away() {
     let ToAgent::Standing(Standing::Rejected { reason }) = told else { panic!("{told:?}") };
     assert!(reason.contains("not ours"));
     agent.ended().await;
-    let again = Agent::dial(&rig, "a", 1, None).await;
+    let mut again = Agent::dial(&rig, "a", 1, None).await;
     assert!(matches!(again.standing, Standing::Rejected { .. }));
+    again.ended().await;
+    rig.clock.advance(Duration::from_secs(1));
+    rig.ask("POST", "/api/v1/devices/a/accept", None).await.expect(200);
+    assert_eq!(device(&rig, "a").await["status"], "offline", "it does not know yet");
+    let _agent = Agent::dial(&rig, "a", 1, None).await;
+    assert_eq!(device(&rig, "a").await["status"], "online");
 }
 
 #[tokio::test]
