@@ -206,7 +206,7 @@ impl Wish {
                      device tries the server's addresses first"
                 )),
                 None => {
-                    words.push(format!("the device was told {} for server_url", told.join(", ")))
+                    words.push(format!("the device was told {} for server_url", told.join(", ")));
                 }
             }
         }
