@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::ops::grants::Grantor;
 use crate::ops::{Ops, OpsError};
-use crate::reach::Reach;
+use crate::reach::{Asked, Reach};
 
 /// How long a young search is given before it is believed to have seen everybody.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -46,6 +46,12 @@ struct Search {
     /// When somebody last asked.
     asked: watch::Sender<Instant>,
     seen: watch::Receiver<Vec<Sighting>>,
+}
+
+/// What somebody wants a device to be told.
+struct Wish {
+    server_url: Option<ServerUrl>,
+    has_api_key: bool,
 }
 
 /// Why there is no answer.
@@ -77,10 +83,7 @@ impl Discovery {
         wish: DiscoverTarget,
     ) -> Result<DiscoverReply, DiscoveryError> {
         let id: DeviceId = id.parse().map_err(|error| OpsError::invalid("device_id", error))?;
-        if let Some(url) = &wish.server_url {
-            url.parse::<ServerUrl>()
-                .map_err(|error| OpsError::invalid("config.server_url", error))?;
-        }
+        let wish = Wish::read(wish)?;
         let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(&id);
         let sightings = self.sightings(|seen| seen.iter().any(is_it)).await?;
         let Some(sighting) = sightings.into_iter().find(is_it) else {
@@ -104,7 +107,7 @@ impl Discovery {
         ops: &Ops,
         grantor: &Grantor,
         target: &Target,
-        wish: DiscoverTarget,
+        wish: Wish,
     ) -> Result<DiscoverReply, DiscoveryError> {
         let id = &target.device_id;
         let refused = |failure: claim::ClaimFailure| {
@@ -117,10 +120,11 @@ impl Discovery {
         let request = GrantRequest {
             device_id: id.clone(),
             device_key: met.device_key,
-            server_url: wish.server_url,
+            server_url: None,
             device_address: Some(met.address.ip()),
         };
-        let granted = ops.grants.create(grantor, request).await?;
+        let asked = wish.server_url.clone().map(Asked::Wished);
+        let granted = ops.grants.create_with(grantor, request, asked).await?;
         if let Err(failure) = claim::deliver(&met, &granted.grant).await {
             return Ok(refused(failure));
         }
@@ -130,7 +134,7 @@ impl Discovery {
             GrantState::Active => DiscoverReply {
                 device_id: known.clone(),
                 status: DiscoverOutcome::Configured,
-                reason: None,
+                reason: wish.unheeded(&granted.urls).map(Untrusted::new),
             },
             GrantState::Pending => {
                 let reason = "connected, and waits for approval: another device has its id";
@@ -180,6 +184,36 @@ impl Discovery {
     }
 }
 
+impl Wish {
+    fn read(wish: DiscoverTarget) -> Result<Self, OpsError> {
+        let server_url = wish.server_url.map(|text| text.parse()).transpose();
+        let server_url =
+            server_url.map_err(|error| OpsError::invalid("config.server_url", error))?;
+        Ok(Self { server_url, has_api_key: wish.api_key.is_some() })
+    }
+
+    /// What of it the device was not told, or not as the first thing.
+    fn unheeded(&self, told: &[String]) -> Option<String> {
+        let mut words = Vec::new();
+        if self.has_api_key {
+            words.push("api_key is not handed to devices: each proves a key of its own".to_owned());
+        }
+        if let Some(url) = self.server_url.as_ref().map(ServerUrl::to_string) {
+            match told.iter().position(|told| *told == url) {
+                Some(0) => {}
+                Some(_) => words.push(format!(
+                    "server_url {url} is no address that this server knows as its own, so the \
+                     device tries the server's addresses first"
+                )),
+                None => {
+                    words.push(format!("the device was told {} for server_url", told.join(", ")));
+                }
+            }
+        }
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
 async fn run(
     mut browse: Browse,
     mut interest: watch::Receiver<Instant>,
@@ -216,4 +250,30 @@ async fn watch_grant(ops: &Ops, grantor: &Grantor, uid: Uid) -> Result<GrantView
 
 fn reply(id: &DeviceId, status: DiscoverOutcome, reason: &str) -> DiscoverReply {
     DiscoverReply { device_id: id.clone(), status, reason: Some(Untrusted::from(reason)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_done_is_said() {
+        let said = |url: Option<&str>, api_key: Option<&str>, told: &[&str]| {
+            let told: Vec<_> = told.iter().map(|&url| url.to_owned()).collect();
+            let (server_url, api_key) = (url.map(str::to_owned), api_key.map(str::to_owned));
+            let wish = Wish::read(DiscoverTarget { server_url, api_key }).unwrap();
+            wish.unheeded(&told).unwrap_or_default()
+        };
+        let (own, other) = ("http://10.0.0.1:8080", "http://fleet-server:8080");
+        assert_eq!(said(None, None, &[own]), "");
+        assert_eq!(said(Some(own), None, &[own]), "");
+        assert!(said(Some(other), None, &[own, other]).contains("addresses first"));
+        assert_eq!(
+            said(Some(other), None, &[own]),
+            "the device was told http://10.0.0.1:8080 for server_url"
+        );
+        let both = said(Some(other), Some("device-key"), &[own, other]);
+        assert!(both.contains("api_key is not handed to devices"), "{both}");
+        assert!(both.contains(other) && !both.contains("device-key"), "{both}");
+    }
 }

@@ -19,21 +19,39 @@ pub(crate) struct Reach {
     pub(crate) interfaces: Vec<String>,
 }
 
+/// A URL of this server that somebody gave.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// The one by which the asking person came: it works.
+    Used(ServerUrl),
+    /// One that nobody has tried.
+    Wished(ServerUrl),
+}
+
 impl Reach {
     /// The URLs for a device at an address, best first: the public one alone if there is one; a
-    /// loopback one alone for a device on this host; else the one by which the asking person
-    /// came, then the server's own.
-    pub(crate) fn urls(&self, asked: Option<ServerUrl>, device: Option<IpAddr>) -> Vec<ServerUrl> {
+    /// loopback one alone for a device on this host; else the server's own, after a URL that is
+    /// known to work and before one that is not.
+    pub(crate) fn urls(&self, asked: Option<Asked>, device: Option<IpAddr>) -> Vec<ServerUrl> {
         if let Some(public) = &self.public_url {
             return vec![public.clone()];
         }
         if device.is_some_and(|address| address.to_canonical().is_loopback()) {
             return vec![ServerUrl::from_address(self.loopback(), self.port)];
         }
-        let asked = asked.filter(|url| !url.is_loopback());
         let own = self.own_addresses();
-        let own = own.into_iter().map(|address| ServerUrl::from_address(address, self.port));
-        asked.into_iter().chain(own).collect()
+        let mut urls: Vec<_> =
+            own.into_iter().map(|address| ServerUrl::from_address(address, self.port)).collect();
+        match asked {
+            Some(Asked::Used(url) | Asked::Wished(url)) if url.is_loopback() => {}
+            Some(Asked::Wished(url)) if !urls.contains(&url) => urls.push(url),
+            Some(Asked::Used(url) | Asked::Wished(url)) => {
+                urls.retain(|own| *own != url);
+                urls.insert(0, url);
+            }
+            None => {}
+        }
+        urls
     }
 
     /// The URL to show to a person on this host.
@@ -127,7 +145,8 @@ mod tests {
         let anywhere = Ipv6Addr::UNSPECIFIED.into();
         let device = Some("10.0.0.9".parse().unwrap());
         let local = Some(Ipv4Addr::LOCALHOST.into());
-        let asked = |url: &str| Some(url.parse().unwrap());
+        let asked = |url: &str| Some(Asked::Used(url.parse().unwrap()));
+        let wished = |url: &str| Some(Asked::Wished(url.parse().unwrap()));
 
         let public = reach(anywhere, Some("https://fleet.example"));
         assert_eq!(texts(public.urls(asked("http://a:1"), local)), ["https://fleet.example"]);
@@ -140,6 +159,11 @@ mod tests {
 
         let bound = reach("10.0.0.1".parse().unwrap(), None);
         assert_eq!(texts(bound.urls(None, device)), ["http://10.0.0.1:8080"]);
+        let url = "http://10.0.0.1:8080";
+        assert_eq!(texts(bound.urls(wished("http://a:1"), device)), [url, "http://a:1"]);
+        assert_eq!(texts(bound.urls(asked("http://a:1"), device)), ["http://a:1", url]);
+        assert_eq!(texts(bound.urls(wished(url), device)), [url]);
+        assert_eq!(texts(bound.urls(wished("http://localhost:1"), device)), [url]);
         let loopback = reach("127.0.0.5".parse().unwrap(), None);
         assert_eq!(texts(loopback.urls(None, local)), ["http://127.0.0.5:8080"]);
         assert!(loopback.urls(None, device).is_empty());

@@ -2,11 +2,12 @@
 //! sleeps; running one twice, or late, does no harm.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 use fleet_core::limits::RAW_RETENTION;
 use fleet_core::net::shutdown::Tasks;
+use fleet_core::time::Timestamp;
 
 use crate::ops::{Presence, World};
 use crate::store::StoreError;
@@ -15,6 +16,10 @@ use crate::store::StoreError;
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two rounds of removing what is too old.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// How long the wall clock must have agreed with the monotonic one before it ends anything.
+const TRUST_AFTER: Duration = Duration::from_secs(3600);
+/// A wall clock that moves this much further, or less far, than the monotonic one has jumped.
+const JUMP_MIN: Duration = Duration::from_secs(60);
 /// How long a deleted device's data stays.
 const DELETED_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// How long an expired grant can still be asked about.
@@ -39,10 +44,11 @@ pub(crate) async fn write_seen_once(world: &World, presence: &Presence) {
     }
 }
 
-/// Removes what is too old.
+/// Removes what is too old, once the clock that says so can be trusted.
 pub(crate) async fn retain(world: World, tasks: Tasks) {
+    let mut trust = ClockTrust::default();
     loop {
-        match retain_once(&world).await {
+        match retain_once(&world, &mut trust, Instant::now()).await {
             Ok(removed) if removed > 0 => tracing::debug!(removed, "removed what was too old"),
             Ok(_) => {}
             Err(error) => {
@@ -55,12 +61,52 @@ pub(crate) async fn retain(world: World, tasks: Tasks) {
     }
 }
 
-async fn retain_once(world: &World) -> Result<u64, StoreError> {
+async fn retain_once(
+    world: &World,
+    trust: &mut ClockTrust,
+    monotonic: Instant,
+) -> Result<u64, StoreError> {
+    // One reading both is judged and decides: a second one might already be after a jump.
     let now = world.now();
+    if !trust.look(now, monotonic) {
+        return Ok(0);
+    }
     let reports = world.store.prune(now.minus(RAW_RETENTION)).await?;
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
     Ok(reports + devices + grants)
+}
+
+/// Whether the wall clock can be believed about what is old. A host without a battery may start
+/// years off, and a time server may be wrong for a while; what is removed then is gone.
+#[derive(Default)]
+struct ClockTrust {
+    /// When the steady time began, and the last look, by both clocks.
+    steady: Option<(Instant, (Timestamp, Instant))>,
+}
+
+impl ClockTrust {
+    /// Looks at both clocks; true once the wall clock has long been steady.
+    fn look(&mut self, wall: Timestamp, monotonic: Instant) -> bool {
+        let since = match self.steady {
+            Some((since, (last_wall, last))) => {
+                let expected = last_wall.plus(monotonic.saturating_duration_since(last));
+                let jump = wall.since(expected).max(expected.since(wall));
+                if jump > JUMP_MIN {
+                    tracing::warn!(
+                        jump_secs = jump.as_secs(),
+                        "the clock has jumped: nothing is removed as too old for an hour"
+                    );
+                    monotonic
+                } else {
+                    since
+                }
+            }
+            None => monotonic,
+        };
+        self.steady = Some((since, (wall, monotonic)));
+        monotonic.saturating_duration_since(since) >= TRUST_AFTER
+    }
 }
 
 /// Waits; false if the server stops meanwhile.
@@ -68,5 +114,90 @@ async fn sleep(tasks: &Tasks, duration: Duration) -> bool {
     tokio::select! {
         () = tasks.stopping() => false,
         () = tokio::time::sleep(duration) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use fleet_core::id::Uid;
+    use fleet_core::metric::Sample;
+    use fleet_core::time::Clock;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{Admission, Device, Incoming, RedbStore, Store};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const YEARS: Duration = Duration::from_secs(4 * 366 * 86_400);
+
+    #[test]
+    fn a_clock_is_trusted_after_an_hour_without_a_jump() {
+        let (wall, start) = (Timestamp::from_millis(1_705_314_600_000), Instant::now());
+        let mut trust = ClockTrust::default();
+        // Minutes since the start, what the wall clock is ahead, whether it is trusted.
+        for (minutes, ahead, trusted) in [
+            (0, Duration::ZERO, false),
+            (50, Duration::ZERO, false),
+            (60, Duration::from_secs(50), true),
+            (70, YEARS, false),
+            (80, Duration::ZERO, false),
+            (139, Duration::ZERO, false),
+            (140, Duration::ZERO, true),
+        ] {
+            let passed = MINUTE * minutes;
+            let found = trust.look(wall.plus(passed).plus(ahead), start + passed);
+            assert_eq!(found, trusted, "after {minutes} minutes");
+        }
+        assert!(!trust.look(wall, start + MINUTE * 140), "set back");
+    }
+
+    struct Hand(AtomicI64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_goes_but_not_by_a_jump() {
+        let start = Timestamp::from_millis(1_705_314_600_000);
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let clock = Arc::new(Hand(AtomicI64::new(0)));
+        let world = World { store: store.clone(), clock: clock.clone() };
+        let uid = Uid::new();
+        let device = Device {
+            uid,
+            id: "a".parse().unwrap(),
+            key: None,
+            name: None,
+            state: Admission::Active,
+            state_reason: String::new(),
+            state_at: start,
+            facts: fleet_core::wire::Facts::default(),
+            metadata: std::collections::BTreeMap::new(),
+            created_at: start,
+            last_seen: None,
+            missed_reports: 0,
+            reported: None,
+        };
+        store.device_insert(device).await.unwrap();
+        let samples = vec![Sample::new("cpu_usage", 1.0)];
+        let report = Incoming { device: uid, stream: None, at: start, samples };
+        store.append(vec![report]).await.unwrap();
+
+        let (begun, mut trust) = (Instant::now(), ClockTrust::default());
+        let mut round = async |passed: Duration, ahead: Duration| {
+            clock.0.store(start.plus(passed).plus(ahead).millis(), Ordering::SeqCst);
+            retain_once(&world, &mut trust, begun + passed).await.unwrap()
+        };
+        assert_eq!(round(Duration::ZERO, YEARS).await, 0, "at the start");
+        assert_eq!(round(MINUTE, Duration::ZERO).await, 0);
+        assert_eq!(round(MINUTE * 61, Duration::ZERO).await, 0, "it is young");
+        assert_eq!(round(MINUTE * 71, YEARS).await, 0, "a jump");
+        assert_eq!(round(MINUTE * 81, Duration::ZERO).await, 0);
+        assert_eq!(round(RAW_RETENTION + MINUTE, Duration::ZERO).await, 1);
     }
 }

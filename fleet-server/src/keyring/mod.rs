@@ -163,6 +163,13 @@ impl Keyring {
             (Some(server), _) => PrivateKey::from_seed(&server.seed()),
             (None, None) => self.make_server()?,
         };
+        if self.server.is_some() && owner.is_none() {
+            notes.push(format!(
+                "warning: the database {} was not there, so this is an empty fleet without devices; \
+                 the server's identity was kept",
+                self.folder.join(&self.database).display()
+            ));
+        }
         store.claim_server_key(server.public()).await?;
         if let Some(given) = &self.given
             && given.bytes().len() < seal::WEAK_BYTES
@@ -226,13 +233,15 @@ impl Keyring {
         let key = ApiKey::generate(KeyKind::Operator, server)
             .map_err(|_| KeyringError::Make("the system gives no random numbers"))?;
         let mut replaced = false;
-        for old in store.key_list().await? {
+        let known = store.key_list().await?;
+        // The new one first: the store does not end the last operator key.
+        store.key_insert(admin_record(&key, now)).await?;
+        for old in known {
             if old.label == ADMIN_LABEL && old.revoked_at.is_none() {
                 store.key_revoke(&old.id, now).await?;
                 replaced = true;
             }
         }
-        store.key_insert(admin_record(&key, now)).await?;
         let text = Zeroizing::new(format!("{}\n", key.reveal().as_str()));
         files::write(&path, text.as_bytes())?;
         Ok(replaced.then(|| {

@@ -7,6 +7,7 @@ use data_encoding::HEXLOWER;
 use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, ReportedView};
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
+use fleet_core::limits::ERROR_CHARS_MAX;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{ConfigPush, ConfigReported};
@@ -23,8 +24,6 @@ const COMMENT_BYTES_MAX: usize = 1000;
 const HASH_CHARS: usize = 16;
 /// The document before the first version.
 const EMPTY_DOCUMENT: &str = "{}";
-/// Bytes of an error that a device reports.
-const ERROR_CHARS_MAX: usize = 1000;
 
 /// Operations on configurations.
 pub(crate) struct Configs {
@@ -42,7 +41,8 @@ impl Configs {
         Ok(view(&device, latest))
     }
 
-    /// Gives a device its next configuration, if `expected` is its version or not said.
+    /// Gives a device its next configuration, if `expected` is its version or not said. One that
+    /// says what the current one says is no new version.
     pub(crate) async fn update(
         &self,
         name: &str,
@@ -53,9 +53,19 @@ impl Configs {
         let device = find(&self.world, name).await?;
         let not_applied = not_applied(&update);
         let new = self.new_config(&device, update, author).await?;
-        let appended = self.world.store.config_append(device.uid, expected, new).await;
-        // A store that fails over a commit may have made it all the same: ask it next time.
-        let stored = appended.inspect_err(|_| self.versions.forget(device.uid))?;
+        let latest = self.world.store.config_latest(device.uid).await?;
+        if let Some(latest) = &latest {
+            self.versions.grew(device.uid, latest.version);
+        }
+        let stored = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
+            Some(latest) if expected.is_none_or(|expected| expected == latest.version) => latest,
+            Some(latest) => return Err(OpsError::Stale { current: latest.version }),
+            None => {
+                let appended = self.world.store.config_append(device.uid, expected, new).await;
+                // A store that fails over a commit may have made it all the same: ask it next time.
+                appended.inspect_err(|_| self.versions.forget(device.uid))?
+            }
+        };
         self.versions.grew(device.uid, stored.version);
         self.hub.wake(device.uid);
         let view = view(&device, Some(stored));
@@ -88,8 +98,7 @@ impl Configs {
             // Version 0, or one of another server's: the device has none of ours.
             return Ok(());
         };
-        let error: Option<String> =
-            word.error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
+        let error = word.error.map(cut);
         let reported = ReportedConfig {
             version: version.version,
             hash: hash(&version.config.document),
@@ -149,6 +158,12 @@ impl Configs {
     }
 }
 
+/// Whether a configuration adds nothing to the one before it.
+fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
+    new.document == before.document
+        && (new.server_url.is_none() || new.server_url == before.server_url)
+}
+
 fn not_applied(update: &ConfigUpdate) -> Option<String> {
     let what = match (&update.server_url, &update.api_key) {
         (None, None) => return None,
@@ -183,6 +198,15 @@ fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView {
         reported,
         not_applied: None,
     }
+}
+
+/// A device's error cut to what the server is willing to keep, with a mark where it was.
+fn cut(mut error: String) -> String {
+    if let Some((end, _)) = error.char_indices().nth(ERROR_CHARS_MAX) {
+        error.truncate(end);
+        error.push('…');
+    }
+    error
 }
 
 fn hash(document: &str) -> String {
@@ -264,5 +288,13 @@ mod tests {
         let again = configs.update("a", Some(0), ConfigUpdate::default(), "x").await;
         assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_with_a_mark() {
+        assert_eq!(cut("short".to_owned()), "short");
+        let cut = cut("ü".repeat(ERROR_CHARS_MAX + 1));
+        assert_eq!(cut.chars().count(), ERROR_CHARS_MAX + 1);
+        assert!(cut.ends_with("ü…"));
     }
 }

@@ -168,7 +168,10 @@ impl Devices {
 
     async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let last_seen = self.presence.last_seen(device.uid).or(device.last_seen);
-        let (status, why) = status(&device, last_seen, self.world.now());
+        // What it said while it waited is no sign that it works since it was let in.
+        let heard =
+            last_seen.filter(|seen| *seen >= device.state_at || self.hub.is_connected(device.uid));
+        let (status, why) = status(&device, heard, self.world.now());
         let config_version = self.versions.latest(&self.world, device.uid).await?;
         let name = device.name.or(device.facts.name.clone());
         let metadata = device.metadata.into_iter().map(|(name, value)| {

@@ -20,7 +20,7 @@ use fleet_core::wire::{Facts, Proof, Standing};
 use super::configs::Versions;
 use super::{OpsError, Presence, World};
 use crate::hub::Hub;
-use crate::store::{Admission, Conflict, Device, GrantRecord, StoreError};
+use crate::store::{Admission, Conflict, Device, GrantRecord, Refusal, StoreError};
 
 /// Characters of one fact.
 const FACT_CHARS_MAX: usize = 256;
@@ -162,6 +162,9 @@ impl Enrolment {
         let activate = |id: DeviceId, facts: Facts| {
             let reason = reason.clone();
             move |device: &mut Device| {
+                if device.state != Admission::Pending {
+                    return Err(Refusal("the device was judged meanwhile".to_owned()));
+                }
                 device.id = id;
                 device.facts = facts;
                 device.state = Admission::Active;

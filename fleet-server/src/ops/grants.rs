@@ -6,13 +6,12 @@ use std::sync::Arc;
 use fleet_core::api::{GrantCreated, GrantRequest, GrantState, GrantView};
 use fleet_core::grant::Grant;
 use fleet_core::id::Uid;
-use fleet_core::identity::PrivateKey;
+use fleet_core::identity::{PrivateKey, PublicKey};
 use fleet_core::limits::{GRANT_LIFETIME, GRANT_URLS_MAX};
-use fleet_core::net::url::ServerUrl;
 
 use super::{OpsError, World};
 use crate::hub::Hub;
-use crate::reach::Reach;
+use crate::reach::{Asked, Reach};
 use crate::store::{Admission, GrantRecord};
 
 /// Operations on grants.
@@ -54,7 +53,19 @@ impl Grants {
             }
             None => None,
         };
+        self.create_with(grantor, request, asked.map(Asked::Used)).await
+    }
+
+    /// Makes a grant with what is known about the URL that was asked for; the request's own is
+    /// not looked at.
+    pub(crate) async fn create_with(
+        &self,
+        grantor: &Grantor,
+        request: GrantRequest,
+        asked: Option<Asked>,
+    ) -> Result<GrantCreated, OpsError> {
         let urls = self.urls(asked, request.device_address)?;
+        self.require_welcome(request.device_key).await?;
         let now = self.world.now();
         self.pay(grantor, &request).await?;
         let expires_at = now.plus(GRANT_LIFETIME);
@@ -106,6 +117,17 @@ impl Grants {
         Ok(GrantView { uid, state, device_id: device.map(|device| device.id) })
     }
 
+    /// Refuses a device that an operator put out: a grant is no way around that word.
+    async fn require_welcome(&self, key: PublicKey) -> Result<(), OpsError> {
+        let Some(device) = self.world.store.device_by_key(key).await? else { return Ok(()) };
+        let problem = match device.state {
+            Admission::Pending | Admission::Active | Admission::Deleted => return Ok(()),
+            Admission::Rejected => "was rejected; accept or delete it first",
+            Admission::Revoked => "was revoked; delete it first",
+        };
+        Err(OpsError::Conflict(format!("the device {} {problem}", device.id)))
+    }
+
     /// Uses up an enrolment key, once per device: asking again for the same device while its
     /// grant holds costs nothing.
     async fn pay(&self, grantor: &Grantor, request: &GrantRequest) -> Result<(), OpsError> {
@@ -120,11 +142,7 @@ impl Grants {
     }
 
     /// Where the device finds this server, best first.
-    fn urls(
-        &self,
-        asked: Option<ServerUrl>,
-        device: Option<IpAddr>,
-    ) -> Result<Vec<String>, OpsError> {
+    fn urls(&self, asked: Option<Asked>, device: Option<IpAddr>) -> Result<Vec<String>, OpsError> {
         let mut urls: Vec<String> = Vec::new();
         for url in self.reach.urls(asked, device) {
             let text = url.to_string();

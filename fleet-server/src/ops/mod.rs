@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use fleet_core::time::{Clock, Timestamp};
 
-use crate::store::{Conflict, Refusal, Store, StoreError, StoreHealth};
+use crate::store::{Conflict, KeyRefusal, Refusal, Store, StoreError, StoreHealth};
 
 pub(crate) use configs::Configs;
 pub(crate) use devices::Devices;
@@ -90,6 +90,9 @@ impl From<StoreError> for OpsError {
             StoreError::Conflict(Conflict::Config { current }) => Self::Stale { current },
             StoreError::Conflict(conflict) => Self::Conflict(conflict.to_string()),
             StoreError::Refused(Refusal(reason)) => Self::Conflict(reason),
+            StoreError::KeyRefused(refusal @ KeyRefusal::LastOperator) => {
+                Self::Conflict(refusal.to_string())
+            }
             StoreError::KeyRefused(refusal) => Self::Forbidden(refusal.to_string()),
             other => Self::Store(other),
         }

@@ -123,11 +123,8 @@ impl Telemetry {
             })
             .await?;
         let point = |point: crate::store::Point| {
-            let labels: serde_json::Map<String, Value> = point
-                .labels
-                .into_iter()
-                .map(|(name, value)| (name, Value::String(value)))
-                .collect();
+            let labels: serde_json::Map<String, Value> =
+                point.labels.into_iter().map(|(name, text)| (name, label_value(text))).collect();
             MetricPoint {
                 device_id: device.id.to_string(),
                 timestamp: point.at,
@@ -214,24 +211,31 @@ fn invalid_field(error: &fleet_core::metric::SampleError) -> &'static str {
     }
 }
 
-/// Labels out of an object of plain values.
+/// Labels out of an object.
 fn labels(metadata: Option<Value>) -> Result<Vec<(String, String)>, &'static str> {
     let entries = match metadata {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(entries)) => entries,
         Some(_) => return Err("must be an object"),
     };
-    let label = |(name, value)| match value {
-        Value::String(text) => Ok((name, text)),
-        Value::Number(number) => Ok((name, number.to_string())),
-        Value::Bool(yes) => Ok((name, yes.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err("values must be text, numbers or true and false")
-        }
-    };
-    let mut labels = entries.into_iter().map(label).collect::<Result<Vec<_>, _>>()?;
+    let mut labels: Vec<_> =
+        entries.into_iter().map(|(name, value)| (name, label_text(value))).collect();
     labels.sort();
     Ok(labels)
+}
+
+/// A value as a label's text, so that [`label_value`] gives it back: text as it is, unless it
+/// would be read as JSON; all else as JSON.
+fn label_text(value: Value) -> String {
+    match value {
+        Value::String(text) if serde_json::from_str::<Value>(&text).is_err() => text,
+        other => other.to_string(),
+    }
+}
+
+/// The value that a label's text stands for.
+fn label_value(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 
 #[cfg(test)]
@@ -255,14 +259,20 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_plain_values() {
-        let read = |text: &str| labels(Some(serde_json::from_str(text).unwrap()));
-        assert_eq!(
-            read(r#"{"b": true, "a": 4, "c": "x"}"#).unwrap(),
-            [("a", "4"), ("b", "true"), ("c", "x")].map(|(a, b)| (a.to_owned(), b.to_owned()))
-        );
-        assert!(read(r#"{"a": []}"#).is_err());
-        assert!(read("[]").is_err());
+    fn labels_keep_what_their_values_are() {
+        let metadata = serde_json::json!({
+            "a": 4, "b": true, "c": "x", "d": "4", "e": "true", "f": "\"x\"", "g": "", "h": null,
+            "i": [1, "1"], "j": {"k": "v"}, "k": 1.5, "l": " 7 ", "m": "1e999", "n": "{",
+        });
+        let stored = labels(Some(metadata.clone())).unwrap();
+        let text =
+            |name: &str| stored.iter().find(|label| label.0 == name).map(|label| label.1.as_str());
+        assert_eq!([text("a"), text("c"), text("d")], [Some("4"), Some("x"), Some("\"4\"")]);
+        assert!(stored.is_sorted());
+        let back: serde_json::Map<_, _> =
+            stored.into_iter().map(|(name, text)| (name, label_value(text))).collect();
+        assert_eq!(Value::Object(back), metadata);
+        assert!(labels(Some(serde_json::json!([]))).is_err());
         assert_eq!(labels(None), Ok(Vec::new()));
     }
 }

@@ -34,11 +34,13 @@ pub trait DeviceStore: Send + Sync {
 
     /// Changes a device in one piece: nobody else's change comes between what the closure reads
     /// and what it leaves. It may change anything but the uid and the time of creation; a new id
-    /// or key must be free. The closure runs on the writer's thread, so it only computes. Returns
-    /// the device as it is now.
+    /// or key must be free. The closure runs on the writer's thread, so it only computes. If
+    /// it leaves the device rejected or revoked, open grants for the device's key end with it.
+    /// Returns the device as it is now.
     async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError>;
 
-    /// Ends a device: its id and key are free at once, its data stays until it is purged.
+    /// Ends a device: its id and key are free at once, open grants for the key end, its data
+    /// stays until it is purged.
     async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError>;
 
     /// Removes a device with all that belongs to it, at once. For one whose data nobody will ask

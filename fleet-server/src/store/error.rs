@@ -84,6 +84,9 @@ pub enum KeyRefusal {
     /// It has let in as many as it may.
     #[error("the key has no uses left")]
     Spent,
+    /// Without it no operator could come in.
+    #[error("this is the last operator key that works: create another first")]
+    LastOperator,
 }
 
 /// What happened to the database.

@@ -19,7 +19,8 @@ pub trait KeyStore: Send + Sync {
     /// All keys, by id. Damaged ones are left out, and health says so.
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
 
-    /// Ends a key for good. Repeating it keeps the first time.
+    /// Ends a key for good, unless it is the last operator key that works: of any number of
+    /// simultaneous callers, one fails then. Repeating it keeps the first time.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
 
     /// Uses a key once, if it may be used: of a key with one use left, one of any number of

@@ -104,8 +104,14 @@ async fn a_stranger_may_be_turned_away() {
     let ToAgent::Standing(Standing::Rejected { reason }) = told else { panic!("{told:?}") };
     assert!(reason.contains("not ours"));
     agent.ended().await;
-    let again = Agent::dial(&rig, "a", 1, None).await;
+    let mut again = Agent::dial(&rig, "a", 1, None).await;
     assert!(matches!(again.standing, Standing::Rejected { .. }));
+    again.ended().await;
+    rig.clock.advance(Duration::from_secs(1));
+    rig.ask("POST", "/api/v1/devices/a/accept", None).await.expect(200);
+    assert_eq!(device(&rig, "a").await["status"], "offline", "it does not know yet");
+    let _agent = Agent::dial(&rig, "a", 1, None).await;
+    assert_eq!(device(&rig, "a").await["status"], "online");
 }
 
 #[tokio::test]
@@ -132,6 +138,43 @@ async fn a_deleted_device_comes_back_as_a_stranger() {
     let again = Agent::dial(&rig, "a", 1, None).await;
     assert!(matches!(again.standing, Standing::Pending { .. }));
     assert_eq!(points(&rig, "a").await, 0, "nothing is inherited");
+}
+
+#[tokio::test]
+async fn a_leftover_grant_lets_nobody_back_in() {
+    let rig = Rig::start().await;
+    let wish = |seed: u8| {
+        let key = PrivateKey::from_seed(&[seed; 32]).public();
+        Some(json!({"device_id": "a", "device_key": key, "device_address": "127.0.0.1"}))
+    };
+    for (seed, verdict) in [(1, "revoke"), (2, "reject"), (3, "delete")] {
+        let is_rejected = verdict == "reject";
+        let agent = if is_rejected {
+            Agent::dial(&rig, "a", seed, None).await
+        } else {
+            rig.enrolled("a", seed).await
+        };
+        let leftover = rig.ask("POST", "/api/v1/grants", wish(seed)).await.expect(201);
+        if verdict != "delete" {
+            rig.ask("POST", &format!("/api/v1/devices/a/{verdict}"), None).await.expect(200);
+            let refused = rig.ask("POST", "/api/v1/grants", wish(seed)).await.problem(409);
+            assert!(refused.contains("delete it first"), "{refused}");
+        }
+        rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+        drop(agent);
+        let again = Agent::dial(&rig, "a", seed, None).await;
+        assert!(
+            matches!(again.standing, Standing::Pending { .. }),
+            "{verdict}: {:?}",
+            again.standing
+        );
+        let path = format!("/api/v1/grants/{}", leftover["uid"].as_str().unwrap());
+        assert_eq!(rig.ask("GET", &path, None).await.expect(200)["state"], "expired", "{verdict}");
+        // A new word of an operator counts.
+        rig.ask("POST", "/api/v1/grants", wish(seed)).await.expect(201);
+        assert_eq!(Agent::dial(&rig, "a", seed, None).await.device_id(), "a");
+        rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
 
-use fleet_core::limits::RAW_RETENTION;
 use fleet_server::app::Server;
 use fleet_server::store::RedbStore;
 
-use crate::server_kit::{Rig, key_id, wait_for};
+use crate::server_kit::{Rig, key_id};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -58,17 +56,17 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_goes() {
+async fn a_fleet_that_is_gone_is_not_begun_anew_in_silence() {
     let mut rig = Rig::start().await;
-    let mut agent = rig.enrolled("a", 1).await;
-    agent.report(1, &[1], 5.0).await;
-    rig.clock.advance(RAW_RETENTION + Duration::from_secs(60));
+    let identity = rig.server().identity();
+    rig.stop().await;
+    std::fs::remove_file(rig.database()).unwrap();
     rig.restart().await;
-    let path = "/api/v1/telemetry/metrics?device_id=a&metric=cpu_usage";
-    wait_for("old samples to go", async || {
-        rig.ask("GET", path, None).await.expect(200) == serde_json::json!([])
-    })
-    .await;
+    assert_eq!(rig.server().identity(), identity);
+    let notes = rig.server().notes();
+    assert!(matches!(notes, [note] if note.contains("empty fleet")), "{notes:?}");
+    rig.restart().await;
+    assert!(rig.server().notes().is_empty());
 }
 
 #[tokio::test]
@@ -116,7 +114,16 @@ async fn a_missing_admin_key_is_made_anew_and_the_old_one_ends() {
     let detail = rig.ask_with("GET", path, Some(&old), None).await.problem(401);
     assert!(detail.contains("revoked"), "{detail}");
     rig.ask("GET", path, None).await.expect(200);
-    // An operator who ended the key meant it.
+    // The last operator key stays: nobody could make another.
+    let path = format!("/api/v1/keys/{}", key_id(&rig.admin()));
+    let detail = rig.ask("DELETE", &path, None).await.problem(409);
+    assert!(detail.contains("create another first"), "{detail}");
+    let hour = rig.key(serde_json::json!({"kind": "operator", "expires_in_secs": 3600})).await;
+    rig.clock.advance(std::time::Duration::from_secs(3600));
+    rig.ask("DELETE", &path, None).await.problem(409);
+    rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&hour)), None).await.expect(200);
+    // An operator who ended the key while there was another meant it.
+    rig.key(serde_json::json!({"kind": "operator"})).await;
     rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&rig.admin())), None).await.expect(200);
     rig.restart().await;
     assert!(rig.server().notes()[0].contains("was revoked"), "{:?}", rig.server().notes());

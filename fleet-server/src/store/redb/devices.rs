@@ -7,6 +7,7 @@ use fleet_core::time::Timestamp;
 use redb::{ReadableTable, Table};
 
 use super::RedbStore;
+use super::grants::void_grants;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
     Bytes, CONFIGS, CURSORS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, REPORTS,
@@ -77,21 +78,29 @@ impl DeviceStore for RedbStore {
     }
 
     async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError> {
-        self.write(move |txn| update(txn, uid, change)).await
+        self.write(move |txn| {
+            let device = update(txn, uid, change)?;
+            if matches!(device.state, Admission::Rejected | Admission::Revoked) {
+                void_grants(txn, device.key)?;
+            }
+            Ok(device)
+        })
+        .await
     }
 
     async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError> {
-        let delete: Change = Box::new(move |device| {
-            device.state = Admission::Deleted;
-            device.state_reason = String::new();
-            device.state_at = at;
-            Ok(())
-        });
-        self.write(move |txn| update(txn, uid, delete).map(drop)).await
+        let delete = deletion(at);
+        self.write(move |txn| {
+            let device = update(txn, uid, delete)?;
+            void_grants(txn, device.key)
+        })
+        .await
     }
 
     async fn device_forget(&self, uid: Uid) -> Result<(), StoreError> {
-        self.device_delete(uid, Timestamp::default()).await?;
+        // No operator's word against the device, so its grants hold.
+        let delete = deletion(Timestamp::default());
+        self.write(move |txn| update(txn, uid, delete).map(drop)).await?;
         while !self.write(move |txn| purge_some(txn, uid)).await? {}
         Ok(())
     }
@@ -243,6 +252,15 @@ pub(super) fn require_live(txn: &Writing<'_>, uid: Uid) -> Result<(), Fault> {
     } else {
         Err(StoreError::Missing("device").into())
     }
+}
+
+fn deletion(at: Timestamp) -> Change {
+    Box::new(move |device| {
+        device.state = Admission::Deleted;
+        device.state_reason = String::new();
+        device.state_at = at;
+        Ok(())
+    })
 }
 
 fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> {

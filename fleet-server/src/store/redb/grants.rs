@@ -84,6 +84,29 @@ impl GrantStore for RedbStore {
     }
 }
 
+/// Ends the open grants for the key of a device that is put out. Their time is set to long ago, so
+/// that no clock that is set back brings one to life again.
+pub(super) fn void_grants(txn: &Writing<'_>, key: Option<PublicKey>) -> Result<(), Fault> {
+    let Some(key) = key else { return Ok(()) };
+    let mut grants = txn.open(&GRANTS)?;
+    let (from, to) = (index_key(key, [0; 16]), index_key(key, [255; 16]));
+    let index = txn.open(&GRANT_KEYS)?;
+    let uids = index.rows(&from, &to)?.map(|entry| Ok(entry?.1.uid));
+    for uid in uids.collect::<Result<Vec<_>, Fault>>()? {
+        let mut grant = match load(&grants, Uid::from_bytes(uid)) {
+            Ok(Some(grant)) => grant,
+            // A damaged one lets nobody in either, and must not keep a device from being put out.
+            Ok(None) | Err(Fault::Refused(StoreError::Damaged { .. })) => continue,
+            Err(fault) => return Err(fault),
+        };
+        if grant.device.is_none() {
+            grant.expires_at = Timestamp::default();
+            grants.put(&uid, &grant.into())?;
+        }
+    }
+    Ok(())
+}
+
 fn load<T: ReadableTable<Bytes, Bytes>>(
     grants: &View<'_, GrantRow, T>,
     uid: Uid,

@@ -1,6 +1,7 @@
 //! Key records in redb.
 
 use async_trait::async_trait;
+use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 
 use super::RedbStore;
@@ -45,7 +46,11 @@ impl KeyStore for RedbStore {
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
         self.write(move |txn| {
+            let others = has_other_operator(txn, &id, at)?;
             change(txn, id, |key| {
+                if is_good_operator(key, at) && !others {
+                    return Err(KeyRefusal::LastOperator);
+                }
                 key.revoked_at.get_or_insert(at);
                 Ok(())
             })
@@ -70,6 +75,24 @@ fn change(
     change(&mut key).map_err(StoreError::from)?;
     keys.put(key.id.as_bytes(), &key.clone().into())?;
     Ok(key)
+}
+
+fn is_good_operator(key: &KeyRecord, at: Timestamp) -> bool {
+    key.kind == KeyKind::Operator
+        && key.revoked_at.is_none()
+        && key.expires_at.is_none_or(|end| at < end)
+}
+
+/// Whether an operator could still come in without one of the keys. Damaged ones do not count.
+fn has_other_operator(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<bool, Fault> {
+    for entry in txn.open(&KEYS)?.all()? {
+        let (other, row) = entry?;
+        let other = String::from_utf8_lossy(&other).into_owned();
+        if other != id && is_good_operator(&row.into_key(other), at) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn use_once(key: &mut KeyRecord, at: Timestamp) -> Result<(), KeyRefusal> {
