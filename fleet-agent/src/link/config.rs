@@ -1,18 +1,15 @@
 //! A configuration from the server: checked, applied, kept, reported; and brought back after a
 //! restart. What is not the server's word for this device is dropped without an answer.
 
+use fleet_core::Chain;
 use fleet_core::api::ConfigDocument;
 use fleet_core::identity::PublicKey;
 use fleet_core::time::Clock;
 use fleet_core::wire::{ConfigPush, ConfigReported};
-use fleet_core::{Chain, limits};
 
 use crate::state::applied::{APPLIED_FILE, Applied};
 use crate::state::folder::Folder;
 use crate::telemetry::Telemetry;
-
-/// Characters of a refusal.
-const REFUSAL_CHARS_MAX: usize = limits::SHOWN_CHARS_MAX;
 
 /// What the server configured so far.
 pub(super) struct Configured {
@@ -86,9 +83,10 @@ impl Configured {
     fn apply(&mut self, new: Applied, telemetry: &Telemetry) -> Result<(), String> {
         let value =
             serde_json::from_str(&new.document).map_err(|_| "not a JSON document".to_owned())?;
-        let document = ConfigDocument::from_json(&value).map_err(|error| cut(&error))?;
-        let plan = telemetry.plan_for(&document).map_err(|error| cut(&error))?;
-        new.store(&self.folder).map_err(|error| cut(&error))?;
+        let document =
+            ConfigDocument::from_json(&value).map_err(|error| Chain(&error).to_string())?;
+        let plan = telemetry.plan_for(&document).map_err(|error| Chain(&error).to_string())?;
+        new.store(&self.folder).map_err(|error| Chain(&error).to_string())?;
         telemetry.follow(plan);
         self.applied = Some(new);
         Ok(())
@@ -107,8 +105,4 @@ impl Configured {
     fn current(&self, server: PublicKey) -> Option<&Applied> {
         self.applied.as_ref().filter(|applied| applied.is_from(server))
     }
-}
-
-fn cut(error: &(dyn std::error::Error + 'static)) -> String {
-    Chain(error).to_string().chars().take(REFUSAL_CHARS_MAX).collect()
 }
