@@ -168,7 +168,7 @@ fn metadata_cell(device: &Device) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::ValueEnum as _;
     use serde_json::json;
 
@@ -177,7 +177,7 @@ mod tests {
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
-    fn device(id: &str, status: &str, text: &str) -> Device {
+    pub(crate) fn device(id: &str, status: &str, text: &str) -> Device {
         serde_json::from_value(json!({
             "id": id, "name": text, "type": text, "version": text, "status": status,
             "last_seen": "2024-01-15T10:30:00Z", "why": text,
