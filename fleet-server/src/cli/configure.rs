@@ -53,7 +53,7 @@ pub(super) struct ConfigureArgs {
     #[arg(long)]
     plain_prompt: bool,
     /// How long to listen for devices
-    #[arg(long, value_parser = session::duration, value_name = "DURATION")]
+    #[arg(long, value_parser = session::time_limit, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// Say what would be done, and do nothing
     #[arg(long)]

@@ -37,7 +37,7 @@ pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
     match chosen {
         Ok(choices) => Ok(choices.into_iter().map(|choice| choice.place).collect()),
         Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
-            Err(Failure::interrupted())
+            Err(Failure::interrupted_at_question())
         }
         Err(error) => {
             Err(Failure::new(Exit::Failed, format!("cannot ask on this terminal: {error}"))
@@ -80,10 +80,11 @@ pub(super) async fn ask_numbers(
     for _ in 0..ANSWERS_MAX {
         output.ask(QUESTION)?;
         let answer = read_line().await?;
-        if !output.terminal.stdin {
+        if !output.terminal.stdin || answer.is_none() {
             // Nobody's enter key ended the line.
             output.note("")?;
         }
+        output.answered();
         let Some(answer) = answer else {
             return Err(Failure::usage("no answer came")
                 .hint("give --select 1,3 or --select all, or --auto"));
@@ -112,7 +113,11 @@ async fn read_line() -> Result<Option<String>, Failure> {
 /// Whether the question behind `text` is answered with yes.
 pub(super) async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failure> {
     output.ask(&format!("{text} [y/N] "))?;
-    let answer = read_line().await?.unwrap_or_default();
+    let answer = read_line().await?;
+    if answer.is_some() {
+        output.answered();
+    }
+    let answer = answer.unwrap_or_default();
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

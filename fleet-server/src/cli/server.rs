@@ -28,7 +28,7 @@ pub(super) fn run(args: ServerArgs) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&mut io::stderr(), &format!("fleets server: {}\n", Chain(&failure)));
+            tell(&mut io::stderr(), &format!("error: {}\n", Chain(&failure)));
             ExitCode::from(failure.exit_code())
         }
     }

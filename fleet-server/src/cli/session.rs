@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fleet_core::mdns;
-use fleet_core::net::url::ServerUrl;
+use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::{self, KeyOrigin};
@@ -27,10 +27,12 @@ pub(super) struct ServerChoice {
         global = true,
         env = "FLEETD_SERVER",
         default_value = "http://localhost:8080",
+        value_parser = server_url,
         value_name = "URL"
     )]
     pub(super) server: ServerUrl,
-    /// The key to it: @FILE, - for standard input, or the key itself
+    /// The key to it: @FILE, - for standard input, or the key itself; else FLEETD_API_KEY,
+    /// FLEETD_API_KEY_FILE, or the admin.key of a server on this machine
     #[arg(long, global = true, value_name = "@FILE|-|KEY")]
     api_key: Option<String>,
 }
@@ -55,7 +57,7 @@ impl ServerChoice {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct TimeLimit {
     /// How long the whole command may take, such as 30s
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, value_parser = time_limit, value_name = "DURATION")]
     timeout: Option<Duration>,
 }
 
@@ -97,6 +99,12 @@ pub(super) fn run(
     });
     // A thread that still waits for a line of input is left behind.
     runtime.shutdown_background();
+    let result = match result {
+        Err(failure) if output.is_asking() && failure.exit() == Exit::Interrupted => {
+            Err(Failure::interrupted_at_question())
+        }
+        result => result,
+    };
     end(&mut output, result)
 }
 
@@ -129,6 +137,20 @@ async fn out_of_time(limit: Option<Duration>) -> Failure {
     }
 }
 
+/// A server's URL, or only its host and port.
+fn server_url(text: &str) -> Result<ServerUrl, ServerUrlError> {
+    if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
+}
+
+/// How long something may take: not no time at all.
+pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A duration on the command line: `30s`, `5m`, and for long ones also `30d` or `2w`.
 pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
     let days = |text: &str, each: u64| {
@@ -158,8 +180,13 @@ impl std::str::FromStr for Assignment {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => match key.strip_suffix(':') {
                 Some(key) => {
-                    let value = serde_json::from_str(value).map_err(|error| error.to_string())?;
-                    (key, Some(value))
+                    let no_json = |_| {
+                        format!(
+                            "not JSON: {value:?} after {key}:= should be a number, true, false, \
+                             null, [...], {{...}} or \"text\"; plain text goes after {key}="
+                        )
+                    };
+                    (key, Some(serde_json::from_str(value).map_err(no_json)?))
                 }
                 None => (key, Some(value.into())),
             },
@@ -189,6 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn no_time_at_all_is_no_limit() {
+        assert_eq!(time_limit("30s"), Ok(Duration::from_secs(30)));
+        assert!(time_limit("0").is_err() && time_limit("0s").is_err());
+    }
+
+    #[test]
+    fn a_server_may_be_named_without_a_scheme() {
+        for (text, shown) in [
+            ("10.77.0.1:8080", "http://10.77.0.1:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("https://fleet.example", "https://fleet.example"),
+        ] {
+            assert_eq!(server_url(text).unwrap().to_string(), shown);
+        }
+        assert!(server_url("ftp://a").is_err());
+    }
+
+    #[test]
     fn assignments_are_text_json_or_removal() {
         for (text, key, value) in [
             ("site=Lab A", "site", Some(json!("Lab A"))),
@@ -203,5 +248,8 @@ mod tests {
         for bad in ["", "=x", ":=1", "-", "site", "a:=nonsense"] {
             assert!(bad.parse::<Assignment>().is_err(), "{bad}");
         }
+        let told = "a:=nonsense".parse::<Assignment>().unwrap_err();
+        assert!(told.starts_with("not JSON: \"nonsense\""), "{told}");
+        assert!(!told.contains("column"), "{told}");
     }
 }
