@@ -8,6 +8,7 @@
 //! | trust | [`identity`] [`secret`] [`grant`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
 //! | transports | `net`, `mdns`, `beacon` | `net` |
+//! | a daemon's settings | `yaml` | `net` |
 //! | an operator's tools | `operator` | `operator` |
 #![warn(missing_docs)]
 
@@ -30,6 +31,8 @@ pub mod secret;
 pub mod time;
 pub mod untrusted;
 pub mod wire;
+#[cfg(feature = "net")]
+pub mod yaml;
 
 use std::error::Error;
 use std::fmt;

@@ -35,10 +35,11 @@ impl Programs {
         Self { fleets: folder.join("fleets"), fleetd: folder.join("fleetd") }
     }
 
-    /// Builds the programs; cargo reports on stderr.
-    pub fn build(profile: &str) -> anyhow::Result<Self> {
-        build(&["fleet-server", "fleet-agent"], profile)?;
-        Ok(Self::of(profile))
+    /// Builds the programs for looking at: with the whole workspace, as `cargo build` and the gate
+    /// do, so that what one of them built serves the others. cargo reports on stderr.
+    pub fn build_dev() -> anyhow::Result<Self> {
+        succeed(cargo().args(["build", "--workspace", "--all-features", "--bins"]))?;
+        Ok(Self::of("dev"))
     }
 }
 
@@ -49,6 +50,10 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<()> {
     for package in packages {
         command.args(["--package", package]);
     }
+    succeed(&mut command)
+}
+
+fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().context("cannot run cargo")?;
     if !status.success() {
         bail!("cargo build failed ({status})");

@@ -27,7 +27,7 @@ pub struct Args {
 /// Shows the fleet until `q` on a terminal, or once without one.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     note("building fleets and fleetd")?;
-    let programs = Programs::build("dev")?;
+    let programs = Programs::build_dev()?;
     // From here on things exist that must be cleaned up.
     let interrupt = Interrupt::catch()?;
     let started = Instant::now();
@@ -54,7 +54,7 @@ fn show_live(fleet: &mut Fleet<'_>, interrupt: &Interrupt) -> anyhow::Result<()>
     let colour = std::env::var_os("NO_COLOR").is_none();
     screen::show(interrupt, || {
         fleet.check()?;
-        let mut lines = vec![heading(fleet), curl(fleet), String::new()];
+        let mut lines = vec![heading(fleet), key(fleet), String::new()];
         lines.extend(screen::table(&fleet.list()?, SystemClock.now(), colour));
         lines.extend([String::new(), "q quits".to_owned()]);
         Ok(lines)
@@ -74,11 +74,9 @@ fn heading(fleet: &Fleet<'_>) -> String {
     format!("FleetD demo: {} devices at {}/api/v1/devices", fleet.ids().len(), fleet.url())
 }
 
-/// How somebody at another terminal asks the same.
-fn curl(fleet: &Fleet<'_>) -> String {
-    let (key, url) = (fleet.key_file(), fleet.url());
-    let key = key.display();
-    format!("curl -H \"Authorization: Bearer $(cat {key})\" {url}/api/v1/devices")
+/// What somebody at another terminal needs to ask the same.
+fn key(fleet: &Fleet<'_>) -> String {
+    format!("operator key: {}", fleet.key_file().display())
 }
 
 /// Progress, beside the result.

@@ -15,8 +15,8 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::yaml::{Document, Place};
 use super::{ApiKey, Config, ConfigError, ConfigWarning, Loaded, Telemetry};
+use fleet_core::yaml::{Document, Place};
 
 /// Characters of a device's name.
 const NAME_CHARS_MAX: usize = 255;

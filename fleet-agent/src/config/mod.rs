@@ -6,7 +6,6 @@
 
 mod file;
 pub mod policy;
-mod yaml;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,16 +15,16 @@ use std::time::Duration;
 use fleet_core::id::DeviceId;
 use fleet_core::limits::TELEMETRY_INTERVAL_DEFAULT;
 use fleet_core::untrusted::Untrusted;
+use fleet_core::yaml::{self, Document, Place};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::file::RawConfig;
-use self::yaml::{Document, Place};
 use crate::collect::Sampler;
 use crate::sys::host::DeviceType;
 
 pub use self::policy::{ClaimPolicy, Policy};
-pub use self::yaml::ConfigError;
+pub use fleet_core::yaml::ConfigError;
 
 /// Where the agent's configuration is unless a flag says otherwise.
 pub const PATH_DEFAULT: &str = "/etc/fleetd/config.yaml";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::yaml::{ConfigError, Document};
+use fleet_core::yaml::{ConfigError, Document};
 
 /// Where the policy is unless a flag says otherwise.
 pub const PATH_DEFAULT: &str = "/etc/fleetd/policy.yaml";

@@ -1,4 +1,4 @@
-//! One YAML file, read with a bound and parsed so that every complaint names its place and, where
+//! One YAML file of settings, read with a bound and parsed so that every complaint names its place and, where
 //! a key was mistyped, the key that was meant. Values are never repeated in what the parser says:
 //! one of them is a secret.
 
@@ -8,11 +8,12 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use fleet_core::untrusted::Untrusted;
 use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Error as YamlError, Location, Spanned};
 use zeroize::Zeroizing;
+
+use crate::untrusted::Untrusted;
 
 /// Bytes of a file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -26,16 +27,32 @@ const WORD_CHARS_MAX: usize = 64;
 pub enum ConfigError {
     /// A file that somebody named is not there.
     #[error("{path} does not exist")]
-    Missing { path: Untrusted },
+    Missing {
+        /// Which file.
+        path: Untrusted,
+    },
     /// A file that is there cannot be read.
     #[error("cannot read {path}")]
-    Unreadable { path: Untrusted, source: io::Error },
+    Unreadable {
+        /// Which file.
+        path: Untrusted,
+        /// Why.
+        source: io::Error,
+    },
     /// A file with more than any configuration needs.
     #[error("{path} is larger than {FILE_BYTES_MAX} bytes")]
-    TooLarge { path: Untrusted },
+    TooLarge {
+        /// Which file.
+        path: Untrusted,
+    },
     /// A file with something in it that cannot be obeyed.
     #[error("{place}: {problem}")]
-    Invalid { place: Place, problem: String },
+    Invalid {
+        /// Where.
+        place: Place,
+        /// What is wrong, without the file's values.
+        problem: String,
+    },
 }
 
 /// Where something stands.
@@ -50,7 +67,8 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn error(self, problem: impl Into<String>) -> ConfigError {
+    /// What is wrong at this place.
+    pub fn error(self, problem: impl Into<String>) -> ConfigError {
         ConfigError::Invalid { place: self, problem: problem.into() }
     }
 }
@@ -66,15 +84,16 @@ impl fmt::Display for Place {
 }
 
 /// A file's text and who may read it.
-pub(super) struct Document {
+pub struct Document {
     path: Untrusted,
     text: Zeroizing<String>,
-    pub(super) mode: u32,
+    /// The file's mode, to see who else may read it.
+    pub mode: u32,
 }
 
 impl Document {
     /// Reads a file; nothing if there is none and none was asked for.
-    pub(super) fn read(path: &Path, explicit: bool) -> Result<Option<Self>, ConfigError> {
+    pub fn read(path: &Path, explicit: bool) -> Result<Option<Self>, ConfigError> {
         let shown = || Untrusted::from(path.to_string_lossy().into_owned());
         match read_bounded(path) {
             Ok((text, mode)) => Ok(Some(Self { path: shown(), text, mode })),
@@ -93,7 +112,7 @@ impl Document {
     }
 
     /// The document; one with nothing in it is as if it said nothing.
-    pub(super) fn parse<T: DeserializeOwned + Default>(&self) -> Result<T, ConfigError> {
+    pub fn parse<T: DeserializeOwned + Default>(&self) -> Result<T, ConfigError> {
         let options = serde_saphyr::options! { with_snippet: false };
         let parsed: Result<Option<T>, _> = serde_saphyr::from_str_with_options(&self.text, options);
         parsed.map(Option::unwrap_or_default).map_err(|error| {
@@ -103,7 +122,7 @@ impl Document {
     }
 
     /// A value that may be written, turned into a setting by `check`, which says what is wrong.
-    pub(super) fn check<W, S>(
+    pub fn check<W, S>(
         &self,
         written: Option<Spanned<W>>,
         check: impl FnOnce(W) -> Result<S, String>,
@@ -111,7 +130,8 @@ impl Document {
         written.map(|written| self.check_one(written, check)).transpose()
     }
 
-    pub(super) fn check_one<W, S>(
+    /// The same for a value that is there.
+    pub fn check_one<W, S>(
         &self,
         written: Spanned<W>,
         check: impl FnOnce(W) -> Result<S, String>,
@@ -120,11 +140,13 @@ impl Document {
         check(written.value).map_err(|problem| place.error(problem))
     }
 
-    pub(super) fn place(&self, location: Location) -> Place {
+    /// A place in this file.
+    pub fn place(&self, location: Location) -> Place {
         Place { path: self.path.clone(), line: location.line(), column: location.column() }
     }
 
-    pub(super) fn path(&self) -> Untrusted {
+    /// The file, as it is shown.
+    pub fn path(&self) -> Untrusted {
         self.path.clone()
     }
 }
@@ -178,7 +200,7 @@ fn must_be(event: &str) -> String {
 }
 
 /// `; did you mean X?` if one of the known words is near.
-pub(super) fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = known.map(|candidate| (edits(word, candidate), candidate)).min();
     match near {
         Some((edits, candidate)) if edits <= EDITS_MAX.min(candidate.len() / 2) => {
