@@ -75,7 +75,7 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
     client.check_key().await?;
 
     progress(output, "Discovering fleetd devices on the network...")?;
-    let mut browse = discover::start(args.interfaces)?;
+    let mut browse = discover::start(args.interfaces, output)?;
     listen(&mut browse, args.timeout, &args.device).await;
     let mut sightings = browse.sightings();
     drop(browse);

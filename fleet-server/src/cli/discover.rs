@@ -46,7 +46,7 @@ pub(super) fn run(args: DiscoverArgs) -> ExitCode {
 }
 
 async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let mut browse = start(args.interfaces)?;
+    let mut browse = start(args.interfaces, output)?;
     let deadline = Instant::now() + args.timeout;
     let count = args.count.map_or(usize::MAX, NonZeroUsize::get);
     let devices = if output.format == Format::Table && output.terminal.stdout {
@@ -70,8 +70,8 @@ async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, F
 }
 
 /// Begins to look.
-pub(super) fn start(interfaces: Interfaces) -> Result<Browse, Failure> {
-    Browse::start(interfaces.options()).map_err(|error| {
+pub(super) fn start(interfaces: Interfaces, output: &mut Output<'_>) -> Result<Browse, Failure> {
+    Browse::start(interfaces.options(output)?).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot look for devices: {}", Chain(&error)))
     })
 }

@@ -14,6 +14,8 @@ use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::{self, KeyOrigin};
 use fleet_core::time::{DURATION_MAX, DurationError, parse_duration};
 
+use nix::net::if_::if_nametoindex;
+
 use super::failure::Failure;
 use super::listed::Format;
 use super::output::Output;
@@ -70,9 +72,18 @@ pub(super) struct Interfaces {
 }
 
 impl Interfaces {
-    pub(super) fn options(self) -> mdns::Options {
-        mdns::Options { interfaces: self.interface, address: None }
+    /// Where to look; a name that no interface has is told.
+    pub(super) fn options(self, output: &mut Output<'_>) -> io::Result<mdns::Options> {
+        for name in missing_interfaces(&self.interface) {
+            output.note(&format!("warning: there is no network interface {name} here"))?;
+        }
+        Ok(mdns::Options { interfaces: self.interface, address: None })
     }
+}
+
+/// Those names that no interface of this machine has now.
+pub(super) fn missing_interfaces(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str).filter(|name| if_nametoindex(*name).is_err())
 }
 
 /// Runs a command to its end, to its time limit, or until a person stops it.
@@ -204,6 +215,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::written;
 
     #[test]
     fn durations_of_days_are_understood() {
@@ -213,6 +226,15 @@ mod tests {
         for bad in ["d", "-1d", "1.5d", "99999999999999999999d", "9999999999999999d", "6000w", ""] {
             assert_eq!(duration(bad), Err(DurationError), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_told_once() {
+        let (mut output, _, err) = written(Format::Table, Terminal::default());
+        let interface = vec!["lo".to_owned(), "nope0".to_owned()];
+        let options = Interfaces { interface }.options(&mut output).unwrap();
+        assert_eq!(options.interfaces, ["lo", "nope0"], "it may still come");
+        assert_eq!(err.text(), "warning: there is no network interface nope0 here\n");
     }
 
     #[test]

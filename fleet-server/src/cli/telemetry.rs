@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::each::for_each;
 use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::listed::{FormatArgs, Listed, Reader};
 use super::output::Output;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
 use super::table::{Cell, Column};
@@ -211,6 +211,7 @@ mod tests {
     use clap::ValueEnum as _;
 
     use super::*;
+    use crate::cli::listed::Format;
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
