@@ -174,7 +174,7 @@ impl Chooser {
                 Err(wrong) => Err(Failure::usage(format!("--select: {wrong}"))),
             },
             Self::List => {
-                let places = prompt::choose(sightings)?;
+                let places = prompt::choose(sightings, output)?;
                 progress(output, "")?;
                 Ok(Some(places))
             }

@@ -23,7 +23,10 @@ const QUESTION: &str =
     "Which devices would you like to configure? (comma-separated numbers, or 'all'): ";
 
 /// Lets a person choose from the list; the places of what was chosen.
-pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
+pub(super) fn choose(
+    sightings: &[Sighting],
+    output: &mut Output<'_>,
+) -> Result<Vec<usize>, Failure> {
     let options: Vec<_> = sightings.iter().enumerate().map(Choice::new).collect();
     // Blocks this thread: while the list is on the screen, keys are all that happens, and the
     // terminal must be put back in order before the program ends.
@@ -36,7 +39,10 @@ pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
         .prompt();
     match chosen {
         Ok(choices) => Ok(choices.into_iter().map(|choice| choice.place).collect()),
-        Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
+        Err(InquireError::OperationCanceled) => Err(Failure::interrupted_at_question()),
+        Err(InquireError::OperationInterrupted) => {
+            // The list stays, and at the bottom of the screen there is no line below it yet.
+            output.note("")?;
             Err(Failure::interrupted_at_question())
         }
         Err(error) => {
