@@ -42,7 +42,10 @@ impl Announcement {
         let mut refused = false;
         loop {
             match self.start(&device) {
-                Ok(responder) => return follow(responder, &device, &tasks).await,
+                Ok(responder) => match follow(responder, &device, &tasks).await {
+                    Followed::Renamed => continue,
+                    Followed::Stopping => return,
+                },
                 // Once is enough: a network that forbids multicast does so every minute.
                 Err(error) if !refused => {
                     tracing::warn!(%error, "cannot announce this device by mDNS, trying on");
@@ -72,18 +75,28 @@ impl Announcement {
     }
 }
 
-async fn follow(responder: Responder, device: &Device, tasks: &Tasks) {
+/// Why an announcement ended.
+enum Followed {
+    Renamed,
+    Stopping,
+}
+
+async fn follow(responder: Responder, device: &Device, tasks: &Tasks) -> Followed {
     let mut targets = device.membership.subscribe();
     let mut said = beacon(device);
-    loop {
+    let followed = loop {
         let window = device.window.left();
         tokio::select! {
             // The sender is in `device`, so there is no last change.
             _ = targets.changed() => {}
             () = sleep(window), if !window.is_zero() => {}
-            () = tasks.stopping() => break,
+            () = tasks.stopping() => break Followed::Stopping,
         }
         let now = beacon(device);
+        // The id is in the service's name, which is announced once.
+        if now.id != said.id {
+            break Followed::Renamed;
+        }
         if now != said {
             tracing::debug!(state = now.state.word(), "announcing a new state");
             if let Err(error) = responder.set_txt(&now.txt()) {
@@ -91,13 +104,14 @@ async fn follow(responder: Responder, device: &Device, tasks: &Tasks) {
             }
             said = now;
         }
-    }
+    };
     responder.stop().await;
+    followed
 }
 
 fn beacon(device: &Device) -> Beacon {
     Beacon {
-        id: device.identity.id.clone(),
+        id: device.id(),
         version: fleet_core::VERSION.to_owned(),
         capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
         fingerprint: device.identity.fingerprint(),

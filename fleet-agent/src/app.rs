@@ -38,7 +38,10 @@ const STOP: Duration = Duration::from_secs(8);
 /// A running agent.
 pub struct App {
     device: Arc<Device>,
+    queue: Arc<Queue>,
     folder: Folder,
+    /// Whether its owner asked for an id.
+    chose_id: bool,
     address: SocketAddr,
     tasks: Tasks,
     parts: Vec<Part>,
@@ -136,7 +139,16 @@ impl App {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
-        let mut app = Self { device, folder, address, tasks, parts: Vec::new(), _lock: lock };
+        let mut app = Self {
+            device,
+            queue: queue.clone(),
+            folder,
+            chose_id: settings.device_id.is_some(),
+            address,
+            tasks,
+            parts: Vec::new(),
+            _lock: lock,
+        };
         app.introduce();
         let device = app.device.clone();
         let tasks = app.tasks.clone();
@@ -169,6 +181,18 @@ impl App {
         names[index]
     }
 
+    /// Makes the device nobody's again, and its time to be claimed begin anew. What waits was for
+    /// the server that is forgotten.
+    pub fn forget(&self) -> Result<(), StateError> {
+        self.device.window.reopen();
+        let had = self.device.membership.forget()?;
+        if let Err(error) = self.queue.begin_anew() {
+            tracing::warn!(%error, "the next server will see a hole in the reports");
+        }
+        tracing::info!(had_server = had, "forgot its server, as its owner asked");
+        Ok(())
+    }
+
     /// Stops all parts: the link says goodbye, the announcement too, and the folder is free.
     pub async fn stop(self) {
         if let Err(running) = self.tasks.finish(STOP).await {
@@ -188,22 +212,26 @@ impl App {
     fn introduce(&self) {
         let device = &self.device;
         tracing::info!(
-            id = %device.identity.id,
+            id = %device.id(),
             fingerprint = %device.identity.fingerprint(),
             address = %self.address,
             version = fleet_core::VERSION,
             "this device"
         );
+        if let Some(asked) = device.asked_id().filter(|_| self.chose_id) {
+            let known_as = device.id();
+            tracing::warn!(%asked, %known_as, "its server knows this device by another id than asked for");
+        }
         if let Some(target) = device.membership.target() {
             let server = target.server.identity().map(|identity| identity.to_string());
             tracing::info!(server, url = %target.urls[0], "looks for its server");
         }
         if device.state() == DeviceState::Unclaimed {
-            let hours = device.window.left().as_secs().div_ceil(3600);
-            tracing::info!(hours, "can be claimed, with: fleets configure");
+            let hours_left = device.window.left().as_secs().div_ceil(3600);
+            tracing::info!(hours_left, "waiting to be claimed: run fleets configure");
         }
         if device.state() == DeviceState::Closed {
-            tracing::info!("takes no claims");
+            tracing::info!("this device takes no claims");
         }
     }
 }

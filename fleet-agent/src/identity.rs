@@ -93,7 +93,10 @@ impl Identity {
 }
 
 fn load_key(folder: &Folder) -> Result<Option<PrivateKey>, StateError> {
-    let stored = folder.load::<StoredKey>(KEY_FILE)?;
+    let stored = folder.load::<StoredKey>(KEY_FILE).map_err(|error| match error {
+        StateError::Damaged { path, source } => StateError::DamagedKey { path, source },
+        other => other,
+    })?;
     Ok(stored.map(|mut stored| {
         let key = PrivateKey::from_seed(&stored.seed);
         stored.seed.zeroize();
@@ -155,6 +158,17 @@ mod tests {
         }
         let long = derived_id(&facts(&"h".repeat(256), None), fingerprint);
         assert_eq!(long.as_str().len(), DEVICE_ID_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_damaged_key_is_no_new_identity_and_the_way_out_is_told() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::new(path.path());
+        for junk in ["", "junk"] {
+            std::fs::write(path.path().join(KEY_FILE), junk).unwrap();
+            let error = Identity::load_or_make(&folder, None, &facts("first", None)).err().unwrap();
+            assert!(error.to_string().contains("move it away"), "{error}");
+        }
     }
 
     #[test]

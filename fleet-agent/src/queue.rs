@@ -117,6 +117,19 @@ impl Queue {
         Ok(())
     }
 
+    /// Lets go of everything, for another server, which counts from one.
+    pub fn begin_anew(&self) -> Result<(), getrandom::Error> {
+        let mut stream = [0; 16];
+        let filled = getrandom::fill(&mut stream);
+        let mut inner = self.lock();
+        inner.waiting.clear();
+        inner.bytes = 0;
+        filled?;
+        inner.stream = stream;
+        inner.next_seq = 1;
+        Ok(())
+    }
+
     /// Waits until something was added since the last wait ended.
     pub async fn pushed(&self) {
         self.pushed.notified().await;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::folder::{Folder, StateError};
 
 /// The file's name.
-const FILE: &str = "agent.json";
+pub(crate) const FILE: &str = "agent.json";
 /// Bytes of an answer.
 const INFO_BYTES_MAX: usize = 64 * 1024;
 /// How long an agent on the same machine may take.

@@ -67,6 +67,11 @@ impl Telemetry {
         self.plan.send_replace(plan);
     }
 
+    /// Follows the device's own file alone.
+    pub fn follow_file(&self) {
+        self.follow(self.floor.clone());
+    }
+
     /// The plan, and its changes.
     pub fn subscribe(&self) -> watch::Receiver<Plan> {
         self.plan.subscribe()
@@ -80,6 +85,7 @@ impl Telemetry {
     /// Measures from the moment the device has a server, without end.
     pub async fn run(self: Arc<Self>, queue: Arc<Queue>, device: &Membership, clock: &dyn Clock) {
         let mut targets = device.subscribe();
+        let mut resets = device.resets();
         let mut plan = self.subscribe();
         // Rates need two looks; this is the first one.
         self.measure(Instant::now());
@@ -90,7 +96,11 @@ impl Telemetry {
             plan.mark_unchanged();
             let collected = Instant::now();
             self.report(&queue, collected, clock);
-            while let Wake::Replanned = self.rest(collected, &mut plan).await {}
+            tokio::select! {
+                () = async { while let Wake::Replanned = self.rest(collected, &mut plan).await {} } => {}
+                // The next server hears of the device at once too.
+                _ = resets.changed() => {}
+            }
         }
     }
 

@@ -1,9 +1,13 @@
-//! `fleetd agent`: runs until it is told to stop, or until a part of it breaks.
+//! `fleetd agent`: runs until it is told to stop, or until a part of it breaks. SIGUSR1, as sent by
+//! `fleetd reset`, makes it forget its server.
+
+use std::pin::pin;
 
 use anyhow::Context as _;
 use fleet_core::net::logging::{self, LogLevel};
 use fleet_core::net::shutdown::signal;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{self, SignalKind};
 
 use super::{FAILED, Failure};
 use crate::app::App;
@@ -38,16 +42,27 @@ fn finish<T>(runtime: Runtime, agent: impl Future<Output = T>) -> T {
 }
 
 async fn serve(settings: Settings) -> Result<u8, Failure> {
+    // Before the port answers: whoever sees it answer may send this signal.
+    let mut resets =
+        unix::signal(SignalKind::user_defined1()).context("cannot wait for signals")?;
     let mut app = App::start(settings).map_err(Failure::start)?;
-    let code = tokio::select! {
-        signal = signal() => {
-            let signal = signal.context("cannot wait for signals")?;
-            tracing::info!(signal, "stopping");
-            0
-        }
-        part = app.failed() => {
-            tracing::error!(part, "a part of the agent ended, so all of it does");
-            FAILED
+    let mut stop = pin!(signal());
+    let code = loop {
+        tokio::select! {
+            signal = &mut stop => {
+                let signal = signal.context("cannot wait for signals")?;
+                tracing::info!(signal, "stopping");
+                break 0;
+            }
+            part = app.failed() => {
+                tracing::error!(part, "a part of the agent ended, so all of it does");
+                break FAILED;
+            }
+            _ = resets.recv() => {
+                if let Err(error) = app.forget() {
+                    tracing::error!(error = %fleet_core::Chain(&error), "cannot forget the server");
+                }
+            }
         }
     };
     app.stop().await;

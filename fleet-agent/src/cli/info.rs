@@ -18,18 +18,25 @@ use crate::sys::host::DeviceType;
 /// What `info` tells, wherever it comes from.
 struct Known {
     device_id: String,
+    asked_id: Option<String>,
     fingerprint: Fingerprint,
     state: String,
     server: Option<String>,
+    /// `running`, `stopped` or `silent`.
+    agent_state: &'static str,
     agent: String,
     answer: Option<AgentInfo>,
 }
 
 pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
     let folders = local::folders(place);
-    let known = match local::ask(&folders)? {
-        Some(answered) => Known::from_answer(answered),
-        None => Known::from_disk(&folders)?,
+    let known = match local::ask(&folders) {
+        Ok(Some(answered)) => Known::from_answer(answered),
+        Ok(None) => Known::from_disk(&folders, "stopped", "not running".to_owned())?,
+        // An agent that hangs takes nothing from what its files say.
+        Err(Failure { error, .. }) => {
+            Known::from_disk(&folders, "silent", fleet_core::Chain(error.as_ref()).to_string())?
+        }
     };
     let root = place.sysroot.clone().map_or_else(SysRoot::real, SysRoot::at);
     let device_type = device_type(place, &root);
@@ -74,27 +81,37 @@ impl Known {
     fn from_answer(Answered { running, info }: Answered) -> Self {
         Self {
             device_id: info.device_id.to_string(),
+            asked_id: info.asked_id.as_ref().map(ToString::to_string),
             fingerprint: info.fingerprint,
             state: state(&info),
             server: info.server.map(|server| server.to_string()),
+            agent_state: "running",
             agent: format!("running (process {}, port {})", running.pid, running.port),
             answer: Some(info),
         }
     }
 
-    fn from_disk(folders: &[Folder]) -> Result<Self, Failure> {
+    fn from_disk(
+        folders: &[Folder],
+        agent_state: &'static str,
+        agent: String,
+    ) -> Result<Self, Failure> {
         for folder in folders {
             let Some(identity) = Identity::load(folder)? else { continue };
             let membership = Membership::open(folder.clone(), None)?;
+            let given = membership.device_id();
+            let asked = given.as_ref().is_some_and(|given| *given != identity.id);
             let server = membership.server().map(|server| server.to_string());
             let state =
                 if server.is_some() { DeviceState::Claimed } else { DeviceState::Unclaimed };
             return Ok(Self {
-                device_id: identity.id.to_string(),
+                device_id: given.as_ref().unwrap_or(&identity.id).to_string(),
+                asked_id: asked.then(|| identity.id.to_string()),
                 fingerprint: identity.fingerprint(),
                 state: state.word().to_owned(),
                 server,
-                agent: "not running".to_owned(),
+                agent_state,
+                agent,
                 answer: None,
             });
         }
@@ -108,6 +125,10 @@ impl Known {
 
     fn lines(&self) -> String {
         let mut text = line("Device ID", &self.device_id);
+        if let Some(asked) = &self.asked_id {
+            let knows = format!("asked for {asked}; its server knows it as {}", self.device_id);
+            text.push_str(&line("", knows));
+        }
         text.push_str(&line("Fingerprint", self.fingerprint.to_string()));
         text.push_str(&line("Version", fleet_core::VERSION));
         text.push_str(&line("Agent", &self.agent));
@@ -124,16 +145,17 @@ impl Known {
         match &self.answer {
             Some(answer) => {
                 let mut value = json!(answer);
-                value["agent"] = json!("running");
+                value["agent"] = json!(self.agent_state);
                 value
             }
             None => json!({
                 "device_id": self.device_id,
+                "asked_id": self.asked_id,
                 "fingerprint": self.fingerprint,
                 "version": fleet_core::VERSION,
                 "state": self.state,
                 "server": self.server,
-                "agent": "stopped",
+                "agent": self.agent_state,
             }),
         }
     }

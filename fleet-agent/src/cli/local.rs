@@ -38,6 +38,10 @@ pub(super) fn ask(folders: &[Folder]) -> Result<Option<Answered>, Failure> {
     silent.map_or(Ok(None), |error| Err(error.into()))
 }
 
+/// A process that was killed and is not waited for yet still has its number, but does nothing.
 fn is_alive(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may contain any character.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }

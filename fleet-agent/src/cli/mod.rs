@@ -7,12 +7,14 @@ mod local;
 mod reset;
 mod status;
 
+use std::env;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use fleet_core::id::DeviceId;
 use fleet_core::net::logging::{self, LogLevel};
 use fleet_core::untrusted::Untrusted;
@@ -65,9 +67,10 @@ enum Command {
     Agent(AgentArgs),
     /// Show who this device is.
     Info(OutputArgs),
-    /// Show how this device stands; exits with 0 ok, 1 degraded, 5 unclaimed, 7 server unreachable.
+    /// Show how this device stands; exits with 0 ok, 1 not in the fleet or no agent, 5 unclaimed,
+    /// 7 server unreachable.
     Status(OutputArgs),
-    /// Forget this device's server; its key and id stay.
+    /// Forget this device's server, also while the agent runs; its key stays, and the id of its own.
     Reset,
     /// Show the release.
     Version,
@@ -124,7 +127,10 @@ impl Failure {
 
 /// Runs the command line.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, error }) => {
@@ -132,6 +138,33 @@ pub fn run() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// What clap says, and the variable that a bad value came from: nobody finds it on the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Without a stream to say it on there is nobody to tell.
+    drop(error.print());
+    if let Some(variable) = variable_of(error) {
+        complain(&anyhow::anyhow!("the value is from the variable {variable}"));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(FAILED))
+}
+
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = named.split(' ').next()?;
+    if env::args_os().any(|word| word.to_string_lossy().starts_with(flag)) {
+        return None;
+    }
+    let command = Cli::command();
+    let mut arguments = command
+        .get_arguments()
+        .chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
+    let argument = arguments.find(|argument| {
+        argument.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long))
+    })?;
+    let variable = argument.get_env().filter(|variable| env::var_os(variable).is_some())?;
+    Some(variable.to_string_lossy().into_owned())
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Failure> {

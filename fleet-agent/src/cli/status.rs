@@ -1,6 +1,6 @@
 //! `fleetd status`: how the device stands, in one line, one reason and one exit code.
 
-use fleet_core::api::{AgentInfo, LinkState};
+use fleet_core::api::{AgentInfo, ClaimMode, LinkState};
 
 use super::local;
 use super::{FAILED, Failure, OutputArgs, Place, UNCLAIMED, UNREACHABLE, line, print};
@@ -74,6 +74,12 @@ fn lines(info: &AgentInfo, verdict: Verdict) -> String {
     text.push_str(&line("Link", format!("{} since {}", info.link.state.word(), info.link.since)));
     if let Some(error) = &info.link.last_error {
         text.push_str(&line("Reason", error.raw()));
+    }
+    if let Some(at) = info.link.asks_again {
+        text.push_str(&line("Asks again", at.to_string()));
+    }
+    if info.claim == ClaimMode::Disabled && info.server.is_none() {
+        text.push_str(&line("Claims", "disabled by policy.yaml"));
     }
     let queue = info.queue;
     if queue.waiting > 0 || queue.dropped > 0 {

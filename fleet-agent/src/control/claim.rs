@@ -21,7 +21,9 @@ pub enum Refused {
     #[error("this device's policy takes no claims over the network")]
     Disabled,
     /// The claim window.
-    #[error("this device's time to be claimed is over; restart its agent to begin it anew")]
+    #[error(
+        "this device's time to be claimed is over; restart its agent, or run sudo fleetd reset on it, to begin it anew"
+    )]
     Over,
     /// Somewhere else.
     #[error("claims are taken from the device's own network only")]
@@ -36,7 +38,7 @@ pub enum Refused {
     #[error("the grant is for another device")]
     OtherDevice,
     /// Taken.
-    #[error("this device belongs to the server {0}; run fleetd reset on it to free it")]
+    #[error("this device belongs to the server {0}; run sudo fleetd reset on it to free it")]
     OtherServer(ServerIdentity),
     /// The device's disk. What exactly is for its log only.
     #[error("this device cannot keep the claim")]
@@ -109,5 +111,5 @@ fn decide(
             Refused::Disk
         }
     })?;
-    Ok(ClaimAccepted { device_id: device.identity.id.to_string(), status })
+    Ok(ClaimAccepted { device_id: device.id().to_string(), status })
 }

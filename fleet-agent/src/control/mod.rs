@@ -163,7 +163,8 @@ impl Control {
     fn info(&self) -> AgentInfo {
         let device = &self.device;
         AgentInfo {
-            device_id: device.identity.id.clone(),
+            device_id: device.id(),
+            asked_id: device.asked_id(),
             version: fleet_core::VERSION.to_owned(),
             fingerprint: device.identity.fingerprint(),
             state: device.state(),
@@ -172,6 +173,7 @@ impl Control {
             server: device.membership.server(),
             link: self.status.view(),
             queue: self.queue.view(),
+            resets: Some(self.status.resets()),
         }
     }
 }

@@ -7,7 +7,7 @@ use fleet_core::time::Clock;
 use fleet_core::wire::{ConfigPush, ConfigReported};
 use fleet_core::{Chain, limits};
 
-use crate::state::applied::Applied;
+use crate::state::applied::{APPLIED_FILE, Applied};
 use crate::state::folder::Folder;
 use crate::telemetry::Telemetry;
 
@@ -92,6 +92,16 @@ impl Configured {
         telemetry.follow(plan);
         self.applied = Some(new);
         Ok(())
+    }
+
+    /// Goes back to the device's own file. What the disk keeps in spite of an error has no effect
+    /// at another server.
+    pub(super) fn forget(&mut self, telemetry: &Telemetry) {
+        self.applied = None;
+        telemetry.follow_file();
+        if let Err(error) = self.folder.remove(APPLIED_FILE) {
+            tracing::warn!(error = %Chain(&error), "a configuration of the old server was left behind");
+        }
     }
 
     fn current(&self, server: PublicKey) -> Option<&Applied> {

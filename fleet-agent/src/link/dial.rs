@@ -1,5 +1,7 @@
 //! From a URL to a link on which both ends have proved who they are.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use fleet_core::api::Route;
@@ -16,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::identity::Identity;
+use crate::state::Device;
 use crate::state::folder::StateError;
-use crate::state::membership::{Membership, Target};
+use crate::state::membership::Target;
 
 /// How long the server may take from the upgrade to the standing.
 const HELLO: Duration = Duration::from_secs(20);
@@ -39,7 +41,9 @@ pub(super) enum LinkError {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Socket(SocketError),
+    #[error("the server closed the connection without a goodbye")]
+    NoGoodbye,
     #[error("cannot take the connection's secret")]
     Exporter(#[from] rustls::Error),
     #[error("cannot make a nonce")]
@@ -64,17 +68,33 @@ pub(super) enum LinkError {
     Closed(Untrusted),
 }
 
+/// A server that dies or is cut off leaves without the goodbyes of TLS and WebSocket; what the
+/// libraries call that helps nobody.
+impl From<SocketError> for LinkError {
+    fn from(error: SocketError) -> Self {
+        if is_cut_off(&error) { Self::NoGoodbye } else { Self::Socket(error) }
+    }
+}
+
+fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_some_and(|kind| matches!(kind, UnexpectedEof | ConnectionReset | BrokenPipe))
+        // The WebSocket library's own error for it, whose type is not ours to name.
+        || error.to_string().contains("without closing handshake")
+        || error.source().is_some_and(is_cut_off)
+}
+
 /// Dials the places in turn; the first one that leads to the right server will do. The error is
 /// that of the last place.
 pub(super) async fn dial(
     target: &Target,
-    identity: &Identity,
-    membership: &Membership,
+    device: &Device,
     facts: &Facts,
 ) -> Result<Opened, LinkError> {
     let mut last = LinkError::OtherServer;
     for url in &target.urls {
-        let attempt = Box::pin(open(url, target, identity, membership, facts));
+        let attempt = Box::pin(open(url, target, device, facts));
         match attempt.await {
             Ok(opened) => {
                 tracing::info!(%url, server = %opened.server.identity(), "the server answered");
@@ -92,10 +112,10 @@ pub(super) async fn dial(
 async fn open(
     url: &ServerUrl,
     target: &Target,
-    identity: &Identity,
-    membership: &Membership,
+    device: &Device,
     facts: &Facts,
 ) -> Result<Opened, LinkError> {
+    let Device { identity, membership, .. } = device;
     let stream = http::connect(url, target.server.pin()).await?;
     let connection = stream.get_ref().1;
     let exporter = tls::exporter(connection)?;
@@ -116,7 +136,7 @@ async fn open(
         }
         let proof = Proof {
             signature: context.sign_as_device(&identity.key),
-            device_id: identity.id.as_str().to_owned(),
+            device_id: device.id().as_str().to_owned(),
             enrol_key: target.enrol_key.as_ref().map(|key| key.reveal().to_string()),
             facts: facts.clone(),
         };

@@ -1,5 +1,5 @@
 //! The link to the server, kept up for as long as the agent runs: dial, prove, talk; after a loss
-//! soon again, then ever more rarely; after a no, hardly ever, unless a new claim comes.
+//! soon again, then ever more rarely; after a no, about once a minute, or when a new claim comes.
 
 mod config;
 mod dial;
@@ -31,8 +31,11 @@ use dial::LinkError;
 use session::{End, Session};
 use status::{Latency, LinkStatus};
 
-/// How long to leave a server alone that does not want the device, at least; up to twice that.
-const DISMISSED: Duration = Duration::from_secs(3600);
+/// How long to leave a server alone that does not want the device, at least: short enough that an
+/// operator who changes their mind sees it.
+const DISMISSED: Duration = Duration::from_secs(45);
+/// By how much longer at most, so that many such devices do not come back at once.
+const DISMISSED_SPREAD: Duration = Duration::from_secs(30);
 
 /// All that the link needs of the agent.
 pub struct Link {
@@ -73,33 +76,74 @@ enum Turn {
     Failed(LinkError),
 }
 
+/// What may end a turn from outside.
+struct Calls {
+    /// Grants that were taken.
+    claims: watch::Receiver<u64>,
+    resets: Resets,
+}
+
+/// Servers that were forgotten, until the link has let go of them.
+struct Resets {
+    count: watch::Receiver<u64>,
+    taken: u64,
+}
+
+impl Calls {
+    fn new(device: &Device) -> Self {
+        let count = device.membership.resets();
+        let taken = *count.borrow();
+        Self { claims: device.membership.claims(), resets: Resets { count, taken } }
+    }
+}
+
+impl Resets {
+    /// Waits for one; the one that came stays until it is taken.
+    async fn come(&mut self) {
+        let taken = self.taken;
+        // The sender outlives the link, which holds the device.
+        drop(self.count.wait_for(|count| *count != taken).await);
+    }
+
+    fn take(&mut self) -> bool {
+        let count = *self.count.borrow();
+        std::mem::replace(&mut self.taken, count) != count
+    }
+}
+
 impl Link {
     /// Keeps the link up until the agent stops.
     pub async fn run(self) {
         let mut targets = self.device.membership.subscribe();
-        let mut claims = self.device.membership.claims();
+        let mut calls = Calls::new(&self.device);
         let mut configured = self.configured();
         let mut backoff = Backoff::default();
         while !self.tasks.is_stopping() {
-            claims.mark_unchanged();
-            let Some(target) = self.next_target(&mut targets).await else { return };
-            let turn = self.turn(&target, &mut claims, &mut configured).await;
+            if calls.resets.take() {
+                backoff.reset();
+                self.forget(&mut configured);
+            }
+            calls.claims.mark_unchanged();
+            let target = tokio::select! {
+                target = self.next_target(&mut targets) => target,
+                () = calls.resets.come() => continue,
+            };
+            let Some(target) = target else { return };
+            let turn = self.turn(&target, &mut calls, &mut configured).await;
             self.latency.forget();
             if self.status.view().state == LinkState::Connected {
                 backoff.reset();
             }
             let wait = match turn {
                 Turn::Ended(End::Stopping) => return,
-                Turn::Ended(End::Claimed) => Duration::ZERO,
-                Turn::Ended(End::Dismissed) => {
-                    let random = f64::from(backoff::random()) / f64::from(u32::MAX);
-                    DISMISSED.mul_f64(1.0 + random)
-                }
+                Turn::Ended(End::Claimed | End::Forgotten) => Duration::ZERO,
+                Turn::Ended(End::Dismissed) => self.dismissed(),
                 Turn::Failed(error) => self.lost(&error, &mut backoff),
             };
             tokio::select! {
                 () = sleep(wait) => {}
-                _ = claims.changed() => backoff.reset(),
+                _ = calls.claims.changed() => backoff.reset(),
+                () = calls.resets.come() => {}
                 () = self.tasks.stopping() => return,
             }
         }
@@ -126,41 +170,56 @@ impl Link {
         }
     }
 
-    async fn turn(
-        &self,
-        target: &Target,
-        claims: &mut watch::Receiver<u64>,
-        configured: &mut Configured,
-    ) -> Turn {
+    async fn turn(&self, target: &Target, calls: &mut Calls, configured: &mut Configured) -> Turn {
         self.status.set(LinkState::Connecting);
         let facts = self.facts.read(self.telemetry.interval());
         let device = &self.device;
-        let dialled = dial::dial(target, &device.identity, &device.membership, &facts);
+        let dialled = dial::dial(target, device, &facts);
         let opened = tokio::select! {
             opened = dialled => opened,
-            _ = claims.changed() => return Turn::Ended(End::Claimed),
+            _ = calls.claims.changed() => return Turn::Ended(End::Claimed),
+            () = calls.resets.come() => return Turn::Ended(End::Forgotten),
             () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
         };
         match opened {
             Ok(opened) => {
                 let (session, standing) = Session::new(self, configured, opened, facts);
-                Box::pin(session.run(standing, claims)).await.map_or_else(Turn::Failed, Turn::Ended)
+                Box::pin(session.run(standing, calls)).await.map_or_else(Turn::Failed, Turn::Ended)
             }
             Err(error) => Turn::Failed(error),
         }
+    }
+
+    /// Leaves nothing of the old server to the next one.
+    fn forget(&self, configured: &mut Configured) {
+        configured.forget(&self.telemetry);
+        self.status.forgotten();
+    }
+
+    fn dismissed(&self) -> Duration {
+        let random = f64::from(backoff::random()) / f64::from(u32::MAX);
+        let wait = DISMISSED + DISMISSED_SPREAD.mul_f64(random);
+        tracing::info!(again_in = %seconds(wait), "asks the server again later");
+        self.status.asks_again_in(wait);
+        wait
     }
 
     fn lost(&self, error: &LinkError, backoff: &mut Backoff) -> Duration {
         let wait = backoff.next_wait(backoff::random());
         let reason = Untrusted::new(Chain(error).to_string());
         if self.status.view().last_error.as_ref() == Some(&reason) {
-            tracing::debug!(again_in = ?wait, "still no link to the server");
+            tracing::debug!(again_in = %seconds(wait), "still no link to the server");
         } else {
-            tracing::warn!(error = %reason, again_in = ?wait, "no link to the server");
+            tracing::warn!(error = %reason, again_in = %seconds(wait), "no link to the server");
         }
         self.status.failed(LinkState::Connecting, reason);
         wait
     }
+}
+
+/// A wait as a person reads it.
+fn seconds(wait: Duration) -> String {
+    format!("{:.1}s", wait.as_secs_f64())
 }
 
 impl FactsSource {

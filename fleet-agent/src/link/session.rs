@@ -13,12 +13,11 @@ use fleet_core::identity::PublicKey;
 use fleet_core::net::socket::{Incoming, SocketError};
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{Facts, Standing, ToAgent, ToServer};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Link;
 use super::config::Configured;
 use super::dial::{LinkError, Opened, Socket};
+use super::{Calls, Link};
 
 /// Between pings.
 const PING: Duration = Duration::from_secs(30);
@@ -37,6 +36,8 @@ pub(super) enum End {
     Stopping,
     /// A new claim may have opened a door.
     Claimed,
+    /// The device's owner wants another server, or none.
+    Forgotten,
     /// The server does not want the device.
     Dismissed,
 }
@@ -99,7 +100,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(
         mut self,
         standing: Standing,
-        claims: &mut watch::Receiver<u64>,
+        calls: &mut Calls,
     ) -> Result<End, LinkError> {
         let mut end = self.stand(standing).await?;
         let mut plan = self.link.telemetry.subscribe();
@@ -114,7 +115,8 @@ impl<'a> Session<'a> {
                 () = until(stored_due) => self.send_again().await?,
                 () = sleep_until(self.facts_due) => self.send_facts().await?,
                 _ = plan.changed() => self.send_facts().await?,
-                _ = claims.changed(), if self.active.is_none() => end = Some(End::Claimed),
+                () = calls.resets.come() => end = Some(End::Forgotten),
+                _ = calls.claims.changed(), if self.active.is_none() => end = Some(End::Claimed),
                 () = self.link.tasks.stopping() => end = Some(End::Stopping),
             }
         }
@@ -156,6 +158,7 @@ impl<'a> Session<'a> {
         self.active = None;
         let (state, reason) = match standing {
             Standing::Active { uid, device_id } => {
+                self.named(&device_id);
                 let device_id = Untrusted::new(device_id);
                 tracing::info!(%device_id, server = %self.server.identity(), "connected");
                 status.set(LinkState::Connected);
@@ -173,6 +176,20 @@ impl<'a> Session<'a> {
         tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
         status.failed(state, reason);
         Ok((state != LinkState::Pending).then_some(End::Dismissed))
+    }
+
+    /// What the server calls the device is what it goes by, everywhere. Where that cannot be kept
+    /// the link is no worse.
+    fn named(&self, device_id: &str) {
+        let kept = match device_id.parse() {
+            Ok(id) => self.link.device.membership.named(self.server, &id),
+            Err(error) => {
+                return tracing::warn!(%error, "the server calls this device by what is no id");
+            }
+        };
+        if let Err(error) = kept {
+            tracing::warn!(error = %fleet_core::Chain(&error), "cannot keep the id that the server gave");
+        }
     }
 
     fn may_send(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fleet_core::api::{LinkState, LinkView};
-use fleet_core::time::Clock;
+use fleet_core::time::{Clock, Timestamp};
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::watch;
 
@@ -15,18 +15,34 @@ use crate::collect::{Batch, CollectError, Collector};
 pub struct LinkStatus {
     view: watch::Sender<LinkView>,
     clock: Arc<dyn Clock>,
+    resets: AtomicU64,
 }
 
 impl LinkStatus {
     /// Before anything was dialled.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let view = LinkView { state: LinkState::Unclaimed, since: clock.now(), last_error: None };
-        Self { view: watch::Sender::new(view), clock }
+        let view = LinkView {
+            state: LinkState::Unclaimed,
+            since: clock.now(),
+            last_error: None,
+            asks_again: None,
+        };
+        Self { view: watch::Sender::new(view), clock, resets: AtomicU64::new(0) }
     }
 
     /// How it stands now.
     pub fn view(&self) -> LinkView {
         self.view.borrow().clone()
+    }
+
+    /// How often the link has let go of a server that was forgotten.
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forgotten(&self) {
+        self.set(LinkState::Unclaimed);
+        self.resets.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set(&self, state: LinkState) {
@@ -37,7 +53,8 @@ impl LinkStatus {
                 view.state = state;
                 view.since = now;
             }
-            if state == LinkState::Connected {
+            view.asks_again = None;
+            if matches!(state, LinkState::Connected | LinkState::Unclaimed) {
                 view.last_error = None;
             }
             changed
@@ -47,6 +64,12 @@ impl LinkStatus {
     pub(super) fn failed(&self, state: LinkState, error: Untrusted) {
         self.set(state);
         self.view.send_modify(|view| view.last_error = Some(error));
+    }
+
+    pub(super) fn asks_again_in(&self, wait: Duration) {
+        let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let at = Timestamp::from_millis(self.clock.now().millis().saturating_add(millis));
+        self.view.send_modify(|view| view.asks_again = Some(at));
     }
 }
 

@@ -72,6 +72,18 @@ pub enum StateError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// The device's key is not as it was written.
+    #[error(
+        "cannot understand the device's key {}; restore it from a backup, or move it away to give \
+         the device a new identity",
+        path.display()
+    )]
+    DamagedKey {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CodecError,
+    },
 }
 
 impl Folder {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bincode::{Decode, Encode};
 use fleet_core::codec::Coded;
 use fleet_core::grant::{ClaimStatus, Grant};
+use fleet_core::id::DeviceId;
 use fleet_core::identity::{PublicKey, ServerIdentity};
 use fleet_core::limits::GRANT_URLS_MAX;
 use fleet_core::net::tls::Pin;
@@ -21,6 +22,9 @@ use super::folder::{Folder, StateError};
 /// The file that makes a device belong to a server.
 pub const CLAIM_FILE: &str = "claim";
 
+/// The file with the id that the server gave.
+pub const GIVEN_FILE: &str = "given-id";
+
 /// What a claim left.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 struct Claim {
@@ -30,6 +34,18 @@ struct Claim {
 
 impl Coded for Claim {
     const TAG: u8 = 41;
+    const VERSION: u8 = 1;
+}
+
+/// What a server calls the device. Without effect at any other server.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct Given {
+    server_pub: [u8; 32],
+    device_id: String,
+}
+
+impl Coded for Given {
+    const TAG: u8 = 45;
     const VERSION: u8 = 1;
 }
 
@@ -114,17 +130,26 @@ pub struct Membership {
     folder: Folder,
     provisioned: Option<Provisioned>,
     claim: Mutex<Option<Claim>>,
+    given: Mutex<Option<Given>>,
     target: watch::Sender<Option<Arc<Target>>>,
     claims: watch::Sender<u64>,
+    resets: watch::Sender<u64>,
 }
 
 impl Membership {
     /// As the disk and the device's own file have it.
     pub fn open(folder: Folder, provisioned: Option<Provisioned>) -> Result<Self, StateError> {
         let claim = folder.load::<Claim>(CLAIM_FILE)?;
-        let target = watch::Sender::new(None);
-        let claims = watch::Sender::new(0);
-        let membership = Self { folder, provisioned, claim: Mutex::new(claim), target, claims };
+        let given = load_given(&folder);
+        let membership = Self {
+            folder,
+            provisioned,
+            claim: Mutex::new(claim),
+            given: Mutex::new(given),
+            target: watch::Sender::new(None),
+            claims: watch::Sender::new(0),
+            resets: watch::Sender::new(0),
+        };
         let claim = membership.lock().clone();
         membership.announce(claim.as_ref());
         if let (Some(claim), Some(named)) = (claim, membership.provisioned_server()) {
@@ -148,6 +173,46 @@ impl Membership {
     /// The server that the device belongs to, if it does.
     pub fn server(&self) -> Option<ServerIdentity> {
         self.target().and_then(|target| target.server.identity())
+    }
+
+    /// What its server calls the device, once that has said so.
+    pub fn device_id(&self) -> Option<DeviceId> {
+        let server = self.server()?;
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let given = given.as_ref()?;
+        let giver = PublicKey::from_bytes(given.server_pub).identity();
+        if giver == server { given.device_id.parse().ok() } else { None }
+    }
+
+    /// Keeps what the server calls the device; nothing is written if that is known already.
+    pub fn named(&self, server: PublicKey, device_id: &DeviceId) -> Result<(), StateError> {
+        let belongs = self.server() == Some(server.identity());
+        if !belongs || self.device_id().as_ref() == Some(device_id) {
+            return Ok(());
+        }
+        let new = Given { server_pub: server.bytes(), device_id: device_id.as_str().to_owned() };
+        self.folder.store(GIVEN_FILE, &new)?;
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+        // Whoever shows the device shows its id too.
+        self.target.send_modify(|_| {});
+        Ok(())
+    }
+
+    /// Forgets the server; says whether there was one to forget. Nothing of it is left on the disk
+    /// when this returns. What the device's own file says stays.
+    pub fn forget(&self) -> Result<bool, StateError> {
+        let mut claim = self.lock();
+        let had = erase(&self.folder)?;
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *claim = None;
+        self.announce(None);
+        self.resets.send_modify(|count| *count += 1);
+        Ok(had)
+    }
+
+    /// Tells how often the server was forgotten.
+    pub fn resets(&self) -> watch::Receiver<u64> {
+        self.resets.subscribe()
     }
 
     /// Tells how many grants were taken. Also one that changes nothing here may have opened a door
@@ -256,6 +321,20 @@ impl Membership {
     }
 }
 
+/// Takes a server's traces out of a folder, those first that mean nothing without the last.
+pub fn erase(folder: &Folder) -> Result<bool, StateError> {
+    folder.remove(GIVEN_FILE)?;
+    folder.remove(CLAIM_FILE)
+}
+
+/// The server says it again at every connection, so a damaged file costs only a line in the log.
+fn load_given(folder: &Folder) -> Option<Given> {
+    folder.load(GIVEN_FILE).unwrap_or_else(|error| {
+        tracing::warn!(error = %fleet_core::Chain(&error), "doing without the id that the server gave");
+        None
+    })
+}
+
 /// Adds what is not there yet, up to the bound.
 fn extend(urls: &mut Vec<ServerUrl>, more: impl IntoIterator<Item = ServerUrl>) {
     for url in more {
@@ -311,6 +390,26 @@ mod tests {
         assert_eq!(membership.claim(&again).unwrap(), ClaimStatus::Updated);
         assert_eq!(urls(&membership), ["http://b:1", "http://a:1"]);
         assert_eq!(urls(&opened(path.path(), None)), ["http://b:1", "http://a:1"]);
+    }
+
+    #[test]
+    fn the_id_that_the_server_gave_holds_as_long_as_the_server() {
+        let path = tempfile::tempdir().unwrap();
+        let membership = opened(path.path(), None);
+        let id: DeviceId = "rpi4-001".parse().unwrap();
+        membership.claim(&grant(7, &["http://a:1"])).unwrap();
+        membership.named(key(8), &id).unwrap();
+        assert_eq!(membership.device_id(), None);
+        membership.named(key(7), &id).unwrap();
+        assert_eq!(opened(path.path(), None).device_id(), Some(id));
+
+        assert!(membership.forget().unwrap());
+        for forgetful in [&membership, &opened(path.path(), None)] {
+            assert_eq!((forgetful.device_id(), forgetful.server()), (None, None));
+            assert!(forgetful.target().is_none());
+        }
+        assert!(!membership.forget().unwrap());
+        assert_eq!(membership.claim(&grant(8, &["http://b:1"])).unwrap(), ClaimStatus::Claimed);
     }
 
     #[test]

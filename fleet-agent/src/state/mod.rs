@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `device.key`, `device.id` | who the device is ([`crate::identity`]) |
 //! | `claim` | whom it belongs to ([`membership`]) |
+//! | `given-id` | what its server calls it ([`membership`]) |
 //! | `applied-config` | what its server configured ([`applied`]) |
 //! | `agent.json` | where the running agent listens ([`crate::running`]) |
 //! | `lock` | locked while an agent runs ([`folder`]) |
@@ -12,9 +13,11 @@ pub mod applied;
 pub mod folder;
 pub mod membership;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleet_core::api::{ClaimMode, DeviceState};
+use fleet_core::id::DeviceId;
 
 use crate::config::{ClaimPolicy, Policy};
 use crate::identity::Identity;
@@ -31,6 +34,17 @@ pub struct Device {
 }
 
 impl Device {
+    /// What the device goes by: the id that its server gave, before it has one its own.
+    pub fn id(&self) -> DeviceId {
+        self.membership.device_id().unwrap_or_else(|| self.identity.id.clone())
+    }
+
+    /// What it asked to be called, if its server knows it by another id.
+    pub fn asked_id(&self) -> Option<DeviceId> {
+        let given = self.membership.device_id()?;
+        (given != self.identity.id).then(|| self.identity.id.clone())
+    }
+
     /// How far the device has come.
     pub fn state(&self) -> DeviceState {
         if self.membership.server().is_some() {
@@ -44,17 +58,22 @@ impl Device {
 }
 
 /// The time in which an unclaimed device can be claimed. A clock that is set does not change it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct ClaimWindow {
     policy: ClaimPolicy,
-    started: Instant,
+    started: Mutex<Instant>,
     length: Duration,
 }
 
 impl ClaimWindow {
     /// Opens now, if the policy lets it.
     pub fn open(policy: Policy, length: Duration) -> Self {
-        Self { policy: policy.claim, started: Instant::now(), length }
+        Self { policy: policy.claim, started: Mutex::new(Instant::now()), length }
+    }
+
+    /// Begins anew, as at the agent's start.
+    pub fn reopen(&self) {
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// What a claimer must prove.
@@ -68,7 +87,10 @@ impl ClaimWindow {
     /// How long it stays open.
     pub fn left(&self) -> Duration {
         match self.policy {
-            ClaimPolicy::Open => self.length.saturating_sub(self.started.elapsed()),
+            ClaimPolicy::Open => {
+                let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
+                self.length.saturating_sub(started.elapsed())
+            }
             ClaimPolicy::Disabled => Duration::ZERO,
         }
     }

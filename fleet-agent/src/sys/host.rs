@@ -181,8 +181,15 @@ fn product(root: &SysRoot) -> Option<String> {
     })
 }
 
-/// The name that its owner wrote down, before the one that the kernel was told.
+/// What the kernel goes by, as everything else on the machine does; of another machine's files,
+/// the name that its owner wrote down.
 fn hostname(root: &SysRoot) -> String {
+    if root.is_real() {
+        let name = uname_part(Part::Node);
+        if !name.is_empty() {
+            return name;
+        }
+    }
     let file = root.text("etc/hostname").unwrap_or_default();
     let mut lines = file.lines().map(str::trim);
     let written = lines.find(|line| !line.is_empty() && !line.starts_with('#')).map(cut);
@@ -284,6 +291,13 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         HostFacts::read(&SysRoot::at(folder.path()), None)
+    }
+
+    #[test]
+    fn this_machine_goes_by_its_kernels_name() {
+        let facts = HostFacts::read(&SysRoot::real(), None);
+        assert_eq!(facts.hostname, uname_part(Part::Node));
+        assert_eq!(detected(&[("etc/hostname", "rpi4-001\n")]).hostname, "rpi4-001");
     }
 
     #[test]

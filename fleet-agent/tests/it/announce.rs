@@ -5,9 +5,10 @@ use fleet_core::api::{ClaimMode, DeviceState};
 use fleet_core::beacon::{Heard, SERVICE_TYPE};
 use fleet_core::id::DeviceId;
 use fleet_core::mdns::{Browser, Event, Instance, Options, browse};
+use fleet_core::wire::Standing;
 
 use crate::agent::{claim, key, settings};
-use crate::server::Server;
+use crate::server::{Server, UID};
 use crate::within::within;
 
 /// The next news of one device.
@@ -55,6 +56,25 @@ async fn an_agent_is_heard_from_its_start_to_its_goodbye() {
             break;
         }
     }
+
+    // Its server calls it otherwise: the old name goes, the new one comes.
+    let given: DeviceId = format!("given-{}", std::process::id()).parse().unwrap();
+    let mut link = server.link().await;
+    link.stand(Standing::Active { uid: UID, device_id: given.to_string() }).await;
+    while news(&mut browser, &id, "the old name's goodbye").await.is_some() {}
+    let (instance, _) = news(&mut browser, &given, "the new name").await.unwrap();
+    assert_eq!(instance.name.raw(), format!("fleetd-{given}"));
+
+    // Its owner wants it free again.
+    app.forget().unwrap();
+    loop {
+        let (_, heard) = news(&mut browser, &id, "the free device").await.unwrap();
+        if heard.state == Some(DeviceState::Unclaimed) {
+            assert_eq!(heard.server, None);
+            break;
+        }
+    }
+    drop(link);
     app.stop().await;
     while news(&mut browser, &id, "the device's goodbye").await.is_some() {}
 }

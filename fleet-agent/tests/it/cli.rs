@@ -9,13 +9,14 @@ use fleet_core::grant::ClaimRequest;
 use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::net::http;
 use fleet_core::net::tls::Pin;
+use fleet_core::wire::Standing;
 use http_body_util::Full;
 use hyper::Request;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::server::Server;
+use crate::server::{Server, UID};
 use crate::within::until;
 
 /// A machine for the program, and at most one agent running on it.
@@ -136,6 +137,9 @@ async fn what_cannot_be_followed_ends_in_one_sentence() {
     let missing = machine.fleetd("agent").args(["--config", "/nonexistent"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(78));
     assert_eq!(machine.run("nonsense").status.code(), Some(2));
+    let port = machine.fleetd("agent").env("FLEETD_AGENT_PORT", "abc").output().unwrap();
+    assert_eq!(port.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&port.stderr).contains("FLEETD_AGENT_PORT"));
 
     fs::write(machine.data_dir(), "in the way").unwrap();
     let (code, stderr) = machine.refused();
@@ -155,10 +159,6 @@ async fn a_device_tells_how_it_stands() {
     assert_eq!(code, Some(5), "{text}");
     let info = machine.info();
     assert_eq!(info.device_id.as_str(), "rpi-4");
-    let reset = machine.run("reset");
-    assert_eq!(reset.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&reset.stderr).contains("stop it first"));
-
     let server = Server::start(7).await;
     claim(&machine.data_dir(), &server).await;
     let mut link = server.link().await;
@@ -188,10 +188,105 @@ async fn a_device_tells_how_it_stands() {
 }
 
 #[tokio::test]
+async fn a_running_agent_forgets_its_server_when_told() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    machine.status_becomes(0).await;
+    let own = machine.info().device_id;
+
+    let reset = machine.run("reset");
+    let said = String::from_utf8(reset.stdout).unwrap();
+    assert_eq!(reset.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&reset.stderr));
+    assert!(said.contains("has forgotten its server. It can be claimed anew."), "{said}");
+    assert_eq!(machine.status().0, Some(5));
+    let info = machine.info();
+    assert_eq!((info.server, info.device_id), (None, own));
+    assert!(!machine.data_dir().join("claim").exists());
+    while link.next().await.is_some() {}
+
+    // Another server may have it now, at once and with reports that count from one.
+    let other = Server::start(8).await;
+    claim(&machine.data_dir(), &other).await;
+    let mut link = other.link().await;
+    link.activate().await;
+    assert_eq!(link.samples().await.reports[0].seq, 1);
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_policy_without_claims_is_told() {
+    let machine = Machine::new();
+    let policy = machine.folder.path().join("etc/fleetd/policy.yaml");
+    fs::write(policy, "claim: disabled\n").unwrap();
+    let _agent = machine.agent().await;
+    let (code, text) = machine.status();
+    assert_eq!(code, Some(5));
+    assert!(text.contains("disabled by policy.yaml"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_in_the_file_is_gone_back_to() {
+    let machine = Machine::new();
+    let server = Server::start(7).await;
+    machine.configure(&format!("api_endpoint: {}\n", server.url()));
+    let _agent = machine.agent().await;
+    let mut link = server.link().await;
+    link.activate().await;
+    machine.status_becomes(0).await;
+    let reset = machine.run("reset");
+    let said = String::from_utf8(reset.stdout).unwrap();
+    assert_eq!(reset.status.code(), Some(0), "{said}");
+    assert!(said.contains("it will go back there"), "{said}");
+    let mut link = server.link().await;
+    link.activate().await;
+    machine.status_becomes(0).await;
+}
+
+#[tokio::test]
+async fn a_device_goes_by_the_id_that_its_server_gave() {
+    let machine = Machine::new();
+    machine.configure("device_name: renamed-77\n");
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let given = || Standing::Active { uid: UID, device_id: "rpi4-001".to_owned() };
+    let mut link = server.link().await;
+    assert_eq!(link.proof.device_id, "renamed-77");
+    link.stand(given()).await;
+    machine.status_becomes(0).await;
+    assert_eq!(machine.info().device_id.as_str(), "rpi4-001");
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+
+    let told = "asked for renamed-77; its server knows it as rpi4-001";
+    let text = || String::from_utf8(machine.run("info").stdout).unwrap();
+    assert!(text().contains("not running") && text().contains(told), "{}", text());
+    let _agent = machine.agent().await;
+    let log = || fs::read_to_string(machine.log_file()).unwrap();
+    until("a warning", || log().contains("asked=renamed-77 known_as=rpi4-001")).await;
+    until("the running agent", || text().contains("running (process")).await;
+    assert!(text().contains(told), "{}", text());
+    assert_eq!(server.link().await.proof.device_id, "rpi4-001");
+}
+
+#[tokio::test]
 async fn a_killed_agent_is_not_taken_for_a_running_one() {
     let machine = Machine::new();
     let agent = machine.agent().await;
-    agent.end(Signal::SIGKILL);
+    // Until it is waited for, there is still a process of that number.
+    agent.signal(Signal::SIGKILL);
+    let info = || machine.run("info");
+    until("its end", || String::from_utf8_lossy(&info().stdout).contains("not running")).await;
+    assert_eq!(info().status.code(), Some(0));
+    let status = machine.run("status");
+    assert_eq!(status.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&status.stderr).contains("is not running"));
+    drop(agent);
     assert!(machine.data_dir().join("agent.json").exists());
     assert_eq!(machine.status().0, Some(1));
     assert!(String::from_utf8(machine.run("info").stdout).unwrap().contains("not running"));

@@ -280,6 +280,11 @@ async fn a_new_grant_opens_closed_doors() {
     link.stand(Standing::Revoked { reason: "lost".to_owned() }).await;
     while link.next().await.is_some() {}
     rig.reaches(LinkState::Revoked).await;
+    // By itself it asks again soon, so that an operator's second thought is seen.
+    until("the next try", || rig.status.view().asks_again.is_some()).await;
+    let view = rig.status.view();
+    let wait = view.asks_again.unwrap().millis() - view.since.millis();
+    assert!((40_000..90_000).contains(&wait), "{wait}");
     rig.claim(&server);
     let mut link = server.link().await;
     link.activate().await;
@@ -333,6 +338,21 @@ async fn a_server_must_prove_its_key_anew_on_each_link() {
         error.is_some_and(|error| error.raw().contains("did not prove"))
     })
     .await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_told_in_plain_words() {
+    let server = Server::start(7).await;
+    let rig = Rig::claimed(&server);
+    let mut link = server.link().await;
+    link.activate().await;
+    rig.reaches(LinkState::Connected).await;
+    drop(link);
+    rig.reaches(LinkState::Connecting).await;
+    until("the reason", || rig.status.view().last_error.is_some()).await;
+    let error = rig.status.view().last_error.unwrap();
+    assert_eq!(error.raw(), "the server closed the connection without a goodbye");
     rig.stop().await;
 }
 

@@ -16,6 +16,9 @@ use crate::untrusted::Untrusted;
 pub struct AgentInfo {
     /// What the device is called.
     pub device_id: DeviceId,
+    /// What the device asked to be called, where its server knows it by another id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_id: Option<DeviceId>,
     /// The agent's release.
     pub version: String,
     /// The device's key.
@@ -32,6 +35,10 @@ pub struct AgentInfo {
     pub link: LinkView,
     /// What waits to be sent there.
     pub queue: QueueView,
+    /// How often it was made to forget its server since its start. An agent that does not say
+    /// cannot be made to while it runs.
+    #[serde(default)]
+    pub resets: Option<u64>,
 }
 
 /// How far the link to the server has come.
@@ -75,6 +82,9 @@ pub struct LinkView {
     pub since: Timestamp,
     /// What went wrong last, until the device is connected again.
     pub last_error: Option<Untrusted>,
+    /// After a no, when the device asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_again: Option<Timestamp>,
 }
 
 /// Reports on their way to the server.
