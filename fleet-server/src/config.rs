@@ -5,21 +5,20 @@
 //! one file and nothing else; a problem names its place and is shown before anything is touched.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
+use fleet_core::yaml::{self, Document};
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 /// The port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
 /// Where the configuration file is unless told otherwise. That one may be absent.
 const FILE_DEFAULT: &str = "/etc/fleetd/server.yaml";
-/// Bytes of a configuration file.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What stands on the command line or in the environment.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -47,20 +46,28 @@ pub struct ServerArgs {
     pub config: Option<PathBuf>,
 }
 
-/// What `server.yaml` may say.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// `server.yaml` as it is written, before anything is checked.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawServerFile {
+    port: Option<Spanned<String>>,
+    bind: Option<Spanned<String>>,
+    database: Option<Spanned<String>>,
+    secret_key: Option<Spanned<SecretText>>,
+    public_url: Option<Spanned<String>>,
+    interface: Option<Vec<String>>,
+}
+
+/// What `server.yaml` says.
+#[derive(Debug, Default)]
 struct ServerFile {
     port: Option<u16>,
     bind: Option<IpAddr>,
-    database: Option<String>,
+    database: Option<PathBuf>,
     secret_key: Option<SecretText>,
-    public_url: Option<String>,
-    #[serde(default)]
+    public_url: Option<ServerUrl>,
     interface: Vec<String>,
 }
-
-const FILE_KEYS: [&str; 6] = ["port", "bind", "database", "secret_key", "public_url", "interface"];
 
 /// What a server is to do.
 #[derive(Clone, Debug)]
@@ -123,21 +130,22 @@ impl ServerConfig {
     /// Puts arguments and file together.
     pub fn resolve(args: ServerArgs) -> Result<Self, ConfigError> {
         let file = match &args.config {
-            Some(path) => ServerFile::read(path)?,
-            None => ServerFile::read_if_present(Path::new(FILE_DEFAULT))?,
+            Some(path) => ServerFile::read(path, true)?,
+            None => ServerFile::read(Path::new(FILE_DEFAULT), false)?,
         };
-        let database = match args.database.or(file.database) {
-            Some(text) => database_path(&text)?,
-            None => default_folder()?.join("fleet.db"),
+        let database = match (args.database, file.database) {
+            (Some(text), _) => database_path(&text).map_err(ConfigError::Database)?,
+            (None, Some(path)) => path,
+            (None, None) => default_folder()?.join("fleet.db"),
         };
-        let public_url = match args.public_url.or(file.public_url) {
+        let public_url = match args.public_url {
             Some(text) => Some(text.parse().map_err(ConfigError::PublicUrl)?),
-            None => None,
+            None => file.public_url,
         };
-        let secret_key = args.secret_key.or(file.secret_key);
-        if secret_key.as_ref().is_some_and(|secret| secret.0.is_empty()) {
+        if args.secret_key.as_ref().is_some_and(SecretText::is_empty) {
             return Err(ConfigError::EmptySecret);
         }
+        let secret_key = args.secret_key.or(file.secret_key);
         let interfaces = if args.interface.is_empty() { file.interface } else { args.interface };
         Ok(Self {
             port: args.port.or(file.port).unwrap_or(PORT_DEFAULT),
@@ -159,32 +167,12 @@ impl ServerConfig {
 /// Why a server cannot do what it is told.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file says something that is not understood.
-    #[error("{}, line {line}: {problem}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        line: u64,
-        /// What, and what was probably meant.
-        problem: String,
-    },
-    /// A database that this release does not keep.
-    #[error(
-        "this release keeps its data in a file and cannot use PostgreSQL: give --database a path such as /var/lib/fleetd/fleet.db"
-    )]
-    Postgres,
-    /// A path that names no file.
-    #[error("--database must be the path of a file, such as /var/lib/fleetd/fleet.db")]
-    Database,
+    /// The file cannot be read, or says something that cannot be obeyed.
+    #[error(transparent)]
+    File(#[from] yaml::ConfigError),
+    /// A database that this release does not keep, or a path that names no file.
+    #[error("--database {0}")]
+    Database(String),
     /// No place for the data of an ordinary user.
     #[error("there is no home folder to keep data in: give --database a path")]
     NoHome,
@@ -197,98 +185,54 @@ pub enum ConfigError {
 }
 
 impl ServerFile {
-    fn read_if_present(path: &Path) -> Result<Self, ConfigError> {
-        match Self::read(path) {
-            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::default())
-            }
-            other => other,
+    fn read(path: &Path, explicit: bool) -> Result<Self, yaml::ConfigError> {
+        match Document::read(path, explicit)? {
+            Some(document) => document.parse::<RawServerFile>()?.check(&document),
+            None => Ok(Self::default()),
         }
     }
+}
 
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let read = |path: &Path| {
-            use std::io::Read as _;
-            let mut text = Zeroizing::new(String::new());
-            let mut file = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
-            file.read_to_string(&mut text)?;
-            if text.len() as u64 > FILE_BYTES_MAX {
-                return Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-            }
-            Ok(text)
-        };
-        let text =
-            read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|(line, problem)| ConfigError::File {
-            path: path.to_owned(),
-            line,
-            problem,
-        })
-    }
-
-    fn parse(text: &str) -> Result<Self, (u64, String)> {
-        if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
-            return Ok(Self::default());
-        }
-        serde_saphyr::from_str(text).map_err(|error| {
-            let line = error.location().map_or(1, |location| location.line());
-            (line, problem(error.without_snippet(), text, line))
+impl RawServerFile {
+    /// Every value checked, or the first that cannot be obeyed.
+    fn check(self, document: &Document) -> Result<ServerFile, yaml::ConfigError> {
+        Ok(ServerFile {
+            port: document.check(self.port, |text| {
+                text.parse().map_err(|_| "port is not a number from 0 to 65535".to_owned())
+            })?,
+            bind: document.check(self.bind, |text| {
+                text.parse()
+                    .map_err(|_| "bind is not an IP address like 127.0.0.1 or ::".to_owned())
+            })?,
+            database: document.check(self.database, |text| {
+                database_path(&text).map_err(|problem| format!("database {problem}"))
+            })?,
+            secret_key: document.check(self.secret_key, |secret| {
+                if secret.is_empty() {
+                    return Err("secret_key is empty: leave it out and the server makes one".into());
+                }
+                Ok(secret)
+            })?,
+            public_url: document.check(self.public_url, |text| {
+                text.parse().map_err(|error: ServerUrlError| format!("public_url is {error}"))
+            })?,
+            interface: self.interface.unwrap_or_default(),
         })
     }
 }
 
-/// What is wrong at a line. Never repeats a secret that stands there.
-fn problem(error: &serde_saphyr::Error, text: &str, line: u64) -> String {
-    if let serde_saphyr::Error::SerdeUnknownField { field, .. } = error {
-        let field = fleet_core::untrusted::escaped(field);
-        return match nearest(&field) {
-            Some(known) => format!("unknown key {field}: did you mean {known}?"),
-            None => format!("unknown key {field}: known are {}", FILE_KEYS.join(", ")),
-        };
-    }
-    let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-    let source = text.lines().nth(index).unwrap_or_default();
-    if source.contains("secret") {
-        return "the value of secret_key must be text in quotes".to_owned();
-    }
-    let message = error.to_string();
-    // The place is said already.
-    let first = message.lines().next().unwrap_or_default();
-    let first = first.split(" at line ").next().unwrap_or_default();
-    fleet_core::untrusted::escaped(first)
-}
-
-/// The key that was probably meant: at most two letters are different.
-fn nearest(word: &str) -> Option<&'static str> {
-    let near = |known: &&str| distance(word, known) <= 2;
-    FILE_KEYS.into_iter().filter(near).min_by_key(|known| distance(word, known))
-}
-
-/// How many letters must change to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-fn database_path(text: &str) -> Result<PathBuf, ConfigError> {
+/// The path, or what is wrong with it.
+fn database_path(text: &str) -> Result<PathBuf, String> {
+    let problem =
+        |problem: &str| format!("{problem}: give a path such as /var/lib/fleetd/fleet.db");
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Err(ConfigError::Postgres);
+        return Err(problem("names PostgreSQL, but this release keeps its data in a file"));
     }
     let path = PathBuf::from(text);
     if path.file_name().is_none() || text.ends_with('/') || text.contains("://") {
-        return Err(ConfigError::Database);
+        return Err(problem("is not the path of a file"));
     }
-    std::path::absolute(&path).map_err(|source| ConfigError::Read { path, source })
+    std::path::absolute(&path).map_err(|error| format!("cannot be found: {error}"))
 }
 
 /// Where data goes unless told otherwise: the system's place for root, the user's own else.
@@ -309,6 +253,10 @@ fn default_folder() -> Result<PathBuf, ConfigError> {
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The bytes, to derive a key from.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -354,29 +302,53 @@ mod tests {
         assert_eq!(config.public_url.unwrap().host(), "fleet.example");
     }
 
+    /// What is said about a file with this in it, without the path before it.
+    fn complaint(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.yaml");
+        std::fs::write(&path, text).unwrap();
+        let told = ServerFile::read(&path, true).unwrap_err().to_string();
+        told.split_once("server.yaml, ").unwrap().1.to_owned()
+    }
+
     #[test]
-    fn a_wrong_file_is_told_by_line_with_what_was_meant() {
-        for (text, line, part) in [
-            ("port: 1\nprot: 2\n", 2, "unknown key prot: did you mean port?"),
-            ("# a\n\nwebhooks: 2\n", 3, "unknown key webhooks: known are port"),
-            ("port: many\n", 1, ""),
-            ("port: [\n", 1, "expected"),
+    fn a_wrong_file_is_told_by_place_and_key_in_plain_words() {
+        for (text, told) in [
+            ("port: 1\nprot: 2\n", "line 2, column 1: unknown key \"prot\"; did you mean port?"),
+            ("# a\n\nwebhooks: 2\n", "line 3, column 1: unknown key \"webhooks\"; known are port"),
+            ("port: many\n", "line 1, column 7: port is not a number from 0 to 65535"),
+            ("port: 70000\n", "line 1, column 7: port is not a number from 0 to 65535"),
+            ("bind: here\n", "line 1, column 7: bind is not an IP address"),
+            ("public_url: fleet\n", "line 1, column 13: public_url is not a server URL like"),
+            ("port: 1\nsecret_key: \"\"\n", "line 2, column 13: secret_key is empty"),
+            ("database: postgres://u:p@h/d\n", "line 1, column 11: database names PostgreSQL"),
+            ("just text\n", "line 1, column 1: must be keys with values"),
+            ("interface: eth0\n", "line 1, column 12: must be a list"),
         ] {
-            let (found, problem) = ServerFile::parse(text).unwrap_err();
-            assert_eq!(found, line, "{problem}");
-            assert!(problem.contains(part) && !problem.contains('\n'), "{problem}");
+            let found = complaint(text);
+            assert!(found.starts_with(told) && !found.contains('\n'), "{found}");
         }
-        let (_, problem) = ServerFile::parse("secret_key: [hush]\n").unwrap_err();
-        assert!(!problem.contains("hush"), "{problem}");
-        assert!(ServerFile::parse("# nothing\n").is_ok());
+        for secret in ["secret_key: [hush]\n", "secret_key: {hush: 1}\n"] {
+            assert!(!complaint(secret).contains("hush"));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.yaml");
+        assert!(ServerFile::read(&path, false).is_ok());
+        assert!(ServerFile::read(&path, true).unwrap_err().to_string().ends_with("does not exist"));
+        std::fs::write(&path, "# nothing\n").unwrap();
+        assert!(ServerFile::read(&path, true).is_ok());
     }
 
     #[test]
     fn databases_that_are_no_file_are_refused() {
-        assert!(matches!(database_path("postgres://u:p@h/d"), Err(ConfigError::Postgres)));
-        assert!(matches!(database_path("mysql://h/d"), Err(ConfigError::Database)));
-        assert!(matches!(database_path("/var/lib/"), Err(ConfigError::Database)));
-        assert!(!ConfigError::Postgres.to_string().contains('\n'));
+        for (text, part) in [
+            ("postgres://u:p@h/d", "PostgreSQL"),
+            ("mysql://h/d", "not the path of a file"),
+            ("/var/lib/", "not the path of a file"),
+        ] {
+            let problem = database_path(text).unwrap_err();
+            assert!(problem.contains(part) && !problem.contains("p@h"), "{problem}");
+        }
     }
 
     #[test]

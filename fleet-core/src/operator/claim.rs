@@ -156,8 +156,9 @@ impl ClaimFailure {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Refused { status: 409, .. } => Some("run `sudo fleetd reset` on the device"),
-            Self::Refused { status: 403, .. } => {
-                Some("restart its agent to open the claim window again, or see its policy")
+            // The device's own sentence says what to do about the rest.
+            Self::Refused { status: 403, detail, .. } if detail.raw().contains("policy") => {
+                Some("edit /etc/fleetd/policy.yaml on the device")
             }
             Self::Refused { .. } => None,
             Self::NoAddress | Self::Unreachable(_) => {

@@ -25,6 +25,7 @@ use crate::net::tls::{self, Pin};
 use crate::net::url::ServerUrl;
 use crate::secret::ApiKey;
 use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
 
 pub use super::error::ClientError;
 
@@ -231,6 +232,10 @@ impl Client {
     async fn call<T: DeserializeOwned>(&self, route: Route, ask: Ask) -> Result<T, ClientError> {
         let request = self.request(&route, ask)?;
         let answer = self.send(request).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            let id = Untrusted::from(self.key.id());
+            return Err(ClientError::Key { id, url: self.url.clone() });
+        }
         if !answer.status.is_success() {
             return Err(refused(&answer));
         }
@@ -325,7 +330,6 @@ mod tests {
     use crate::operator::exit::Exit;
     use crate::operator::pretend::Pretend;
     use crate::secret::KeyKind;
-    use crate::untrusted::Untrusted;
 
     fn server_key() -> PrivateKey {
         PrivateKey::from_seed(&[7; 32])
@@ -415,7 +419,12 @@ mod tests {
         let pretend = Pretend::start(&server_key(), |_| (404, problem(404, "no grant"))).await;
         assert!(client(&pretend).check_key().await.is_ok());
         let pretend = Pretend::start(&server_key(), |_| (401, problem(401, "revoked"))).await;
-        assert_eq!(client(&pretend).check_key().await.unwrap_err().exit(), Exit::NotAllowed);
+        let client = client(&pretend);
+        let error = client.check_key().await.unwrap_err();
+        assert_eq!(error.exit(), Exit::NotAllowed);
+        let (id, url) = (client.key.id(), client.url());
+        let told = format!("the key {id} is not, or no longer, good at the server {url}");
+        assert_eq!(error.to_string(), told);
     }
 
     #[tokio::test]

@@ -50,6 +50,14 @@ pub enum ClientError {
         /// Why.
         source: HttpError,
     },
+    /// The server does not know the key, or does not take it any more.
+    #[error("the key {id} is not, or no longer, good at the server {url}")]
+    Key {
+        /// The key's id, as lists show it.
+        id: Untrusted,
+        /// Where.
+        url: ServerUrl,
+    },
     /// The server said no.
     #[error("the server refused: {detail}")]
     Refused {
@@ -78,7 +86,7 @@ impl ClientError {
     /// The exit code that this error ends a program with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::KeyWithoutServer => Exit::NotAllowed,
+            Self::KeyWithoutServer | Self::Key { .. } => Exit::NotAllowed,
             Self::Name => Exit::Usage,
             Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
             Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,

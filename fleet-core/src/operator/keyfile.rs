@@ -61,7 +61,10 @@ pub enum KeyFileError {
     /// One that this user may not read, and no other.
     #[error("no key to the server was given, and {} cannot be read", shown(.0))]
     Unreadable(PathBuf, #[source] io::Error),
-    /// A file that was named.
+    /// A file that was named is not there.
+    #[error("the key's file {} does not exist", shown(.0))]
+    NoFile(PathBuf),
+    /// A file that was named, or standard input.
     #[error("cannot read the key from {origin}")]
     Read {
         /// Which.
@@ -139,6 +142,9 @@ fn open(path: &Path) -> Result<FoundKey, KeyFileError> {
     let origin = KeyOrigin::File(path.to_owned());
     match File::open(path) {
         Ok(mut file) => read(&mut file, origin),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(KeyFileError::NoFile(path.to_owned()))
+        }
         Err(source) => Err(KeyFileError::Read { origin, source }),
     }
 }
@@ -229,7 +235,7 @@ mod tests {
         assert!(!text.contains(&secret[20..40]), "{text}");
 
         let error = find_in(Some("@/nowhere/\u{1b}key"), &[], b"").unwrap_err();
-        assert!(error.to_string().contains("\\u{1b}"), "{error}");
+        assert_eq!(error.to_string(), "the key's file /nowhere/\\u{1b}key does not exist");
         let endless = vec![b'x'; 10_000];
         assert!(matches!(find_in(Some("-"), &[], &endless), Err(KeyFileError::Key { .. })));
         assert!(matches!(

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::claim::{self, ClaimFailure, Met, Target};
 use super::client::{Client, ClientError};
 use crate::Chain;
-use crate::api::{DiscoverOutcome, GrantCreated, GrantRequest, GrantState, GrantView};
+use crate::api::{
+    DeviceStatus, DiscoverOutcome, GrantCreated, GrantRequest, GrantState, GrantView,
+};
 use crate::id::DeviceId;
 
 /// Conversations with devices and the server at one time.
@@ -63,6 +65,12 @@ async fn provision(client: &Client, target: &Target, slots: &Semaphore) -> Outco
         }
     };
     match watch(client, &granted, slots).await {
+        Watched::Now(view) if view.state == GrantState::Waiting => {
+            match pending_id(client, target).await {
+                Some(id) => waits_for_approval(Some(id)),
+                None => judge(&view, &granted),
+            }
+        }
         Watched::Now(view) => judge(&view, &granted),
         Watched::Lost(error) => not_watched(&error),
     }
@@ -82,6 +90,14 @@ fn grant_request(client: &Client, met: &Met) -> GrantRequest {
         server_url: Some(client.url().to_string()),
         device_address: Some(met.address.ip()),
     }
+}
+
+/// The id under which the device waits at the server without having used its grant.
+async fn pending_id(client: &Client, target: &Target) -> Option<DeviceId> {
+    // A key that may not ask, or a device that is not there: then nothing more is known.
+    let device = client.device_get(target.device_id.as_str()).await.ok()?;
+    let waits = device.status == DeviceStatus::Pending;
+    (waits && device.fingerprint == Some(target.fingerprint)).then_some(device.id)
 }
 
 enum Watched {
@@ -113,11 +129,7 @@ async fn watch(client: &Client, granted: &GrantCreated, slots: &Semaphore) -> Wa
 fn judge(view: &GrantView, granted: &GrantCreated) -> Outcome {
     let (status, reason, hint) = match view.state {
         GrantState::Active => (DiscoverOutcome::Configured, None, None),
-        GrantState::Pending => (
-            DiscoverOutcome::Pending,
-            Some("connected, and waits for approval: another device has its id".to_owned()),
-            view.device_id.as_ref().map(|id| format!("fleets devices accept {id}")),
-        ),
+        GrantState::Pending => return waits_for_approval(view.device_id.clone()),
         GrantState::Waiting => (
             DiscoverOutcome::Pending,
             Some("claimed, not yet connected to the server".to_owned()),
@@ -130,6 +142,15 @@ fn judge(view: &GrantView, granted: &GrantCreated) -> Outcome {
         ),
     };
     Outcome { status, device_id: view.device_id.clone(), reason, hint }
+}
+
+fn waits_for_approval(device_id: Option<DeviceId>) -> Outcome {
+    Outcome {
+        status: DiscoverOutcome::Pending,
+        reason: Some("connected, and waits for approval at the server".to_owned()),
+        hint: device_id.as_ref().map(|id| format!("fleets devices accept {id}")),
+        device_id,
+    }
 }
 
 /// The device took the grant, but the server could not be asked how it went on.
@@ -249,6 +270,26 @@ mod tests {
         let outcome = provision_one(&client, &target(&stranger)).await;
         assert_eq!(outcome.status, DiscoverOutcome::Refused);
         assert!(server.asked().is_empty() && stranger.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_servers_no_is_told_in_its_own_words() {
+        let server = Pretend::start(&key(9), |_| {
+            let detail = "rpi4-001 was revoked; delete it first";
+            let title = "Conflict";
+            (409, format!(
+                r#"{{"type":"about:blank","title":"{title}","status":409,"detail":"{detail}","request_id":"r"}}"#
+            ))
+        })
+        .await;
+        let api_key = ApiKey::generate(KeyKind::Operator, key(9).public().identity()).unwrap();
+        let client = Client::new(server.url(), api_key).unwrap();
+        let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
+        let outcome = provision_one(&client, &target(&agent)).await;
+        assert_eq!(outcome.status, DiscoverOutcome::Refused);
+        let reason = "the server refused: rpi4-001 was revoked; delete it first";
+        assert_eq!(outcome.reason.as_deref(), Some(reason));
+        assert!(agent.asked().is_empty(), "nothing is delivered without a grant");
     }
 
     #[tokio::test]

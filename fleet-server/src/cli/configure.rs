@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fleet_core::api::DiscoverOutcome;
+use fleet_core::api::{DeviceState, DiscoverOutcome, Discovered};
 use fleet_core::id::DeviceId;
 use fleet_core::operator::browse::{Browse, Sighting};
 use fleet_core::operator::client::Client;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::listed::{Format, FormatArgs};
 use super::output::Output;
-use super::plan::{Configured, Plan, is_named, missing};
+use super::plan::{Configured, Missing, Plan, is_named, missing, nobody_of_id};
 use super::session::{self, Interfaces, ServerChoice};
 use super::{discover, prompt};
 
@@ -53,7 +53,7 @@ pub(super) struct ConfigureArgs {
     #[arg(long)]
     plain_prompt: bool,
     /// How long to listen for devices
-    #[arg(long, value_parser = session::duration, value_name = "DURATION")]
+    #[arg(long, value_parser = session::time_limit, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// Say what would be done, and do nothing
     #[arg(long)]
@@ -75,24 +75,34 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
     client.check_key().await?;
 
     progress(output, "Discovering fleetd devices on the network...")?;
-    let mut browse = discover::start(args.interfaces)?;
+    let mut browse = discover::start(args.interfaces, output)?;
     listen(&mut browse, args.timeout, &args.device).await;
     let mut sightings = browse.sightings();
     drop(browse);
+    let answered = sightings.len();
     if !args.device.is_empty() {
         sightings.retain(|sighting| is_named(sighting, &args.device));
     }
     if sightings.is_empty() {
         output_empty(output)?;
-        return Err(discover::nothing_found());
+        return Err(none_of(&args.device, answered));
     }
     show_found(&sightings, output)?;
 
-    let missing = missing(&sightings, &args.device);
-    let plan = match chooser.choose(&sightings, output).await? {
+    let missing =
+        Missing { ids: missing(&sightings, &args.device), others: answered - sightings.len() };
+    let mut plan = match chooser.choose(&sightings, output).await? {
         Some(places) => Plan::of_chosen(&sightings, &places, missing),
         None => Plan::automatic(&sightings, client.server(), &args.device, missing),
     };
+    if !plan.ours.is_empty() {
+        match client.device_list(None).await {
+            Ok(list) => plan.confirm_ours(&list),
+            // An enrolment key may not ask.
+            Err(error) if error.exit() == Exit::NotAllowed => plan.believe_ours(),
+            Err(error) => return Err(error.into()),
+        }
+    }
     for note in &plan.notes {
         output.note(note)?;
     }
@@ -100,6 +110,17 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
         return dry_run(plan, output);
     }
     carry_out(plan, &client, output).await
+}
+
+/// That none of the named devices answered, or nobody at all.
+fn none_of(named: &[DeviceId], answered: usize) -> Failure {
+    match named {
+        [_, ..] if answered > 0 => {
+            let told: Vec<_> = named.iter().map(|id| nobody_of_id(id, answered)).collect();
+            Failure::new(Exit::NothingFound, told.join("; ")).hint("see `fleets discover`")
+        }
+        _ => discover::nothing_found(),
+    }
 }
 
 /// Who decides.
@@ -153,7 +174,7 @@ impl Chooser {
                 Err(wrong) => Err(Failure::usage(format!("--select: {wrong}"))),
             },
             Self::List => {
-                let places = prompt::choose(sightings)?;
+                let places = prompt::choose(sightings, output)?;
                 progress(output, "")?;
                 Ok(Some(places))
             }
@@ -265,9 +286,19 @@ fn block(number: usize, sighting: &Sighting) -> Vec<String> {
     add("Port", device.port.to_string());
     add("Device ID", device.device_id.as_ref().map(ToString::to_string).unwrap_or_default());
     add("Fingerprint", device.fingerprint.map(|it| it.to_string()).unwrap_or_default());
-    let owner = device.server.map(|server| format!(" by {server}")).unwrap_or_default();
-    add("State", format!("{}{owner}", discover::state_text(device)));
+    add("State", state_line(device));
     lines
+}
+
+fn state_line(device: &Discovered) -> String {
+    let state = discover::state_text(device);
+    match (device.conflict, device.server) {
+        (true, _) => format!("{state}: devices with different keys use this id"),
+        (false, Some(server)) if device.state == Some(DeviceState::Claimed) => {
+            format!("{state} by {server}")
+        }
+        (false, _) => state.to_owned(),
+    }
 }
 
 /// A line of the running account: part of the result for people, beside it for programs.
@@ -289,8 +320,6 @@ fn output_empty(output: &mut Output<'_>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::api::DeviceState;
-
     use super::*;
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
@@ -345,6 +374,22 @@ mod tests {
             assert_harmless(&out.text());
             assert_harmless(&err.text());
         }
+    }
+
+    #[test]
+    fn a_conflict_is_nobodys_doing_and_a_missing_name_is_told_beside_the_others() {
+        let mut device = sighting("x", DeviceState::Claimed).device;
+        let server = fleet_core::identity::PrivateKey::from_seed(&[1; 32]).public().identity();
+        device.server = Some(server);
+        assert_eq!(state_line(&device), format!("claimed by {server}"));
+        device.conflict = true;
+        assert_eq!(state_line(&device), "conflict: devices with different keys use this id");
+
+        let named = ["nodev".parse().unwrap()];
+        let failure = none_of(&named, 3);
+        assert_eq!(failure.exit(), Exit::NothingFound);
+        assert_eq!(failure.message(), "no device nodev answered; 3 other(s) did");
+        assert_eq!(none_of(&named, 0).message(), discover::nothing_found().message());
     }
 
     #[test]

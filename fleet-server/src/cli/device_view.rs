@@ -1,6 +1,7 @@
 //! How a device is shown: as a row among others, and alone with all that is known of it.
 
 use fleet_core::api::{Device, DeviceStatus};
+use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -54,10 +55,10 @@ impl Listed for Device {
             percent("cpu_usage"),
             percent("memory_usage"),
             percent("disk_usage"),
-            config_cell(self.config_version, self.config_reported),
+            config_cell(self.config_version, self.config_reported, None, reader),
             Cell::new(&self.name),
             Cell::maybe(self.fingerprint),
-            Cell::new(&self.why),
+            why_cell(self, reader),
             metadata_cell(self),
         ]
     }
@@ -69,8 +70,13 @@ impl Listed for Device {
 
 /// One device with all that is known of it.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub(super) struct Details(pub(super) Device);
+pub(super) struct Details {
+    #[serde(flatten)]
+    pub(super) device: Device,
+    /// Why it refused its newest configuration. Only people are told it here.
+    #[serde(skip)]
+    pub(super) config_error: Option<Untrusted>,
+}
 
 impl Listed for Details {
     const COLUMNS: &'static [Column] = &[
@@ -94,12 +100,13 @@ impl Listed for Details {
         Column::new("ADDED", 9),
         Column::new("METADATA", 20),
         Column::new("CONFIG", 6),
+        Column::new("CONFIG ERROR", 20),
         Column::new("MISSED REPORTS", 14),
         Column::new("LATEST", 40),
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
-        let Self(device) = self;
+        let Self { device, config_error } = self;
         let facts = &device.facts;
         let addresses: Vec<_> = facts.addresses.iter().map(ToString::to_string).collect();
         let missed = Some(device.missed_reports).filter(|missed| *missed > 0);
@@ -123,14 +130,20 @@ impl Listed for Details {
             Cell::new(device.uid),
             reader.time(Some(device.created_at)),
             metadata_cell(device),
-            config_cell(device.config_version, device.config_reported),
+            config_cell(
+                device.config_version,
+                device.config_reported,
+                config_error.as_ref(),
+                reader,
+            ),
+            Cell::maybe(config_error.as_ref()).toned(Tone::Bad),
             Cell::maybe(missed).toned(Tone::Warn),
             latest_cell(device),
         ]
     }
 
     fn name(&self) -> String {
-        self.0.id.to_string()
+        self.device.id.to_string()
     }
 }
 
@@ -149,13 +162,32 @@ fn tone(status: DeviceStatus) -> Tone {
     }
 }
 
-/// The version that the device has, and the one it shall have where that is another.
-fn config_cell(wanted: u64, reported: Option<u64>) -> Cell {
-    match reported {
+/// The version that the device shall have, and what is between it and that.
+fn config_cell(
+    wanted: u64,
+    reported: Option<u64>,
+    error: Option<&Untrusted>,
+    reader: Reader,
+) -> Cell {
+    match (reader, reported) {
         _ if wanted == 0 => Cell::default(),
-        Some(reported) if reported == wanted => Cell::new(wanted),
-        Some(reported) => Cell::new(format!("{reported}→{wanted}")).toned(Tone::Warn),
-        None => Cell::new(format!("→{wanted}")).toned(Tone::Warn),
+        (Reader::Program, _) => Cell::new(wanted),
+        (Reader::Person { .. }, _) if error.is_some() => {
+            Cell::new(format!("{wanted} refused")).toned(Tone::Bad)
+        }
+        (Reader::Person { .. }, Some(reported)) if reported == wanted => Cell::new(wanted),
+        (Reader::Person { .. }, Some(reported)) if reported > 0 => {
+            Cell::new(format!("{wanted} (has {reported})")).toned(Tone::Warn)
+        }
+        (Reader::Person { .. }, _) => Cell::new(format!("{wanted} (has none)")).toned(Tone::Warn),
+    }
+}
+
+/// Of a device that is online, LAST SEEN says it already.
+fn why_cell(device: &Device, reader: Reader) -> Cell {
+    match (reader, device.status) {
+        (Reader::Person { .. }, DeviceStatus::Online) => Cell::default(),
+        _ => Cell::new(&device.why),
     }
 }
 
@@ -168,7 +200,7 @@ fn metadata_cell(device: &Device) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::ValueEnum as _;
     use serde_json::json;
 
@@ -177,7 +209,7 @@ mod tests {
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
-    fn device(id: &str, status: &str, text: &str) -> Device {
+    pub(crate) fn device(id: &str, status: &str, text: &str) -> Device {
         serde_json::from_value(json!({
             "id": id, "name": text, "type": text, "version": text, "status": status,
             "last_seen": "2024-01-15T10:30:00Z", "why": text,
@@ -197,13 +229,36 @@ mod tests {
         let (mut output, out, _) = written(Format::Table, terminal);
         output.list(&[device("rpi4-001", "late", "Raspberry Pi 4")]).unwrap();
         let text = out.text();
-        for shown in ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "2→3", "site=Raspberry", "ago"]
+        for shown in
+            ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "3 (has 2)", "site=Raspberry", "ago"]
         {
             assert!(text.contains(shown), "{shown}: {text}");
         }
         let (mut output, out, _) = written(Format::Csv, Terminal::default());
         output.list(&[device("rpi4-001", "late", "x")]).unwrap();
         assert!(out.text().contains("late,x,x,2024-01-15T10:30:00Z,45.2,"), "{}", out.text());
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_explained() {
+        let text = |status| {
+            let (mut output, out, _) = written(Format::Table, Terminal::default());
+            output.list(&[device("a", status, "because")]).unwrap();
+            out.text().matches("because").count()
+        };
+        assert_eq!(text("late"), text("online") + 1);
+    }
+
+    #[test]
+    fn a_refused_configuration_is_marked() {
+        let refused = Details {
+            device: Device { config_reported: Some(3), ..device("a", "online", "") },
+            config_error: Some("no such metric".into()),
+        };
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        output.one(&refused).unwrap();
+        assert!(out.text().contains("3 refused"), "{}", out.text());
+        assert!(out.text().contains("no such metric"), "{}", out.text());
     }
 
     #[test]
@@ -221,7 +276,12 @@ mod tests {
             let (mut output, out, _) = written(*format, terminal);
             for text in HOSTILE {
                 output.list(&[device("a", "online", text)]).unwrap();
-                output.one(&Details(device("a", "online", text))).unwrap();
+                output
+                    .one(&Details {
+                        device: device("a", "online", text),
+                        config_error: Some((*text).into()),
+                    })
+                    .unwrap();
             }
             assert_harmless(&out.text());
         }

@@ -100,10 +100,7 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Some(Action::List(args)) => {
             list(&client, args.count_max.or(list_args.count_max), output).await
         }
-        Some(Action::Get { id }) => {
-            output.one(&Details(client.device_get(&id).await?))?;
-            Ok(Exit::Done)
-        }
+        Some(Action::Get { id }) => get(&client, &id, output).await,
         Some(Action::Set { id, metadata, name }) => set(&client, &id, metadata, name, output).await,
         Some(Action::Delete { ids, yes }) => {
             ask_before_delete(&ids, yes, output).await?;
@@ -142,6 +139,18 @@ async fn list(
     if devices.is_empty() {
         output.note("No devices yet: `fleets configure` finds them and brings them in.")?;
     }
+    Ok(Exit::Done)
+}
+
+async fn get(client: &Client, id: &str, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let device = client.device_get(id).await?;
+    let mut config_error = None;
+    if output.format == Format::Table && device.config_version > 0 {
+        let config = client.config_get(id).await?;
+        let newest = config.reported.filter(|reported| reported.version == config.version);
+        config_error = newest.and_then(|reported| reported.error);
+    }
+    output.one(&Details { device, config_error })?;
     Ok(Exit::Done)
 }
 

@@ -5,6 +5,7 @@
 //! written once, when the time is up.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,11 +28,11 @@ const SETTLE: Duration = Duration::from_millis(120);
 #[derive(Debug, clap::Args)]
 pub(super) struct DiscoverArgs {
     /// How long to listen
-    #[arg(long, default_value = "5s", value_parser = session::duration, value_name = "DURATION")]
+    #[arg(long, default_value = "5s", value_parser = session::time_limit, value_name = "DURATION")]
     timeout: Duration,
     /// Stop as soon as this many devices have answered
     #[arg(long, value_name = "N")]
-    count: Option<usize>,
+    count: Option<NonZeroUsize>,
     #[command(flatten)]
     interfaces: Interfaces,
     #[command(flatten)]
@@ -45,9 +46,9 @@ pub(super) fn run(args: DiscoverArgs) -> ExitCode {
 }
 
 async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let mut browse = start(args.interfaces)?;
+    let mut browse = start(args.interfaces, output)?;
     let deadline = Instant::now() + args.timeout;
-    let count = args.count.unwrap_or(usize::MAX);
+    let count = args.count.map_or(usize::MAX, NonZeroUsize::get);
     let devices = if output.format == Format::Table && output.terminal.stdout {
         live(&mut browse, deadline, count, output).await?
     } else {
@@ -57,7 +58,8 @@ async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, F
             }
         }
         settle(&mut browse, deadline).await;
-        let devices = browse.devices();
+        let mut devices = browse.devices();
+        devices.truncate(count);
         output.list(&devices)?;
         devices
     };
@@ -68,8 +70,8 @@ async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, F
 }
 
 /// Begins to look.
-pub(super) fn start(interfaces: Interfaces) -> Result<Browse, Failure> {
-    Browse::start(interfaces.options()).map_err(|error| {
+pub(super) fn start(interfaces: Interfaces, output: &mut Output<'_>) -> Result<Browse, Failure> {
+    Browse::start(interfaces.options(output)?).map_err(|error| {
         Failure::new(Exit::Failed, format!("cannot look for devices: {}", Chain(&error)))
     })
 }
@@ -102,10 +104,13 @@ async fn live(
 ) -> Result<Vec<Discovered>, Failure> {
     let mut shown = BTreeSet::new();
     let mut contested = BTreeSet::new();
-    while changed_by(browse, deadline).await {
+    while shown.len() < count && changed_by(browse, deadline).await {
         settle(browse, deadline).await;
         let devices = browse.devices();
         for device in &devices {
+            if shown.len() >= count {
+                break;
+            }
             let key = (device.name.clone(), device.fingerprint);
             if shown.contains(&key) {
                 continue;
@@ -124,9 +129,6 @@ async fn live(
                      neither is configured until one is gone"
                 ))?;
             }
-        }
-        if shown.len() >= count {
-            break;
         }
     }
     Ok(browse.devices())

@@ -45,6 +45,11 @@ impl Failure {
         Self::new(Exit::Interrupted, "interrupted")
     }
 
+    /// A person stopped it at a question.
+    pub(super) fn interrupted_at_question() -> Self {
+        Self::new(Exit::Interrupted, "interrupted; nothing was sent")
+    }
+
     /// The time for the whole command is up.
     pub(super) fn timed_out(limit: Duration) -> Self {
         Self::new(Exit::TimedOut, format!("not done within {} s", limit.as_secs_f64()))
@@ -115,8 +120,12 @@ fn client_hint(error: &ClientError) -> Option<String> {
         ClientError::OtherServer { .. } => {
             Some("give the URL of the key's server, or a key of that server".to_owned())
         }
+        ClientError::Key { .. } => Some(
+            "it may be revoked, expired or used up; an operator's `fleets keys create` makes one"
+                .to_owned(),
+        ),
         ClientError::Refused { .. } if error.exit() == Exit::NotAllowed => Some(
-            "the key may be revoked, expired or of another kind; `fleets keys create` makes one"
+            "this may need a key of another kind; an operator's `fleets keys create` makes one"
                 .to_owned(),
         ),
         ClientError::Refused { retry_after_secs: Some(secs), .. } => {
@@ -133,17 +142,22 @@ fn client_hint(error: &ClientError) -> Option<String> {
 impl From<KeyFileError> for Failure {
     fn from(error: KeyFileError) -> Self {
         let hint = match &error {
-            KeyFileError::Missing => {
+            KeyFileError::Missing => Some(
                 "give --api-key @FILE or set FLEETD_API_KEY_FILE; a server keeps its \
-                 administrator's key in admin.key beside its database"
-            }
+                 administrator's key in admin.key beside its database",
+            ),
             KeyFileError::Unreadable(..) => {
-                "run this as the server's user, or give --api-key @FILE"
+                Some("run this as the server's user, or give --api-key @FILE")
             }
-            KeyFileError::Read { .. } | KeyFileError::Key { .. } => {
-                "a key looks like flt_op_…@FD1-…; `fleets keys create` makes one"
+            KeyFileError::Key { .. } => {
+                Some("a key looks like flt_op_…@FD1-…; `fleets keys create` makes one")
             }
+            KeyFileError::NoFile(_) | KeyFileError::Read { .. } => None,
         };
-        Self::new(Exit::NotAllowed, Chain(&error).to_string()).hint(hint)
+        let failure = Self::new(Exit::NotAllowed, Chain(&error).to_string());
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }

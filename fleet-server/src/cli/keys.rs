@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use fleet_core::api::{KeyCreate, KeyView};
+use fleet_core::api::{KeyCreate, KeyCreated, KeyView};
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::secret::KeyKind;
@@ -112,24 +112,50 @@ async fn create(
 ) -> Result<Exit, Failure> {
     let request = args.request();
     let created = client.key_create(&request).await?;
+    tell_created(created, &request, output)?;
+    Ok(Exit::Done)
+}
+
+/// Shows the key, whatever the format: nobody can show it again.
+fn tell_created(
+    created: KeyCreated,
+    request: &KeyCreate,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let uses = request.uses.map(|uses| format!(" for {uses} device(s)")).unwrap_or_default();
+    let note = format!(
+        "This is the {} key {}{uses}. It is shown this once; keep it in a file that only you can \
+         read.",
+        request.kind, created.id
+    );
     match output.format {
-        Format::Table | Format::Csv => {
+        Format::Table | Format::Name => {
             output.line(&created.key)?;
-            let uses = request.uses.map(|uses| format!(" for {uses} device(s)"));
-            output.note(&format!(
-                "This is the {} key {}{}. It is shown this once; keep it in a file that only you \
-                 can read.",
-                request.kind,
-                created.id,
-                uses.unwrap_or_default()
-            ))?;
+            output.note(&note)?;
         }
         Format::Json | Format::Jsonl => {
             output.line(&json!({ "id": created.id, "key": created.key }).to_string())?;
         }
-        Format::Name => output.line(&created.id)?,
+        Format::Csv => output.list(&[NewKey(created)])?,
     }
-    Ok(Exit::Done)
+    Ok(())
+}
+
+/// A key that was just made, with its secret.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct NewKey(KeyCreated);
+
+impl Listed for NewKey {
+    const COLUMNS: &'static [Column] = &[Column::new("ID", 10), Column::new("KEY", 80)];
+
+    fn cells(&self, _reader: Reader) -> Vec<Cell> {
+        vec![Cell::new(&self.0.id), Cell::new(&self.0.key)]
+    }
+
+    fn name(&self) -> String {
+        self.0.key.clone()
+    }
 }
 
 /// A key in a list.
@@ -228,6 +254,21 @@ mod tests {
             expires_at: Some(time.plus(Duration::from_secs(60))),
             revoked_at: None,
             last_used: None,
+        }
+    }
+
+    #[test]
+    fn a_new_key_comes_out_in_every_format() {
+        for format in Format::value_variants() {
+            let (mut output, out, _) = written(*format, Terminal::default());
+            let created = KeyCreated { id: "abcdefghij".into(), key: "flt_en_x@FD1-y".into() };
+            tell_created(created, &request(&["--enrol"]).unwrap(), &mut output).unwrap();
+            assert!(out.text().contains("flt_en_x@FD1-y"), "{format:?}: {}", out.text());
+            match format {
+                Format::Csv => assert_eq!(out.text(), "id,key\nabcdefghij,flt_en_x@FD1-y\n"),
+                Format::Name => assert_eq!(out.text(), "flt_en_x@FD1-y\n"),
+                Format::Table | Format::Json | Format::Jsonl => {}
+            }
         }
     }
 

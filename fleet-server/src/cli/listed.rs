@@ -25,7 +25,7 @@ pub(super) enum Format {
 /// The choice of a format.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(super) struct FormatArgs {
-    /// How to write results
+    /// How to write results; on a narrow terminal a table leaves columns out, json never does
     #[arg(short = 'o', long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
     output: Format,
     /// The same as --output json

@@ -28,7 +28,7 @@ use fleet_core::net::logging::{self, LogLevel};
 
 /// FleetD: manage a fleet of Linux devices.
 #[derive(Parser)]
-#[command(name = "fleets", version, about, disable_help_subcommand = true)]
+#[command(name = "fleets", version, about)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -124,6 +124,8 @@ mod tests {
                 parsed.err().map_or_else(String::new, |e| e.to_string())
             );
         }
+        let help = Cli::try_parse_from(["fleets", "help"]).map(|_| ()).unwrap_err();
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
         for call in ["fleets", "fleets devices --json -o csv", "fleets configure --auto --select 1"]
         {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");

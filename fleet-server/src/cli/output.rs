@@ -60,6 +60,8 @@ pub(super) struct Output<'a> {
     pub(super) terminal: Terminal,
     out: Box<dyn Write + Send + 'a>,
     err: Box<dyn Write + Send + 'a>,
+    /// A question stands at the end of an open line.
+    asking: bool,
 }
 
 impl<'a> Output<'a> {
@@ -75,7 +77,7 @@ impl<'a> Output<'a> {
         out: impl Write + Send + 'a,
         err: impl Write + Send + 'a,
     ) -> Self {
-        Self { format, terminal, out: Box::new(out), err: Box::new(err) }
+        Self { format, terminal, out: Box::new(out), err: Box::new(err), asking: false }
     }
 
     /// One line of a result.
@@ -93,7 +95,18 @@ impl<'a> Output<'a> {
     pub(super) fn ask(&mut self, text: &str) -> io::Result<()> {
         let line = safe_line(text, LINE_CHARS_MAX);
         self.err.write_all(line.trim_end_matches('\n').as_bytes())?;
+        self.asking = true;
         self.err.flush()
+    }
+
+    /// The question's line has ended with an answer.
+    pub(super) fn answered(&mut self) {
+        self.asking = false;
+    }
+
+    /// Whether a question still waits for its answer.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking
     }
 
     /// A list in the chosen format.
@@ -138,6 +151,9 @@ impl<'a> Output<'a> {
     /// Says why a command failed, and what would help.
     pub(super) fn fail(&mut self, failure: &Failure) -> io::Result<()> {
         let Failure::Told(told) = failure else { return Ok(()) };
+        if std::mem::take(&mut self.asking) {
+            self.err.write_all(b"\n")?;
+        }
         if matches!(self.format, Format::Json | Format::Jsonl) {
             let error = ErrorObject { error: told };
             return self.err.write_all(json_line(&error)?.as_bytes());
@@ -336,6 +352,14 @@ pub(super) mod tests {
                 assert_eq!(read["name"], HOSTILE[0], "escaping changes no meaning");
             }
         }
+    }
+
+    #[test]
+    fn a_failure_at_a_question_begins_a_line_of_its_own() {
+        let (mut output, _, err) = written(Format::Table, Terminal::default());
+        output.ask("Which? ").unwrap();
+        output.fail(&Failure::interrupted_at_question()).unwrap();
+        assert_eq!(err.text(), "Which? \nerror: interrupted; nothing was sent\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::api::{DeviceState, DiscoverOutcome};
+use fleet_core::api::{ClaimMode, Device, DeviceState, DeviceStatus, DiscoverOutcome, Discovered};
 use fleet_core::id::DeviceId;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::operator::browse::Sighting;
@@ -33,14 +33,12 @@ pub(super) struct Plan {
     pub(super) go: Vec<(Untrusted, Target)>,
     pub(super) done: Vec<Configured>,
     pub(super) notes: Vec<String>,
+    /// Those that say they belong to this server; it has to confirm that.
+    pub(super) ours: Vec<Discovered>,
 }
 
 impl Plan {
-    pub(super) fn of_chosen(
-        sightings: &[Sighting],
-        places: &[usize],
-        missing: Vec<DeviceId>,
-    ) -> Self {
+    pub(super) fn of_chosen(sightings: &[Sighting], places: &[usize], missing: Missing) -> Self {
         let mut plan = Self::default();
         for sighting in places.iter().filter_map(|place| sightings.get(*place)) {
             plan.add(sighting);
@@ -54,7 +52,7 @@ impl Plan {
         sightings: &[Sighting],
         ours: ServerIdentity,
         named: &[DeviceId],
-        missing: Vec<DeviceId>,
+        missing: Missing,
     ) -> Self {
         let mut plan = Self::default();
         for sighting in sightings {
@@ -63,7 +61,7 @@ impl Plan {
             let foreign = device.server.filter(|server| *server != ours);
             match (device.conflict, device.state, foreign) {
                 (false, Some(DeviceState::Claimed), None) => {
-                    plan.notes.push(format!("{name} says it belongs to this server already"));
+                    plan.ours.push(device.clone());
                 }
                 (false, Some(DeviceState::Claimed), Some(server)) => {
                     let reason = format!("already managed by {server}");
@@ -75,9 +73,8 @@ impl Plan {
                     }
                 }
                 (false, Some(DeviceState::Closed), _) => {
-                    let reason = "it takes no claims: its claim window is over, or its policy";
-                    let hint = "restart its agent to open the window again".to_owned();
-                    plan.done.push(Configured::refused(sighting, reason, Some(hint)));
+                    let (reason, hint) = closed(device.claim);
+                    plan.done.push(Configured::refused(sighting, reason, Some(hint.to_owned())));
                 }
                 (true, _, _) | (false, Some(DeviceState::Unclaimed) | None, _) => {
                     plan.add(sighting);
@@ -104,15 +101,99 @@ impl Plan {
         }
     }
 
-    fn add_missing(&mut self, missing: Vec<DeviceId>) {
-        self.done.extend(missing.into_iter().map(|id| Configured {
+    fn add_missing(&mut self, missing: Missing) {
+        let others = missing.others;
+        self.done.extend(missing.ids.into_iter().map(|id| Configured {
             name: Untrusted::from(id.as_str()),
+            reason: Some(nobody_of_id(&id, others)),
             device_id: Some(id),
             status: DiscoverOutcome::Unreachable,
-            reason: Some("no device of this id answered".to_owned()),
             hint: None,
         }));
     }
+
+    /// Compares what devices say of belonging here with the server's own list.
+    pub(super) fn confirm_ours(&mut self, list: &[Device]) {
+        for seen in std::mem::take(&mut self.ours) {
+            let known = list
+                .iter()
+                .find(|known| seen.fingerprint.is_some() && known.fingerprint == seen.fingerprint);
+            match told_apart(&seen, known) {
+                Some(not_done) => self.done.push(not_done),
+                None => self.notes.push(format!("{} belongs to this server already", seen.name)),
+            }
+        }
+    }
+
+    /// Takes the devices' word, where the key may not ask the server.
+    pub(super) fn believe_ours(&mut self) {
+        for seen in std::mem::take(&mut self.ours) {
+            self.notes.push(format!("{} says it belongs to this server already", seen.name));
+        }
+    }
+}
+
+/// Named devices that did not answer, and how many others did.
+#[derive(Default)]
+pub(super) struct Missing {
+    pub(super) ids: Vec<DeviceId>,
+    pub(super) others: usize,
+}
+
+/// That a named device is not there.
+pub(super) fn nobody_of_id(id: &DeviceId, others: usize) -> String {
+    match others {
+        0 => format!("no device {id} answered"),
+        _ => format!("no device {id} answered; {others} other(s) did"),
+    }
+}
+
+/// Why a device takes no claims, and what would help.
+fn closed(claim: Option<ClaimMode>) -> (&'static str, &'static str) {
+    match claim {
+        Some(ClaimMode::Disabled) => (
+            "its policy takes no claims",
+            "edit /etc/fleetd/policy.yaml on the device, or give it its server in config.yaml",
+        ),
+        Some(ClaimMode::Open) | None => (
+            "its time to be claimed is over",
+            "restart its agent, which begins that time anew, or give it its server in config.yaml",
+        ),
+    }
+}
+
+/// What still has to be done for a device that says it belongs here; nothing if it does.
+fn told_apart(seen: &Discovered, known: Option<&Device>) -> Option<Configured> {
+    let (status, reason, hint) = match known.map(|known| (known, known.status)) {
+        Some((known, DeviceStatus::Pending)) => (
+            DiscoverOutcome::Pending,
+            "claimed, and waits for approval at the server".to_owned(),
+            format!("fleets devices accept {}", known.id),
+        ),
+        Some((known, DeviceStatus::Rejected)) => (
+            DiscoverOutcome::Refused,
+            "the server has rejected it".to_owned(),
+            format!("fleets devices accept {}", known.id),
+        ),
+        Some((known, DeviceStatus::Revoked)) => (
+            DiscoverOutcome::Refused,
+            "the server has revoked it".to_owned(),
+            format!("`fleets devices delete {}` forgets it; configure it again then", known.id),
+        ),
+        Some(_) => return None,
+        None => (
+            DiscoverOutcome::Pending,
+            "says it belongs to this server, which has not heard from it".to_owned(),
+            "`fleetd status` on the device says what it waits for".to_owned(),
+        ),
+    };
+    Some(Configured {
+        device_id: known.map(|known| known.id.clone()).or_else(|| seen.device_id.clone()),
+        name: seen.name.clone(),
+        status,
+        reason: Some(reason),
+        hint: Some(hint),
+    })
 }
 
 /// What became of one device.
@@ -247,15 +328,15 @@ pub(super) mod tests {
             claimed("mine", identity(1)),
             claimed("theirs", identity(2)),
         ];
-        let plan = Plan::automatic(&sightings, identity(1), &[], Vec::new());
+        let plan = Plan::automatic(&sightings, identity(1), &[], Missing::default());
         assert_eq!(going(&plan), ["free"]);
         let refused: Vec<_> =
             plan.done.iter().filter_map(|device| device.device_id.as_ref()).collect();
         assert_eq!(refused.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["closed", "twice"]);
-        assert_eq!(plan.notes.len(), 2);
+        assert_eq!((plan.notes.len(), plan.ours.len()), (1, 1));
 
         let named = ["theirs".parse().unwrap()];
-        let plan = Plan::automatic(&sightings[4..], identity(1), &named, Vec::new());
+        let plan = Plan::automatic(&sightings[4..], identity(1), &named, Missing::default());
         let reason = plan.done[0].reason.clone().unwrap();
         assert_eq!(reason, format!("already managed by {}", identity(2)));
     }
@@ -263,10 +344,53 @@ pub(super) mod tests {
     #[test]
     fn a_conflict_is_not_configured_even_if_chosen() {
         let sightings = [in_conflict("twice"), sighting("free", DeviceState::Unclaimed)];
-        let missing = vec!["gone".parse().unwrap()];
+        let missing = Missing { ids: vec!["gone".parse().unwrap()], others: 2 };
         let plan = Plan::of_chosen(&sightings, &[0, 1], missing);
         assert_eq!(going(&plan), ["free"]);
         assert_eq!(plan.done.len(), 2);
         assert_eq!(plan.done[1].status, DiscoverOutcome::Unreachable);
+        let reason = plan.done[1].reason.as_deref();
+        assert_eq!(reason, Some("no device gone answered; 2 other(s) did"));
+    }
+
+    #[test]
+    fn what_is_ours_is_for_the_server_to_say() {
+        use crate::cli::device_view::tests::device;
+        for (status, expected) in [
+            (Some("online"), None),
+            (Some("offline"), None),
+            (Some("pending"), Some(DiscoverOutcome::Pending)),
+            (Some("rejected"), Some(DiscoverOutcome::Refused)),
+            (Some("revoked"), Some(DiscoverOutcome::Refused)),
+            (None, Some(DiscoverOutcome::Pending)),
+        ] {
+            let mine = claimed("mine", identity(1));
+            let fingerprint = mine.device.fingerprint;
+            let list: Vec<_> = status
+                .map(|status| Device { fingerprint, ..device("mine~k3xq2m", status, "") })
+                .into_iter()
+                .collect();
+            let mut plan = Plan::automatic(&[mine], identity(1), &[], Missing::default());
+            plan.confirm_ours(&list);
+            let found = plan.done.first();
+            assert_eq!(found.map(|device| device.status), expected, "{status:?}");
+            assert_eq!(plan.notes.len(), usize::from(expected.is_none()));
+            if status == Some("pending") {
+                let hint = found.and_then(|device| device.hint.as_deref());
+                assert_eq!(hint, Some("fleets devices accept mine~k3xq2m"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_and_a_window_that_is_over_have_their_own_hints() {
+        let hint = |claim| {
+            let mut shut = sighting("shut", DeviceState::Closed);
+            shut.device.claim = Some(claim);
+            let plan = Plan::automatic(&[shut], identity(1), &[], Missing::default());
+            plan.done[0].hint.clone().unwrap()
+        };
+        assert!(hint(ClaimMode::Disabled).contains("policy.yaml"));
+        assert!(hint(ClaimMode::Open).contains("restart its agent"));
     }
 }

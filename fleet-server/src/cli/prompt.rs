@@ -23,7 +23,10 @@ const QUESTION: &str =
     "Which devices would you like to configure? (comma-separated numbers, or 'all'): ";
 
 /// Lets a person choose from the list; the places of what was chosen.
-pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
+pub(super) fn choose(
+    sightings: &[Sighting],
+    output: &mut Output<'_>,
+) -> Result<Vec<usize>, Failure> {
     let options: Vec<_> = sightings.iter().enumerate().map(Choice::new).collect();
     // Blocks this thread: while the list is on the screen, keys are all that happens, and the
     // terminal must be put back in order before the program ends.
@@ -36,8 +39,11 @@ pub(super) fn choose(sightings: &[Sighting]) -> Result<Vec<usize>, Failure> {
         .prompt();
     match chosen {
         Ok(choices) => Ok(choices.into_iter().map(|choice| choice.place).collect()),
-        Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
-            Err(Failure::interrupted())
+        Err(InquireError::OperationCanceled) => Err(Failure::interrupted_at_question()),
+        Err(InquireError::OperationInterrupted) => {
+            // The list stays, and at the bottom of the screen there is no line below it yet.
+            output.note("")?;
+            Err(Failure::interrupted_at_question())
         }
         Err(error) => {
             Err(Failure::new(Exit::Failed, format!("cannot ask on this terminal: {error}"))
@@ -80,10 +86,11 @@ pub(super) async fn ask_numbers(
     for _ in 0..ANSWERS_MAX {
         output.ask(QUESTION)?;
         let answer = read_line().await?;
-        if !output.terminal.stdin {
+        if !output.terminal.stdin || answer.is_none() {
             // Nobody's enter key ended the line.
             output.note("")?;
         }
+        output.answered();
         let Some(answer) = answer else {
             return Err(Failure::usage("no answer came")
                 .hint("give --select 1,3 or --select all, or --auto"));
@@ -112,7 +119,11 @@ async fn read_line() -> Result<Option<String>, Failure> {
 /// Whether the question behind `text` is answered with yes.
 pub(super) async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failure> {
     output.ask(&format!("{text} [y/N] "))?;
-    let answer = read_line().await?.unwrap_or_default();
+    let answer = read_line().await?;
+    if answer.is_some() {
+        output.answered();
+    }
+    let answer = answer.unwrap_or_default();
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

@@ -10,6 +10,7 @@ use fleet_core::net::shutdown;
 use fleet_core::time::SystemClock;
 use tokio::runtime::Runtime;
 
+use super::session::missing_interfaces;
 use crate::app::{Server, StartError};
 pub(super) use crate::config::ServerArgs;
 use crate::config::{ConfigError, ServerConfig};
@@ -28,7 +29,7 @@ pub(super) fn run(args: ServerArgs) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tell(&mut io::stderr(), &format!("fleets server: {}\n", Chain(&failure)));
+            tell(&mut io::stderr(), &format!("error: {}\n", Chain(&failure)));
             ExitCode::from(failure.exit_code())
         }
     }
@@ -57,6 +58,10 @@ impl Failure {
 }
 
 async fn serve(config: ServerConfig) -> Result<(), Failure> {
+    // An interface may come later; a mistyped one never does.
+    for interface in missing_interfaces(&config.interfaces) {
+        tracing::warn!(?interface, "there is no such interface to look for devices on yet");
+    }
     let mut signal = pin!(shutdown::signal());
     // Signals are caught before anybody is told that the server is there.
     let server = tokio::select! {

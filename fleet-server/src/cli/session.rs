@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fleet_core::mdns;
-use fleet_core::net::url::ServerUrl;
+use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::{self, KeyOrigin};
 use fleet_core::time::{DURATION_MAX, DurationError, parse_duration};
+
+use nix::net::if_::if_nametoindex;
 
 use super::failure::Failure;
 use super::listed::Format;
@@ -27,10 +29,12 @@ pub(super) struct ServerChoice {
         global = true,
         env = "FLEETD_SERVER",
         default_value = "http://localhost:8080",
+        value_parser = server_url,
         value_name = "URL"
     )]
     pub(super) server: ServerUrl,
-    /// The key to it: @FILE, - for standard input, or the key itself
+    /// The key to it: @FILE, - for standard input, or the key itself; else FLEETD_API_KEY,
+    /// FLEETD_API_KEY_FILE, or the admin.key of a server on this machine
     #[arg(long, global = true, value_name = "@FILE|-|KEY")]
     api_key: Option<String>,
 }
@@ -55,7 +59,7 @@ impl ServerChoice {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct TimeLimit {
     /// How long the whole command may take, such as 30s
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, value_parser = time_limit, value_name = "DURATION")]
     timeout: Option<Duration>,
 }
 
@@ -68,9 +72,18 @@ pub(super) struct Interfaces {
 }
 
 impl Interfaces {
-    pub(super) fn options(self) -> mdns::Options {
-        mdns::Options { interfaces: self.interface, address: None }
+    /// Where to look; a name that no interface has is told.
+    pub(super) fn options(self, output: &mut Output<'_>) -> io::Result<mdns::Options> {
+        for name in missing_interfaces(&self.interface) {
+            output.note(&format!("warning: there is no network interface {name} here"))?;
+        }
+        Ok(mdns::Options { interfaces: self.interface, address: None })
     }
+}
+
+/// Those names that no interface of this machine has now.
+pub(super) fn missing_interfaces(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str).filter(|name| if_nametoindex(*name).is_err())
 }
 
 /// Runs a command to its end, to its time limit, or until a person stops it.
@@ -97,6 +110,12 @@ pub(super) fn run(
     });
     // A thread that still waits for a line of input is left behind.
     runtime.shutdown_background();
+    let result = match result {
+        Err(failure) if output.is_asking() && failure.exit() == Exit::Interrupted => {
+            Err(Failure::interrupted_at_question())
+        }
+        result => result,
+    };
     end(&mut output, result)
 }
 
@@ -129,6 +148,20 @@ async fn out_of_time(limit: Option<Duration>) -> Failure {
     }
 }
 
+/// A server's URL, or only its host and port.
+fn server_url(text: &str) -> Result<ServerUrl, ServerUrlError> {
+    if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
+}
+
+/// How long something may take: not no time at all.
+pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A duration on the command line: `30s`, `5m`, and for long ones also `30d` or `2w`.
 pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
     let days = |text: &str, each: u64| {
@@ -158,8 +191,13 @@ impl std::str::FromStr for Assignment {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => match key.strip_suffix(':') {
                 Some(key) => {
-                    let value = serde_json::from_str(value).map_err(|error| error.to_string())?;
-                    (key, Some(value))
+                    let no_json = |_| {
+                        format!(
+                            "not JSON: {value:?} after {key}:= should be a number, true, false, \
+                             null, [...], {{...}} or \"text\"; plain text goes after {key}="
+                        )
+                    };
+                    (key, Some(serde_json::from_str(value).map_err(no_json)?))
                 }
                 None => (key, Some(value.into())),
             },
@@ -177,6 +215,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::output::Terminal;
+    use crate::cli::output::tests::written;
 
     #[test]
     fn durations_of_days_are_understood() {
@@ -186,6 +226,33 @@ mod tests {
         for bad in ["d", "-1d", "1.5d", "99999999999999999999d", "9999999999999999d", "6000w", ""] {
             assert_eq!(duration(bad), Err(DurationError), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_told_once() {
+        let (mut output, _, err) = written(Format::Table, Terminal::default());
+        let interface = vec!["lo".to_owned(), "nope0".to_owned()];
+        let options = Interfaces { interface }.options(&mut output).unwrap();
+        assert_eq!(options.interfaces, ["lo", "nope0"], "it may still come");
+        assert_eq!(err.text(), "warning: there is no network interface nope0 here\n");
+    }
+
+    #[test]
+    fn no_time_at_all_is_no_limit() {
+        assert_eq!(time_limit("30s"), Ok(Duration::from_secs(30)));
+        assert!(time_limit("0").is_err() && time_limit("0s").is_err());
+    }
+
+    #[test]
+    fn a_server_may_be_named_without_a_scheme() {
+        for (text, shown) in [
+            ("10.77.0.1:8080", "http://10.77.0.1:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("https://fleet.example", "https://fleet.example"),
+        ] {
+            assert_eq!(server_url(text).unwrap().to_string(), shown);
+        }
+        assert!(server_url("ftp://a").is_err());
     }
 
     #[test]
@@ -203,5 +270,8 @@ mod tests {
         for bad in ["", "=x", ":=1", "-", "site", "a:=nonsense"] {
             assert!(bad.parse::<Assignment>().is_err(), "{bad}");
         }
+        let told = "a:=nonsense".parse::<Assignment>().unwrap_err();
+        assert!(told.starts_with("not JSON: \"nonsense\""), "{told}");
+        assert!(!told.contains("column"), "{told}");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::each::for_each;
 use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::listed::{FormatArgs, Listed, Reader};
 use super::output::Output;
 use super::session::{self, Assignment, ServerChoice, TimeLimit};
 use super::table::{Cell, Column};
@@ -124,8 +124,8 @@ async fn telemetry(args: TelemetryArgs, output: &mut Output<'_>) -> Result<Exit,
             };
             let points = client.telemetry_query(&query).await?;
             output.list(&points)?;
-            if points.is_empty() && output.format == Format::Table {
-                output.note("No points of this metric.")?;
+            if points.is_empty() {
+                return Err(no_points(&query));
             }
         }
         Action::Send(args) => {
@@ -136,6 +136,13 @@ async fn telemetry(args: TelemetryArgs, output: &mut Output<'_>) -> Result<Exit,
         }
     }
     Ok(Exit::Done)
+}
+
+fn no_points(query: &MetricQuery) -> Failure {
+    let MetricQuery { device_id, metric, .. } = query;
+    let when = if query.from.or(query.to).is_some() { " in that time" } else { "" };
+    Failure::new(Exit::NothingFound, format!("no points of {metric} from {device_id}{when}"))
+        .hint(format!("`fleets devices get {device_id}` shows which metrics it reports"))
 }
 
 impl SendArgs {
@@ -164,10 +171,14 @@ impl Listed for MetricPoint {
         Column::spare("DEVICE ID", 20, 2),
     ];
 
-    fn cells(&self, _reader: Reader) -> Vec<Cell> {
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let (timestamp, value) = match reader {
+            Reader::Person { .. } => (to_the_second(self.timestamp), rounded(self.value)),
+            Reader::Program => (self.timestamp, self.value.to_string()),
+        };
         vec![
-            Cell::new(self.timestamp),
-            Cell::new(self.value),
+            Cell::new(timestamp),
+            Cell::new(value),
             Cell::new(if self.metadata.raw() == "{}" { "" } else { self.metadata.raw() }),
             Cell::new(&self.metric_name),
             Cell::new(&self.device_id),
@@ -179,11 +190,28 @@ impl Listed for MetricPoint {
     }
 }
 
+fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.millis() - time.millis().rem_euclid(1000))
+}
+
+/// Three decimals at most; what they would not show has an exponent.
+fn rounded(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    if !(0.001..1e15).contains(&value.abs()) {
+        return format!("{value:.3e}");
+    }
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum as _;
 
     use super::*;
+    use crate::cli::listed::Format;
     use crate::cli::output::Terminal;
     use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
@@ -197,6 +225,50 @@ mod tests {
         assert!("yesterday".parse::<Moment>().is_err());
     }
 
+    fn point(value: f64) -> MetricPoint {
+        MetricPoint {
+            device_id: "a".to_owned(),
+            timestamp: Timestamp::from_millis(1_705_314_600_123),
+            metric_name: "cpu_usage".to_owned(),
+            value,
+            metadata: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn people_see_rounded_points_and_programs_exact_ones() {
+        for (value, shown) in [
+            (45.213_579, "45.214"),
+            (60.0, "60"),
+            (-0.5, "-0.5"),
+            (0.0, "0"),
+            (1_234_567_890_123.0, "1234567890123"),
+            (0.000_012_34, "1.234e-5"),
+        ] {
+            assert_eq!(rounded(value), shown);
+        }
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        output.list(&[point(45.213_579)]).unwrap();
+        assert!(out.text().contains("2024-01-15T10:30:00Z  45.214 "), "{}", out.text());
+        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        output.list(&[point(45.213_579)]).unwrap();
+        assert!(out.text().contains("2024-01-15T10:30:00.123Z,45.213579,"), "{}", out.text());
+    }
+
+    #[test]
+    fn no_points_is_nothing_found() {
+        let query = MetricQuery {
+            device_id: "a".to_owned(),
+            metric: "cpu".to_owned(),
+            ..MetricQuery::default()
+        };
+        let failure = no_points(&query);
+        assert_eq!(
+            (failure.exit(), failure.message()),
+            (Exit::NothingFound, "no points of cpu from a")
+        );
+    }
+
     #[test]
     fn hostile_points_do_no_harm() {
         for format in Format::value_variants() {
@@ -204,10 +276,9 @@ mod tests {
             for text in HOSTILE {
                 let point = MetricPoint {
                     device_id: (*text).to_owned(),
-                    timestamp: Timestamp::from_millis(0),
                     metric_name: (*text).to_owned(),
-                    value: f64::MAX,
                     metadata: (*text).into(),
+                    ..point(f64::MAX)
                 };
                 output.list(&[point]).unwrap();
             }

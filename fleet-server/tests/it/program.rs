@@ -102,9 +102,19 @@ fn what_it_cannot_do_is_one_sentence_and_an_exit_code() {
     let yaml = folder.path().join("server.yaml");
     let config = yaml.to_str().unwrap();
     for (contents, args, code, part) in [
-        ("prot: 1\n", vec!["--config", config], 78, "line 1: unknown key prot: did you mean port?"),
-        ("", vec!["--config", "/nonexistent/server.yaml"], 78, "cannot read /nonexistent"),
-        ("", vec!["--database", "postgres://u:p@h/fleetd"], 78, "cannot use PostgreSQL"),
+        (
+            "prot: 1\n",
+            vec!["--config", config],
+            78,
+            "line 1, column 1: unknown key \"prot\"; did you mean port?",
+        ),
+        (
+            "",
+            vec!["--config", "/nonexistent/server.yaml"],
+            78,
+            "/nonexistent/server.yaml does not exist",
+        ),
+        ("", vec!["--database", "postgres://u:p@h/fleetd"], 78, "names PostgreSQL"),
         ("", vec!["--public-url", "fleet"], 78, "not a server URL"),
         ("", vec!["--port", "99999"], 2, "99999"),
     ] {
