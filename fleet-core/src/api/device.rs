@@ -78,8 +78,11 @@ pub struct Device {
     pub missed_reports: u64,
     /// The configuration it shall have; 0 before the first.
     pub config_version: u64,
-    /// The configuration it has.
+    /// The configuration that it last spoke of.
     pub config_reported: Option<u64>,
+    /// Why it refused the configuration that it shall have, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<Untrusted>,
     /// Its newest report's values that have no label.
     pub latest: Option<LatestReport>,
 }

@@ -55,7 +55,12 @@ impl Listed for Device {
             percent("cpu_usage"),
             percent("memory_usage"),
             percent("disk_usage"),
-            config_cell(self.config_version, self.config_reported, None, reader),
+            config_cell(
+                self.config_version,
+                self.config_reported,
+                self.config_error.as_ref(),
+                reader,
+            ),
             Cell::new(&self.name),
             Cell::maybe(self.fingerprint),
             why_cell(self, reader),
@@ -70,13 +75,8 @@ impl Listed for Device {
 
 /// One device with all that is known of it.
 #[derive(Debug, Serialize)]
-pub(super) struct Details {
-    #[serde(flatten)]
-    pub(super) device: Device,
-    /// Why it refused its newest configuration. Only people are told it here.
-    #[serde(skip)]
-    pub(super) config_error: Option<Untrusted>,
-}
+#[serde(transparent)]
+pub(super) struct Details(pub(super) Device);
 
 impl Listed for Details {
     const COLUMNS: &'static [Column] = &[
@@ -106,7 +106,7 @@ impl Listed for Details {
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
-        let Self { device, config_error } = self;
+        let Self(device) = self;
         let facts = &device.facts;
         let addresses: Vec<_> = facts.addresses.iter().map(ToString::to_string).collect();
         let missed = Some(device.missed_reports).filter(|missed| *missed > 0);
@@ -133,17 +133,17 @@ impl Listed for Details {
             config_cell(
                 device.config_version,
                 device.config_reported,
-                config_error.as_ref(),
+                device.config_error.as_ref(),
                 reader,
             ),
-            Cell::maybe(config_error.as_ref()).toned(Tone::Bad),
+            Cell::maybe(device.config_error.as_ref()).toned(Tone::Bad),
             Cell::maybe(missed).toned(Tone::Warn),
             latest_cell(device),
         ]
     }
 
     fn name(&self) -> String {
-        self.device.id.to_string()
+        self.0.id.to_string()
     }
 }
 
@@ -251,12 +251,16 @@ pub(super) mod tests {
 
     #[test]
     fn a_refused_configuration_is_marked() {
-        let refused = Details {
-            device: Device { config_reported: Some(3), ..device("a", "online", "") },
+        let refused = Device {
+            config_reported: Some(3),
             config_error: Some("no such metric".into()),
+            ..device("a", "online", "")
         };
         let (mut output, out, _) = written(Format::Table, Terminal::default());
-        output.one(&refused).unwrap();
+        output.list(std::slice::from_ref(&refused)).unwrap();
+        assert!(out.text().contains("3 refused"), "{}", out.text());
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        output.one(&Details(refused)).unwrap();
         assert!(out.text().contains("3 refused"), "{}", out.text());
         assert!(out.text().contains("no such metric"), "{}", out.text());
     }
@@ -275,13 +279,10 @@ pub(super) mod tests {
             let terminal = Terminal { stdout: true, colour: true, ..Terminal::default() };
             let (mut output, out, _) = written(*format, terminal);
             for text in HOSTILE {
-                output.list(&[device("a", "online", text)]).unwrap();
-                output
-                    .one(&Details {
-                        device: device("a", "online", text),
-                        config_error: Some((*text).into()),
-                    })
-                    .unwrap();
+                let hostile =
+                    Device { config_error: Some((*text).into()), ..device("a", "online", text) };
+                output.list(std::slice::from_ref(&hostile)).unwrap();
+                output.one(&Details(hostile)).unwrap();
             }
             assert_harmless(&out.text());
         }

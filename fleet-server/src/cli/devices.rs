@@ -143,14 +143,7 @@ async fn list(
 }
 
 async fn get(client: &Client, id: &str, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let device = client.device_get(id).await?;
-    let mut config_error = None;
-    if output.format == Format::Table && device.config_version > 0 {
-        let config = client.config_get(id).await?;
-        let newest = config.reported.filter(|reported| reported.version == config.version);
-        config_error = newest.and_then(|reported| reported.error);
-    }
-    output.one(&Details { device, config_error })?;
+    output.one(&Details(client.device_get(id).await?))?;
     Ok(Exit::Done)
 }
 

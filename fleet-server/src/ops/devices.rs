@@ -192,7 +192,12 @@ impl Devices {
             created_at: device.created_at,
             missed_reports: device.missed_reports,
             config_version,
-            config_reported: device.reported.map(|reported| reported.version),
+            config_reported: device.reported.as_ref().map(|reported| reported.version),
+            config_error: device
+                .reported
+                .filter(|reported| reported.version == config_version)
+                .and_then(|reported| reported.error)
+                .map(Untrusted::new),
             latest: self.presence.latest(device.uid),
             facts: DeviceFacts {
                 hostname: device.facts.hostname.into(),
