@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 /// Lines of a source file. Aim for a quarter of it.
 const FILE_LINES_MAX: usize = 600;
 /// Beginnings of paths that exist on one machine only.
-const OWN_PATHS: [&str; 3] = ["/root/", "/Users/", "/work/"];
+const OWN_PATHS: [&str; 2] = ["/root/", "/Users/"];
 /// Where Markdown may name a file without its folder: files of the running system.
 const ELSEWHERE: [&str; 4] = ["/", "~", "$", "target/"];
 const LINKED_SUFFIXES: [&str; 6] = [".rs", ".md", ".toml", ".json", ".yaml", ".sh"];
