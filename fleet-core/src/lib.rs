@@ -7,6 +7,7 @@
 //! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] | – |
 //! | trust | [`identity`] [`secret`] [`grant`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
+//! | a device's fields | [`field`] [`filter`] [`glyph`], for every table, filter and screen | – |
 //! | transports | `net`, `mdns`, `beacon` | `net` |
 //! | a daemon's settings | `yaml` | `net` |
 //! | an operator's tools | `operator` | `operator` |
@@ -16,6 +17,9 @@ pub mod api;
 #[cfg(feature = "net")]
 pub mod beacon;
 pub mod codec;
+pub mod field;
+pub mod filter;
+pub mod glyph;
 pub mod grant;
 pub mod id;
 pub mod identity;

@@ -57,6 +57,21 @@ pub const TELEMETRY_ROWS_DEFAULT: usize = 100;
 /// Rows of a telemetry query at most.
 pub const TELEMETRY_ROWS_MAX: usize = 10_000;
 
+/// Slots that a stream's view names.
+pub const VIEW_ROWS_MAX: usize = 400;
+/// Metrics that a stream's view names.
+pub const WATCHED_METRICS_MAX: usize = 32;
+/// Steps of a series query.
+pub const SERIES_STEPS_MAX: usize = 2_000;
+/// Curves of a series reply; further ones are left out.
+pub const SERIES_CURVES_MAX: usize = 100;
+/// Events that are kept; the oldest give way.
+pub const EVENTS_MAX: u64 = 100_000;
+/// Bytes of a filter's text.
+pub const FILTER_BYTES_MAX: usize = 2 * 1024;
+/// Levels of a filter's brackets and nots.
+pub const FILTER_DEPTH_MAX: usize = 32;
+
 /// How long a grant lets its device in.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
 /// How long after its start an unclaimed agent can be claimed.

@@ -7,10 +7,13 @@ mod agent;
 mod config;
 mod device;
 mod discovery;
+mod event;
 mod grant;
 mod key;
 mod problem;
 mod route;
+mod series;
+mod stream;
 mod telemetry;
 
 pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
@@ -22,10 +25,16 @@ pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
     Discovered,
 };
+pub use event::{EventKind, EventView};
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
+pub use series::{Series, SeriesPoint, SeriesReply};
+pub use stream::{
+    Hello, IndexPage, IndexRow, LiveReport, LiveSample, Ping, StreamMessage, StreamView, ValueRow,
+    Values, Watch,
+};
 pub use telemetry::{MetricPoint, TelemetryPost};
 
 use serde::{Deserialize, Deserializer};

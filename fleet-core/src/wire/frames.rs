@@ -37,6 +37,11 @@ pub enum ToAgent {
     },
     /// What the device shall be configured as.
     Config(ConfigPush),
+    /// Somebody looks at the device: report every second, for so long from now.
+    Watch {
+        /// Seconds; 0 ends it at once.
+        secs: u16,
+    },
 }
 
 impl Coded for ToAgent {

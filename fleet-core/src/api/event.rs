@@ -1,0 +1,68 @@
+//! What happened in the fleet: `GET /api/v1/events`, newest first, and the stream's `event`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceId, Uid};
+use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
+
+/// Something that happened. Stored before it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its number; grows by one.
+    pub seq: u64,
+    /// When, by the server's clock.
+    pub timestamp: Timestamp,
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// Who did it: `operator:KEYID`, `enrol:KEYID`, `device`, or `server`.
+    pub actor: Untrusted,
+    /// The device it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+    /// That device's uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uid>,
+    /// What happened, in words.
+    pub text: Untrusted,
+}
+
+macro_rules! kinds {
+    ($($name:ident $word:literal $doc:literal,)*) => {
+        /// The kinds of events.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum EventKind {
+            $(#[doc = $doc] #[serde(rename = $word)] $name,)*
+        }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word in JSON and on screens.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    ServerStarted "server.started" "The server began to serve.",
+    DevicePending "device.pending" "A device asks to be let in.",
+    DeviceEnrolled "device.enrolled" "A device joined the fleet.",
+    DeviceAccepted "device.accepted" "An operator let a device in.",
+    DeviceRejected "device.rejected" "An operator turned a device away.",
+    DeviceRevoked "device.revoked" "An operator put a device out for good.",
+    DeviceDeleted "device.deleted" "An operator removed a device.",
+    DeviceUpdated "device.updated" "An operator changed a device's name or metadata.",
+    DeviceOnline "device.online" "A device is heard again.",
+    DeviceLate "device.late" "A device misses a report or two.",
+    DeviceOffline "device.offline" "A device is silent.",
+    DeviceLost "device.lost" "A device has been silent for a month.",
+    ConfigSet "config.set" "A device shall have another configuration.",
+    ConfigApplied "config.applied" "A device took its configuration.",
+    ConfigRefused "config.refused" "A device refused its configuration.",
+    KeyCreated "key.created" "A key was made.",
+    KeyRevoked "key.revoked" "A key was ended.",
+}

@@ -1,0 +1,3 @@
+//! `fleet-tui`: the operator's console.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The terminal: what it can do, how it is taken over and given back, how a frame gets there.
