@@ -131,7 +131,7 @@ fn metrics(value: &Value) -> Result<Vec<MetricName>, ConfigError> {
 }
 
 /// The body of `POST /config?device_id=…`.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigUpdate {
     /// Where the device shall find its server. Kept with the version, not applied.

@@ -120,7 +120,7 @@ pub struct LatestReport {
 }
 
 /// The body of `PUT /devices/{id}`. What is absent stays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceUpdate {
     /// A longer name; an empty one takes it away.

@@ -40,6 +40,26 @@ pub struct Outcome {
     pub hint: Option<String>,
 }
 
+/// A step that is done; the next one is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The device proved to hold the key it announces.
+    Met,
+    /// The server made out a grant to that key.
+    Granted,
+    /// The device took the grant.
+    Delivered,
+}
+
+/// How far one device has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A step is done.
+    Step(Step),
+    /// The end.
+    Done(Outcome),
+}
+
 /// Provisions devices; each outcome comes with the target's position as soon as it is known.
 pub fn provision_all<'a>(
     client: &'a Client,
@@ -51,15 +71,22 @@ pub fn provision_all<'a>(
         .enumerate()
         .map(|(position, target)| {
             let slots = slots.clone();
-            async move { (position, provision(client, target, &slots).await) }
+            async move { (position, provision_one(client, target, &slots, &|_| {}).await) }
         })
         .collect::<FuturesUnordered<_>>()
 }
 
-async fn provision(client: &Client, target: &Target, slots: &Semaphore) -> Outcome {
+/// Provisions one device, for callers that tell of its steps. `slots` bounds how many such
+/// conversations there are at one time.
+pub async fn provision_one(
+    client: &Client,
+    target: &Target,
+    slots: &Semaphore,
+    told: &(dyn Fn(Step) + Sync),
+) -> Outcome {
     let granted = {
         let _slot = slots.acquire().await.expect("the semaphore is never closed");
-        match claim(client, target).await {
+        match claim(client, target, told).await {
             Ok(granted) => granted,
             Err(failure) => return failure.into(),
         }
@@ -76,10 +103,17 @@ async fn provision(client: &Client, target: &Target, slots: &Semaphore) -> Outco
     }
 }
 
-async fn claim(client: &Client, target: &Target) -> Result<GrantCreated, ProvisionError> {
+async fn claim(
+    client: &Client,
+    target: &Target,
+    told: &(dyn Fn(Step) + Sync),
+) -> Result<GrantCreated, ProvisionError> {
     let met = claim::meet(target).await?;
+    told(Step::Met);
     let granted = client.grant_create(&grant_request(client, &met)).await?;
+    told(Step::Granted);
     claim::deliver(&met, &granted.grant).await?;
+    told(Step::Delivered);
     Ok(granted)
 }
 
@@ -186,12 +220,6 @@ impl From<ProvisionError> for Outcome {
     }
 }
 
-/// Runs a provisioning to its end, for callers that need no progress.
-pub async fn provision_one(client: &Client, target: &Target) -> Outcome {
-    let slots = Semaphore::new(1);
-    provision(client, target, &slots).await
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
@@ -203,6 +231,10 @@ mod tests {
     use crate::secret::{ApiKey, KeyKind};
 
     const ACCEPTED: &str = r#"{"device_id":"rpi4-001","status":"claimed"}"#;
+
+    async fn alone(client: &Client, target: &Target) -> Outcome {
+        provision_one(client, target, &Semaphore::new(1), &|_| {}).await
+    }
 
     fn key(seed: u8) -> PrivateKey {
         PrivateKey::from_seed(&[seed; 32])
@@ -242,7 +274,7 @@ mod tests {
     async fn a_device_is_configured_when_the_server_says_so() {
         let (server, client) = server("active").await;
         let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
-        let outcome = provision_one(&client, &target(&agent)).await;
+        let outcome = alone(&client, &target(&agent)).await;
         assert_eq!(outcome.status, DiscoverOutcome::Configured, "{outcome:?}");
 
         let grant: serde_json::Value = serde_json::from_str(&server.asked()[0].body).unwrap();
@@ -258,7 +290,7 @@ mod tests {
     async fn an_id_that_is_taken_waits_for_approval() {
         let (_server, client) = server("pending").await;
         let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
-        let outcome = provision_one(&client, &target(&agent)).await;
+        let outcome = alone(&client, &target(&agent)).await;
         assert_eq!(outcome.status, DiscoverOutcome::Pending);
         assert_eq!(outcome.hint.as_deref(), Some("fleets devices accept rpi4-001~k3xq2m"));
     }
@@ -267,7 +299,7 @@ mod tests {
     async fn a_device_that_was_not_met_costs_no_grant() {
         let (server, client) = server("active").await;
         let stranger = Pretend::start(&key(2), |_| (200, ACCEPTED.to_owned())).await;
-        let outcome = provision_one(&client, &target(&stranger)).await;
+        let outcome = alone(&client, &target(&stranger)).await;
         assert_eq!(outcome.status, DiscoverOutcome::Refused);
         assert!(server.asked().is_empty() && stranger.asked().is_empty());
     }
@@ -285,7 +317,7 @@ mod tests {
         let api_key = ApiKey::generate(KeyKind::Operator, key(9).public().identity()).unwrap();
         let client = Client::new(server.url(), api_key).unwrap();
         let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
-        let outcome = provision_one(&client, &target(&agent)).await;
+        let outcome = alone(&client, &target(&agent)).await;
         assert_eq!(outcome.status, DiscoverOutcome::Refused);
         let reason = "the server refused: rpi4-001 was revoked; delete it first";
         assert_eq!(outcome.reason.as_deref(), Some(reason));

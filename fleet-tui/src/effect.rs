@@ -1,0 +1,89 @@
+//! What the state asks the world for. Nothing here does anything.
+
+use std::time::Duration;
+
+use fleet_core::api::{ConfigUpdate, DeviceUpdate, StreamView};
+use fleet_core::id::Uid;
+use fleet_core::operator::claim::Target;
+use fleet_core::time::Timestamp;
+
+/// Something to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Tell the server what is looked at. Only the last one counts.
+    Look(StreamView),
+    /// Ask the server; the answer comes back with the request.
+    Ask(Request),
+    /// Begin or stop to look for devices on the local networks.
+    Browse(bool),
+    /// Bring these devices into the fleet.
+    Provision(Vec<Target>),
+    /// Put a text into the clipboard of whoever sits at the terminal.
+    Copy(String),
+    /// Write a file, and tell where.
+    Export {
+        /// How its name begins.
+        stem: &'static str,
+        /// How its name ends: `csv`.
+        extension: &'static str,
+        /// What is in it.
+        contents: String,
+    },
+    /// Connect again now.
+    Reconnect,
+    /// Leave this server for the one of a context.
+    Switch(String),
+    /// Paint every cell anew.
+    Redraw,
+    /// Give the terminal back until somebody calls the console to the front.
+    Suspend,
+    /// The end.
+    Quit,
+}
+
+/// A question or a wish to the server. It comes back with its answer, so nothing has to be
+/// remembered about it; the state then looks whether the answer still matters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Curves of a device.
+    Series {
+        /// Whose.
+        device: Uid,
+        /// Of which metrics.
+        metrics: Vec<&'static str>,
+        /// From when.
+        from: Timestamp,
+        /// Until when.
+        to: Timestamp,
+        /// How long a step is.
+        step: Duration,
+    },
+    /// A device's configuration.
+    Config(Uid),
+    /// Events before a number, of one device or of all.
+    Events {
+        /// Whose.
+        device: Option<Uid>,
+        /// Only older ones.
+        before: Option<u64>,
+    },
+    /// Change one device.
+    Change(Uid, Change),
+}
+
+/// A change of one device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Let it in.
+    Accept,
+    /// Turn it away.
+    Reject,
+    /// Put it out for good.
+    Revoke,
+    /// Remove it.
+    Delete,
+    /// Note a name or metadata.
+    Update(DeviceUpdate),
+    /// Configure it.
+    Configure(ConfigUpdate),
+}

@@ -1,0 +1,310 @@
+//! The whole of the console: it hands each event to whom it concerns.
+
+use crossterm::event::KeyEvent;
+use fleet_core::api::{StreamMessage, StreamView};
+use fleet_core::id::Uid;
+use ratatui::layout::Size;
+
+use super::device::DeviceScreen;
+use super::discover::DiscoverScreen;
+use super::events::EventsScreen;
+use super::fleet::FleetScreen;
+use super::link::Phase;
+use super::pending::PendingScreen;
+use super::popup::{self, Command, PopupEnd};
+use super::{Desk, Screen, Settings, deed};
+use crate::effect::{Effect, Request};
+use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
+use crate::keys::{self, Action};
+
+/// The console.
+#[derive(Debug)]
+pub struct App {
+    /// What all screens work on.
+    pub desk: Desk,
+    /// All devices.
+    pub fleet: FleetScreen,
+    /// The device that was opened last.
+    pub device: Option<DeviceScreen>,
+    /// Finding and configuring devices.
+    pub discover: DiscoverScreen,
+    /// Devices that wait for a word.
+    pub pending: PendingScreen,
+    /// What happened.
+    pub events: EventsScreen,
+    /// What the server was last told that is looked at.
+    looked: Option<StreamView>,
+}
+
+impl App {
+    /// A console before anything happened.
+    pub fn new(settings: Settings, size: Size) -> Self {
+        Self {
+            desk: Desk::new(settings, size),
+            fleet: FleetScreen::default(),
+            device: None,
+            discover: DiscoverScreen::default(),
+            pending: PendingScreen::default(),
+            events: EventsScreen::default(),
+            looked: None,
+        }
+    }
+
+    /// Takes an event; returns what is to be done.
+    pub fn apply(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        self.desk.now = now;
+        match event {
+            Event::Key(key) => self.press(&key),
+            Event::Paste(text) => self.paste(&text),
+            Event::Resize(size) => self.desk.size = size,
+            Event::Tick => self.desk.tidy_notice(),
+            Event::Link(event) => self.linked(event),
+            Event::Answer(request, answer) => self.answered(request, answer),
+            Event::Sightings(sightings) => self.discover.saw(sightings),
+            Event::BrowseFailed(reason) => self.discover.browse_failed(reason),
+            Event::Provisioning(news) => self.discover.provisioning(news, &mut self.desk),
+            Event::Told(notice) => self.desk.tell(notice),
+        }
+        self.settle();
+        self.desk.take_effects()
+    }
+
+    /// Brings what is derived up to date: orders of rows, and what the server is told to send.
+    fn settle(&mut self) {
+        self.fleet.settle(&self.desk);
+        self.pending.settle(&self.desk);
+        if let Some(device) = &mut self.device {
+            device.settle(&mut self.desk);
+        }
+        self.look();
+    }
+
+    fn press(&mut self, key: &KeyEvent) {
+        self.fleet.touched(self.desk.now.since_start);
+        if let Some(mut popup) = self.desk.popup.take() {
+            match popup.press(key, &mut self.desk) {
+                // A popup may have been put in its place meanwhile.
+                PopupEnd::Stay => self.desk.popup = self.desk.popup.take().or(Some(popup)),
+                PopupEnd::Close => {}
+                PopupEnd::Run(command) => self.run(command),
+            }
+            return;
+        }
+        if self.types(key) {
+            return;
+        }
+        match keys::lookup(self.desk.screen().scope(), key) {
+            Some(action) => self.act(action),
+            None => self.desk.say("? shows the keys"),
+        }
+    }
+
+    /// Whether the key went into a line that is being typed on the screen.
+    fn types(&mut self, key: &KeyEvent) -> bool {
+        match self.desk.screen() {
+            Screen::Fleet => self.fleet.types(key, &self.desk),
+            Screen::Discover => self.discover.types(key, &mut self.desk),
+            Screen::Pending => self.pending.types(key, &mut self.desk),
+            Screen::Events => self.events.types(key, &mut self.desk),
+            Screen::Device => false,
+        }
+    }
+
+    /// Pasted text goes into a line that is being typed, and nowhere else: it never presses keys.
+    fn paste(&mut self, text: &str) {
+        let taken = match &mut self.desk.popup {
+            Some(popup) => popup.paste(text),
+            None => match self.desk.screen() {
+                Screen::Fleet => self.fleet.paste(text, &self.desk),
+                Screen::Discover => self.discover.paste(text),
+                Screen::Pending => self.pending.paste(text),
+                Screen::Events => self.events.paste(text),
+                Screen::Device => false,
+            },
+        };
+        if !taken {
+            self.desk.say("the pasted text was dropped: nothing here takes text");
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Fleet => self.desk.go(Screen::Fleet),
+            Action::Discover => self.go_discover(),
+            Action::Events => self.go_events(),
+            Action::Pending => self.desk.go(Screen::Pending),
+            Action::Quit => self.desk.wish(Effect::Quit),
+            Action::Suspend => self.desk.wish(Effect::Suspend),
+            Action::Redraw => self.desk.wish(Effect::Redraw),
+            Action::Theme => self.desk.theme_steps += 1,
+            Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
+            Action::Palette => self.desk.popup = Some(popup::palette(self)),
+            Action::Previous => {
+                self.desk.go_back();
+            }
+            Action::Leave => self.leave(),
+            Action::Resync if self.desk.screen() != Screen::Discover => {
+                self.desk.wish(Effect::Reconnect);
+            }
+            Action::Back if self.desk.notice.as_ref().is_some_and(|(n, _)| n.is_error) => {
+                self.desk.notice = None;
+            }
+            own => self.act_on_screen(own),
+        }
+    }
+
+    fn act_on_screen(&mut self, action: Action) {
+        let desk = &mut self.desk;
+        let command = match desk.screen() {
+            Screen::Fleet => self.fleet.act(action, desk),
+            Screen::Device => self.device.as_mut().and_then(|device| device.act(action, desk)),
+            Screen::Discover => self.discover.act(action, desk),
+            Screen::Pending => self.pending.act(action, desk),
+            Screen::Events => self.events.act(action, desk),
+        };
+        if let Some(command) = command {
+            self.run(command);
+        }
+    }
+
+    /// Does what a key, a menu or the palette asked for.
+    pub fn run(&mut self, command: Command) {
+        match command {
+            Command::Act(action) => self.act(action),
+            Command::Open(uid) => self.open(uid),
+            Command::Back => self.leave(),
+            Command::Filter(text) => {
+                self.desk.go(Screen::Fleet);
+                self.fleet.set_filter(&text, &mut self.desk);
+            }
+            Command::Sort(key) => self.fleet.set_sort(key),
+            Command::Columns(columns) => self.fleet.set_columns(columns),
+            Command::Copy(what, text) => {
+                self.desk.wish(Effect::Copy(text));
+                self.desk.say(format!("copied {what} (OSC 52)"));
+            }
+            Command::Context(name) => self.desk.wish(Effect::Switch(name)),
+            Command::Begin(deed, devices) => deed::begin(deed, devices, &mut self.desk),
+            Command::Do(change, devices) => deed::carry_out(change, &devices, &mut self.desk),
+            Command::Popup(popup) => self.desk.popup = Some(*popup),
+            Command::Provision(chosen) => self.discover.provision(chosen, &mut self.desk),
+            Command::Quit => self.desk.wish(Effect::Quit),
+        }
+    }
+
+    /// Opens a device.
+    pub fn open(&mut self, uid: Uid) {
+        if self.desk.data.device(uid).is_none() {
+            self.desk.say("that device is not in the fleet any more");
+            return;
+        }
+        if self.device.as_ref().is_none_or(|device| device.uid != uid) {
+            self.device = Some(DeviceScreen::new(uid));
+        }
+        self.desk.go(Screen::Device);
+    }
+
+    fn leave(&mut self) {
+        if !self.desk.go_back() {
+            self.desk.popup = Some(popup::quit());
+        }
+    }
+
+    fn go_discover(&mut self) {
+        self.desk.go(Screen::Discover);
+        self.discover.entered(&mut self.desk);
+    }
+
+    fn go_events(&mut self) {
+        self.desk.go(Screen::Events);
+        self.events.entered(&mut self.desk);
+    }
+
+    fn linked(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connecting => self.desk.link.connecting(),
+            LinkEvent::Down { reason, retry_in, is_denied } => {
+                let now = self.desk.now.since_start;
+                self.desk.link.down(reason, retry_in, is_denied, now);
+            }
+            LinkEvent::Message(message) => self.heard(*message),
+        }
+    }
+
+    fn heard(&mut self, message: StreamMessage) {
+        let now = self.desk.now;
+        self.desk.link.lives(now);
+        match message {
+            StreamMessage::Hello(hello) => {
+                let was_up = self.desk.link.server.is_some();
+                let was_down = matches!(self.desk.link.phase, Phase::Down { .. });
+                self.desk.link.greeted(&hello, now);
+                if !hello.resumed {
+                    self.desk.data.clear();
+                }
+                self.desk.data.expected = hello.devices;
+                // A new stream knows nothing of what is looked at.
+                self.looked = None;
+                if was_up && was_down {
+                    self.desk.say("the server is back");
+                }
+                self.events.reconnected(&mut self.desk);
+                if let Some(device) = &mut self.device {
+                    device.reconnected();
+                }
+            }
+            StreamMessage::Index(page) => self.desk.data.take_index(page),
+            StreamMessage::Values(values) => self.desk.data.take_values(values),
+            StreamMessage::Report(report) => {
+                if let Some(device) = &mut self.device {
+                    device.reported(report, &self.desk);
+                }
+            }
+            StreamMessage::Event(event) => {
+                if let Some(device) = &mut self.device {
+                    device.happened(&event);
+                }
+                self.events.happened(event);
+            }
+            StreamMessage::Ping(ping) => self.desk.link.heard(ping.time, now),
+        }
+    }
+
+    fn answered(&mut self, request: Request, answer: Result<Answer, Failed>) {
+        match (request, answer) {
+            (Request::Events { device: None, before }, answer) => {
+                self.events.answered(before, answer, &mut self.desk);
+            }
+            (Request::Change(uid, change), answer) => {
+                deed::answered(uid, &change, answer, &mut self.desk);
+            }
+            (request, answer) => {
+                if let Some(device) = &mut self.device {
+                    device.answered(&request, answer, &mut self.desk);
+                }
+            }
+        }
+    }
+
+    /// Tells the server what is looked at, when that is something else than before.
+    fn look(&mut self) {
+        if !self.desk.link.is_live() {
+            return;
+        }
+        let mut view = match self.desk.screen() {
+            Screen::Fleet => self.fleet.wants(&self.desk),
+            Screen::Device | Screen::Discover | Screen::Pending | Screen::Events => {
+                StreamView::default()
+            }
+        };
+        if self.desk.screen() == Screen::Device
+            && let Some(device) = &self.device
+        {
+            view = device.wants(&self.desk);
+        }
+        if self.looked.as_ref() != Some(&view) {
+            self.looked = Some(view.clone());
+            self.desk.wish(Effect::Look(view));
+        }
+    }
+}

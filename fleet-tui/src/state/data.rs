@@ -1,0 +1,266 @@
+//! The devices, as the stream tells of them: rows by slot, kept as they come.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use fleet_core::api::{DeviceStatus, IndexPage, IndexRow, ValueRow, Values};
+use fleet_core::field::Field;
+use fleet_core::filter::Subject;
+use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
+use serde_json::Value;
+
+/// Slots beyond this are not believed.
+const SLOTS_MAX: u32 = 1_000_000;
+/// CPU values that a row remembers.
+pub const PAST_LEN: usize = 10;
+
+/// All devices that the server has told of.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    rows: Vec<Option<Row>>,
+    slots: HashMap<Uid, u32>,
+    counts: Counts,
+    /// How many devices the server said there are.
+    pub expected: u32,
+    /// Whether every device is known.
+    pub is_complete: bool,
+    /// Grows with every change of the index, and with every change of values.
+    pub revision: Revision,
+}
+
+/// How often something changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Rows.
+    pub index: u64,
+    /// What rows measured.
+    pub values: u64,
+}
+
+/// How many devices are doing how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u32; 7]);
+
+impl Counts {
+    /// How many have a status.
+    pub fn of(&self, status: DeviceStatus) -> u32 {
+        self.0[status as usize]
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    fn add(&mut self, status: DeviceStatus) {
+        self.0[status as usize] += 1;
+    }
+
+    fn remove(&mut self, status: DeviceStatus) {
+        self.0[status as usize] -= 1;
+    }
+}
+
+/// One device.
+#[derive(Debug)]
+pub struct Row {
+    /// What changes seldom.
+    pub index: IndexRow,
+    /// What it measured last, if anybody looked.
+    pub values: Option<ValueRow>,
+    /// Its last CPU values, oldest first.
+    past: [u8; PAST_LEN],
+    past_len: u8,
+}
+
+impl Fleet {
+    /// Forgets everything: a server's slots are its own.
+    pub fn clear(&mut self) {
+        let revision = self.revision;
+        *self = Self::default();
+        self.revision.index = revision.index + 1;
+        self.revision.values = revision.values;
+    }
+
+    /// Takes new, changed and gone rows.
+    pub fn take_index(&mut self, page: IndexPage) {
+        for slot in page.gone {
+            self.remove(slot);
+        }
+        for row in page.rows {
+            self.put(row);
+        }
+        self.is_complete |= page.complete;
+        self.revision.index += 1;
+    }
+
+    /// Takes what rows measured.
+    pub fn take_values(&mut self, values: Values) {
+        for (slot, past) in values.past {
+            if let Some(row) = self.row_mut(slot) {
+                let kept = &past[past.len().saturating_sub(PAST_LEN)..];
+                row.past[..kept.len()].copy_from_slice(kept);
+                row.past_len = kept.len() as u8;
+                // The newest of them is also what comes as the current value.
+                row.values = None;
+            }
+        }
+        for value in values.rows {
+            if let Some(row) = self.row_mut(value.0) {
+                row.take(value);
+            }
+        }
+        self.revision.values += 1;
+    }
+
+    /// A row.
+    pub fn row(&self, slot: u32) -> Option<&Row> {
+        self.rows.get(slot as usize)?.as_ref()
+    }
+
+    /// The row of a device.
+    pub fn device(&self, uid: Uid) -> Option<&Row> {
+        self.row(self.slot(uid)?)
+    }
+
+    /// The slot of a device.
+    pub fn slot(&self, uid: Uid) -> Option<u32> {
+        self.slots.get(&uid).copied()
+    }
+
+    /// Every row.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flatten()
+    }
+
+    /// How many devices are known.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// How many devices are doing how.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn row_mut(&mut self, slot: u32) -> Option<&mut Row> {
+        self.rows.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn put(&mut self, index: IndexRow) {
+        let slot = index.slot;
+        if slot >= SLOTS_MAX {
+            return;
+        }
+        let place = slot as usize;
+        if place >= self.rows.len() {
+            self.rows.resize_with(place + 1, || None);
+        }
+        match &mut self.rows[place] {
+            Some(row) if row.index.uid == index.uid => {
+                self.counts.remove(row.index.status);
+                self.counts.add(index.status);
+                row.index = index;
+            }
+            _ => {
+                self.remove(slot);
+                self.slots.insert(index.uid, slot);
+                self.counts.add(index.status);
+                self.rows[place] = Some(Row::new(index));
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) {
+            self.slots.remove(&row.index.uid);
+            self.counts.remove(row.index.status);
+        }
+    }
+}
+
+impl Row {
+    /// A row of which nothing was measured yet.
+    pub fn new(index: IndexRow) -> Self {
+        Self { index, values: None, past: [0; PAST_LEN], past_len: 0 }
+    }
+
+    /// Its last CPU values, oldest first.
+    pub fn past(&self) -> &[u8] {
+        &self.past[..usize::from(self.past_len)]
+    }
+
+    /// When it was last heard.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        let heard = self.values.and_then(|values| values.1).map(Timestamp::from_millis);
+        heard.max(self.index.last_seen)
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_problem(&self) -> bool {
+        let refused = self.index.config_error.is_some();
+        match self.index.status {
+            DeviceStatus::Online => refused,
+            DeviceStatus::Late
+            | DeviceStatus::Offline
+            | DeviceStatus::Lost
+            | DeviceStatus::Pending => true,
+            DeviceStatus::Rejected | DeviceStatus::Revoked => false,
+        }
+    }
+
+    fn take(&mut self, values: ValueRow) {
+        let is_news = self.values.is_some_and(|before| before.1 < values.1);
+        if let Some(cpu) = values.2
+            && (is_news || self.past_len == 0)
+        {
+            let len = usize::from(self.past_len);
+            if len == PAST_LEN {
+                self.past.rotate_left(1);
+                self.past[PAST_LEN - 1] = cpu;
+            } else {
+                self.past[len] = cpu;
+                self.past_len += 1;
+            }
+        }
+        self.values = Some(values);
+    }
+}
+
+impl Subject for Row {
+    fn text(&self, field: Field) -> Option<Cow<'_, str>> {
+        self.index.text(field)
+    }
+
+    fn status(&self) -> DeviceStatus {
+        self.index.status
+    }
+
+    fn number(&self, field: Field) -> Option<f64> {
+        let ValueRow(_, _, cpu, memory, disk, temperature) = self.values?;
+        match field {
+            Field::Cpu => cpu.map(f64::from),
+            Field::Memory => memory.map(f64::from),
+            Field::Disk => disk.map(f64::from),
+            Field::Temperature => temperature.map(f64::from),
+            _ => None,
+        }
+    }
+
+    fn time(&self, field: Field) -> Option<Timestamp> {
+        match field {
+            Field::Seen => self.last_seen(),
+            _ => self.index.time(field),
+        }
+    }
+
+    fn metadata(&self, name: &str) -> Option<&Value> {
+        self.index.metadata(name)
+    }
+}

@@ -1,0 +1,210 @@
+//! What the console knows and where its person is in it. [`App::apply`] takes one event after the
+//! other and answers with what is to be done; nothing here reads a clock, a file or a socket, and
+//! nothing here knows how anything looks.
+
+pub mod app;
+pub mod data;
+pub mod deed;
+pub mod device;
+pub mod discover;
+pub mod events;
+pub mod fleet;
+pub mod link;
+pub mod list;
+pub mod pending;
+pub mod popup;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fleet_core::untrusted::Untrusted;
+use ratatui::layout::{Rect, Size};
+
+use crate::effect::{Effect, Request};
+use crate::event::{Moment, Notice};
+use crate::keys::Scope;
+use crate::layout;
+pub use app::App;
+use data::Fleet;
+use link::Link;
+use popup::Popup;
+
+/// Notices that are remembered.
+const NOTICES_MAX: usize = 200;
+/// Screens that `^o` goes back through.
+const PLACES_MAX: usize = 50;
+/// How long a notice that is no error is shown.
+const NOTICE_SHOWN: Duration = Duration::from_secs(6);
+
+/// A screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Screen {
+    /// All devices.
+    Fleet,
+    /// One of them.
+    Device,
+    /// Finding and configuring devices.
+    Discover,
+    /// Devices that wait for a word.
+    Pending,
+    /// What happened.
+    Events,
+}
+
+impl Screen {
+    /// The keys that hold there.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Fleet => Scope::Fleet,
+            Self::Device => Scope::Device,
+            Self::Discover => Scope::Discover,
+            Self::Pending => Scope::Pending,
+            Self::Events => Scope::Events,
+        }
+    }
+}
+
+/// What the console was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The server's URL.
+    pub server: String,
+    /// The context, if one was chosen.
+    pub context: Option<Untrusted>,
+    /// Every context that there is.
+    pub contexts: Vec<Untrusted>,
+    /// Whether nothing may be changed from here.
+    pub is_read_only: bool,
+    /// Who sits here: `alice@jump1`.
+    pub user: Untrusted,
+}
+
+/// What all screens work on.
+#[derive(Debug)]
+pub struct Desk {
+    /// When the event that is being taken happened.
+    pub now: Moment,
+    /// The terminal's size.
+    pub size: Size,
+    /// What the console was started with.
+    pub settings: Settings,
+    /// The link to the server.
+    pub link: Link,
+    /// The devices.
+    pub data: Fleet,
+    /// The screens one came through; the last is shown. Never empty.
+    places: Vec<Screen>,
+    /// What lies over the screen.
+    pub popup: Option<Popup>,
+    /// A word to the person, and since when.
+    pub notice: Option<(Notice, Duration)>,
+    /// The words of before, newest last.
+    pub notices: VecDeque<Notice>,
+    /// How many times the theme was changed.
+    pub theme_steps: usize,
+    /// What is to be done.
+    effects: Vec<Effect>,
+}
+
+impl Desk {
+    /// A desk before anything happened.
+    pub fn new(settings: Settings, size: Size) -> Self {
+        Self {
+            now: Moment::default(),
+            size,
+            settings,
+            link: Link::default(),
+            data: Fleet::default(),
+            places: vec![Screen::Fleet],
+            popup: None,
+            notice: None,
+            notices: VecDeque::new(),
+            theme_steps: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// The screen that is shown.
+    pub fn screen(&self) -> Screen {
+        self.places.last().copied().unwrap_or(Screen::Fleet)
+    }
+
+    /// Shows a screen.
+    pub fn go(&mut self, screen: Screen) {
+        if self.screen() == screen {
+            return;
+        }
+        if self.places.len() == PLACES_MAX {
+            self.places.remove(0);
+        }
+        self.places.push(screen);
+    }
+
+    /// Shows the screen before this one. False if there is none.
+    pub fn go_back(&mut self) -> bool {
+        let is_inside = self.places.len() > 1;
+        if is_inside {
+            self.places.pop();
+        }
+        is_inside
+    }
+
+    /// Where the screen's own contents are.
+    pub fn body(&self) -> Rect {
+        layout::Frame::new(self.size).body
+    }
+
+    /// Asks the world for something.
+    pub fn wish(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Asks the server.
+    pub fn ask(&mut self, request: Request) {
+        self.effects.push(Effect::Ask(request));
+    }
+
+    /// Says something.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.tell(Notice { text: text.into(), is_error: false });
+    }
+
+    /// Says that something went wrong. It stays until it is dismissed.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.tell(Notice { text: text.into(), is_error: true });
+    }
+
+    /// Says something that came as a whole.
+    pub fn tell(&mut self, notice: Notice) {
+        if self.notices.len() == NOTICES_MAX {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice.clone());
+        self.notice = Some((notice, self.now.since_start));
+    }
+
+    /// Why nothing can be changed now, if so.
+    pub fn why_not_change(&self) -> Option<&'static str> {
+        if self.settings.is_read_only {
+            Some("this console is read-only")
+        } else if !self.link.is_live() {
+            Some("the server is away; your marks and filter are kept")
+        } else {
+            None
+        }
+    }
+
+    /// Takes away what has been shown for long enough.
+    pub(crate) fn tidy_notice(&mut self) {
+        let is_old = |(notice, since): &(Notice, Duration)| {
+            !notice.is_error && self.now.since_start.saturating_sub(*since) >= NOTICE_SHOWN
+        };
+        if self.notice.as_ref().is_some_and(is_old) {
+            self.notice = None;
+        }
+    }
+
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+}
