@@ -1,1 +1,3 @@
 //! The terminal: what it can do, how it is taken over and given back, how a frame gets there.
+
+pub mod caps;
