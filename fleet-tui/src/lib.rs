@@ -3,6 +3,16 @@
 //! Everything that happens is an event; the state takes it and answers with effects; the view paints
 //! what the state is. Only the terminal, the network and the effects touch the world.
 
+pub mod cells;
+pub mod clipboard;
+pub mod effect;
+pub mod event;
+pub mod keys;
+pub mod layout;
+pub mod net;
+pub mod perform;
+pub mod state;
 pub mod terminal;
 pub mod theme;
+pub mod view;
 pub mod widgets;

@@ -11,17 +11,19 @@ use fleet_core::api::StreamView;
 use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::{self, Filter, FilterError, Words};
 use fleet_core::id::Uid;
-use fleet_core::limits::{FILTER_BYTES_MAX, VIEW_ROWS_MAX};
+use fleet_core::limits::VIEW_ROWS_MAX;
 
 use super::data::{Revision, Row};
 use super::popup::{Command, Popup};
 use super::{Desk, list};
 use crate::keys::Action;
 use crate::layout;
-use crate::widgets::field::{Edited, TextField};
+use crate::widgets::field::{self, FieldOutcome};
 
 mod menus;
 
+/// Characters of a filter that can be typed.
+const FILTER_CHARS_MAX: usize = 500;
 /// Rows do not move for so long after a key.
 const STILL_AFTER_KEY: Duration = Duration::from_millis(1500);
 /// How often rows move at most, when they are sorted or filtered by what changes fast.
@@ -56,7 +58,7 @@ pub struct FleetScreen {
 struct FilterLine {
     filter: Filter,
     text: String,
-    typing: Option<TextField>,
+    typing: Option<field::Field>,
     error: Option<FilterError>,
 }
 
@@ -122,7 +124,7 @@ impl FleetScreen {
     }
 
     /// The line in which the filter is typed, while it is.
-    pub fn filter_field(&self) -> Option<&TextField> {
+    pub fn filter_field(&self) -> Option<&field::Field> {
         self.filter.typing.as_ref()
     }
 
@@ -230,7 +232,7 @@ impl FleetScreen {
             Action::MarkAll => self.mark_all(desk),
             Action::MarkInvert => self.mark_invert(desk),
             Action::Filter => {
-                self.filter.typing = Some(TextField::new(&self.filter.text, FILTER_BYTES_MAX));
+                self.filter.typing = Some(field::Field::new(FILTER_CHARS_MAX).with(&self.filter.text));
             }
             Action::Reverse => {
                 self.sort.is_descending = !self.sort.is_descending;
@@ -310,7 +312,7 @@ impl FleetScreen {
                 self.put_cursor(moved.unwrap_or_default(), desk);
             }
             _ => {
-                if field.press(key) == Edited::Changed {
+                if field.key(*key) == FieldOutcome::Edited {
                     self.retyped();
                 }
             }
@@ -321,7 +323,7 @@ impl FleetScreen {
     /// Takes pasted text while the filter is typed.
     pub fn paste(&mut self, text: &str, _desk: &Desk) -> bool {
         let Some(field) = &mut self.filter.typing else { return false };
-        field.paste(text);
+        field.insert(text);
         self.retyped();
         true
     }

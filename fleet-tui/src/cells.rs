@@ -1,0 +1,80 @@
+//! What stands in a table's cells: the words of a device's fields, in the fleet's table, in copies and
+//! in exports.
+
+use std::time::Duration;
+
+use fleet_core::field::{Field, Kind};
+use fleet_core::filter::Subject as _;
+use fleet_core::glyph::{self, Tone};
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::escaped;
+
+use crate::state::data::Row;
+
+/// A device that was heard within this time was heard now.
+const NOW: Duration = Duration::from_secs(10);
+
+/// A field's words, safe to show; empty where there is nothing to say.
+pub fn text(row: &Row, field: Field, now: Timestamp) -> String {
+    match field.spec().kind {
+        Kind::Percent => number(row, field).map(|value| format!("{value:.0}%")).unwrap_or_default(),
+        Kind::Celsius => number(row, field).map(|value| format!("{value:.0}°")).unwrap_or_default(),
+        Kind::Age => row.time(field).map(|time| age(now.since(time))).unwrap_or_default(),
+        Kind::Status => row.index.status.word().to_owned(),
+        Kind::Text | Kind::Version | Kind::Words => {
+            row.text(field).map(|text| escaped(&text)).unwrap_or_default()
+        }
+    }
+}
+
+/// A number that still holds: an absent device has none.
+pub fn number(row: &Row, field: Field) -> Option<f64> {
+    use fleet_core::api::DeviceStatus::{Late, Online};
+    matches!(row.index.status, Online | Late).then(|| row.number(field)).flatten()
+}
+
+/// How a field's words are to be taken.
+pub fn tone(row: &Row, field: Field) -> Tone {
+    match field {
+        Field::Status => glyph::Glyph::of(row.index.status).spec().tone,
+        Field::Cpu | Field::Memory | Field::Disk => {
+            number(row, field).map(glyph::level).unwrap_or_default()
+        }
+        Field::Why if row.index.config_error.is_some() => Tone::Warn,
+        _ => Tone::Plain,
+    }
+}
+
+/// How long ago something was, in at most four characters where that is possible.
+pub fn age(ago: Duration) -> String {
+    let secs = ago.as_secs();
+    match secs {
+        _ if ago < NOW => "now".to_owned(),
+        0..60 => format!("{}s", secs / 10 * 10),
+        60..3_600 => format!("{}m", secs / 60),
+        3_600..172_800 => format!("{}h", secs / 3_600),
+        _ => format!("{}d", secs / 86_400),
+    }
+}
+
+/// A field of CSV that no spreadsheet takes for a formula.
+pub fn csv_field(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
+    if !is_formula && !text.contains([',', '"', '\r', '\n']) {
+        return text.to_owned();
+    }
+    let quote = if is_formula { "'" } else { "" };
+    format!("\"{quote}{}\"", text.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short_and_move_seldom() {
+        for (secs, shown) in [(0, "now"), (9, "now"), (10, "10s"), (59, "50s"), (60, "1m"), (7_199, "1h"), (172_800, "2d")] {
+            assert_eq!(age(Duration::from_secs(secs)), shown);
+        }
+    }
+}

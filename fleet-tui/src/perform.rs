@@ -1,0 +1,196 @@
+//! Doing what the state asked for: requests, the search for devices, files. What comes of it goes
+//! back as an event.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fleet_core::Chain;
+use fleet_core::api::Verdict;
+use fleet_core::mdns;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::operator::browse::Browse;
+use fleet_core::operator::claim::Target;
+use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
+use fleet_core::operator::provision::{self, Progress};
+use fleet_core::time::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::effect::{Change, Request};
+use crate::event::{Answer, Event, Failed, Notice, Provisioning};
+
+/// Requests under way at one time; further ones wait.
+const REQUESTS_MAX: usize = 8;
+/// Events asked for at one time.
+const EVENTS_PAGE: usize = 200;
+
+/// Whoever does what is asked for.
+pub struct Performer {
+    client: Client,
+    events: mpsc::Sender<Event>,
+    interfaces: mdns::Options,
+    tasks: Tasks,
+    requests: Arc<Semaphore>,
+    browsing: Option<CancellationToken>,
+}
+
+impl Performer {
+    /// For one server.
+    pub fn new(
+        client: Client,
+        events: mpsc::Sender<Event>,
+        interfaces: mdns::Options,
+        tasks: Tasks,
+    ) -> Self {
+        let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { client, events, interfaces, tasks, requests, browsing: None }
+    }
+
+    /// Asks the server; the answer comes as an event.
+    pub fn ask(&self, request: Request) {
+        let (client, events, slots) =
+            (self.client.clone(), self.events.clone(), self.requests.clone());
+        self.tasks.spawn("request", async move {
+            let _slot = slots.acquire().await.expect("the semaphore is never closed");
+            let answer = answer(&client, &request).await.map_err(|error| failed(&error));
+            // Without a receiver the console has ended.
+            let _ = events.send(Event::Answer(request, answer)).await;
+        });
+    }
+
+    /// Begins or ends the search for devices.
+    pub fn browse(&mut self, is_wanted: bool) {
+        if !is_wanted {
+            if let Some(token) = self.browsing.take() {
+                token.cancel();
+            }
+            return;
+        }
+        if self.browsing.as_ref().is_some_and(|token| !token.is_cancelled()) {
+            return;
+        }
+        let token = CancellationToken::new();
+        self.browsing = Some(token.clone());
+        let (events, options) = (self.events.clone(), self.interfaces.clone());
+        self.tasks.spawn("search", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = search(options, &events) => token.cancel(),
+            }
+        });
+    }
+
+    /// Brings devices into the fleet; their steps come as events.
+    pub fn provision(&self, targets: Vec<Target>) {
+        let slots = Arc::new(Semaphore::new(provision::AT_ONCE_MAX));
+        for target in targets {
+            let (client, events, slots) = (self.client.clone(), self.events.clone(), slots.clone());
+            self.tasks.spawn("provisioning", async move {
+                let fingerprint = target.fingerprint;
+                let told = |step| {
+                    let progress = Progress::Step(step);
+                    // A step that finds no room is told by the next one.
+                    let _ = events.try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
+                };
+                let outcome = provision::provision_one(&client, &target, &slots, &told).await;
+                let progress = Progress::Done(outcome);
+                let _ = events.send(Event::Provisioning(Provisioning { fingerprint, progress })).await;
+            });
+        }
+    }
+
+    /// Writes a new file into the folder one is in, or the temporary one; tells where.
+    pub fn export(&self, stem: &str, extension: &str, contents: String, now: Timestamp) {
+        let name = format!("{stem}-{}.{extension}", now.to_string().replace(':', ""));
+        let (events, folders) = (self.events.clone(), [PathBuf::from("."), std::env::temp_dir()]);
+        self.tasks.spawn("export", async move {
+            let written = tokio::task::spawn_blocking(move || write_new(&folders, &name, &contents));
+            let notice = match written.await {
+                Ok(Ok(path)) => Notice { text: format!("written to {}", path.display()), is_error: false },
+                Ok(Err(error)) => Notice { text: format!("not written: {error}"), is_error: true },
+                Err(error) => Notice { text: format!("not written: {error}"), is_error: true },
+            };
+            let _ = events.send(Event::Told(notice)).await;
+        });
+    }
+}
+
+async fn search(options: mdns::Options, events: &mpsc::Sender<Event>) {
+    let mut browse = match Browse::start(options) {
+        Ok(browse) => browse,
+        Err(error) => {
+            let _ = events.send(Event::BrowseFailed(error.to_string())).await;
+            return;
+        }
+    };
+    while browse.changed().await {
+        if events.send(Event::Sightings(browse.sightings())).await.is_err() {
+            return;
+        }
+    }
+    let _ = events.send(Event::BrowseFailed("the search has ended by itself".to_owned())).await;
+}
+
+async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientError> {
+    Ok(match request {
+        Request::Series { device, metrics, from, to, step } => {
+            let query = SeriesQuery {
+                device_id: device.to_string(),
+                metrics: metrics.iter().map(ToString::to_string).collect(),
+                from: Some(*from),
+                to: Some(*to),
+                step: Some(*step),
+            };
+            Answer::Series(client.series(&query).await?)
+        }
+        Request::Config(device) => {
+            Answer::Config(Box::new(client.config_get(&device.to_string()).await?))
+        }
+        Request::Events { device, before } => {
+            let query = EventQuery {
+                device_id: device.map(|uid| uid.to_string()),
+                before: *before,
+                limit: Some(EVENTS_PAGE),
+                ..EventQuery::default()
+            };
+            Answer::Events(client.event_list(&query).await?)
+        }
+        Request::Change(device, change) => {
+            carry_out(client, &device.to_string(), change).await?;
+            Answer::Done
+        }
+    })
+}
+
+async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<(), ClientError> {
+    let verdict = Verdict::default();
+    match change {
+        Change::Accept => client.device_accept(device, &verdict).await.map(drop),
+        Change::Reject => client.device_reject(device, &verdict).await.map(drop),
+        Change::Revoke => client.device_revoke(device, &verdict).await.map(drop),
+        Change::Delete => client.device_delete(device).await.map(drop),
+        Change::Update(update) => client.device_update(device, update).await.map(drop),
+        Change::Configure(update) => client.config_set(device, update, None).await.map(drop),
+    }
+}
+
+fn failed(error: &ClientError) -> Failed {
+    Failed {
+        text: Chain(error).to_string(),
+        request_id: error.request_id().map(ToString::to_string),
+    }
+}
+
+fn write_new(folders: &[PathBuf], name: &str, contents: &str) -> std::io::Result<PathBuf> {
+    let mut last = std::io::ErrorKind::NotFound.into();
+    for folder in folders {
+        let path = folder.join(name);
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        match file.and_then(|mut file| file.write_all(contents.as_bytes())) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,160 @@
+//! What every screen has: who and where one is, the screens, what was last said, the keys.
+
+use fleet_core::api::DeviceStatus;
+use fleet_core::glyph::Glyph;
+use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::Canvas;
+use crate::keys::{self, Binding};
+use crate::layout;
+use crate::state::link::Phase;
+use crate::state::{App, Desk, Screen};
+use crate::theme::Role;
+
+/// The screens in the order of their keys, with what is counted beside them.
+const TABS: [(char, Screen, &str); 4] = [
+    ('1', Screen::Fleet, "Fleet"),
+    ('5', Screen::Discover, "Discover"),
+    ('6', Screen::Events, "Events"),
+    ('7', Screen::Pending, "Pending"),
+];
+
+/// The first line: where one is on the left; the link, what one may do, and the time on the right.
+pub(super) fn header(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    let desk = &app.desk;
+    canvas.shade(area, Role::Context);
+    let left = crumbs(app, canvas);
+    let right = right_side(desk, canvas);
+    let from = canvas.put_right(area.x, area.y, area.right().saturating_sub(1), &right, Role::Context);
+    canvas.put(area.x + 1, area.y, from.saturating_sub(1), &left, Role::Context);
+    if !desk.link.is_live() {
+        return;
+    }
+    let glyph = canvas.glyph(Glyph::Live).to_string();
+    canvas.put(from, area.y, area.right(), &glyph, Role::Ok);
+}
+
+/// Where one is, as the header and the terminal's title say it.
+pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
+    let desk = &app.desk;
+    let arrow = canvas.glyph(Glyph::Cursor);
+    let mut text = "fleet-tui".to_owned();
+    let place = desk.settings.context.as_ref().map_or_else(|| desk.settings.server.clone(), ToString::to_string);
+    text.push_str("  ");
+    text.push_str(&place);
+    let name = match desk.screen() {
+        Screen::Fleet => "Fleet".to_owned(),
+        Screen::Discover => "Discover & configure".to_owned(),
+        Screen::Pending => "Pending devices".to_owned(),
+        Screen::Events => "Events".to_owned(),
+        Screen::Device => {
+            let row = app.device.as_ref().and_then(|device| desk.data.device(device.uid));
+            let id = row.map_or_else(|| "(gone)".to_owned(), |row| row.index.id.to_string());
+            format!("Fleet {arrow} {id}")
+        }
+    };
+    format!("{text} {arrow} {name}")
+}
+
+fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
+    let is_wide = !layout::is_low(desk.size);
+    let (glyph, word) = match &desk.link.phase {
+        Phase::Live => (Glyph::Live, "live"),
+        Phase::Connecting => (Glyph::Busy, "connecting"),
+        Phase::Down { is_denied: true, .. } => (Glyph::Down, "denied"),
+        Phase::Down { .. } => (Glyph::Down, "offline"),
+    };
+    let rights = if desk.why_not_change().is_some() { "read-only" } else { "rw" };
+    let time = desk.now.wall.to_string();
+    // The time of day, to the second, in UTC.
+    let time = time.get(11..19).map(|time| format!("{time}Z")).unwrap_or_default();
+    let glyph = canvas.glyph(glyph);
+    if is_wide {
+        format!("{glyph} {word}   {rights}   {}   {time}", desk.settings.user)
+    } else {
+        format!("{glyph} {word} {rights} {time}")
+    }
+}
+
+/// The second line: the screens.
+pub(super) fn tabs(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    let is_low = layout::is_low(app.desk.size);
+    let mut x = area.x + 2;
+    for (key, screen, name) in TABS {
+        let mut text = format!("{key} {name}");
+        let count = count(app, screen);
+        if count > 0 {
+            text.push_str(&format!(" {}", super::fleet::grouped(count)));
+        }
+        let is_here = screen == app.desk.screen()
+            || (screen == Screen::Fleet && app.desk.screen() == Screen::Device);
+        let role = if is_here { Role::Head } else { Role::Plain };
+        x = canvas.put(x, area.y, area.right(), &text, role) + if is_low { 2 } else { 4 };
+    }
+    let help = if is_low { "? : /" } else { "? help   : command   / filter" };
+    canvas.put_right(x, area.y, area.right().saturating_sub(1), help, Role::Muted);
+}
+
+fn count(app: &App, screen: Screen) -> usize {
+    match screen {
+        Screen::Pending => app.desk.data.counts().of(DeviceStatus::Pending) as usize,
+        Screen::Discover => app.discover.new_devices(),
+        Screen::Fleet | Screen::Device | Screen::Events => 0,
+    }
+}
+
+/// The last line but one: what was last said.
+pub(super) fn notice(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    if let Some((notice, _)) = &app.desk.notice {
+        let role = if notice.is_error { Role::Crit } else { Role::Plain };
+        let glyph = if notice.is_error { Glyph::Failed } else { Glyph::Cursor };
+        let mut text = format!("{} {}", canvas.glyph(glyph), notice.text);
+        if notice.is_error {
+            text.push_str("  (Esc)");
+        }
+        canvas.put(area.x + 1, area.y, area.right(), &text, role);
+    }
+}
+
+/// The last line: keys, as many as there is room for, those of the screen first.
+pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
+    let scope = app.desk.screen().scope();
+    let mut x = area.x + 1;
+    for binding in hinted(scope) {
+        let width = binding.key().width() + 1 + binding.hint.width();
+        let width = u16::try_from(width).unwrap_or(u16::MAX);
+        if x.saturating_add(width) > area.right() {
+            return;
+        }
+        x = canvas.put(x, area.y, area.right(), binding.key(), Role::Accent) + 1;
+        x = canvas.put(x, area.y, area.right(), binding.hint, Role::Muted) + 2;
+    }
+}
+
+/// The bindings that a screen's line of hints has.
+pub(crate) fn hinted(scope: keys::Scope) -> impl Iterator<Item = &'static Binding> {
+    let is_own = move |binding: &&Binding| binding.scopes.contains(&scope);
+    let everywhere = keys::bindings().iter().filter(move |binding| !is_own(binding));
+    let own = keys::bindings().iter().filter(is_own);
+    own.chain(everywhere)
+        .filter(move |binding| binding.holds(scope) && !binding.hint.is_empty())
+}
+
+/// A terminal without room for screens still says how the fleet is.
+pub(super) fn too_small(app: &App, canvas: &mut Canvas<'_>) {
+    let desk = &app.desk;
+    let counts = desk.data.counts();
+    let mut summary = String::new();
+    for status in [DeviceStatus::Lost, DeviceStatus::Offline, DeviceStatus::Late, DeviceStatus::Pending, DeviceStatus::Online] {
+        if counts.of(status) > 0 {
+            summary.push_str(&format!("{}{} ", canvas.glyph(Glyph::of(status)), counts.of(status)));
+        }
+    }
+    let needs = format!("fleet-tui needs {}×{}", layout::SMALLEST.width, layout::SMALLEST.height);
+    let has = format!("this terminal is {}×{}", desk.size.width, desk.size.height);
+    let link = if desk.link.is_live() { "" } else { "the server is away" };
+    for (y, text) in (0..).zip([summary.as_str(), &needs, &has, link, "^c quits"]) {
+        canvas.put(0, y, desk.size.width, text, Role::Plain);
+    }
+}
