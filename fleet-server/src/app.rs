@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::api::EventKind;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
@@ -21,7 +22,10 @@ use crate::hub::Hub;
 use crate::keyring::{Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::ops::configs::Versions;
-use crate::ops::{Configs, Devices, Enrolment, Grants, Keys, Ops, Presence, Telemetry, World};
+use crate::ops::events::NewEvent;
+use crate::ops::{
+    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Telemetry, World,
+};
 use crate::reach::Reach;
 use crate::store::{OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
@@ -96,8 +100,10 @@ impl Server {
             interfaces: config.interfaces.clone(),
         };
         let presence = Arc::new(remembered(&world).await?);
+        let newest = world.store.event_newest().await?;
+        let events = Arc::new(Events::new(world.clone(), newest));
         let hub = Arc::new(Hub::default());
-        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &reach));
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &reach));
         let tasks = Tasks::default();
         let links = Arc::new(Links {
             ops: ops.clone(),
@@ -120,6 +126,7 @@ impl Server {
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
         tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
+        events.record(started(&reach)).await;
         Ok(Self {
             address,
             url: reach.local_url(),
@@ -177,6 +184,7 @@ fn wire(
     keys: &Complete,
     presence: &Arc<Presence>,
     hub: &Arc<Hub>,
+    events: &Arc<Events>,
     reach: &Reach,
 ) -> Ops {
     let world = || world.clone();
@@ -205,8 +213,18 @@ fn wire(
             hub: hub.clone(),
         },
         keys: Keys { world: world(), server: server().public().identity() },
+        events: events.clone(),
         presence: presence.clone(),
         world: world(),
+    }
+}
+
+fn started(reach: &Reach) -> NewEvent {
+    NewEvent {
+        kind: EventKind::ServerStarted,
+        actor: Actor::Server.to_string(),
+        device: None,
+        text: format!("release {} serves {}", fleet_core::VERSION, reach.local_url()),
     }
 }
 
