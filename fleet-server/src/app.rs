@@ -19,7 +19,7 @@ use crate::discovery::Discovery;
 use crate::door::Door;
 use crate::http::Http;
 use crate::hub::Hub;
-use crate::keyring::{Complete, Keyring, KeyringError};
+use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
@@ -126,7 +126,7 @@ impl Server {
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
         tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
-        events.record(started(&reach)).await;
+        events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,
             url: reach.local_url(),
@@ -196,6 +196,7 @@ fn wire(
             presence: presence.clone(),
             versions: versions.clone(),
             hub: hub.clone(),
+            events: events.clone(),
         },
         telemetry: Telemetry { world: world(), presence: presence.clone() },
         configs: Configs {
@@ -203,6 +204,7 @@ fn wire(
             versions: versions.clone(),
             hub: hub.clone(),
             server: server(),
+            events: events.clone(),
         },
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
         enrolment: Enrolment {
@@ -211,21 +213,26 @@ fn wire(
             presence: presence.clone(),
             versions: versions.clone(),
             hub: hub.clone(),
+            events: events.clone(),
         },
-        keys: Keys { world: world(), server: server().public().identity() },
+        keys: Keys { world: world(), server: server().public().identity(), events: events.clone() },
         events: events.clone(),
         presence: presence.clone(),
         world: world(),
     }
 }
 
-fn started(reach: &Reach) -> NewEvent {
-    NewEvent {
-        kind: EventKind::ServerStarted,
-        actor: Actor::Server.to_string(),
-        device: None,
-        text: format!("release {} serves {}", fleet_core::VERSION, reach.local_url()),
-    }
+/// What the server did so far, of its own accord.
+fn start_events(keys: &Complete, reach: &Reach) -> Vec<NewEvent> {
+    let event = |kind, text| {
+        let actor = Actor::Server.to_string();
+        NewEvent { kind, actor, device: None, text }
+    };
+    let key = |id: &String| format!("operator key {id} ({ADMIN_LABEL})");
+    let made = keys.made.iter().map(|id| event(EventKind::KeyCreated, key(id)));
+    let ended = keys.ended.iter().map(|id| event(EventKind::KeyRevoked, key(id)));
+    let text = format!("release {} serves {}", fleet_core::VERSION, reach.local_url());
+    made.chain(ended).chain([event(EventKind::ServerStarted, text)]).collect()
 }
 
 /// What the store remembers of the devices' last words.

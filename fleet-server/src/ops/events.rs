@@ -10,11 +10,13 @@ use fleet_core::Chain;
 use fleet_core::api::{EventKind, EventView};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::limits::PAGE_ROWS_MAX;
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::watch;
 
+use super::devices::find;
 use super::{OpsError, World};
-use crate::store::{Device, Event};
+use crate::store::{About, Device, Event, EventQuery};
 
 /// Characters of an event's text.
 const TEXT_CHARS_MAX: usize = 1_000;
@@ -40,6 +42,20 @@ pub(crate) struct NewEvent {
     pub(crate) actor: String,
     pub(crate) device: Option<(DeviceId, Uid)>,
     pub(crate) text: String,
+}
+
+/// Which events to look for.
+#[derive(Debug)]
+pub(crate) struct EventsAsked {
+    /// About the device with this id or uid.
+    pub(crate) device: Option<String>,
+    /// Of these kinds; of all kinds if there is none.
+    pub(crate) kinds: Vec<EventKind>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    /// With a number below this one.
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: usize,
 }
 
 impl NewEvent {
@@ -95,9 +111,37 @@ impl Events {
         Ok(events.into_iter().map(view).collect())
     }
 
+    /// Events that are asked for, newest first.
+    pub(crate) async fn list(&self, asked: EventsAsked) -> Result<Vec<EventView>, OpsError> {
+        let about = match &asked.device {
+            Some(name) => Some(self.about(name).await?),
+            None => None,
+        };
+        let query = EventQuery {
+            about,
+            kinds: asked.kinds,
+            since: asked.since.unwrap_or(Timestamp::from_millis(0)),
+            until: asked.until.unwrap_or(Timestamp::from_millis(i64::MAX)),
+            before: asked.before.unwrap_or(u64::MAX),
+            limit: asked.limit.min(PAGE_ROWS_MAX),
+        };
+        let events = self.world.store.event_list(query).await?;
+        Ok(events.into_iter().map(view).collect())
+    }
+
     /// The number of the newest event, now and whenever it grows.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// The device that a name means; one that is gone still has its events.
+    async fn about(&self, name: &str) -> Result<About, OpsError> {
+        match (find(&self.world, name).await, name.parse(), name.parse()) {
+            (Ok(device), _, _) => Ok(About::Device(device.uid)),
+            (Err(OpsError::NotFound(_)), Ok(uid), _) => Ok(About::Device(uid)),
+            (Err(OpsError::NotFound(_)), Err(_), Ok(id)) => Ok(About::Called(id)),
+            (Err(error), _, _) => Err(error),
+        }
     }
 
     fn wait_in_line(&self, events: impl ExactSizeIterator<Item = Event>) {

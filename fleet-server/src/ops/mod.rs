@@ -10,14 +10,19 @@ pub(crate) mod events;
 pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod presence;
+pub(crate) mod series;
 pub(crate) mod telemetry;
 
 use std::fmt;
 use std::sync::Arc;
 
+use fleet_core::id::Uid;
 use fleet_core::time::{Clock, Timestamp};
+use tokio::sync::oneshot;
 
-use crate::store::{Conflict, KeyRefusal, Refusal, Store, StoreError, StoreHealth};
+use crate::store::{
+    Conflict, Device, Failure, KeyRefusal, Refusal, Store, StoreError, StoreHealth,
+};
 
 pub(crate) use configs::Configs;
 pub(crate) use devices::Devices;
@@ -55,6 +60,22 @@ impl World {
 
     pub(crate) fn health(&self) -> StoreHealth {
         self.store.health()
+    }
+
+    /// Changes a device in one piece, and brings back what the change found to tell.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        uid: Uid,
+        change: impl FnOnce(&mut Device) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(Device, T), StoreError> {
+        let (tell, told) = oneshot::channel();
+        let change = move |device: &mut Device| {
+            // Whoever asked may have gone; the change holds all the same.
+            drop(tell.send(change(device)?));
+            Ok(())
+        };
+        let device = self.store.device_update(uid, Box::new(change)).await?;
+        Ok((device, told.await.map_err(|_| Failure::Closed)?))
     }
 }
 

@@ -28,7 +28,7 @@ pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
 pub use telemetry::{
-    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore,
+    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore, Visit,
 };
 
 /// Everything that the server remembers.
