@@ -11,11 +11,14 @@
 //! | transports | `net`, `mdns`, `beacon` | `net` |
 //! | a daemon's settings | `yaml` | `net` |
 //! | an operator's tools | `operator` | `operator` |
+//! | an operator's command line | `cli` | `cli` |
 #![warn(missing_docs)]
 
 pub mod api;
 #[cfg(feature = "net")]
 pub mod beacon;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod codec;
 pub mod field;
 pub mod filter;

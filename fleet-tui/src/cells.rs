@@ -73,7 +73,15 @@ mod tests {
 
     #[test]
     fn ages_are_short_and_move_seldom() {
-        for (secs, shown) in [(0, "now"), (9, "now"), (10, "10s"), (59, "50s"), (60, "1m"), (7_199, "1h"), (172_800, "2d")] {
+        for (secs, shown) in [
+            (0, "now"),
+            (9, "now"),
+            (10, "10s"),
+            (59, "50s"),
+            (60, "1m"),
+            (7_199, "1h"),
+            (172_800, "2d"),
+        ] {
             assert_eq!(age(Duration::from_secs(secs)), shown);
         }
     }

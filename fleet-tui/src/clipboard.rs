@@ -24,7 +24,9 @@ pub fn sequence(text: &str, multiplexer: Multiplexer) -> Result<Vec<u8>, TooLong
     let wrapped = match multiplexer {
         Multiplexer::None => plain,
         // What is inside is handed on as it is, with every escape doubled.
-        Multiplexer::Tmux => format!("\u{1b}Ptmux;{}\u{1b}\\", plain.replace('\u{1b}', "\u{1b}\u{1b}")),
+        Multiplexer::Tmux => {
+            format!("\u{1b}Ptmux;{}\u{1b}\\", plain.replace('\u{1b}', "\u{1b}\u{1b}"))
+        }
         Multiplexer::Screen => screen(&plain),
     };
     Ok(wrapped.into_bytes())

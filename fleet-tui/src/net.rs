@@ -55,7 +55,11 @@ impl Link {
     }
 
     /// One connection, from the attempt to the wait after its end.
-    async fn connect(&mut self, attempts: &mut usize, since: &mut Option<String>) -> Result<(), Gone> {
+    async fn connect(
+        &mut self,
+        attempts: &mut usize,
+        since: &mut Option<String>,
+    ) -> Result<(), Gone> {
         self.tell(LinkEvent::Connecting).await?;
         let error = match self.client.stream(since.as_deref()).await {
             Ok(stream) => self.follow(stream, attempts, since).await?,
@@ -71,7 +75,10 @@ impl Link {
                 is_denied: false,
             },
         };
-        tracing::info!(error = error.as_ref().map(|error| Chain(error).to_string()), "the link is down");
+        tracing::info!(
+            error = error.as_ref().map(|error| Chain(error).to_string()),
+            "the link is down"
+        );
         self.tell(down).await?;
         tokio::select! {
             () = sleep(wait) => {}
@@ -163,8 +170,11 @@ mod tests {
     #[test]
     fn waits_grow_to_a_limit_and_are_spread() {
         let middle = u32::MAX / 2;
-        let millis: Vec<_> = (0..8).map(|n| wait(n, middle).as_millis().div_ceil(10) * 10).collect();
+        let millis: Vec<_> =
+            (0..8).map(|n| wait(n, middle).as_millis().div_ceil(10) * 10).collect();
         assert_eq!(millis, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]);
-        assert!(wait(5, 0) < Duration::from_secs(11) && wait(5, u32::MAX) > Duration::from_secs(19));
+        assert!(
+            wait(5, 0) < Duration::from_secs(11) && wait(5, u32::MAX) > Duration::from_secs(19)
+        );
     }
 }

@@ -91,11 +91,13 @@ impl Performer {
                 let told = |step| {
                     let progress = Progress::Step(step);
                     // A step that finds no room is told by the next one.
-                    let _ = events.try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
+                    let _ = events
+                        .try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
                 };
                 let outcome = provision::provision_one(&client, &target, &slots, &told).await;
                 let progress = Progress::Done(outcome);
-                let _ = events.send(Event::Provisioning(Provisioning { fingerprint, progress })).await;
+                let _ =
+                    events.send(Event::Provisioning(Provisioning { fingerprint, progress })).await;
             });
         }
     }
@@ -105,9 +107,12 @@ impl Performer {
         let name = format!("{stem}-{}.{extension}", now.to_string().replace(':', ""));
         let (events, folders) = (self.events.clone(), [PathBuf::from("."), std::env::temp_dir()]);
         self.tasks.spawn("export", async move {
-            let written = tokio::task::spawn_blocking(move || write_new(&folders, &name, &contents));
+            let written =
+                tokio::task::spawn_blocking(move || write_new(&folders, &name, &contents));
             let notice = match written.await {
-                Ok(Ok(path)) => Notice { text: format!("written to {}", path.display()), is_error: false },
+                Ok(Ok(path)) => {
+                    Notice { text: format!("written to {}", path.display()), is_error: false }
+                }
                 Ok(Err(error)) => Notice { text: format!("not written: {error}"), is_error: true },
                 Err(error) => Notice { text: format!("not written: {error}"), is_error: true },
             };

@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView};
+use fleet_core::cli::args::{self, Assignment};
+use fleet_core::cli::choice::ServerChoice;
+use fleet_core::cli::failure::Failure;
+use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
+use fleet_core::cli::output::Output;
+use fleet_core::cli::session::{self, TimeLimit};
+use fleet_core::cli::table::{Cell, Column};
+use fleet_core::glyph::Tone;
 use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
-
-use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
-use super::output::Output;
-use super::session::{self, Assignment, ServerChoice, TimeLimit};
-use super::table::{Cell, Column, Tone};
 
 /// Between looks at whether the device has reported.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -67,7 +70,7 @@ struct SetArgs {
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
     /// How long to wait for the device to say that it has it
-    #[arg(long, default_value = "10s", value_parser = session::duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = args::duration, value_name = "DURATION")]
     wait: Duration,
     /// Do not wait for the device
     #[arg(long, conflicts_with = "wait")]
@@ -76,7 +79,7 @@ struct SetArgs {
 
 /// Runs the command.
 pub(super) fn run(args: ConfigArgs) -> ExitCode {
-    let (format, limit) = (args.format.format(), args.limit);
+    let (format, limit) = (args.format, args.limit);
     session::run(format, Some(limit), async |output| config(args, output).await)
 }
 
@@ -84,7 +87,7 @@ async fn config(args: ConfigArgs, output: &mut Output<'_>) -> Result<Exit, Failu
     let client = args.server.client(output)?;
     match args.action {
         Action::Get { id } => {
-            output.one(&client.config_get(&id).await?)?;
+            output.one(&Shown(&client.config_get(&id).await?))?;
             Ok(Exit::Done)
         }
         Action::Set(args) => set(args, &client, output).await,
@@ -134,7 +137,7 @@ fn has_reported(view: &ConfigView, version: u64) -> bool {
 fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let reported = has_reported(view, view.version);
     let error = view.reported.as_ref().filter(|_| reported).and_then(|it| it.error.as_ref());
-    if output.format == Format::Table {
+    if output.format.is_table() {
         let (id, version) = (&view.device_id, view.version);
         output.line(&match error {
             Some(error) => format!("✗ {id} refused version {version}: {error}"),
@@ -145,7 +148,7 @@ fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exi
             output.note(not_applied)?;
         }
     } else {
-        output.one(view)?;
+        output.one(&Shown(view))?;
     }
     let done = error.is_none() && (reported || no_wait);
     Ok(if done { Exit::Done } else { Exit::NotDone })
@@ -225,11 +228,16 @@ fn read_file(path: &std::path::Path) -> Result<Value, Failure> {
         .map_err(|error| Failure::usage(format!("{shown} is no YAML or JSON: {error}")))
 }
 
-impl Listed for ConfigView {
+/// A configuration, wanted and reported.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown<'a>(&'a ConfigView);
+
+impl Listed for Shown<'_> {
     const COLUMNS: &'static [Column] = &[
         Column::new("DEVICE ID", 20),
-        Column::new("VERSION", 7),
-        Column::new("REPORTED", 8),
+        Column::new("VERSION", 7).of_numbers(),
+        Column::new("REPORTED", 8).of_numbers(),
         Column::new("CONFIG", 40),
         Column::spare("SERVER URL", 20, 1),
         Column::spare("AUTHOR", 10, 2),
@@ -239,34 +247,36 @@ impl Listed for ConfigView {
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
-        let error = self.reported.as_ref().and_then(|reported| reported.error.as_ref());
-        let reported = self.reported.as_ref().map(|reported| reported.version);
-        let current = reported == Some(self.version) && error.is_none();
+        let Self(view) = self;
+        let error = view.reported.as_ref().and_then(|reported| reported.error.as_ref());
+        let reported = view.reported.as_ref().map(|reported| reported.version);
+        let current = reported == Some(view.version) && error.is_none();
         vec![
-            Cell::new(&self.device_id),
-            Cell::new(self.version),
+            Cell::new(&view.device_id),
+            Cell::new(view.version),
             Cell::maybe(reported).toned(if current { Tone::Good } else { Tone::Warn }),
-            Cell::new(&self.config),
-            Cell::maybe(self.server_url.as_ref()),
-            Cell::maybe(self.author.as_ref()),
-            reader.time(self.at),
-            Cell::maybe(self.comment.as_ref()),
+            Cell::new(&view.config),
+            Cell::maybe(view.server_url.as_ref()),
+            Cell::maybe(view.author.as_ref()),
+            reader.time(view.at),
+            Cell::maybe(view.comment.as_ref()),
             Cell::maybe(error).toned(Tone::Bad),
         ]
     }
 
     fn name(&self) -> String {
-        self.device_id.to_string()
+        self.0.device_id.to_string()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::cli::listed::Format;
+    use fleet_core::cli::output::Terminal;
+    use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
     use serde_json::json;
 
     use super::*;
-    use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
     fn changed(current: &Value, changes: &[&str]) -> Result<Value, String> {
         let changes = changes.iter().map(|change| change.parse().unwrap()).collect();
@@ -325,7 +335,7 @@ mod tests {
             hostile.comment = Some((*text).into());
             hostile.not_applied = Some((*text).to_owned());
             tell(&hostile, false, &mut output).unwrap();
-            output.one(&hostile).unwrap();
+            output.one(&Shown(&hostile)).unwrap();
             assert_harmless(&out.text());
             assert_harmless(&err.text());
         }

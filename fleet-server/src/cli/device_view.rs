@@ -1,12 +1,16 @@
 //! How a device is shown: as a row among others, and alone with all that is known of it.
 
+use std::io;
+
 use fleet_core::api::{Device, DeviceStatus};
+use fleet_core::cli::listed::{Format, Listed, Reader};
+use fleet_core::cli::output::Output;
+use fleet_core::cli::table::{Cell, Column};
+use fleet_core::field::Field;
+use fleet_core::glyph::{self, Glyph, Tone};
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 use serde_json::Value;
-
-use super::listed::{Listed, Reader};
-use super::table::{Cell, Column, Tone};
 
 /// Problems first.
 pub(super) fn urgency(status: DeviceStatus) -> u8 {
@@ -21,55 +25,71 @@ pub(super) fn urgency(status: DeviceStatus) -> u8 {
     }
 }
 
-impl Listed for Device {
-    const COLUMNS: &'static [Column] = &[
-        Column::new("ID", 20),
-        Column::new("STATUS", 8),
-        Column::spare("TYPE", 11, 2),
-        Column::spare("VERSION", 7, 3),
-        Column::new("LAST SEEN", 9),
-        Column::spare("CPU", 5, 1),
-        Column::spare("MEMORY", 6, 1),
-        Column::spare("DISK", 5, 1),
-        Column::spare("CONFIG", 6, 5),
-        Column::spare("NAME", 20, 4),
-        Column::spare("FINGERPRINT", 16, 6),
-        Column::spare("WHY", 30, 7),
-        Column::spare("METADATA", 20, 8),
-    ];
+/// The columns of a list of devices.
+pub(super) struct Columns(Vec<(Field, Column)>);
 
-    fn cells(&self, reader: Reader) -> Vec<Cell> {
-        let percent = |metric: &str| {
-            let value = self.latest.as_ref().and_then(|latest| latest.metrics.get(metric));
-            Cell::maybe(value.map(|value| match reader {
-                Reader::Person { .. } => format!("{value:.0} %"),
-                Reader::Program => value.to_string(),
-            }))
-        };
-        vec![
-            Cell::new(&self.id),
-            Cell::new(self.status.word()).toned(tone(self.status)),
-            Cell::new(&self.device_type),
-            Cell::new(&self.version),
-            reader.time(self.last_seen),
-            percent("cpu_usage"),
-            percent("memory_usage"),
-            percent("disk_usage"),
-            config_cell(
-                self.config_version,
-                self.config_reported,
-                self.config_error.as_ref(),
-                reader,
-            ),
-            Cell::new(&self.name),
-            Cell::maybe(self.fingerprint),
-            why_cell(self, reader),
-            metadata_cell(self),
-        ]
+impl Columns {
+    /// Those that somebody asked for, all of them, whatever the terminal's width.
+    pub(super) fn chosen(fields: &[Field]) -> Self {
+        Self(fields.iter().map(|field| (*field, Column::from(field.spec()).kept())).collect())
     }
 
-    fn name(&self) -> String {
-        self.id.to_string()
+    /// Those that a format has unless told otherwise.
+    pub(super) fn usual(format: Format) -> Self {
+        let fields = match format {
+            Format::Table => Field::usual(),
+            _ => Field::all().collect(),
+        };
+        Self(fields.into_iter().map(|field| (field, field.spec().into())).collect())
+    }
+
+    /// Lists devices under these columns.
+    pub(super) fn list(&self, devices: &[Device], output: &mut Output<'_>) -> io::Result<()> {
+        let columns: Vec<_> = self.0.iter().map(|(_, column)| *column).collect();
+        let cells = |device: &Device, reader| {
+            self.0.iter().map(|(field, _)| cell(*field, device, reader)).collect()
+        };
+        output.rows(&columns, devices, cells, |device| device.id.to_string())
+    }
+}
+
+/// What a device has in a column.
+fn cell(field: Field, device: &Device, reader: Reader) -> Cell {
+    let facts = &device.facts;
+    match field {
+        Field::Status => Cell::new(device.status.word()).toned(tone(device.status)),
+        Field::Device => Cell::new(&device.id),
+        Field::Name => Cell::new(&device.name),
+        Field::Type => Cell::new(&device.device_type),
+        Field::Cpu => percent(device, "cpu_usage", reader),
+        Field::Memory => percent(device, "memory_usage", reader),
+        Field::Disk => percent(device, "disk_usage", reader),
+        Field::Temperature => Cell::default(),
+        Field::Seen => reader.time(device.last_seen),
+        Field::Version => Cell::new(&device.version),
+        Field::Config => Cell::default(),
+        Field::Why => why_cell(device, reader),
+        Field::Tags => Cell::default(),
+        Field::Metadata => metadata_cell(device),
+        Field::Address => Cell::maybe(facts.addresses.first()),
+        Field::Hostname => Cell::new(&facts.hostname),
+        Field::Model => Cell::new(&facts.model),
+        Field::Os => Cell::new(&facts.os),
+        Field::Arch => Cell::new(&facts.arch),
+        Field::Fingerprint => Cell::maybe(device.fingerprint),
+        Field::Added => reader.time(Some(device.created_at)),
+        Field::Uid => Cell::new(device.uid),
+    }
+}
+
+fn percent(device: &Device, metric: &str, reader: Reader) -> Cell {
+    let latest = device.latest.as_ref();
+    let Some(value) = latest.and_then(|latest| latest.metrics.get(metric)) else {
+        return Cell::default();
+    };
+    match reader {
+        Reader::Person { .. } => Cell::new(format!("{value:.0} %")).toned(glyph::level(*value)),
+        Reader::Program => Cell::new(value),
     }
 }
 
@@ -154,12 +174,7 @@ fn latest_cell(device: &Device) -> Cell {
 }
 
 fn tone(status: DeviceStatus) -> Tone {
-    match status {
-        DeviceStatus::Online => Tone::Good,
-        DeviceStatus::Late | DeviceStatus::Pending => Tone::Warn,
-        DeviceStatus::Offline | DeviceStatus::Lost => Tone::Bad,
-        DeviceStatus::Rejected | DeviceStatus::Revoked => Tone::Plain,
-    }
+    Glyph::of(status).spec().tone
 }
 
 /// The version that the device shall have, and what is between it and that.
@@ -202,12 +217,12 @@ fn metadata_cell(device: &Device) -> Cell {
 #[cfg(test)]
 pub(super) mod tests {
     use clap::ValueEnum as _;
+    use fleet_core::cli::listed::Format;
+    use fleet_core::cli::output::Terminal;
+    use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
     use serde_json::json;
 
     use super::*;
-    use crate::cli::listed::Format;
-    use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
     pub(crate) fn device(id: &str, status: &str, text: &str) -> Device {
         serde_json::from_value(json!({
@@ -223,11 +238,15 @@ pub(super) mod tests {
         .unwrap()
     }
 
+    fn list(devices: &[Device], output: &mut Output<'_>) {
+        Columns::usual(output.format).list(devices, output).unwrap();
+    }
+
     #[test]
     fn a_device_shows_how_it_is_doing() {
         let terminal = Terminal { stdout: true, ..Terminal::default() };
         let (mut output, out, _) = written(Format::Table, terminal);
-        output.list(&[device("rpi4-001", "late", "Raspberry Pi 4")]).unwrap();
+        list(&[device("rpi4-001", "late", "Raspberry Pi 4")], &mut output);
         let text = out.text();
         for shown in
             ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "3 (has 2)", "site=Raspberry", "ago"]
@@ -235,7 +254,7 @@ pub(super) mod tests {
             assert!(text.contains(shown), "{shown}: {text}");
         }
         let (mut output, out, _) = written(Format::Csv, Terminal::default());
-        output.list(&[device("rpi4-001", "late", "x")]).unwrap();
+        list(&[device("rpi4-001", "late", "x")], &mut output);
         assert!(out.text().contains("late,x,x,2024-01-15T10:30:00Z,45.2,"), "{}", out.text());
     }
 
@@ -243,7 +262,7 @@ pub(super) mod tests {
     fn what_is_as_it_should_be_is_not_explained() {
         let text = |status| {
             let (mut output, out, _) = written(Format::Table, Terminal::default());
-            output.list(&[device("a", status, "because")]).unwrap();
+            list(&[device("a", status, "because")], &mut output);
             out.text().matches("because").count()
         };
         assert_eq!(text("late"), text("online") + 1);
@@ -257,7 +276,7 @@ pub(super) mod tests {
             ..device("a", "online", "")
         };
         let (mut output, out, _) = written(Format::Table, Terminal::default());
-        output.list(std::slice::from_ref(&refused)).unwrap();
+        list(std::slice::from_ref(&refused), &mut output);
         assert!(out.text().contains("3 refused"), "{}", out.text());
         let (mut output, out, _) = written(Format::Table, Terminal::default());
         output.one(&Details(refused)).unwrap();
@@ -281,7 +300,7 @@ pub(super) mod tests {
             for text in HOSTILE {
                 let hostile =
                     Device { config_error: Some((*text).into()), ..device("a", "online", text) };
-                output.list(std::slice::from_ref(&hostile)).unwrap();
+                list(std::slice::from_ref(&hostile), &mut output);
                 output.one(&Details(hostile)).unwrap();
             }
             assert_harmless(&out.text());

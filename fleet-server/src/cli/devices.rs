@@ -5,17 +5,20 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fleet_core::api::{DeviceUpdate, Verdict};
+use fleet_core::field::Field;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
 
-use super::device_view::{Details, urgency};
-use super::each::for_each;
-use super::failure::Failure;
-use super::listed::{Format, FormatArgs};
-use super::output::Output;
-use super::prompt;
-use super::session::{self, Assignment, ServerChoice, TimeLimit};
+use super::device_view::{Columns, Details, urgency};
+use fleet_core::cli::args::Assignment;
+use fleet_core::cli::choice::ServerChoice;
+use fleet_core::cli::each::for_each;
+use fleet_core::cli::failure::Failure;
+use fleet_core::cli::listed::FormatArgs;
+use fleet_core::cli::output::Output;
+use fleet_core::cli::prompt;
+use fleet_core::cli::session::{self, TimeLimit};
 
 /// What to do with which devices.
 #[derive(Debug, clap::Args)]
@@ -74,6 +77,9 @@ struct ListArgs {
     /// Devices at most
     #[arg(long = "limit", value_name = "N")]
     count_max: Option<usize>,
+    /// The columns of the table or csv, such as device,status,cpu
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
+    columns: Vec<Field>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +94,7 @@ struct VerdictArgs {
 
 /// Runs the command.
 pub(super) fn run(args: DevicesArgs) -> ExitCode {
-    let (format, limit) = (args.format.format(), args.limit);
+    let (format, limit) = (args.format, args.limit);
     session::run(format, Some(limit), async |output| devices(args, output).await)
 }
 
@@ -96,10 +102,8 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
     let DevicesArgs { action, list: list_args, server, .. } = args;
     let client = server.client(output)?;
     match action {
-        None => list(&client, list_args.count_max, output).await,
-        Some(Action::List(args)) => {
-            list(&client, args.count_max.or(list_args.count_max), output).await
-        }
+        None => list(&client, &list_args, output).await,
+        Some(Action::List(args)) => list(&client, &args.or(list_args), output).await,
         Some(Action::Get { id }) => get(&client, &id, output).await,
         Some(Action::Set { id, metadata, name }) => set(&client, &id, metadata, name, output).await,
         Some(Action::Delete { ids, yes }) => {
@@ -125,17 +129,25 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
     }
 }
 
-async fn list(
-    client: &Client,
-    count_max: Option<usize>,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
-    let mut devices = client.device_list(count_max).await?;
-    if output.format == Format::Table {
+impl ListArgs {
+    /// What stands behind `list`, or else before it.
+    fn or(self, other: Self) -> Self {
+        let columns = if self.columns.is_empty() { other.columns } else { self.columns };
+        Self { count_max: self.count_max.or(other.count_max), columns }
+    }
+}
+
+async fn list(client: &Client, args: &ListArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let mut devices = client.device_list(args.count_max).await?;
+    if output.format.is_table() {
         // Programs get the server's order.
         devices.sort_by(|a, b| (urgency(a.status), &a.id).cmp(&(urgency(b.status), &b.id)));
     }
-    output.list(&devices)?;
+    let columns = match args.columns.as_slice() {
+        [] => Columns::usual(output.format),
+        chosen => Columns::chosen(chosen),
+    };
+    columns.list(&devices, output)?;
     if devices.is_empty() {
         output.note("No devices yet: `fleets configure` finds them and brings them in.")?;
     }
@@ -187,9 +199,11 @@ async fn ask_before_delete(
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::cli::listed::Format;
+    use fleet_core::cli::output::Terminal;
+    use fleet_core::cli::testing::written;
+
     use super::*;
-    use crate::cli::output::Terminal;
-    use crate::cli::output::tests::written;
 
     #[tokio::test]
     async fn nothing_is_deleted_without_a_yes() {

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use fleet_core::api::{KeyCreate, KeyCreated, KeyView};
+use fleet_core::cli::args;
+use fleet_core::cli::choice::ServerChoice;
+use fleet_core::cli::each::for_each;
+use fleet_core::cli::failure::Failure;
+use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
+use fleet_core::cli::output::Output;
+use fleet_core::cli::session::{self, TimeLimit};
+use fleet_core::cli::table::{Cell, Column};
+use fleet_core::glyph::Tone;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use serde::Serialize;
 use serde_json::json;
-
-use super::each::for_each;
-use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
-use super::output::Output;
-use super::session::{self, ServerChoice, TimeLimit};
-use super::table::{Cell, Column, Tone};
 
 /// What to do with which key.
 #[derive(Debug, clap::Args)]
@@ -59,7 +61,7 @@ struct CreateArgs {
     #[arg(long, value_name = "ID")]
     device: Option<String>,
     /// When it expires, such as 30d; never unless given
-    #[arg(long, value_parser = session::duration, value_name = "DURATION")]
+    #[arg(long, value_parser = args::duration, value_name = "DURATION")]
     expires: Option<Duration>,
     /// What it is for
     #[arg(long, default_value = "", value_name = "TEXT")]
@@ -68,7 +70,7 @@ struct CreateArgs {
 
 /// Runs the command.
 pub(super) fn run(args: KeysArgs) -> ExitCode {
-    let (format, limit) = (args.format.format(), args.limit);
+    let (format, limit) = (args.format, args.limit);
     session::run(format, Some(limit), async |output| keys(args, output).await)
 }
 
@@ -129,7 +131,7 @@ fn tell_created(
         request.kind, created.id
     );
     match output.format {
-        Format::Table | Format::Name => {
+        Format::Table | Format::Wide | Format::Name => {
             output.line(&created.key)?;
             output.note(&note)?;
         }
@@ -170,7 +172,7 @@ impl Listed for Key {
         Column::new("STATE", 7),
         Column::new("LABEL", 20),
         Column::spare("DEVICE ID", 20, 1),
-        Column::spare("USES LEFT", 9, 2),
+        Column::spare("USES LEFT", 9, 2).of_numbers(),
         Column::spare("LAST USED", 9, 3),
         Column::spare("EXPIRES", 9, 4),
         Column::spare("CREATED", 9, 5),
@@ -212,10 +214,10 @@ fn state(key: &KeyView, now: Timestamp) -> (&'static str, Tone) {
 #[cfg(test)]
 mod tests {
     use clap::{Parser as _, ValueEnum as _};
+    use fleet_core::cli::output::Terminal;
+    use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
 
     use super::*;
-    use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
     #[derive(clap::Parser)]
     struct Call {
@@ -267,7 +269,7 @@ mod tests {
             match format {
                 Format::Csv => assert_eq!(out.text(), "id,key\nabcdefghij,flt_en_x@FD1-y\n"),
                 Format::Name => assert_eq!(out.text(), "flt_en_x@FD1-y\n"),
-                Format::Table | Format::Json | Format::Jsonl => {}
+                Format::Table | Format::Wide | Format::Json | Format::Jsonl => {}
             }
         }
     }

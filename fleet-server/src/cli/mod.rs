@@ -4,26 +4,17 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod config;
-mod configure;
 mod device_view;
 mod devices;
-mod discover;
-mod each;
-mod failure;
 mod keys;
-mod listed;
-mod output;
-mod plan;
-mod prompt;
 mod server;
-mod session;
-mod table;
 mod telemetry;
 mod version;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fleet_core::cli::{configure, discover};
 use fleet_core::net::logging::{self, LogLevel};
 
 /// FleetD: manage a fleet of Linux devices.

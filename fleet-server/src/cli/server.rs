@@ -10,10 +10,10 @@ use fleet_core::net::shutdown;
 use fleet_core::time::SystemClock;
 use tokio::runtime::Runtime;
 
-use super::session::missing_interfaces;
 use crate::app::{Server, StartError};
 pub(super) use crate::config::ServerArgs;
 use crate::config::{ConfigError, ServerConfig};
+use fleet_core::cli::args::missing_interfaces;
 
 /// `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIGURATION: u8 = 78;

@@ -1,21 +1,22 @@
 //! `fleets telemetry`: stored points of one metric, and storing one by hand.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Subcommand;
 use fleet_core::api::{MetricPoint, TelemetryPost};
+use fleet_core::cli::args::{Assignment, Moment};
+use fleet_core::cli::choice::ServerChoice;
+use fleet_core::cli::each::for_each;
+use fleet_core::cli::failure::Failure;
+use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
+use fleet_core::cli::output::Output;
+use fleet_core::cli::session::{self, TimeLimit};
+use fleet_core::cli::table::{Cell, Column};
 use fleet_core::operator::client::MetricQuery;
 use fleet_core::operator::exit::Exit;
 use fleet_core::time::{Clock as _, SystemClock, Timestamp};
+use serde::Serialize;
 use serde_json::{Map, Value};
-
-use super::each::for_each;
-use super::failure::Failure;
-use super::listed::{FormatArgs, Listed, Reader};
-use super::output::Output;
-use super::session::{self, Assignment, ServerChoice, TimeLimit};
-use super::table::{Cell, Column};
 
 /// What to ask or store.
 #[derive(Debug, clap::Args)]
@@ -76,37 +77,9 @@ struct SendArgs {
     label: Vec<Assignment>,
 }
 
-/// A time, or how long ago.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-impl Moment {
-    fn resolve(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(duration) => now.minus(duration),
-        }
-    }
-}
-
-impl std::str::FromStr for Moment {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let ago = || session::duration(text).map(Self::Ago);
-        text.parse()
-            .map(Self::At)
-            .or_else(|_| ago())
-            .map_err(|_| "must be a time like 2024-01-15T10:30:00Z, or a duration like 2h")
-    }
-}
-
 /// Runs the command.
 pub(super) fn run(args: TelemetryArgs) -> ExitCode {
-    let (format, limit) = (args.format.format(), args.limit);
+    let (format, limit) = (args.format, args.limit);
     session::run(format, Some(limit), async |output| telemetry(args, output).await)
 }
 
@@ -123,6 +96,7 @@ async fn telemetry(args: TelemetryArgs, output: &mut Output<'_>) -> Result<Exit,
                 to: args.to.map(|moment| moment.resolve(now)),
             };
             let points = client.telemetry_query(&query).await?;
+            let points: Vec<_> = points.into_iter().map(Point).collect();
             output.list(&points)?;
             if points.is_empty() {
                 return Err(no_points(&query));
@@ -162,31 +136,37 @@ impl SendArgs {
     }
 }
 
-impl Listed for MetricPoint {
+/// A stored point in a list.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Point(MetricPoint);
+
+impl Listed for Point {
     const COLUMNS: &'static [Column] = &[
         Column::new("TIMESTAMP", 24),
-        Column::new("VALUE", 12),
+        Column::new("VALUE", 12).of_numbers(),
         Column::new("LABELS", 20),
         Column::spare("METRIC", 20, 1),
         Column::spare("DEVICE ID", 20, 2),
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(point) = self;
         let (timestamp, value) = match reader {
-            Reader::Person { .. } => (to_the_second(self.timestamp), rounded(self.value)),
-            Reader::Program => (self.timestamp, self.value.to_string()),
+            Reader::Person { .. } => (to_the_second(point.timestamp), rounded(point.value)),
+            Reader::Program => (point.timestamp, point.value.to_string()),
         };
         vec![
             Cell::new(timestamp),
             Cell::new(value),
-            Cell::new(if self.metadata.raw() == "{}" { "" } else { self.metadata.raw() }),
-            Cell::new(&self.metric_name),
-            Cell::new(&self.device_id),
+            Cell::new(if point.metadata.raw() == "{}" { "" } else { point.metadata.raw() }),
+            Cell::new(&point.metric_name),
+            Cell::new(&point.device_id),
         ]
     }
 
     fn name(&self) -> String {
-        self.metric_name.clone()
+        self.0.metric_name.clone()
     }
 }
 
@@ -209,30 +189,20 @@ fn rounded(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum as _;
+    use fleet_core::cli::listed::Format;
+    use fleet_core::cli::output::Terminal;
+    use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
 
     use super::*;
-    use crate::cli::listed::Format;
-    use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
 
-    #[test]
-    fn moments_are_times_or_ages() {
-        let now = Timestamp::from_millis(1_705_314_600_000);
-        let resolve = |text: &str| text.parse::<Moment>().unwrap().resolve(now).to_string();
-        assert_eq!(resolve("2024-01-15T09:00:00Z"), "2024-01-15T09:00:00Z");
-        assert_eq!(resolve("2h"), "2024-01-15T08:30:00Z");
-        assert_eq!(resolve("1d"), "2024-01-14T10:30:00Z");
-        assert!("yesterday".parse::<Moment>().is_err());
-    }
-
-    fn point(value: f64) -> MetricPoint {
-        MetricPoint {
+    fn point(value: f64) -> Point {
+        Point(MetricPoint {
             device_id: "a".to_owned(),
             timestamp: Timestamp::from_millis(1_705_314_600_123),
             metric_name: "cpu_usage".to_owned(),
             value,
             metadata: "{}".into(),
-        }
+        })
     }
 
     #[test]
@@ -278,9 +248,9 @@ mod tests {
                     device_id: (*text).to_owned(),
                     metric_name: (*text).to_owned(),
                     metadata: (*text).into(),
-                    ..point(f64::MAX)
+                    ..point(f64::MAX).0
                 };
-                output.list(&[point]).unwrap();
+                output.list(&[Point(point)]).unwrap();
             }
             assert_harmless(&out.text());
         }

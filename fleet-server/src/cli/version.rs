@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use fleet_core::VERSION;
+use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
+use fleet_core::cli::session;
+use fleet_core::cli::table::{Cell, Column};
 use fleet_core::operator::exit::Exit;
 use serde::Serialize;
-
-use super::listed::{Format, FormatArgs, Listed, Reader};
-use super::session;
-use super::table::{Cell, Column};
 
 /// How to show it.
 #[derive(Debug, clap::Args)]
@@ -19,9 +18,9 @@ pub(super) struct VersionArgs {
 
 /// Runs the command.
 pub(super) fn run(args: VersionArgs) -> ExitCode {
-    session::run(args.format.format(), None, async |output| {
+    session::run(args.format, None, async |output| {
         match output.format {
-            Format::Table => output.line(&format!("fleets {VERSION}"))?,
+            Format::Table | Format::Wide => output.line(&format!("fleets {VERSION}"))?,
             _ => output.one(&Release { version: VERSION })?,
         }
         Ok(Exit::Done)

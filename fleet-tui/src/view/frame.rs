@@ -26,7 +26,8 @@ pub(super) fn header(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     canvas.shade(area, Role::Context);
     let left = crumbs(app, canvas);
     let right = right_side(desk, canvas);
-    let from = canvas.put_right(area.x, area.y, area.right().saturating_sub(1), &right, Role::Context);
+    let from =
+        canvas.put_right(area.x, area.y, area.right().saturating_sub(1), &right, Role::Context);
     canvas.put(area.x + 1, area.y, from.saturating_sub(1), &left, Role::Context);
     if !desk.link.is_live() {
         return;
@@ -40,7 +41,11 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
     let desk = &app.desk;
     let arrow = canvas.glyph(Glyph::Cursor);
     let mut text = "fleet-tui".to_owned();
-    let place = desk.settings.context.as_ref().map_or_else(|| desk.settings.server.clone(), ToString::to_string);
+    let place = desk
+        .settings
+        .context
+        .as_ref()
+        .map_or_else(|| desk.settings.server.clone(), ToString::to_string);
     text.push_str("  ");
     text.push_str(&place);
     let name = match desk.screen() {
@@ -137,8 +142,7 @@ pub(crate) fn hinted(scope: keys::Scope) -> impl Iterator<Item = &'static Bindin
     let is_own = move |binding: &&Binding| binding.scopes.contains(&scope);
     let everywhere = keys::bindings().iter().filter(move |binding| !is_own(binding));
     let own = keys::bindings().iter().filter(is_own);
-    own.chain(everywhere)
-        .filter(move |binding| binding.holds(scope) && !binding.hint.is_empty())
+    own.chain(everywhere).filter(move |binding| binding.holds(scope) && !binding.hint.is_empty())
 }
 
 /// A terminal without room for screens still says how the fleet is.
@@ -146,7 +150,13 @@ pub(super) fn too_small(app: &App, canvas: &mut Canvas<'_>) {
     let desk = &app.desk;
     let counts = desk.data.counts();
     let mut summary = String::new();
-    for status in [DeviceStatus::Lost, DeviceStatus::Offline, DeviceStatus::Late, DeviceStatus::Pending, DeviceStatus::Online] {
+    for status in [
+        DeviceStatus::Lost,
+        DeviceStatus::Offline,
+        DeviceStatus::Late,
+        DeviceStatus::Pending,
+        DeviceStatus::Online,
+    ] {
         if counts.of(status) > 0 {
             summary.push_str(&format!("{}{} ", canvas.glyph(Glyph::of(status)), counts.of(status)));
         }

@@ -24,8 +24,17 @@ impl FleetScreen {
                 spec.is_number() && field != Field::Seen && field != Field::Added
             };
             let command = Command::Sort(SortKey { field, is_descending });
-            let detail = if is_now { format!("{} · now, turns round", spec.help) } else { spec.help.to_owned() };
-            MenuItem { key: letter(place), text: spec.title.to_owned(), detail, command: Some(command) }
+            let detail = if is_now {
+                format!("{} · now, turns round", spec.help)
+            } else {
+                spec.help.to_owned()
+            };
+            MenuItem {
+                key: letter(place),
+                text: spec.title.to_owned(),
+                detail,
+                command: Some(command),
+            }
         };
         let mut menu = Menu::new("Sort by", sortable().enumerate().map(item).collect());
         menu.cursor = sortable().position(|field| field == self.sort.field).unwrap_or_default();

@@ -232,7 +232,8 @@ impl FleetScreen {
             Action::MarkAll => self.mark_all(desk),
             Action::MarkInvert => self.mark_invert(desk),
             Action::Filter => {
-                self.filter.typing = Some(field::Field::new(FILTER_CHARS_MAX).with(&self.filter.text));
+                self.filter.typing =
+                    Some(field::Field::new(FILTER_CHARS_MAX).with(&self.filter.text));
             }
             Action::Reverse => {
                 self.sort.is_descending = !self.sort.is_descending;

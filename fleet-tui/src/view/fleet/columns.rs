@@ -106,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_usual_terminal_keeps_what_says_most() {
-        assert_eq!(names(77), ["status", "device", "cpu", "mem", "disk", "last_seen", "version", "why"]);
+        assert_eq!(
+            names(77),
+            ["status", "device", "cpu", "mem", "disk", "last_seen", "version", "why"]
+        );
         assert!(names(117).contains(&"tag"));
         assert!(names(57).starts_with(&["status", "device", "cpu", "mem", "disk"]));
     }

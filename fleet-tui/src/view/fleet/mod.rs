@@ -135,10 +135,21 @@ fn paint_cell(
             let look = canvas.look;
             match column.form {
                 Form::Spark => {
-                    let past: Vec<_> = device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
-                    spark::paint(picture, canvas.buffer, &look.theme, &look.caps, &past, 100.0, role);
+                    let past: Vec<_> =
+                        device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
+                    spark::paint(
+                        picture,
+                        canvas.buffer,
+                        &look.theme,
+                        &look.caps,
+                        &past,
+                        100.0,
+                        role,
+                    );
                 }
-                Form::Bar => bar::paint(picture, canvas.buffer, &look.theme, &look.caps, value / 100.0, role),
+                Form::Bar => {
+                    bar::paint(picture, canvas.buffer, &look.theme, &look.caps, value / 100.0, role)
+                }
                 Form::Text => {}
             }
             canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
@@ -151,7 +162,8 @@ fn paint_cell(
             canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
         }
         _ => {
-            let is_quiet = device.index.status == DeviceStatus::Online && role == Role::from(Tone::Plain);
+            let is_quiet =
+                device.index.status == DeviceStatus::Online && role == Role::from(Tone::Plain);
             let role = if is_quiet && field == Field::Why { Role::Muted } else { role };
             canvas.put(area.x, area.y, right, &cells::text(device, field, now), role);
         }

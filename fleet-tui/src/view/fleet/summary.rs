@@ -96,7 +96,11 @@ fn counts(app: &App, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
         let spec = Glyph::of(status).spec();
         let glyph = canvas.glyph(spec.glyph);
         let count = grouped(count as usize);
-        let text = if is_low { format!("{glyph}{count}") } else { format!("{glyph} {count} {}", status.word()) };
+        let text = if is_low {
+            format!("{glyph}{count}")
+        } else {
+            format!("{glyph} {count} {}", status.word())
+        };
         x = canvas.put(x, area.y, area.right(), &text, Role::from(spec.tone)) + gap;
     }
     x
@@ -130,7 +134,8 @@ fn filter_line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if marked > 0 {
         let glyph = canvas.glyph(Glyph::Marked);
         let word = if is_low { "" } else { " marked" };
-        let hidden = if hidden > 0 { format!(" ({} hidden)", grouped(hidden)) } else { String::new() };
+        let hidden =
+            if hidden > 0 { format!(" ({} hidden)", grouped(hidden)) } else { String::new() };
         let text = format!("{glyph}{}{word}{hidden}", grouped(marked));
         x = canvas.put(x, area.y, area.right(), &text, Role::Accent) + 2;
     }
@@ -166,7 +171,12 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         if let Some(suggestion) = app.fleet.suggestion(desk) {
             line.push_str(&format!(" · {}?", escaped(&suggestion)));
         }
-        vec![line, String::new(), "Esc    clear the filter".to_owned(), "/      change it".to_owned()]
+        vec![
+            line,
+            String::new(),
+            "Esc    clear the filter".to_owned(),
+            "/      change it".to_owned(),
+        ]
     } else if desk.link.heard.is_none() {
         match &desk.link.phase {
             Phase::Down { is_denied: true, .. } => vec![
@@ -183,7 +193,11 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             Phase::Connecting | Phase::Live => vec![format!("connecting to {server} …")],
         }
     } else if !desk.data.is_complete {
-        vec![format!("loading {} of {} devices …", grouped(desk.data.len()), grouped(desk.data.expected as usize))]
+        vec![format!(
+            "loading {} of {} devices …",
+            grouped(desk.data.len()),
+            grouped(desk.data.expected as usize)
+        )]
     } else {
         vec![
             "No devices yet.".to_owned(),

@@ -5,33 +5,11 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use fleet_core::untrusted::write_escaped;
 use unicode_width::UnicodeWidthStr as _;
 
-/// What a cell's colour says again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Tone {
-    /// Nothing.
-    #[default]
-    Plain,
-    /// As it should be.
-    Good,
-    /// Worth a look.
-    Warn,
-    /// Broken.
-    Bad,
-}
-
-impl Tone {
-    fn code(self) -> Option<&'static str> {
-        match self {
-            Self::Plain => None,
-            Self::Good => Some("\u{1b}[32m"),
-            Self::Warn => Some("\u{1b}[33m"),
-            Self::Bad => Some("\u{1b}[31m"),
-        }
-    }
-}
+use crate::field::FieldSpec;
+use crate::glyph::Tone;
+use crate::untrusted::write_escaped;
 
 const COLOUR_END: &str = "\u{1b}[0m";
 const GAP: &str = "  ";
@@ -40,14 +18,14 @@ const CELL_CHARS_MAX: usize = 4096;
 
 /// One cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cell {
+pub struct Cell {
     text: String,
     tone: Tone,
 }
 
 impl Cell {
     /// A cell that shows this.
-    pub(super) fn new(text: impl Display) -> Self {
+    pub fn new(text: impl Display) -> Self {
         let mut safe = String::new();
         write_escaped(&mut safe, &text.to_string(), CELL_CHARS_MAX)
             .expect("writing to a String cannot fail");
@@ -55,17 +33,18 @@ impl Cell {
     }
 
     /// A cell that shows this, or nothing.
-    pub(super) fn maybe(text: Option<impl Display>) -> Self {
+    pub fn maybe(text: Option<impl Display>) -> Self {
         text.map_or_else(Self::default, Self::new)
     }
 
     /// The same cell in another tone.
-    pub(super) fn toned(self, tone: Tone) -> Self {
+    #[must_use]
+    pub fn toned(self, tone: Tone) -> Self {
         Self { tone, ..self }
     }
 
     /// Whether there is nothing to show.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
@@ -76,24 +55,40 @@ impl Cell {
 
 /// One column.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
+pub struct Column {
     /// What stands above it.
     title: &'static str,
+    /// What programs call it; made from the title unless given.
+    key: Option<&'static str>,
     /// Its width where rows come one by one.
     width_usual: usize,
     /// On a terminal too narrow for all, the highest goes first; zero never.
     spare: u8,
+    /// Whether it lines up on the right.
+    is_number: bool,
 }
 
 impl Column {
     /// A column that is always there.
-    pub(super) const fn new(title: &'static str, width_usual: usize) -> Self {
-        Self { title, width_usual, spare: 0 }
+    pub const fn new(title: &'static str, width_usual: usize) -> Self {
+        Self::spare(title, width_usual, 0)
     }
 
     /// A column that gives way on a narrow terminal; those with the highest number first.
-    pub(super) const fn spare(title: &'static str, width_usual: usize, spare: u8) -> Self {
-        Self { title, width_usual, spare }
+    pub const fn spare(title: &'static str, width_usual: usize, spare: u8) -> Self {
+        Self { title, key: None, width_usual, spare, is_number: false }
+    }
+
+    /// The same column, lined up on the right.
+    #[must_use]
+    pub const fn of_numbers(self) -> Self {
+        Self { is_number: true, ..self }
+    }
+
+    /// The same column, which gives way to nothing.
+    #[must_use]
+    pub const fn kept(self) -> Self {
+        Self { spare: 0, ..self }
     }
 
     /// The title as a list of details has it: `Last seen`, `Device ID`.
@@ -105,13 +100,39 @@ impl Column {
         };
         self.title.split(' ').enumerate().map(word).collect::<Vec<_>>().join(" ")
     }
+
+    /// What programs call it.
+    fn key(&self) -> String {
+        let made = || self.title.to_lowercase().replace(' ', "_");
+        self.key.map_or_else(made, str::to_owned)
+    }
+}
+
+impl From<&FieldSpec> for Column {
+    fn from(spec: &FieldSpec) -> Self {
+        Self {
+            title: spec.title,
+            key: Some(spec.name),
+            width_usual: usize::from(spec.width),
+            spare: spec.spare,
+            is_number: spec.is_number(),
+        }
+    }
 }
 
 /// Which columns to print, and how wide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Place among the columns, and width.
-    shown: Vec<(usize, usize)>,
+    shown: Vec<Shown>,
+}
+
+/// A column that is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    /// Its place among all columns.
+    place: usize,
+    width: usize,
+    is_number: bool,
 }
 
 impl Layout {
@@ -121,25 +142,30 @@ impl Layout {
             let widest = rows.iter().filter_map(|row| row.get(place)).map(Cell::width).max();
             widest.unwrap_or(0).max(column.title.len())
         });
-        Self::within(columns, widths.collect(), room)
+        Self::within(columns, widths, room)
     }
 
     /// A layout for rows that are yet to come.
     pub(super) fn usual(columns: &[Column], room: Option<usize>) -> Self {
         let widths = columns.iter().map(|column| column.width_usual.max(column.title.len()));
-        Self::within(columns, widths.collect(), room)
+        Self::within(columns, widths, room)
     }
 
-    fn within(columns: &[Column], widths: Vec<usize>, room: Option<usize>) -> Self {
-        let mut shown: Vec<_> = widths.into_iter().enumerate().collect();
-        let total = |shown: &[(usize, usize)]| {
-            shown.iter().map(|(_, width)| width + GAP.len()).sum::<usize>()
-        };
+    fn within(
+        columns: &[Column],
+        widths: impl Iterator<Item = usize>,
+        room: Option<usize>,
+    ) -> Self {
+        let all = columns.iter().zip(widths).enumerate();
+        let mut shown: Vec<_> = all
+            .map(|(place, (column, width))| Shown { place, width, is_number: column.is_number })
+            .collect();
+        let total = |shown: &[Shown]| shown.iter().map(|it| it.width + GAP.len()).sum::<usize>();
         let room = room.map_or(usize::MAX, |room| room + GAP.len());
         while total(&shown) > room {
-            let spare = |place: &(usize, &(usize, usize))| columns[place.1.0].spare;
+            let spare = |(_, it): &(usize, &Shown)| columns[it.place].spare;
             let Some((position, _)) = shown.iter().enumerate().max_by_key(spare) else { break };
-            if columns[shown[position].0].spare == 0 {
+            if columns[shown[position].place].spare == 0 {
                 break;
             }
             shown.remove(position);
@@ -157,12 +183,14 @@ impl Layout {
     pub(super) fn row(&self, cells: &[Cell], colour: bool) -> String {
         let mut line = String::new();
         let mut missing = 0;
-        for (place, width) in &self.shown {
+        for Shown { place, width, is_number } in &self.shown {
             let Some(cell) = cells.get(*place) else { continue };
+            let room = width.saturating_sub(cell.width());
+            let (before, after) = if *is_number { (room, 0) } else { (0, room) };
             // Padding waits for the next cell, so that no line ends in spaces.
-            line.extend(std::iter::repeat_n(' ', missing));
+            line.extend(std::iter::repeat_n(' ', missing + before));
             push_toned(&mut line, cell, colour);
-            missing = width.saturating_sub(cell.width()) + GAP.len();
+            missing = after + GAP.len();
         }
         line.truncate(line.trim_end().len());
         line.push('\n');
@@ -171,7 +199,7 @@ impl Layout {
 }
 
 fn push_toned(line: &mut String, cell: &Cell, colour: bool) {
-    match cell.tone.code().filter(|_| colour && !cell.is_empty()) {
+    match colour_of(cell.tone).filter(|_| colour && !cell.is_empty()) {
         Some(code) => {
             line.push_str(code);
             line.push_str(&cell.text);
@@ -181,14 +209,23 @@ fn push_toned(line: &mut String, cell: &Cell, colour: bool) {
     }
 }
 
-/// The rows as CSV, titles in lower case. Lines end as they do on Unix, for `cut` and its kin.
-pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>]) -> String {
-    let titles: Vec<_> = columns
-        .iter()
-        .map(|column| Cell::new(column.title.to_lowercase().replace(' ', "_")))
-        .collect();
+fn colour_of(tone: Tone) -> Option<&'static str> {
+    match tone {
+        Tone::Plain => None,
+        Tone::Good => Some("\u{1b}[32m"),
+        Tone::Warn => Some("\u{1b}[33m"),
+        Tone::Bad => Some("\u{1b}[31m"),
+        Tone::Busy => Some("\u{1b}[36m"),
+        Tone::Muted => Some("\u{1b}[90m"),
+    }
+}
+
+/// The rows as CSV, with titles as programs call them. Lines end as they do on Unix, for `cut` and
+/// its kin.
+pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>], titles: bool) -> String {
+    let titles = titles.then(|| columns.iter().map(|column| Cell::new(column.key())).collect());
     let mut text = String::new();
-    for row in std::iter::once(&titles).chain(rows) {
+    for row in titles.iter().chain(rows) {
         let fields: Vec<_> = row.iter().map(|cell| CsvField(&cell.text).to_string()).collect();
         text.push_str(&fields.join(","));
         text.push('\n');
@@ -218,6 +255,7 @@ impl Display for CsvField<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::field::Field;
 
     const COLUMNS: [Column; 3] =
         [Column::new("ID", 4), Column::new("STATUS", 6), Column::spare("NAME", 10, 1)];
@@ -242,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_line_up_on_the_right() {
+        let columns = [Column::new("ID", 2), Column::new("CPU", 4).of_numbers()];
+        let rows =
+            [vec![Cell::new("a"), Cell::new("7 %")], vec![Cell::new("b"), Cell::new("100 %")]];
+        let layout = Layout::fitted(&columns, &rows, None);
+        let lines: String = rows.iter().map(|row| layout.row(row, false)).collect();
+        assert_eq!(layout.titles(&columns) + &lines, "ID    CPU\na     7 %\nb   100 %\n");
+    }
+
+    #[test]
+    fn a_field_brings_its_title_and_its_name() {
+        let columns: Vec<_> = [Field::Seen, Field::Cpu].map(|field| field.spec().into()).to_vec();
+        assert_eq!(csv(&columns, &[], true), "last_seen,cpu\n");
+        assert_eq!(csv(&columns, &[], false), "");
+        let layout = Layout::usual(&columns, None);
+        assert_eq!(layout.titles(&columns), " SEEN   CPU\n");
+    }
+
+    #[test]
     fn colour_adds_nothing_but_colour() {
         let coloured = render(None, true);
         assert!(coloured.contains("\u{1b}[32monline\u{1b}[0m"));
@@ -261,7 +318,7 @@ mod tests {
         let row: Vec<_> =
             ["a,b", "say \"hi\"", "=cmd()", "-1.5", "@x", "+x\n", ""].map(Cell::new).to_vec();
         let columns = [Column::new("LAST SEEN", 0); 7];
-        let text = csv(&columns, &[row]);
+        let text = csv(&columns, &[row], true);
         let (titles, line) = text.split_once('\n').unwrap();
         assert!(titles.starts_with("last_seen,"));
         assert_eq!(line, "\"a,b\",\"say \"\"hi\"\"\",\"'=cmd()\",-1.5,\"'@x\",\"'+x\\u{a}\",\n");

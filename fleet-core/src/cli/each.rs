@@ -1,19 +1,19 @@
 //! The same done to several things, one after another: one that fails is told and counted, and the
 //! others go on.
 
-use fleet_core::api::Done;
-use fleet_core::operator::client::ClientError;
-use fleet_core::operator::exit::Exit;
-use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::listed::{Format, Listed, Reader};
+use super::listed::{Listed, Reader};
 use super::output::Output;
 use super::table::{Cell, Column};
+use crate::api::Done;
+use crate::operator::client::ClientError;
+use crate::operator::exit::Exit;
+use crate::untrusted::Untrusted;
 
 /// Does the same to each, and tells of each what came of it.
-pub(super) async fn for_each(
+pub async fn for_each(
     ids: &[String],
     done: &'static str,
     act: impl AsyncFn(&str) -> Result<Done, ClientError>,
@@ -23,7 +23,7 @@ pub(super) async fn for_each(
     for id in ids {
         match act(id).await {
             Ok(_) => {
-                if output.format == Format::Table {
+                if output.format.is_table() {
                     output.line(&format!("{done} {id}"))?;
                 }
                 acted.push(Acted { id: Untrusted::from(id.as_str()), status: done, error: None });
@@ -44,7 +44,7 @@ pub(super) async fn for_each(
             }
         }
     }
-    if output.format != Format::Table {
+    if !output.format.is_table() {
         output.list(&acted)?;
     }
     let all = acted.iter().all(|acted| acted.error.is_none());
@@ -76,8 +76,9 @@ impl Listed for Acted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::listed::Format;
     use crate::cli::output::Terminal;
-    use crate::cli::output::tests::written;
+    use crate::cli::testing::written;
 
     #[tokio::test]
     async fn one_of_several_failing_is_told_and_counted() {

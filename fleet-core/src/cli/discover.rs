@@ -9,26 +9,28 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fleet_core::Chain;
-use fleet_core::api::{ClaimMode, DeviceState, Discovered};
-use fleet_core::operator::browse::Browse;
-use fleet_core::operator::exit::Exit;
 use tokio::time::{Instant, timeout_at};
 
+use super::args::{self, Interfaces};
 use super::failure::Failure;
-use super::listed::{Format, FormatArgs, Listed, Reader};
+use super::listed::{FormatArgs, Listed, Reader};
 use super::output::Output;
-use super::session::{self, Interfaces};
-use super::table::{Cell, Column, Tone};
+use super::session;
+use super::table::{Cell, Column};
+use crate::Chain;
+use crate::api::{ClaimMode, DeviceState, Discovered};
+use crate::glyph::Tone;
+use crate::operator::browse::Browse;
+use crate::operator::exit::Exit;
 
 /// How long a device's first answer waits for the rest of it.
 const SETTLE: Duration = Duration::from_millis(120);
 
 /// What to look for, and for how long.
 #[derive(Debug, clap::Args)]
-pub(super) struct DiscoverArgs {
+pub struct DiscoverArgs {
     /// How long to listen
-    #[arg(long, default_value = "5s", value_parser = session::time_limit, value_name = "DURATION")]
+    #[arg(long, default_value = "5s", value_parser = args::time_limit, value_name = "DURATION")]
     timeout: Duration,
     /// Stop as soon as this many devices have answered
     #[arg(long, value_name = "N")]
@@ -40,16 +42,15 @@ pub(super) struct DiscoverArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(args: DiscoverArgs) -> ExitCode {
-    let format = args.format.format();
-    session::run(format, None, async |output| discover(args, output).await)
+pub fn run(args: DiscoverArgs) -> ExitCode {
+    session::run(args.format, None, async |output| discover(args, output).await)
 }
 
 async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let mut browse = start(args.interfaces, output)?;
     let deadline = Instant::now() + args.timeout;
     let count = args.count.map_or(usize::MAX, NonZeroUsize::get);
-    let devices = if output.format == Format::Table && output.terminal.stdout {
+    let devices = if output.format.is_table() && output.terminal.stdout {
         live(&mut browse, deadline, count, output).await?
     } else {
         while browse.devices().len() < count {
@@ -135,7 +136,7 @@ async fn live(
 }
 
 /// How far a device has come, in a few words.
-pub(super) fn state_text(device: &Discovered) -> &'static str {
+pub fn state_text(device: &Discovered) -> &'static str {
     if device.conflict {
         return "conflict";
     }
@@ -154,7 +155,7 @@ impl Listed for Discovered {
         Column::new("DEVICE ID", 20),
         Column::new("STATE", 20),
         Column::new("IPV4", 15),
-        Column::new("PORT", 5),
+        Column::new("PORT", 5).of_numbers(),
         Column::spare("VERSION", 7, 2),
         Column::spare("FINGERPRINT", 16, 1),
         Column::spare("HOST", 20, 3),
@@ -205,8 +206,8 @@ fn addresses(addresses: &[std::net::IpAddr], reader: Reader) -> Cell {
 /// A device for tests.
 #[cfg(test)]
 pub(super) fn example(id: &str, state: DeviceState) -> Discovered {
-    use fleet_core::identity::PrivateKey;
-    use fleet_core::untrusted::Untrusted;
+    use crate::identity::PrivateKey;
+    use crate::untrusted::Untrusted;
 
     let key = PrivateKey::from_seed(&[u8::try_from(id.len()).unwrap(); 32]).public();
     Discovered {
@@ -227,12 +228,12 @@ pub(super) fn example(id: &str, state: DeviceState) -> Discovered {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
-    use fleet_core::untrusted::Untrusted;
-
     use super::*;
+    use crate::cli::listed::Format;
     use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
+    use crate::cli::testing::{HOSTILE, assert_harmless, written};
+    use crate::untrusted::Untrusted;
+    use clap::ValueEnum as _;
 
     #[test]
     fn a_table_shows_all_that_is_known() {

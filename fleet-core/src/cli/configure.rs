@@ -11,21 +11,22 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fleet_core::api::{DeviceState, DiscoverOutcome, Discovered};
-use fleet_core::id::DeviceId;
-use fleet_core::operator::browse::{Browse, Sighting};
-use fleet_core::operator::client::Client;
-use fleet_core::operator::exit::Exit;
-use fleet_core::operator::provision::provision_all;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::args::{self, Interfaces};
+use super::choice::ServerChoice;
 use super::failure::Failure;
-use super::listed::{Format, FormatArgs};
+use super::listed::FormatArgs;
 use super::output::Output;
 use super::plan::{Configured, Missing, Plan, is_named, missing, nobody_of_id};
-use super::session::{self, Interfaces, ServerChoice};
-use super::{discover, prompt};
+use super::{discover, prompt, session};
+use crate::api::{DeviceState, DiscoverOutcome, Discovered};
+use crate::id::DeviceId;
+use crate::operator::browse::{Browse, Sighting};
+use crate::operator::client::Client;
+use crate::operator::exit::Exit;
+use crate::operator::provision::provision_all;
 
 /// How long to listen at most unless told.
 const LISTEN_MAX: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ const QUIET: Duration = Duration::from_millis(600);
 
 /// Which devices, and which server.
 #[derive(Debug, clap::Args)]
-pub(super) struct ConfigureArgs {
+pub struct ConfigureArgs {
     #[command(flatten)]
     server: ServerChoice,
     /// Configure every unclaimed device without asking
@@ -46,54 +47,68 @@ pub(super) struct ConfigureArgs {
     /// Take these numbers of the list without asking: 1,3 or all
     #[arg(long, value_name = "NUMBERS")]
     select: Option<String>,
-    /// Only these devices; without --auto or --select they are the choice
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
-    device: Vec<DeviceId>,
     /// Ask for numbers instead of showing a list to choose from
     #[arg(long)]
     plain_prompt: bool,
+    #[command(flatten)]
+    found: FoundArgs,
+}
+
+/// What is the same whoever chooses: where to look, for which devices, and what is told.
+#[derive(Debug, clap::Args)]
+pub struct FoundArgs {
+    /// Only these devices; without --auto or --select they are the choice
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    device: Vec<DeviceId>,
     /// How long to listen for devices
-    #[arg(long, value_parser = session::time_limit, value_name = "DURATION")]
+    #[arg(long, value_parser = args::time_limit, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Where to look.
     #[command(flatten)]
-    interfaces: Interfaces,
+    pub interfaces: Interfaces,
     #[command(flatten)]
     format: FormatArgs,
 }
 
 /// Runs the command.
-pub(super) fn run(args: ConfigureArgs) -> ExitCode {
-    session::run(args.format.format(), None, async |output| configure(args, output).await)
+pub fn run(args: ConfigureArgs) -> ExitCode {
+    session::run(args.found.format, None, async |output| configure(args, output).await)
+}
+
+/// Runs the command as with `--auto`.
+pub fn run_auto(server: ServerChoice, found: FoundArgs) -> ExitCode {
+    run(ConfigureArgs { server, auto: true, select: None, plain_prompt: false, found })
 }
 
 async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let chooser = Chooser::of(&args, output)?;
-    let client = args.server.client(output)?;
+    let ConfigureArgs { server, found, .. } = args;
+    let client = server.client(output)?;
     client.check_key().await?;
 
     progress(output, "Discovering fleetd devices on the network...")?;
-    let mut browse = discover::start(args.interfaces, output)?;
-    listen(&mut browse, args.timeout, &args.device).await;
+    let mut browse = discover::start(found.interfaces, output)?;
+    listen(&mut browse, found.timeout, &found.device).await;
     let mut sightings = browse.sightings();
     drop(browse);
     let answered = sightings.len();
-    if !args.device.is_empty() {
-        sightings.retain(|sighting| is_named(sighting, &args.device));
+    if !found.device.is_empty() {
+        sightings.retain(|sighting| is_named(sighting, &found.device));
     }
     if sightings.is_empty() {
         output_empty(output)?;
-        return Err(none_of(&args.device, answered));
+        return Err(none_of(&found.device, answered));
     }
     show_found(&sightings, output)?;
 
     let missing =
-        Missing { ids: missing(&sightings, &args.device), others: answered - sightings.len() };
+        Missing { ids: missing(&sightings, &found.device), others: answered - sightings.len() };
     let mut plan = match chooser.choose(&sightings, output).await? {
         Some(places) => Plan::of_chosen(&sightings, &places, missing),
-        None => Plan::automatic(&sightings, client.server(), &args.device, missing),
+        None => Plan::automatic(&sightings, client.server(), &found.device, missing),
     };
     if !plan.ours.is_empty() {
         match client.device_list(None).await {
@@ -106,7 +121,7 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
     for note in &plan.notes {
         output.note(note)?;
     }
-    if args.dry_run {
+    if found.dry_run {
         return dry_run(plan, output);
     }
     carry_out(plan, &client, output).await
@@ -145,7 +160,7 @@ impl Chooser {
         if let Some(numbers) = &args.select {
             return Ok(Self::Numbers(numbers.clone()));
         }
-        if !args.device.is_empty() {
+        if !args.found.device.is_empty() {
             return Ok(Self::Named);
         }
         if args.plain_prompt {
@@ -226,7 +241,7 @@ async fn carry_out(plan: Plan, client: &Client, output: &mut Output<'_>) -> Resu
     if done.is_empty() {
         progress(output, "Nothing to configure.")?;
     }
-    if output.format != Format::Table {
+    if !output.format.is_table() {
         output.list(&done)?;
     }
     let all = done.iter().all(|device| device.status == DiscoverOutcome::Configured);
@@ -234,7 +249,7 @@ async fn carry_out(plan: Plan, client: &Client, output: &mut Output<'_>) -> Resu
 }
 
 fn dry_run(plan: Plan, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    if output.format == Format::Table {
+    if output.format.is_table() {
         for refused in &plan.done {
             refused.tell(output)?;
         }
@@ -303,7 +318,7 @@ fn state_line(device: &Discovered) -> String {
 
 /// A line of the running account: part of the result for people, beside it for programs.
 fn progress(output: &mut Output<'_>, text: &str) -> Result<(), Failure> {
-    if output.format == Format::Table {
+    if output.format.is_table() {
         output.line(text)?;
     } else {
         output.note(text)?;
@@ -312,7 +327,7 @@ fn progress(output: &mut Output<'_>, text: &str) -> Result<(), Failure> {
 }
 
 fn output_empty(output: &mut Output<'_>) -> Result<(), Failure> {
-    if output.format != Format::Table {
+    if !output.format.is_table() {
         output.list::<Configured>(&[])?;
     }
     Ok(())
@@ -321,9 +336,10 @@ fn output_empty(output: &mut Output<'_>) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::listed::Format;
     use crate::cli::output::Terminal;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless, written};
     use crate::cli::plan::tests::sighting;
+    use crate::cli::testing::{HOSTILE, assert_harmless, written};
 
     #[test]
     fn the_account_reads_as_documented() {
@@ -379,7 +395,7 @@ mod tests {
     #[test]
     fn a_conflict_is_nobodys_doing_and_a_missing_name_is_told_beside_the_others() {
         let mut device = sighting("x", DeviceState::Claimed).device;
-        let server = fleet_core::identity::PrivateKey::from_seed(&[1; 32]).public().identity();
+        let server = crate::identity::PrivateKey::from_seed(&[1; 32]).public().identity();
         device.server = Some(server);
         assert_eq!(state_line(&device), format!("claimed by {server}"));
         device.conflict = true;

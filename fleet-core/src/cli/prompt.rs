@@ -4,13 +4,13 @@
 use std::fmt;
 use std::io::{self, BufRead as _};
 
-use fleet_core::operator::browse::Sighting;
-use fleet_core::operator::exit::Exit;
 use inquire::{InquireError, MultiSelect};
 
 use super::discover::state_text;
 use super::failure::Failure;
 use super::output::Output;
+use crate::operator::browse::Sighting;
+use crate::operator::exit::Exit;
 
 /// How often a wrong answer is asked for again.
 const ANSWERS_MAX: usize = 3;
@@ -117,7 +117,7 @@ async fn read_line() -> Result<Option<String>, Failure> {
 }
 
 /// Whether the question behind `text` is answered with yes.
-pub(super) async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failure> {
+pub async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failure> {
     output.ask(&format!("{text} [y/N] "))?;
     let answer = read_line().await?;
     if answer.is_some() {
@@ -146,11 +146,10 @@ pub(super) fn parse_selection(text: &str, count: usize) -> Result<Vec<usize>, St
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::api::DeviceState;
-
     use super::*;
+    use crate::api::DeviceState;
     use crate::cli::discover::example;
-    use crate::cli::output::tests::{HOSTILE, assert_harmless};
+    use crate::cli::testing::{HOSTILE, assert_harmless};
 
     #[test]
     fn selections_are_numbers_or_all() {

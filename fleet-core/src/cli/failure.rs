@@ -3,15 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use fleet_core::Chain;
-use fleet_core::operator::client::ClientError;
-use fleet_core::operator::exit::Exit;
-use fleet_core::operator::keyfile::KeyFileError;
 use serde::Serialize;
+
+use crate::Chain;
+use crate::operator::client::ClientError;
+use crate::operator::exit::Exit;
+use crate::operator::keyfile::KeyFileError;
 
 /// Why a command failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// To be told.
     Told(Box<Told>),
     /// Whoever read our output has heard enough: not a failure to speak of.
@@ -20,7 +21,7 @@ pub(super) enum Failure {
 
 /// What is told about a failure.
 #[derive(Debug, Serialize)]
-pub(super) struct Told {
+pub struct Told {
     #[serde(rename = "code")]
     pub(super) exit: Exit,
     pub(super) message: String,
@@ -30,34 +31,34 @@ pub(super) struct Told {
 
 impl Failure {
     /// A failure with one sentence, without a full stop.
-    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message = message.into();
         Self::Told(Box::new(Told { exit, message, hint: None, request_id: None }))
     }
 
     /// A call that makes no sense.
-    pub(super) fn usage(message: impl Into<String>) -> Self {
+    pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
     /// A person stopped it.
-    pub(super) fn interrupted() -> Self {
+    pub fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "interrupted")
     }
 
     /// A person stopped it at a question.
-    pub(super) fn interrupted_at_question() -> Self {
+    pub fn interrupted_at_question() -> Self {
         Self::new(Exit::Interrupted, "interrupted; nothing was sent")
     }
 
     /// The time for the whole command is up.
-    pub(super) fn timed_out(limit: Duration) -> Self {
+    pub fn timed_out(limit: Duration) -> Self {
         Self::new(Exit::TimedOut, format!("not done within {} s", limit.as_secs_f64()))
     }
 
     /// The same with what would help.
     #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Told(told) = &mut self {
             told.hint = Some(hint.into());
         }
@@ -65,7 +66,7 @@ impl Failure {
     }
 
     /// The exit code.
-    pub(super) fn exit(&self) -> Exit {
+    pub fn exit(&self) -> Exit {
         match self {
             Self::Told(told) => told.exit,
             Self::NoReader => Exit::Done,
@@ -73,7 +74,7 @@ impl Failure {
     }
 
     /// The sentence.
-    pub(super) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         match self {
             Self::Told(told) => &told.message,
             Self::NoReader => "nobody reads the output",

@@ -1,34 +1,38 @@
 //! The one door to stdout and stderr: results to the first, everything else to the second.
 //!
 //! Whatever goes through here is made safe to show, whoever wrote it; the only escape sequences
-//! that come out are the colours of [`Tone`](super::table::Tone). Every format comes from the same rows.
+//! that come out are the colours of [`Tone`](crate::glyph::Tone). Every format comes from the same rows.
 
 use std::io::{self, IsTerminal as _, Write};
 
-use fleet_core::limits::ERROR_CHARS_MAX;
-use fleet_core::operator::exit::Exit;
-use fleet_core::time::{Clock as _, SystemClock};
-use fleet_core::untrusted::{escaped_json, write_escaped};
 use serde::Serialize;
 
 use super::failure::{Failure, Told};
-use super::listed::{Format, Listed, Reader};
+use super::listed::{Format, FormatArgs, Listed, Reader};
 use super::table::{self, Cell, Column, Layout};
+use crate::limits::ERROR_CHARS_MAX;
+use crate::operator::exit::Exit;
+use crate::time::{Clock as _, SystemClock};
+use crate::untrusted::{escaped_json, write_escaped};
 
 /// Characters of one line of text.
 const LINE_CHARS_MAX: usize = 8 * 1024;
 
 /// What the three standard streams are connected to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Terminal {
-    pub(super) stdin: bool,
-    pub(super) stdout: bool,
-    pub(super) stderr: bool,
+pub struct Terminal {
+    /// Standard input comes from one.
+    pub stdin: bool,
+    /// Standard output goes to one.
+    pub stdout: bool,
+    /// Standard error goes to one.
+    pub stderr: bool,
     /// It moves no cursor.
-    pub(super) dumb: bool,
-    pub(super) colour: bool,
+    pub dumb: bool,
+    /// Standard output may have colours.
+    pub colour: bool,
     /// Columns of stdout's terminal.
-    pub(super) columns: Option<usize>,
+    pub columns: Option<usize>,
 }
 
 impl Terminal {
@@ -49,15 +53,19 @@ impl Terminal {
     }
 
     /// Whether a person is there to be asked.
-    pub(super) fn can_ask(self) -> bool {
+    pub fn can_ask(self) -> bool {
         self.stdin && self.stderr
     }
 }
 
 /// Where a command writes.
-pub(super) struct Output<'a> {
-    pub(super) format: Format,
-    pub(super) terminal: Terminal,
+pub struct Output<'a> {
+    /// How results are written.
+    pub format: Format,
+    /// What is at the other end.
+    pub terminal: Terminal,
+    /// Whether columns have titles.
+    titles: bool,
     out: Box<dyn Write + Send + 'a>,
     err: Box<dyn Write + Send + 'a>,
     /// A question stands at the end of an open line.
@@ -66,33 +74,40 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// The process's own streams.
-    pub(super) fn of_process(format: Format) -> Self {
+    pub(super) fn of_process(format: FormatArgs) -> Self {
         Self::new(format, Terminal::of_process(), io::stdout(), io::stderr())
     }
 
     /// Other streams.
-    pub(super) fn new(
-        format: Format,
+    pub fn new(
+        format: FormatArgs,
         terminal: Terminal,
         out: impl Write + Send + 'a,
         err: impl Write + Send + 'a,
     ) -> Self {
-        Self { format, terminal, out: Box::new(out), err: Box::new(err), asking: false }
+        Self {
+            format: format.format(),
+            terminal,
+            titles: format.has_titles(),
+            out: Box::new(out),
+            err: Box::new(err),
+            asking: false,
+        }
     }
 
     /// One line of a result.
-    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(safe_line(text, LINE_CHARS_MAX).as_bytes())?;
         self.out.flush()
     }
 
     /// One line beside the result.
-    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
         self.err.write_all(safe_line(text, LINE_CHARS_MAX).as_bytes())
     }
 
     /// A question; the answer comes on the same line.
-    pub(super) fn ask(&mut self, text: &str) -> io::Result<()> {
+    pub fn ask(&mut self, text: &str) -> io::Result<()> {
         let line = safe_line(text, LINE_CHARS_MAX);
         self.err.write_all(line.trim_end_matches('\n').as_bytes())?;
         self.asking = true;
@@ -100,34 +115,46 @@ impl<'a> Output<'a> {
     }
 
     /// The question's line has ended with an answer.
-    pub(super) fn answered(&mut self) {
+    pub fn answered(&mut self) {
         self.asking = false;
     }
 
     /// Whether a question still waits for its answer.
-    pub(super) fn is_asking(&self) -> bool {
+    pub fn is_asking(&self) -> bool {
         self.asking
     }
 
     /// A list in the chosen format.
-    pub(super) fn list<T: Listed>(&mut self, items: &[T]) -> io::Result<()> {
+    pub fn list<T: Listed>(&mut self, items: &[T]) -> io::Result<()> {
+        self.rows(T::COLUMNS, items, T::cells, T::name)
+    }
+
+    /// A list whose columns were chosen for this time.
+    pub fn rows<T: Serialize>(
+        &mut self,
+        columns: &[Column],
+        items: &[T],
+        cells: impl Fn(&T, Reader) -> Vec<Cell>,
+        name: impl Fn(&T) -> String,
+    ) -> io::Result<()> {
+        let rows = |reader| items.iter().map(|item| cells(item, reader)).collect::<Vec<_>>();
         let text = match self.format {
-            Format::Table if items.is_empty() => String::new(),
-            Format::Table => self.table(items),
+            Format::Table | Format::Wide if items.is_empty() => String::new(),
+            Format::Table | Format::Wide => self.table(columns, &rows(self.reader())),
             Format::Json => json_text(&items)?,
             Format::Jsonl => items.iter().map(json_line).collect::<io::Result<_>>()?,
-            Format::Csv => table::csv(T::COLUMNS, &cells(items, Reader::Program)),
+            Format::Csv => table::csv(columns, &rows(Reader::Program), self.titles),
             Format::Name => {
-                items.iter().map(|item| safe_line(&item.name(), LINE_CHARS_MAX)).collect()
+                items.iter().map(|item| safe_line(&name(item), LINE_CHARS_MAX)).collect()
             }
         };
         self.write(&text)
     }
 
     /// One thing: in a table a line for each of its cells that holds something.
-    pub(super) fn one<T: Listed>(&mut self, item: &T) -> io::Result<()> {
+    pub fn one<T: Listed>(&mut self, item: &T) -> io::Result<()> {
         match self.format {
-            Format::Table => {
+            Format::Table | Format::Wide => {
                 let text = details(T::COLUMNS, item.cells(self.reader()), self.terminal.colour);
                 self.write(&text)
             }
@@ -137,19 +164,22 @@ impl<'a> Output<'a> {
     }
 
     /// The line of titles above rows that are yet to come.
-    pub(super) fn live_titles<T: Listed>(&mut self) -> io::Result<()> {
-        let layout = Layout::usual(T::COLUMNS, self.terminal.columns);
+    pub fn live_titles<T: Listed>(&mut self) -> io::Result<()> {
+        if !self.titles {
+            return Ok(());
+        }
+        let layout = Layout::usual(T::COLUMNS, self.room());
         self.write(&layout.titles(T::COLUMNS))
     }
 
     /// One row, as soon as it is known.
-    pub(super) fn live_row<T: Listed>(&mut self, item: &T) -> io::Result<()> {
-        let layout = Layout::usual(T::COLUMNS, self.terminal.columns);
+    pub fn live_row<T: Listed>(&mut self, item: &T) -> io::Result<()> {
+        let layout = Layout::usual(T::COLUMNS, self.room());
         self.write(&layout.row(&item.cells(self.reader()), self.terminal.colour))
     }
 
     /// Says why a command failed, and what would help.
-    pub(super) fn fail(&mut self, failure: &Failure) -> io::Result<()> {
+    pub fn fail(&mut self, failure: &Failure) -> io::Result<()> {
         let Failure::Told(told) = failure else { return Ok(()) };
         if std::mem::take(&mut self.asking) {
             self.err.write_all(b"\n")?;
@@ -169,15 +199,21 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn table<T: Listed>(&self, items: &[T]) -> String {
-        let rows = cells(items, self.reader());
-        let layout = Layout::fitted(T::COLUMNS, &rows, self.terminal.columns);
+    fn table(&self, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+        let layout = Layout::fitted(columns, rows, self.room());
+        let titles = self.titles.then(|| layout.titles(columns));
         let lines = rows.iter().map(|row| layout.row(row, self.terminal.colour));
-        std::iter::once(layout.titles(T::COLUMNS)).chain(lines).collect()
+        titles.into_iter().chain(lines).collect()
     }
 
     fn reader(&self) -> Reader {
-        Reader::Person { now: SystemClock.now(), narrow: self.terminal.stdout }
+        let narrow = self.terminal.stdout && self.format != Format::Wide;
+        Reader::Person { now: SystemClock.now(), narrow }
+    }
+
+    /// Columns of the terminal that a table has to fit into.
+    fn room(&self) -> Option<usize> {
+        self.terminal.columns.filter(|_| self.format != Format::Wide)
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
@@ -190,10 +226,6 @@ impl<'a> Output<'a> {
 #[derive(Serialize)]
 struct ErrorObject<'a> {
     error: &'a Told,
-}
-
-fn cells<T: Listed>(items: &[T], reader: Reader) -> Vec<Vec<Cell>> {
-    items.iter().map(|item| item.cells(reader)).collect()
 }
 
 fn details(columns: &[Column], cells: Vec<Cell>, colour: bool) -> String {
@@ -224,70 +256,13 @@ fn safe_line(text: &str, chars_max: usize) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
-
+mod tests {
     use clap::ValueEnum as _;
-    use fleet_core::time::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::cli::table::Column;
-
-    /// A stream that can be read afterwards.
-    #[derive(Clone, Default)]
-    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl Written {
-        pub(crate) fn text(&self) -> String {
-            let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            String::from_utf8(bytes).unwrap()
-        }
-    }
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// An output to read afterwards: its stdout and its stderr.
-    pub(crate) fn written(
-        format: Format,
-        terminal: Terminal,
-    ) -> (Output<'static>, Written, Written) {
-        let (out, err) = (Written::default(), Written::default());
-        (Output::new(format, terminal, out.clone(), err.clone()), out, err)
-    }
-
-    /// All that a hostile device or server might send.
-    pub(crate) const HOSTILE: &[&str] = &[
-        "\u{1b}[2J\u{1b}]0;owned\u{7}",
-        "a\u{9b}31m\u{90}q\u{9c}",
-        "\r\nforged line\n",
-        "\u{202e}gnp.exe\u{2066}x\u{200b}",
-        "\u{0}\u{8}\u{7f}\u{b}\u{c}\t",
-        "=cmd|' /C calc'!A0",
-        "a,\"b\"\n;c",
-        "\u{e0041}\u{feff}\u{2028}",
-    ];
-
-    /// Fails if a text would do more to a terminal than show itself in our colours.
-    pub(crate) fn assert_harmless(text: &str) {
-        let mut plain = text.to_owned();
-        for code in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[0m"] {
-            plain = plain.replace(code, "");
-        }
-        let shown = plain.replace('\n', "");
-        let mut safe = String::new();
-        write_escaped(&mut safe, &shown, usize::MAX).unwrap();
-        assert_eq!(shown, safe);
-    }
+    use crate::cli::testing::{HOSTILE, assert_harmless, written};
+    use crate::time::Timestamp;
 
     #[derive(Serialize)]
     struct Thing {

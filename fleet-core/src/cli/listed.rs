@@ -1,17 +1,19 @@
 //! What can be listed: one description of its columns serves every format.
 
 use clap::ValueEnum;
-use fleet_core::time::Timestamp;
 use serde::Serialize;
 
 use super::table::{Cell, Column};
+use crate::time::Timestamp;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// Aligned columns, for people
     #[default]
     Table,
+    /// The same with every column, however narrow the terminal
+    Wide,
     /// One JSON document
     Json,
     /// One JSON document a line
@@ -24,23 +26,45 @@ pub(super) enum Format {
 
 /// The choice of a format.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub(super) struct FormatArgs {
-    /// How to write results; on a narrow terminal a table leaves columns out, json never does
+pub struct FormatArgs {
+    /// How to write results; on a narrow terminal a table leaves columns out, the others never do
     #[arg(short = 'o', long, value_enum, default_value_t, global = true, value_name = "FORMAT")]
     output: Format,
     /// The same as --output json
     #[arg(long, global = true, conflicts_with = "output")]
     json: bool,
+    /// No titles above the columns of a table or of csv
+    #[arg(long, global = true)]
+    no_headers: bool,
+}
+
+impl Format {
+    /// Whether people are to read it.
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
 }
 
 impl FormatArgs {
-    pub(super) fn format(self) -> Format {
+    /// The chosen format.
+    pub fn format(self) -> Format {
         if self.json { Format::Json } else { self.output }
+    }
+
+    /// Whether columns have titles.
+    pub(super) fn has_titles(self) -> bool {
+        !self.no_headers
+    }
+}
+
+impl From<Format> for FormatArgs {
+    fn from(output: Format) -> Self {
+        Self { output, json: false, no_headers: false }
     }
 }
 
 /// Something that is listed.
-pub(super) trait Listed: Serialize {
+pub trait Listed: Serialize {
     /// The columns.
     const COLUMNS: &'static [Column];
 
@@ -53,7 +77,7 @@ pub(super) trait Listed: Serialize {
 
 /// For whom cells are written.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Reader {
+pub enum Reader {
     /// A person: rounded, and ages instead of times.
     Person {
         /// The time now.
@@ -67,7 +91,7 @@ pub(super) enum Reader {
 
 impl Reader {
     /// A cell for a point in time.
-    pub(super) fn time(self, time: Option<Timestamp>) -> Cell {
+    pub fn time(self, time: Option<Timestamp>) -> Cell {
         match (self, time) {
             (_, None) => Cell::default(),
             (Self::Program, Some(time)) => Cell::new(time),

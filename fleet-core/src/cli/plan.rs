@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use fleet_core::api::{ClaimMode, Device, DeviceState, DeviceStatus, DiscoverOutcome, Discovered};
-use fleet_core::id::DeviceId;
-use fleet_core::identity::ServerIdentity;
-use fleet_core::operator::browse::Sighting;
-use fleet_core::operator::claim::Target;
-use fleet_core::operator::provision::Outcome;
-use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::listed::{Format, Listed, Reader};
+use super::listed::{Listed, Reader};
 use super::output::Output;
-use super::table::{Cell, Column, Tone};
+use super::table::{Cell, Column};
+use crate::api::{ClaimMode, Device, DeviceState, DeviceStatus, DiscoverOutcome, Discovered};
+use crate::id::DeviceId;
+use crate::identity::ServerIdentity;
+use crate::operator::browse::Sighting;
+use crate::operator::claim::Target;
+use crate::operator::provision::Outcome;
+use crate::untrusted::Untrusted;
 
 pub(super) fn is_named(sighting: &Sighting, named: &[DeviceId]) -> bool {
     sighting.device.device_id.as_ref().is_some_and(|id| named.contains(id))
@@ -232,7 +232,7 @@ impl Configured {
     }
 
     pub(super) fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
-        if output.format != Format::Table {
+        if !output.format.is_table() {
             return Ok(());
         }
         let name = &self.name;
@@ -268,8 +268,7 @@ impl Listed for Configured {
                 DiscoverOutcome::Pending => "pending",
                 DiscoverOutcome::Unreachable => "unreachable",
                 DiscoverOutcome::Refused => "refused",
-            })
-            .toned(Tone::Plain),
+            }),
             Cell::maybe(self.reason.as_ref()),
             Cell::maybe(self.hint.as_ref()),
             Cell::new(&self.name),
@@ -283,16 +282,17 @@ impl Listed for Configured {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use fleet_core::identity::PrivateKey;
+    use serde_json::json;
 
     use super::*;
     use crate::cli::discover;
+    use crate::identity::{Fingerprint, PrivateKey};
 
     fn identity(seed: u8) -> ServerIdentity {
         PrivateKey::from_seed(&[seed; 32]).public().identity()
     }
 
-    pub(crate) fn sighting(id: &str, state: DeviceState) -> Sighting {
+    pub(in crate::cli) fn sighting(id: &str, state: DeviceState) -> Sighting {
         let device = discover::example(id, state);
         let target = device.fingerprint.map(|fingerprint| Target {
             device_id: id.parse().unwrap(),
@@ -313,6 +313,19 @@ pub(super) mod tests {
         let mut sighting = sighting(id, DeviceState::Claimed);
         sighting.device.server = Some(server);
         sighting
+    }
+
+    /// A device as the server knows it.
+    fn known(id: &str, status: &str, fingerprint: Option<Fingerprint>) -> Device {
+        serde_json::from_value(json!({
+            "id": id, "name": id, "type": "x86", "version": "0.1.0", "status": status,
+            "last_seen": null, "why": "", "uid": "018d0000-0000-7000-8000-000000000000",
+            "fingerprint": fingerprint, "metadata": {}, "created_at": "2024-01-15T10:30:00Z",
+            "facts": {"hostname": "", "model": "", "os": "", "kernel": "", "arch": "", "cores": 4,
+                "memory_bytes": null, "addresses": [], "interval_secs": 60},
+            "missed_reports": 0, "config_version": 0, "config_reported": null, "latest": null
+        }))
+        .unwrap()
     }
 
     fn going(plan: &Plan) -> Vec<&str> {
@@ -355,7 +368,6 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_ours_is_for_the_server_to_say() {
-        use crate::cli::device_view::tests::device;
         for (status, expected) in [
             (Some("online"), None),
             (Some("offline"), None),
@@ -367,7 +379,7 @@ pub(super) mod tests {
             let mine = claimed("mine", identity(1));
             let fingerprint = mine.device.fingerprint;
             let list: Vec<_> = status
-                .map(|status| Device { fingerprint, ..device("mine~k3xq2m", status, "") })
+                .map(|status| known("mine~k3xq2m", status, fingerprint))
                 .into_iter()
                 .collect();
             let mut plan = Plan::automatic(&[mine], identity(1), &[], Missing::default());

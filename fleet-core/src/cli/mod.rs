@@ -1,0 +1,19 @@
+//! What the programs of an operator have in common on the command line: how they find their server
+//! and key, how they write results, how they end, and the whole of `discover` and `configure`.
+//!
+//! Results go to stdout and everything else to stderr, both through [`output::Output`]; each end has
+//! an exit code of its own.
+
+pub mod args;
+pub mod choice;
+pub mod configure;
+pub mod discover;
+pub mod each;
+pub mod failure;
+pub mod listed;
+pub mod output;
+mod plan;
+pub mod prompt;
+pub mod session;
+pub mod table;
+pub mod testing;
