@@ -15,7 +15,7 @@ use hyper::{Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, openapi, telemetry};
+use super::{Http, auth, body, configs, devices, discovery, openapi, stream, telemetry};
 use crate::door::Visit;
 use crate::ops::OpsError;
 use crate::ops::grants::Grantor;
@@ -142,6 +142,13 @@ async fn answer(
         Route::KeyRevoke(id) => {
             ops.keys.revoke(&id).await?;
             Ok(done("revoked"))
+        }
+
+        Route::StreamOpen => {
+            stream::open(&http.live, &query(&["since", "only"])?, request.headers(), principal)
+        }
+        Route::StreamView(uid) => {
+            stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
     }
 }

@@ -117,6 +117,7 @@ impl Configs {
             Ok(())
         };
         self.world.store.device_update(uid, Box::new(change)).await?;
+        self.hub.wake(uid);
         Ok(())
     }
 

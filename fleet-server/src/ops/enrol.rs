@@ -90,7 +90,9 @@ impl Enrolment {
             device.facts = facts;
             Ok(())
         };
-        Ok(self.world.store.device_update(device.uid, Box::new(change)).await?)
+        let device = self.world.store.device_update(device.uid, Box::new(change)).await?;
+        self.hub.wake(device.uid);
+        Ok(device)
     }
 
     async fn ticket(
@@ -182,6 +184,7 @@ impl Enrolment {
             }
             updated => updated?,
         };
+        self.hub.wake(device.uid);
         self.fulfil(&ticket, &device).await?;
         Ok(device)
     }
@@ -219,6 +222,7 @@ impl Enrolment {
             self.make_room().await?;
         }
         let device = self.insert_or_conflict(device, &fingerprint.to_string()).await?;
+        self.hub.wake(device.uid);
         self.fulfil(&ticket, &device).await?;
         Ok(device)
     }

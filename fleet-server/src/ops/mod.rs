@@ -7,9 +7,12 @@ pub(crate) mod configs;
 pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod grants;
+pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod presence;
+pub(crate) mod status;
 pub(crate) mod telemetry;
+pub(crate) mod vitals;
 
 use std::sync::Arc;
 
