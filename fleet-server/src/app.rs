@@ -21,6 +21,7 @@ use crate::http::Http;
 use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
+use crate::live::{Keeper, Live};
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::{
@@ -29,6 +30,7 @@ use crate::ops::{
 use crate::reach::Reach;
 use crate::store::{OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
+use crate::watched::Watched;
 
 /// How long requests and links under way may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -103,11 +105,16 @@ impl Server {
         let newest = world.store.event_newest().await?;
         let events = Arc::new(Events::new(world.clone(), newest));
         let hub = Arc::new(Hub::default());
-        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &reach));
+        let watched = Arc::new(Watched::new(hub.clone()));
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
         let tasks = Tasks::default();
+        let keeper = Keeper::begin(ops.clone()).await?;
+        let patience = config.patience.reply;
+        let live = Live::new(ops.clone(), &keeper, watched.clone(), tasks.clone(), patience);
         let links = Arc::new(Links {
             ops: ops.clone(),
             hub,
+            watched,
             server: keys.server.clone(),
             tasks: tasks.clone(),
             patience: config.patience.hello,
@@ -115,6 +122,7 @@ impl Server {
         let http = Arc::new(Http {
             ops,
             links,
+            live: Arc::new(live),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,
@@ -122,6 +130,7 @@ impl Server {
             patience: config.patience,
             tasks: tasks.clone(),
         });
+        tasks.spawn("board", keeper.run(tasks.clone()));
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
@@ -185,6 +194,7 @@ fn wire(
     presence: &Arc<Presence>,
     hub: &Arc<Hub>,
     events: &Arc<Events>,
+    watched: &Arc<Watched>,
     reach: &Reach,
 ) -> Ops {
     let world = || world.clone();
@@ -198,7 +208,11 @@ fn wire(
             hub: hub.clone(),
             events: events.clone(),
         },
-        telemetry: Telemetry { world: world(), presence: presence.clone() },
+        telemetry: Telemetry {
+            world: world(),
+            presence: presence.clone(),
+            watched: watched.clone(),
+        },
         configs: Configs {
             world: world(),
             versions: versions.clone(),
@@ -242,7 +256,7 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let now = world.now();
     let seen =
         devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?.min(now))));
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?))
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, None))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

@@ -1,14 +1,15 @@
 //! FleetD's server, as a library that its program and its tests share.
 //!
 //! ```text
-//! http ─┐
-//! link ─┼→ ops → store
-//! tasks ┘          app wires all of them;  cli starts app, or is somebody else's client
+//! http ─┬→ live ┐
+//! link ─┼───────┼→ ops → store
+//! tasks ┘───────┘           app wires all of them;  cli starts app, or is somebody else's client
 //! ```
 //!
 //! `http` and `link` reach the store only through `ops`; `ops` knows neither of them.
 
 pub mod app;
+mod bell;
 pub mod cli;
 pub mod config;
 mod discovery;
@@ -17,7 +18,9 @@ mod http;
 mod hub;
 mod keyring;
 mod link;
+mod live;
 mod ops;
 mod reach;
 pub mod store;
 mod tasks;
+mod watched;

@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, events, openapi, telemetry};
+use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
@@ -158,6 +158,13 @@ async fn answer(
         Route::KeyRevoke(id) => {
             ops.keys.revoke(&id, &actor(principal.as_ref())?).await?;
             Ok(done("revoked"))
+        }
+
+        Route::StreamOpen => {
+            stream::open(&http.live, &query(&["since", "only"])?, request.headers(), principal)
+        }
+        Route::StreamView(uid) => {
+            stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
     }
 }
