@@ -7,6 +7,7 @@ pub mod cells;
 pub mod clipboard;
 pub mod effect;
 pub mod event;
+pub mod help;
 pub mod keys;
 pub mod layout;
 pub mod net;
@@ -16,3 +17,6 @@ pub mod terminal;
 pub mod theme;
 pub mod view;
 pub mod widgets;
+
+#[cfg(test)]
+mod testing;
