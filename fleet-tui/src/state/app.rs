@@ -266,6 +266,8 @@ impl App {
                 }
                 self.events.happened(event);
             }
+            // Sent only to those who do not take the whole index.
+            StreamMessage::Counts(_) => {}
             StreamMessage::Ping(ping) => self.desk.link.heard(ping.time, now),
         }
     }
