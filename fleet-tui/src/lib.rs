@@ -11,6 +11,7 @@ pub mod keys;
 pub mod layout;
 pub mod net;
 pub mod perform;
+pub mod sample;
 pub mod state;
 pub mod terminal;
 pub mod theme;
