@@ -5,11 +5,13 @@
 
 pub mod cells;
 pub mod clipboard;
+pub mod console;
 pub mod effect;
 pub mod event;
 pub mod keys;
 pub mod layout;
 pub mod net;
+pub mod pace;
 pub mod perform;
 pub mod sample;
 pub mod state;
