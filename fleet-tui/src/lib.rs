@@ -4,4 +4,5 @@
 //! what the state is. Only the terminal, the network and the effects touch the world.
 
 pub mod terminal;
+pub mod theme;
 pub mod widgets;

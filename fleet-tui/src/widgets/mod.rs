@@ -1,1 +1,6 @@
 //! Things that several screens paint.
+//!
+//! Each is a function into a part of a buffer, with the theme and what the terminal can do. None
+//! remembers anything, and each paints what fits, down to nothing.
+
+pub mod field;
