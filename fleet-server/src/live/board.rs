@@ -73,6 +73,11 @@ impl Board {
         self.lock().entries.len()
     }
 
+    /// The devices that are on it.
+    pub(crate) fn listed(&self) -> Vec<Uid> {
+        self.lock().entries.values().map(|entry| entry.row.uid).collect()
+    }
+
     /// How many devices have each status.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts.clone()
