@@ -13,3 +13,4 @@ mod store_disk;
 mod store_faults;
 mod store_kit;
 mod store_model;
+mod stream;
