@@ -87,8 +87,16 @@ impl Screen {
         }
     }
 
+    /// Reads until the rows are as they should be.
+    async fn until_rows(&mut self, what: &str, is_so: impl Fn(&BTreeMap<u32, IndexRow>) -> bool) {
+        if !is_so(&self.rows) {
+            self.until(what, |screen, _| is_so(&screen.rows).then_some(())).await;
+        }
+    }
+
     async fn until_row(&mut self, what: &str, is_so: impl Fn(&IndexRow) -> bool) -> IndexRow {
-        self.until(what, |screen, _| screen.rows.values().find(|row| is_so(row)).cloned()).await
+        self.until_rows(what, |rows| rows.values().any(&is_so)).await;
+        self.rows.values().find(|row| is_so(row)).unwrap().clone()
     }
 
     async fn values(&mut self) -> Values {
@@ -164,9 +172,7 @@ async fn the_index_is_whole_and_then_only_what_changed() {
     screen.until_row("the configuration", |row| row.config_version == 1).await;
     let slot = screen.slot("rpi4-002");
     rig.ask("DELETE", "/api/v1/devices/rpi4-002", None).await.expect(200);
-    screen
-        .until("the end of a device", |screen, _| (!screen.rows.contains_key(&slot)).then_some(()))
-        .await;
+    screen.until_rows("the end of a device", |rows| !rows.contains_key(&slot)).await;
     // A device that comes has a slot of its own.
     let _three = rig.enrolled("rpi4-003", 3).await;
     let row = screen.until_row("a new device", |row| row.id.as_str() == "rpi4-003").await;
@@ -180,7 +186,7 @@ async fn who_comes_back_gets_the_difference() {
     let _two = rig.enrolled("rpi4-002", 2).await;
     let client = self::client(&rig, &rig.admin());
     let mut screen = Screen::open(&client, None).await;
-    screen.until("both devices", |screen, _| (screen.rows.len() == 2).then_some(())).await;
+    screen.until_rows("both devices", |rows| rows.len() == 2).await;
     // The event of this is known before the stream ends.
     rig.ask("PUT", "/api/v1/devices/rpi4-001", Some(json!({"name": "One"}))).await.expect(200);
     screen
@@ -235,7 +241,7 @@ async fn values_come_for_the_rows_in_view_when_they_are_new() {
     report(&mut one, 1, vec![Sample::new("cpu_usage", 10.0)]).await;
     let client = client(&rig, &rig.admin());
     let mut screen = Screen::open(&client, None).await;
-    screen.until("both devices", |screen, _| (screen.rows.len() == 2).then_some(())).await;
+    screen.until_rows("both devices", |rows| rows.len() == 2).await;
     let (first, second) = (screen.slot("rpi4-001"), screen.slot("rpi4-002"));
     let view = StreamView { rows: vec![first], ..StreamView::default() };
     client.stream_view(screen.hello.stream, &view).await.unwrap();
@@ -280,7 +286,7 @@ async fn a_watched_device_is_asked_to_report_every_second() {
     let mut agent = rig.enrolled("rpi4-001", 1).await;
     let client = client(&rig, &rig.admin());
     let mut screen = Screen::open(&client, None).await;
-    screen.until("the device", |screen, _| (screen.rows.len() == 1).then_some(())).await;
+    screen.until_rows("the device", |rows| rows.len() == 1).await;
     let slot = screen.slot("rpi4-001");
     let view = |metrics: &[&str]| {
         let metrics = metrics.iter().map(|&metric| metric.to_owned()).collect();
@@ -400,7 +406,7 @@ async fn a_restart_makes_nobody_late_and_no_news() {
     let gone = rig.enrolled("rpi4-002", 2).await;
     let client = self::client(&rig, &rig.admin());
     let mut screen = Screen::open(&client, None).await;
-    screen.until("both devices", |screen, _| (screen.rows.len() == 2).then_some(())).await;
+    screen.until_rows("both devices", |rows| rows.len() == 2).await;
     drop((agent, gone));
     rig.stop().await;
     rig.clock.advance(Duration::from_secs(3_600));
