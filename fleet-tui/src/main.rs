@@ -1,3 +1,12 @@
 //! `fleet-tui`: the operator's console.
 
-fn main() {}
+use std::process::ExitCode;
+
+use fleet_tui::cli::{self, Invocation};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Invocation::Auto(auto) => auto.run(),
+        Invocation::Console(_) => ExitCode::FAILURE,
+    }
+}
