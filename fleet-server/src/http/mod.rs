@@ -9,6 +9,7 @@ mod body;
 mod configs;
 mod devices;
 mod discovery;
+mod events;
 mod openapi;
 mod query;
 pub(crate) mod reply;

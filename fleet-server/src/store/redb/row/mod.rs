@@ -6,6 +6,7 @@
 
 mod config;
 mod device;
+mod event;
 mod grant;
 mod key;
 mod report;
@@ -16,6 +17,7 @@ use fleet_core::id::DeviceId;
 
 pub(super) use self::config::ConfigRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
+pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
 pub(super) use self::report::{CursorRow, ReportRow};
@@ -40,6 +42,7 @@ coded! {
     ConfigRow = 39,
     ReportRow = 40,
     CursorRow = 41,
+    EventRow = 42,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -66,6 +69,7 @@ mod tests {
     use std::fmt::Debug;
 
     use data_encoding::HEXLOWER;
+    use fleet_core::api::EventKind;
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
@@ -75,7 +79,9 @@ mod tests {
     use fleet_core::wire::Facts;
 
     use super::*;
-    use crate::store::{Admission, Device, GrantRecord, KeyRecord, NewConfig, ReportedConfig};
+    use crate::store::{
+        Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig,
+    };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
     #[test]
@@ -110,6 +116,10 @@ mod tests {
             "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
         );
         check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
+        check(
+            &EventRow::from(event()),
+            "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
+        );
     }
 
     #[test]
@@ -120,6 +130,7 @@ mod tests {
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
+        assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
     }
 
     #[track_caller]
@@ -208,6 +219,16 @@ mod tests {
             at: time(1),
             comment: Some("c".to_owned()),
             server_url: Some("u".to_owned()),
+        }
+    }
+
+    fn event() -> Event {
+        Event {
+            at: time(1),
+            kind: EventKind::DeviceAccepted,
+            actor: "ada".to_owned(),
+            device: Some(("rpi4-001".parse().unwrap(), uid())),
+            text: "t".to_owned(),
         }
     }
 
