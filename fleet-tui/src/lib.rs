@@ -4,5 +4,7 @@
 //! what the state is. Only the terminal, the network and the effects touch the world.
 
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod theme;
 pub mod widgets;

@@ -3,4 +3,7 @@
 //! Each is a function into a part of a buffer, with the theme and what the terminal can do. None
 //! remembers anything, and each paints what fits, down to nothing.
 
+pub mod bar;
 pub mod field;
+pub mod scrollbar;
+pub mod spark;
