@@ -4,6 +4,7 @@
 //! remembers anything, and each paints what fits, down to nothing.
 
 pub mod bar;
+pub mod chart;
 pub mod field;
 pub mod scrollbar;
 pub mod spark;
