@@ -18,6 +18,8 @@ pub mod sample;
 pub mod start;
 pub mod state;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod theme;
 pub mod view;
 pub mod widgets;
