@@ -5,6 +5,7 @@ mod hostile;
 mod link;
 mod program;
 mod rest_auth;
+mod rest_filter;
 mod rest_reference;
 mod server_kit;
 mod start;
