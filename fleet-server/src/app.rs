@@ -21,7 +21,10 @@ use crate::hub::Hub;
 use crate::keyring::{Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::ops::configs::Versions;
-use crate::ops::{Configs, Devices, Enrolment, Grants, Keys, Ops, Presence, Telemetry, World};
+use crate::ops::{
+    Configs, Devices, Enrolment, Grants, Keys, Ops, Presence, Sessions, Telemetry, World,
+};
+use crate::page::Page;
 use crate::reach::Reach;
 use crate::store::{OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
@@ -99,6 +102,7 @@ impl Server {
         let hub = Arc::new(Hub::default());
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &reach));
         let tasks = Tasks::default();
+        let page = Page::new(&config, keys.server.public().identity());
         let links = Arc::new(Links {
             ops: ops.clone(),
             hub,
@@ -114,6 +118,7 @@ impl Server {
             tls: tls::server_config(&keys.server)?,
             server: keys.server.clone(),
             patience: config.patience,
+            page,
             tasks: tasks.clone(),
         });
         tasks.spawn("port", http.run(listener));
@@ -205,6 +210,7 @@ fn wire(
             hub: hub.clone(),
         },
         keys: Keys { world: world(), server: server().public().identity() },
+        sessions: Sessions { world: world() },
         presence: presence.clone(),
         world: world(),
     }

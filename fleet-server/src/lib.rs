@@ -6,7 +6,8 @@
 //! tasks ┘          app wires all of them;  cli starts app, or is somebody else's client
 //! ```
 //!
-//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them.
+//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
+//! what `http` answers to browsers.
 
 pub mod app;
 pub mod cli;
@@ -18,6 +19,7 @@ mod hub;
 mod keyring;
 mod link;
 mod ops;
+mod page;
 mod reach;
 pub mod store;
 mod tasks;

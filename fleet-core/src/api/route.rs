@@ -21,6 +21,8 @@ pub enum AuthClass {
     OperatorOrDevice,
     /// Any valid key.
     AnyKey,
+    /// A browser. The page itself asks who it is, and answers strangers in its own way.
+    Page,
 }
 
 /// One line of the list.
@@ -61,6 +63,12 @@ pub enum Route {
     KeyList,
     KeyCreate,
     KeyRevoke(String),
+    PageOverview,
+    PageDevice(String),
+    PageSignIn,
+    PageSignInPost,
+    PageSignOut,
+    PageAsset(String),
 }
 
 /// Why a request has no route.
@@ -104,12 +112,18 @@ impl Route {
             Self::KeyList,
             Self::KeyCreate,
             Self::KeyRevoke(name()),
+            Self::PageOverview,
+            Self::PageDevice(name()),
+            Self::PageSignIn,
+            Self::PageSignInPost,
+            Self::PageSignOut,
+            Self::PageAsset(name()),
         ]
     }
 
     /// The route's line in the list.
     pub fn spec(&self) -> RouteSpec {
-        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Public};
+        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Page, Public};
         match self {
             Self::Health => spec("GET", "/health", Public),
             Self::HealthReady => spec("GET", "/health/ready", Public),
@@ -134,6 +148,12 @@ impl Route {
             Self::KeyList => spec("GET", "/api/v1/keys", Operator),
             Self::KeyCreate => spec("POST", "/api/v1/keys", Operator),
             Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
+            Self::PageOverview => spec("GET", "/", Page),
+            Self::PageDevice(_) => spec("GET", "/devices/{}", Page),
+            Self::PageSignIn => spec("GET", "/sign-in", Page),
+            Self::PageSignInPost => spec("POST", "/sign-in", Page),
+            Self::PageSignOut => spec("POST", "/sign-out", Page),
+            Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
         }
     }
 
@@ -169,7 +189,9 @@ impl Route {
             | Self::DeviceAccept(name)
             | Self::DeviceReject(name)
             | Self::DeviceRevoke(name)
-            | Self::KeyRevoke(name) => Some(name.clone()),
+            | Self::KeyRevoke(name)
+            | Self::PageDevice(name)
+            | Self::PageAsset(name) => Some(name.clone()),
             Self::GrantGet(uid) => Some(uid.to_string()),
             _ => None,
         }
@@ -185,6 +207,8 @@ impl Route {
             Self::DeviceReject(_) => Self::DeviceReject(text()),
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
+            Self::PageDevice(_) => Self::PageDevice(text()),
+            Self::PageAsset(_) => Self::PageAsset(text()),
             Self::GrantGet(_) => Self::GrantGet(name.parse().ok()?),
             other => other,
         })
@@ -242,7 +266,7 @@ mod tests {
     fn a_path_matches_exactly_or_not_at_all() {
         for path in [
             "",
-            "/",
+            "//",
             "/api/v1/devices/",
             "//api/v1/devices",
             "/api/v1//devices",
@@ -256,6 +280,7 @@ mod tests {
         ] {
             assert_eq!(Route::parse("GET", path), Err(RouteError::NotFound), "{path}");
         }
+        assert_eq!(Route::parse("GET", "/"), Ok(Route::PageOverview));
         assert_eq!(
             Route::parse("PATCH", "/api/v1/devices/a"),
             Err(RouteError::Method(vec!["GET", "PUT", "DELETE"]))

@@ -4,13 +4,13 @@
 //! slow, silent or mad costs a socket and nothing else. At the end, requests under way are
 //! finished and idle connections closed.
 
-mod auth;
-mod body;
+pub(crate) mod auth;
+pub(crate) mod body;
 mod configs;
 mod devices;
 mod discovery;
 mod openapi;
-mod query;
+pub(crate) mod query;
 pub(crate) mod reply;
 mod service;
 mod telemetry;
@@ -32,6 +32,7 @@ use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::ops::Ops;
+use crate::page::Page;
 
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -45,6 +46,7 @@ pub(crate) struct Http {
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) patience: Patience,
+    pub(crate) page: Page,
     pub(crate) tasks: Tasks,
 }
 

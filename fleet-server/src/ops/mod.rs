@@ -9,6 +9,7 @@ pub(crate) mod enrol;
 pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod presence;
+pub(crate) mod sessions;
 pub(crate) mod telemetry;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) use enrol::Enrolment;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;
+pub(crate) use sessions::Sessions;
 pub(crate) use telemetry::Telemetry;
 
 /// The operations, ready to be handed out.
@@ -33,6 +35,7 @@ pub(crate) struct Ops {
     pub(crate) grants: Grants,
     pub(crate) enrolment: Enrolment,
     pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
     pub(crate) presence: Arc<Presence>,
     pub(crate) world: World,
 }

@@ -16,6 +16,7 @@ mod grants;
 mod keys;
 mod meta;
 mod redb;
+mod sessions;
 mod telemetry;
 
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
@@ -25,6 +26,7 @@ pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
+pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore,
 };
@@ -36,6 +38,7 @@ pub trait Store:
     + GrantStore
     + ConfigStore
     + TelemetryStore
+    + SessionStore
     + MetaStore
     + Send
     + Sync
@@ -49,6 +52,7 @@ impl<T> Store for T where
         + GrantStore
         + ConfigStore
         + TelemetryStore
+        + SessionStore
         + MetaStore
         + Send
         + Sync

@@ -16,6 +16,7 @@
 //! | `configs` | device uid, version | configuration |
 //! | `reports` | device uid, millis, half the stream, number | report |
 //! | `cursors` | device uid, stream | last number |
+//! | `sessions` | hash | session record |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
@@ -30,7 +31,7 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     ConfigRow, CursorRow, DeviceRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow, ServerKeyRow,
-    UidRow,
+    SessionRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -46,6 +47,7 @@ pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
 pub(super) const REPORTS: Sealed<ReportRow> = Sealed::new("reports");
 pub(super) const CURSORS: Sealed<CursorRow> = Sealed::new("cursors");
+pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
@@ -60,6 +62,7 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&CONFIGS)?;
     txn.open(&REPORTS)?;
     txn.open(&CURSORS)?;
+    txn.open(&SESSIONS)?;
     Ok(())
 }
 

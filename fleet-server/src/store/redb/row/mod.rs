@@ -9,6 +9,7 @@ mod device;
 mod grant;
 mod key;
 mod report;
+mod session;
 
 use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
@@ -19,6 +20,7 @@ pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
 pub(super) use self::report::{CursorRow, ReportRow};
+pub(super) use self::session::SessionRow;
 
 macro_rules! coded {
     ($($row:ty = $tag:literal),* $(,)?) => {
@@ -40,6 +42,7 @@ coded! {
     ConfigRow = 39,
     ReportRow = 40,
     CursorRow = 41,
+    SessionRow = 50,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -75,7 +78,9 @@ mod tests {
     use fleet_core::wire::Facts;
 
     use super::*;
-    use crate::store::{Admission, Device, GrantRecord, KeyRecord, NewConfig, ReportedConfig};
+    use crate::store::{
+        Admission, Device, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
+    };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
     #[test]
@@ -110,6 +115,7 @@ mod tests {
             "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
         );
         check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
+        check(&SessionRow::from(session()), "");
     }
 
     #[test]
@@ -119,6 +125,7 @@ mod tests {
         assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
+        assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
     }
 
@@ -209,6 +216,10 @@ mod tests {
             comment: Some("c".to_owned()),
             server_url: Some("u".to_owned()),
         }
+    }
+
+    fn session() -> SessionRecord {
+        SessionRecord { hash: [4; 32], key: "k".to_owned(), begun_at: time(1), used_at: time(2) }
     }
 
     fn samples() -> Vec<Sample> {
