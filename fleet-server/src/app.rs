@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::api::EventKind;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
@@ -18,11 +19,13 @@ use crate::discovery::Discovery;
 use crate::door::Door;
 use crate::http::Http;
 use crate::hub::Hub;
-use crate::keyring::{Complete, Keyring, KeyringError};
+use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::ops::configs::Versions;
+use crate::ops::events::NewEvent;
 use crate::ops::{
-    Configs, Devices, Enrolment, Grants, Keys, Ops, Presence, Sessions, Telemetry, World,
+    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
+    World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -99,8 +102,10 @@ impl Server {
             interfaces: config.interfaces.clone(),
         };
         let presence = Arc::new(remembered(&world).await?);
+        let newest = world.store.event_newest().await?;
+        let events = Arc::new(Events::new(world.clone(), newest));
         let hub = Arc::new(Hub::default());
-        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &reach));
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &reach));
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
         let links = Arc::new(Links {
@@ -125,6 +130,7 @@ impl Server {
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
         tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
+        events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,
             url: reach.local_url(),
@@ -182,6 +188,7 @@ fn wire(
     keys: &Complete,
     presence: &Arc<Presence>,
     hub: &Arc<Hub>,
+    events: &Arc<Events>,
     reach: &Reach,
 ) -> Ops {
     let world = || world.clone();
@@ -193,6 +200,7 @@ fn wire(
             presence: presence.clone(),
             versions: versions.clone(),
             hub: hub.clone(),
+            events: events.clone(),
         },
         telemetry: Telemetry { world: world(), presence: presence.clone() },
         configs: Configs {
@@ -200,6 +208,7 @@ fn wire(
             versions: versions.clone(),
             hub: hub.clone(),
             server: server(),
+            events: events.clone(),
         },
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
         enrolment: Enrolment {
@@ -208,12 +217,27 @@ fn wire(
             presence: presence.clone(),
             versions: versions.clone(),
             hub: hub.clone(),
+            events: events.clone(),
         },
-        keys: Keys { world: world(), server: server().public().identity() },
+        keys: Keys { world: world(), server: server().public().identity(), events: events.clone() },
         sessions: Sessions { world: world() },
+        events: events.clone(),
         presence: presence.clone(),
         world: world(),
     }
+}
+
+/// What the server did so far, of its own accord.
+fn start_events(keys: &Complete, reach: &Reach) -> Vec<NewEvent> {
+    let event = |kind, text| {
+        let actor = Actor::Server.to_string();
+        NewEvent { kind, actor, device: None, text }
+    };
+    let key = |id: &String| format!("operator key {id} ({ADMIN_LABEL})");
+    let made = keys.made.iter().map(|id| event(EventKind::KeyCreated, key(id)));
+    let ended = keys.ended.iter().map(|id| event(EventKind::KeyRevoked, key(id)));
+    let text = format!("release {} serves {}", fleet_core::VERSION, reach.local_url());
+    made.chain(ended).chain([event(EventKind::ServerStarted, text)]).collect()
 }
 
 /// What the store remembers of the devices' last words.

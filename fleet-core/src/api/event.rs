@@ -43,6 +43,11 @@ macro_rules! kinds {
             pub fn word(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
+
+            /// The kind with this word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$name),)* _ => None }
+            }
         }
     };
 }
@@ -65,4 +70,36 @@ kinds! {
     ConfigRefused "config.refused" "A device refused its configuration.",
     KeyCreated "key.created" "A key was made.",
     KeyRevoked "key.revoked" "A key was ended.",
+}
+
+impl EventKind {
+    /// The kinds that a text names: one by its word, or all with the same first part, as `device`
+    /// does. None if it names nothing.
+    pub fn named(text: &str) -> Vec<Self> {
+        let fits = |kind: &Self| {
+            let rest = kind.word().strip_prefix(text);
+            !text.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        Self::ALL.iter().copied().filter(fits).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_go_by_their_word_or_its_first_part() {
+        for kind in EventKind::ALL {
+            assert_eq!(EventKind::from_word(kind.word()), Some(*kind));
+            assert_eq!(EventKind::named(kind.word()), [*kind]);
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+        }
+        assert_eq!(EventKind::named("key"), [EventKind::KeyCreated, EventKind::KeyRevoked]);
+        assert_eq!(EventKind::named("device").len(), 11);
+        for nothing in ["", "dev", "device.", "device.gone", "Device", "."] {
+            assert_eq!(EventKind::named(nothing), [], "{nothing}");
+            assert_eq!(EventKind::from_word(nothing), None, "{nothing}");
+        }
+    }
 }

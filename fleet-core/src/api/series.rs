@@ -18,6 +18,14 @@ pub struct SeriesReply {
     pub steps: u32,
     /// The curves, one for each metric and set of labels.
     pub series: Vec<Series>,
+    /// How many curves were left out because there are more than
+    /// [`SERIES_CURVES_MAX`](crate::limits::SERIES_CURVES_MAX), as far as they were counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One curve.

@@ -4,6 +4,8 @@
 //! for `http://` URLs, so a key is never shown to another server. Nothing is retried in secret:
 //! what failed is the caller's to know.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, StatusCode, header};
@@ -14,8 +16,8 @@ use serde_json::Value;
 use super::error::refused;
 use crate::api::{
     ConfigUpdate, ConfigView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered,
-    Done, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate, KeyCreated, KeyView,
-    MetricPoint, Route, TelemetryPost, Verdict,
+    Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate,
+    KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::id::Uid;
 use crate::identity::{PublicKey, ServerIdentity};
@@ -53,6 +55,38 @@ pub struct MetricQuery {
     pub from: Option<Timestamp>,
     /// Not after.
     pub to: Option<Timestamp>,
+}
+
+/// Which curves to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesQuery {
+    /// The device, by id or uid.
+    pub device_id: String,
+    /// The metrics.
+    pub metrics: Vec<String>,
+    /// Not before; five minutes before the end if absent.
+    pub from: Option<Timestamp>,
+    /// Not after; now if absent.
+    pub to: Option<Timestamp>,
+    /// The time of one step; the server's choice if absent.
+    pub step: Option<Duration>,
+}
+
+/// Which events to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// About one device, by id or uid.
+    pub device_id: Option<String>,
+    /// Kinds, separated by commas: each a kind's word, or its first part for all that share it.
+    pub kind: Option<String>,
+    /// Not before.
+    pub since: Option<Timestamp>,
+    /// Not after.
+    pub until: Option<Timestamp>,
+    /// With a number below this one, as the last event of the page before has it.
+    pub before: Option<u64>,
+    /// Events at most; the server's default if absent.
+    pub limit: Option<usize>,
 }
 
 impl Client {
@@ -159,16 +193,33 @@ impl Client {
         let mut ask = Ask::default();
         ask.query("device_id", &query.device_id);
         ask.query("metric", &query.metric);
-        if let Some(limit) = query.limit {
-            ask.query("limit", &limit.to_string());
-        }
-        if let Some(from) = query.from {
-            ask.query("from", &from.to_string());
-        }
-        if let Some(to) = query.to {
-            ask.query("to", &to.to_string());
-        }
+        ask.query_some("limit", query.limit);
+        ask.query_some("from", query.from);
+        ask.query_some("to", query.to);
         self.call(Route::TelemetryMetrics, ask).await
+    }
+
+    /// Curves of a device's metrics.
+    pub async fn series(&self, query: &SeriesQuery) -> Result<SeriesReply, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("device_id", &query.device_id);
+        ask.query("metrics", &query.metrics.join(","));
+        ask.query_some("from", query.from);
+        ask.query_some("to", query.to);
+        ask.query_some("step", query.step.map(|step| format!("{}ms", step.as_millis())));
+        self.call(Route::TelemetrySeries, ask).await
+    }
+
+    /// What happened, newest first.
+    pub async fn event_list(&self, query: &EventQuery) -> Result<Vec<EventView>, ClientError> {
+        let mut ask = Ask::default();
+        ask.query_some("device_id", query.device_id.as_ref());
+        ask.query_some("kind", query.kind.as_ref());
+        ask.query_some("since", query.since);
+        ask.query_some("until", query.until);
+        ask.query_some("before", query.before);
+        ask.query_some("limit", query.limit);
+        self.call(Route::EventList, ask).await
     }
 
     /// A device's configuration, wanted and reported.
@@ -307,6 +358,12 @@ impl Ask {
         self.query.push_str(name);
         self.query.push('=');
         push_encoded(&mut self.query, value);
+    }
+
+    fn query_some(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.query(name, &value.to_string());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::{Request, StatusCode};
 use super::body;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
-use crate::ops::Ops;
+use crate::ops::{Actor, Ops};
 
 /// `GET /config`.
 pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
@@ -21,7 +21,7 @@ pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
 pub(super) async fn post(
     ops: &Ops,
     query: &Query,
-    author: &str,
+    author: &Actor,
     request: Request<Incoming>,
     patience: Duration,
 ) -> Result<Reply, Failure> {

@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod configs;
 mod devices;
 mod discovery;
+mod events;
 mod openapi;
 pub(crate) mod query;
 pub(crate) mod reply;

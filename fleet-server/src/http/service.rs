@@ -1,25 +1,23 @@
 //! One request: where to, who from, what came of it.
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use fleet_core::api::{Done, Health, Identity, KeyCreate, Route, RouteError, Verdict};
 use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
-use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, openapi, telemetry};
+use super::{Http, auth, body, configs, devices, discovery, events, openapi, telemetry};
 use crate::door::Visit;
-use crate::ops::OpsError;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
+use crate::ops::{Actor, OpsError};
 use crate::page::{self, Browser};
 use crate::store::StoreHealth;
 
@@ -37,7 +35,13 @@ pub(super) async fn serve(
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
     let browser = Browser::of(request.headers());
-    let answer = AssertUnwindSafe(answer(&http, &visit, exporter, request)).catch_unwind().await;
+    // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
+    // it changes is recorded, and told to those who must know.
+    let task = {
+        let (http, visit) = (http.clone(), visit.clone());
+        async move { answer(&http, &visit, exporter, request).await }
+    };
+    let answer = http.tasks.spawn("request", task).await;
     let mut reply = match answer {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => page::problem(browser, &failure, &request_id)
@@ -84,26 +88,27 @@ async fn answer(
         Route::DeviceList => devices::list(ops, &query(&["limit", "cursor"])?).await,
         Route::DeviceGet(name) => Ok(ok(&ops.devices.get(&name).await?)),
         Route::DevicePut(name) => {
-            ops.devices.update(&name, body::json(request, patience).await?).await?;
+            let update = body::json(request, patience).await?;
+            ops.devices.update(&name, update, &actor(principal.as_ref())?).await?;
             Ok(done("updated"))
         }
         Route::DeviceDelete(name) => {
-            ops.devices.delete(&name).await?;
+            ops.devices.delete(&name, &actor(principal.as_ref())?).await?;
             Ok(done("deleted"))
         }
         Route::DeviceAccept(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.accept(&name, &verdict.reason).await?;
+            ops.devices.accept(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
             Ok(done("accepted"))
         }
         Route::DeviceReject(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.reject(&name, &verdict.reason).await?;
+            ops.devices.reject(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
             Ok(done("rejected"))
         }
         Route::DeviceRevoke(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.revoke(&name, &verdict.reason).await?;
+            ops.devices.revoke(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
             Ok(done("revoked"))
         }
 
@@ -120,10 +125,20 @@ async fn answer(
             telemetry::metrics(ops, &query).await
         }
 
+        Route::TelemetrySeries => {
+            let query = query(&["device_id", "metrics", "from", "to", "step"])?;
+            telemetry::series(ops, &query).await
+        }
+
+        Route::EventList => {
+            let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
+            events::list(ops, &query).await
+        }
+
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
         Route::ConfigPost => {
             let query = query(&["device_id"])?;
-            configs::post(ops, &query, &author(principal.as_ref()), request, patience).await
+            configs::post(ops, &query, &actor(principal.as_ref())?, request, patience).await
         }
 
         Route::DiscoverGet => discovery::get(http).await,
@@ -142,10 +157,11 @@ async fn answer(
         Route::KeyList => Ok(ok(&ops.keys.list().await?)),
         Route::KeyCreate => {
             let wish: KeyCreate = body::json(request, patience).await?;
-            Ok(json(StatusCode::CREATED, &ops.keys.create(wish).await?))
+            let made = ops.keys.create(wish, &actor(principal.as_ref())?).await?;
+            Ok(json(StatusCode::CREATED, &made))
         }
         Route::KeyRevoke(id) => {
-            ops.keys.revoke(&id).await?;
+            ops.keys.revoke(&id, &actor(principal.as_ref())?).await?;
             Ok(done("revoked"))
         }
 
@@ -197,14 +213,10 @@ fn identity(http: &Http) -> Identity {
     Identity { identity: public_key.identity(), public_key, version }
 }
 
-/// How the record of a change calls who made it.
-fn author(principal: Option<&Principal>) -> String {
-    match principal {
-        Some(Principal::Operator { key }) => format!("operator:{key}"),
-        Some(Principal::Enrol { key }) => format!("enrol:{key}"),
-        Some(Principal::Device { key, .. }) => format!("device:{key}"),
-        None => "nobody".to_owned(),
-    }
+/// Who changes something. A change by nobody is not made.
+fn actor(principal: Option<&Principal>) -> Result<Actor, OpsError> {
+    let nobody = || OpsError::Forbidden("a change needs a key".to_owned());
+    principal.map(Principal::actor).ok_or_else(nobody)
 }
 
 fn grantor(principal: Option<Principal>) -> Result<Grantor, OpsError> {

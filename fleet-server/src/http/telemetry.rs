@@ -1,13 +1,15 @@
 //! Questions about telemetry.
 
-use fleet_core::limits::{TELEMETRY_ROWS_DEFAULT, TELEMETRY_ROWS_MAX};
-use fleet_core::metric::MetricName;
+use fleet_core::limits::{TELEMETRY_ROWS_DEFAULT, TELEMETRY_ROWS_MAX, WATCHED_METRICS_MAX};
+use fleet_core::metric::{MetricName, SampleError};
+use fleet_core::time::{DurationError, parse_duration};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
 use crate::ops::Ops;
+use crate::ops::series::SeriesAsked;
 use crate::ops::telemetry::MetricQuery;
 
 const RESOLUTION: HeaderName = HeaderName::from_static("fleetd-resolution");
@@ -30,4 +32,37 @@ pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
     let mut reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
     reply.headers_mut().insert(RESOLUTION, HeaderValue::from_static("raw"));
     Ok(reply)
+}
+
+/// `GET /telemetry/series`: curves of some metrics.
+pub(super) async fn series(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let asked = SeriesAsked {
+        device: query.need("device_id")?.to_owned(),
+        metrics: metric_names(query.need("metrics")?)?,
+        from: query.parsed("from")?,
+        to: query.parsed("to")?,
+        step: query.get("step").map(parse_duration).transpose().map_err(wrong_step)?,
+    };
+    Ok(json(StatusCode::OK, &ops.telemetry.series(asked).await?))
+}
+
+/// The metrics that a list names, each once.
+fn metric_names(text: &str) -> Result<Vec<MetricName>, Failure> {
+    let mut names = Vec::new();
+    for name in text.split(',') {
+        let wrong = |error: SampleError| Failure::invalid("metrics", &error.to_string());
+        let name: MetricName = name.parse().map_err(wrong)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        if names.len() > WATCHED_METRICS_MAX {
+            let problem = format!("names more than {WATCHED_METRICS_MAX} metrics");
+            return Err(Failure::invalid("metrics", &problem));
+        }
+    }
+    Ok(names)
+}
+
+fn wrong_step(error: DurationError) -> Failure {
+    Failure::invalid("step", &error.to_string())
 }

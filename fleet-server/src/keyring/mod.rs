@@ -47,6 +47,18 @@ pub(crate) struct Complete {
     pub(crate) admin_path: PathBuf,
     /// What a person should know about how the keys came to be.
     pub(crate) notes: Vec<String>,
+    /// The id of the admin key, if it is new to the store.
+    pub(crate) made: Option<String>,
+    /// The ids of older admin keys that were ended in its favour.
+    pub(crate) ended: Vec<String>,
+}
+
+/// What was done so that `admin.key` holds a key that the store knows.
+#[derive(Default)]
+struct Admin {
+    note: Option<String>,
+    made: Option<String>,
+    ended: Vec<String>,
 }
 
 /// Why a server has no keys.
@@ -179,8 +191,11 @@ impl Keyring {
                 seal::WEAK_BYTES
             ));
         }
-        notes.extend(self.keep_admin(store, server.public().identity(), now).await?);
-        Ok(Complete { server: Arc::new(server), admin_path: self.admin_path(), notes })
+        let Admin { note, made, ended } =
+            self.keep_admin(store, server.public().identity(), now).await?;
+        notes.extend(note);
+        let (server, admin_path) = (Arc::new(server), self.admin_path());
+        Ok(Complete { server, admin_path, notes, made, ended })
     }
 
     fn make_server(&self) -> Result<PrivateKey, KeyringError> {
@@ -208,45 +223,46 @@ impl Keyring {
         Ok(found.map(|bytes| Secret::from_text(bytes.trim_ascii())))
     }
 
-    /// Sees to it that `admin.key` holds a key that the store knows. Returns what to tell.
+    /// Sees to it that `admin.key` holds a key that the store knows.
     async fn keep_admin(
         &self,
         store: &dyn Store,
         server: ServerIdentity,
         now: Timestamp,
-    ) -> Result<Option<String>, KeyringError> {
+    ) -> Result<Admin, KeyringError> {
         let path = self.admin_path();
         if let Some(bytes) = files::read(&path)? {
             let key = admin_key(&bytes, &path, server)?;
-            return match store.key_get(key.id()).await? {
-                Some(record) if record.revoked_at.is_some() => Ok(Some(format!(
+            let Some(record) = store.key_get(key.id()).await? else {
+                store.key_insert(admin_record(&key, now)).await?;
+                return Ok(Admin { made: Some(key.id().to_owned()), ..Admin::default() });
+            };
+            let note = record.revoked_at.map(|_| {
+                format!(
                     "the key in {} was revoked: remove the file, and the next start makes a new one",
                     path.display()
-                ))),
-                Some(_) => Ok(None),
-                None => {
-                    store.key_insert(admin_record(&key, now)).await?;
-                    Ok(None)
-                }
-            };
+                )
+            });
+            return Ok(Admin { note, ..Admin::default() });
         }
         let key = ApiKey::generate(KeyKind::Operator, server)
             .map_err(|_| KeyringError::Make("the system gives no random numbers"))?;
-        let mut replaced = false;
+        let mut ended = Vec::new();
         let known = store.key_list().await?;
         // The new one first: the store does not end the last operator key.
         store.key_insert(admin_record(&key, now)).await?;
         for old in known {
             if old.label == ADMIN_LABEL && old.revoked_at.is_none() {
                 store.key_revoke(&old.id, now).await?;
-                replaced = true;
+                ended.push(old.id);
             }
         }
         let text = Zeroizing::new(format!("{}\n", key.reveal().as_str()));
         files::write(&path, text.as_bytes())?;
-        Ok(replaced.then(|| {
+        let note = (!ended.is_empty()).then(|| {
             format!("{} was missing: made a new one, the old key is revoked", path.display())
-        }))
+        });
+        Ok(Admin { note, made: Some(key.id().to_owned()), ended })
     }
 
     fn server_path(&self) -> PathBuf {

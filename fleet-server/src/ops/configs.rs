@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use data_encoding::HEXLOWER;
-use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, ReportedView};
+use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, EventKind, ReportedView};
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
@@ -14,7 +14,8 @@ use fleet_core::wire::{ConfigPush, ConfigReported};
 use ring::digest;
 
 use super::devices::find;
-use super::{OpsError, World};
+use super::events::NewEvent;
+use super::{Actor, Events, OpsError, World};
 use crate::hub::Hub;
 use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
 
@@ -31,6 +32,7 @@ pub(crate) struct Configs {
     pub(crate) versions: Arc<Versions>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) server: Arc<PrivateKey>,
+    pub(crate) events: Arc<Events>,
 }
 
 impl Configs {
@@ -48,7 +50,7 @@ impl Configs {
         name: &str,
         expected: Option<u64>,
         update: ConfigUpdate,
-        author: &str,
+        author: &Actor,
     ) -> Result<ConfigView, OpsError> {
         let device = find(&self.world, name).await?;
         let not_applied = not_applied(&update);
@@ -57,17 +59,23 @@ impl Configs {
         if let Some(latest) = &latest {
             self.versions.grew(device.uid, latest.version);
         }
-        let stored = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
-            Some(latest) if expected.is_none_or(|expected| expected == latest.version) => latest,
+        let (stored, is_new) = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
+            Some(latest) if expected.is_none_or(|expected| expected == latest.version) => {
+                (latest, false)
+            }
             Some(latest) => return Err(OpsError::Stale { current: latest.version }),
             None => {
                 let appended = self.world.store.config_append(device.uid, expected, new).await;
                 // A store that fails over a commit may have made it all the same: ask it next time.
-                appended.inspect_err(|_| self.versions.forget(device.uid))?
+                (appended.inspect_err(|_| self.versions.forget(device.uid))?, true)
             }
         };
         self.versions.grew(device.uid, stored.version);
         self.hub.wake(device.uid);
+        if is_new {
+            let event = NewEvent::about(&device, EventKind::ConfigSet, author, set(&stored));
+            self.events.record(event).await;
+        }
         let view = view(&device, Some(stored));
         Ok(ConfigView { status: Some("updated".to_owned()), not_applied, ..view })
     }
@@ -105,18 +113,27 @@ impl Configs {
             at: self.world.now(),
             error,
         };
-        let same = |known: &ReportedConfig| {
-            (known.version, &known.error) == (reported.version, &reported.error)
+        let is_known = |device: &Device, reported: &ReportedConfig| {
+            device.reported.as_ref().is_some_and(|known| {
+                (known.version, &known.error) == (reported.version, &reported.error)
+            })
         };
-        let known = self.world.store.device_get(uid).await?.and_then(|device| device.reported);
-        if known.as_ref().is_some_and(same) {
+        let device = self.world.store.device_get(uid).await?;
+        if device.is_some_and(|device| is_known(&device, &reported)) {
             return Ok(());
         }
+        let (kind, text) = outcome(&reported);
         let change = move |device: &mut Device| {
-            device.reported = Some(reported);
-            Ok(())
+            let is_news = !is_known(device, &reported);
+            if is_news {
+                device.reported = Some(reported);
+            }
+            Ok(is_news)
         };
-        self.world.store.device_update(uid, Box::new(change)).await?;
+        let (device, is_news) = self.world.change(uid, change).await?;
+        if is_news {
+            self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
+        }
         Ok(())
     }
 
@@ -124,7 +141,7 @@ impl Configs {
         &self,
         device: &Device,
         update: ConfigUpdate,
-        author: &str,
+        author: &Actor,
     ) -> Result<NewConfig, OpsError> {
         let document = match update.config {
             Some(value) => ConfigDocument::from_json(&value)
@@ -150,7 +167,7 @@ impl Configs {
         };
         Ok(NewConfig {
             document,
-            author: author.to_owned(),
+            author: author.to_string(),
             at: self.world.now(),
             comment: update.comment,
             server_url,
@@ -162,6 +179,26 @@ impl Configs {
 fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
     new.document == before.document
         && (new.server_url.is_none() || new.server_url == before.server_url)
+}
+
+/// What is told of a new version.
+fn set(stored: &ConfigVersion) -> String {
+    let (version, config) = (stored.version, &stored.config);
+    match config.comment.as_deref() {
+        Some(comment) if !comment.is_empty() => {
+            format!("version {version}: {} ({comment})", config.document)
+        }
+        Some(_) | None => format!("version {version}: {}", config.document),
+    }
+}
+
+/// What is told of a device's word about a version.
+fn outcome(reported: &ReportedConfig) -> (EventKind, String) {
+    let version = reported.version;
+    match &reported.error {
+        None => (EventKind::ConfigApplied, format!("version {version}")),
+        Some(error) => (EventKind::ConfigRefused, format!("version {version}: {error}")),
+    }
 }
 
 fn not_applied(update: &ConfigUpdate) -> Option<String> {
@@ -273,8 +310,10 @@ mod tests {
     #[tokio::test]
     async fn a_version_that_was_stored_unnoticed_is_sent_after_all() {
         let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let configs = Configs {
-            world: World { store: store.clone(), clock: Arc::new(SystemClock) },
+            events: Arc::new(Events::new(world.clone(), 0)),
+            world,
             versions: Arc::default(),
             hub: Arc::default(),
             server: Arc::new(PrivateKey::from_seed(&[1; 32])),
@@ -283,9 +322,10 @@ mod tests {
         let uid = device.uid;
         store.device_insert(device.clone()).await.unwrap();
         assert!(configs.push_after(uid, 0).await.unwrap().is_none());
-        let new = configs.new_config(&device, ConfigUpdate::default(), "x").await.unwrap();
+        let new =
+            configs.new_config(&device, ConfigUpdate::default(), &Actor::Server).await.unwrap();
         store.config_append(uid, None, new).await.unwrap();
-        let again = configs.update("a", Some(0), ConfigUpdate::default(), "x").await;
+        let again = configs.update("a", Some(0), ConfigUpdate::default(), &Actor::Server).await;
         assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_core::api::{self, DeviceFacts, DeviceStatus, DeviceUpdate};
+use fleet_core::api::{self, DeviceFacts, DeviceStatus, DeviceUpdate, EventKind};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{
@@ -14,7 +14,8 @@ use fleet_core::untrusted::Untrusted;
 use serde_json::Value;
 
 use super::configs::Versions;
-use super::{OpsError, Presence, World, presence};
+use super::events::NewEvent;
+use super::{Actor, Events, OpsError, Presence, World, presence};
 use crate::hub::Hub;
 use crate::store::{Admission, Device, Refusal};
 
@@ -27,6 +28,15 @@ pub(crate) struct Devices {
     pub(crate) presence: Arc<Presence>,
     pub(crate) versions: Arc<Versions>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) events: Arc<Events>,
+}
+
+/// What an operator can say about a device.
+struct Sentence {
+    state: Admission,
+    kind: EventKind,
+    words: &'static str,
+    allowed: fn(Admission) -> Result<(), &'static str>,
 }
 
 impl Devices {
@@ -59,7 +69,12 @@ impl Devices {
     }
 
     /// Notes a name and metadata. What is absent stays.
-    pub(crate) async fn update(&self, name: &str, update: DeviceUpdate) -> Result<(), OpsError> {
+    pub(crate) async fn update(
+        &self,
+        name: &str,
+        update: DeviceUpdate,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
         let device = self.find(name).await?;
         let entries = metadata_changes(update.metadata)?;
         if update.name.as_ref().is_some_and(|name| name.chars().count() > SHOWN_CHARS_MAX) {
@@ -67,6 +82,7 @@ impl Devices {
             return Err(OpsError::invalid("name", problem));
         }
         let change = move |device: &mut Device| {
+            let before = device.clone();
             if let Some(name) = update.name {
                 device.name = Some(name).filter(|name| !name.is_empty());
             }
@@ -81,88 +97,118 @@ impl Devices {
                     format!("a device has at most {METADATA_ENTRIES_MAX} metadata entries");
                 return Err(Refusal(reason));
             }
-            Ok(())
+            Ok(differences(&before, device))
         };
-        self.world.store.device_update(device.uid, Box::new(change)).await?;
+        let (device, differences) = self.world.change(device.uid, change).await?;
+        if !differences.is_empty() {
+            let text = differences.join("; ");
+            let event = NewEvent::about(&device, EventKind::DeviceUpdated, actor, text);
+            self.events.record(event).await;
+        }
         Ok(())
     }
 
     /// Ends a device: it has no access from now on, and its data goes later.
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), OpsError> {
+    pub(crate) async fn delete(&self, name: &str, actor: &Actor) -> Result<(), OpsError> {
         let device = self.find(name).await?;
         self.world.store.device_delete(device.uid, self.world.now()).await?;
         self.presence.forget(device.uid);
         self.versions.forget(device.uid);
         self.hub.wake(device.uid);
+        let text = "removed by an operator";
+        self.events.record(NewEvent::about(&device, EventKind::DeviceDeleted, actor, text)).await;
         Ok(())
     }
 
     /// Lets a waiting device in.
-    pub(crate) async fn accept(&self, name: &str, reason: &str) -> Result<(), OpsError> {
-        self.judge(
-            name,
-            Admission::Active,
-            "accepted by an operator",
-            reason,
-            |state| match state {
+    pub(crate) async fn accept(
+        &self,
+        name: &str,
+        reason: &str,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
+        let sentence = Sentence {
+            state: Admission::Active,
+            kind: EventKind::DeviceAccepted,
+            words: "accepted by an operator",
+            allowed: |state| match state {
                 Admission::Pending | Admission::Rejected | Admission::Active => Ok(()),
                 Admission::Revoked | Admission::Deleted => {
                     Err("the device was revoked: delete it, and it may ask anew")
                 }
             },
-        )
-        .await
+        };
+        self.judge(name, sentence, reason, actor).await
     }
 
     /// Turns a waiting device away.
-    pub(crate) async fn reject(&self, name: &str, reason: &str) -> Result<(), OpsError> {
-        self.judge(
-            name,
-            Admission::Rejected,
-            "rejected by an operator",
-            reason,
-            |state| match state {
+    pub(crate) async fn reject(
+        &self,
+        name: &str,
+        reason: &str,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
+        let sentence = Sentence {
+            state: Admission::Rejected,
+            kind: EventKind::DeviceRejected,
+            words: "rejected by an operator",
+            allowed: |state| match state {
                 Admission::Pending | Admission::Rejected => Ok(()),
                 Admission::Active | Admission::Revoked | Admission::Deleted => {
                     Err("only a pending device can be rejected: revoke this one")
                 }
             },
-        )
-        .await
+        };
+        self.judge(name, sentence, reason, actor).await
     }
 
     /// Puts a device out for good.
-    pub(crate) async fn revoke(&self, name: &str, reason: &str) -> Result<(), OpsError> {
-        self.judge(name, Admission::Revoked, "revoked by an operator", reason, |_| Ok(())).await
+    pub(crate) async fn revoke(
+        &self,
+        name: &str,
+        reason: &str,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
+        let sentence = Sentence {
+            state: Admission::Revoked,
+            kind: EventKind::DeviceRevoked,
+            words: "revoked by an operator",
+            allowed: |_| Ok(()),
+        };
+        self.judge(name, sentence, reason, actor).await
     }
 
     async fn judge(
         &self,
         name: &str,
-        state: Admission,
-        verdict: &str,
+        sentence: Sentence,
         reason: &str,
-        allowed: fn(Admission) -> Result<(), &'static str>,
+        actor: &Actor,
     ) -> Result<(), OpsError> {
+        let Sentence { state, kind, words, allowed } = sentence;
         if reason.len() > REASON_BYTES_MAX {
             let problem = format!("must not be longer than {REASON_BYTES_MAX} bytes");
             return Err(OpsError::invalid("reason", problem));
         }
         let device = self.find(name).await?;
         let at = self.world.now();
-        let text =
-            if reason.is_empty() { verdict.to_owned() } else { format!("{verdict}: {reason}") };
+        let text = if reason.is_empty() { words.to_owned() } else { format!("{words}: {reason}") };
         let change = move |device: &mut Device| {
             allowed(device.state).map_err(|reason| Refusal(reason.to_owned()))?;
-            if device.state != state {
+            let is_news = device.state != state;
+            if is_news {
                 device.state = state;
                 device.state_reason = text;
                 device.state_at = at;
             }
-            Ok(())
+            Ok(is_news)
         };
-        self.world.store.device_update(device.uid, Box::new(change)).await?;
+        let (device, is_news) = self.world.change(device.uid, change).await?;
         self.hub.wake(device.uid);
+        if is_news {
+            let text = device.state_reason.as_str();
+            self.events.record(NewEvent::about(&device, kind, actor, text)).await;
+        }
         Ok(())
     }
 
@@ -227,6 +273,29 @@ pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> 
     found
         .filter(|device| device.state != Admission::Deleted)
         .ok_or_else(|| OpsError::NotFound(format!("device {}", Untrusted::from(name))))
+}
+
+/// What an operator changed about a device, in words.
+fn differences(before: &Device, after: &Device) -> Vec<String> {
+    let mut words = Vec::new();
+    if before.name != after.name {
+        words.push(match &after.name {
+            Some(name) => format!("name {name}"),
+            None => "name removed".to_owned(),
+        });
+    }
+    let is_set = |(name, value): &(&String, &String)| before.metadata.get(*name) != Some(value);
+    let set: Vec<&str> =
+        after.metadata.iter().filter(is_set).map(|(name, _)| name.as_str()).collect();
+    if !set.is_empty() {
+        words.push(format!("metadata set: {}", set.join(", ")));
+    }
+    let is_gone = |name: &&String| !after.metadata.contains_key(*name);
+    let gone: Vec<&str> = before.metadata.keys().filter(is_gone).map(String::as_str).collect();
+    if !gone.is_empty() {
+        words.push(format!("metadata removed: {}", gone.join(", ")));
+    }
+    words
 }
 
 /// How a device is doing, and why.

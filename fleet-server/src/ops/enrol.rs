@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use fleet_core::api::EventKind;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
@@ -18,7 +19,8 @@ use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
 use fleet_core::wire::{Facts, Proof, Standing};
 
 use super::configs::Versions;
-use super::{OpsError, Presence, World};
+use super::events::NewEvent;
+use super::{Actor, Events, OpsError, Presence, World};
 use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, GrantRecord, Refusal, StoreError};
 
@@ -34,6 +36,7 @@ pub(crate) struct Enrolment {
     pub(crate) presence: Arc<Presence>,
     pub(crate) versions: Arc<Versions>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) events: Arc<Events>,
 }
 
 /// What lets a device in.
@@ -41,6 +44,15 @@ enum Ticket {
     Grant(GrantRecord),
     EnrolmentKey(String),
     None { reason: String },
+}
+
+/// Where one more pending device stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// In a place that was free.
+    Free,
+    /// In the place of one that was forgotten for it.
+    Made,
 }
 
 impl Enrolment {
@@ -180,7 +192,11 @@ impl Enrolment {
             Err(StoreError::Conflict(Conflict::DeviceId(_))) => {
                 self.note_facts(device, facts).await?
             }
-            updated => updated?,
+            updated => {
+                let device = updated?;
+                self.record_entry(&ticket, &device).await;
+                device
+            }
         };
         self.fulfil(&ticket, &device).await?;
         Ok(device)
@@ -215,28 +231,35 @@ impl Enrolment {
             missed_reports: 0,
             reported: None,
         };
+        let mut room = Room::Free;
         if state == Admission::Pending {
-            self.make_room().await?;
+            room = self.make_room().await?;
         }
-        let device = self.insert_or_conflict(device, &fingerprint.to_string()).await?;
+        let device = match self.world.store.device_insert(device.clone()).await {
+            Ok(()) => device,
+            Err(StoreError::Conflict(Conflict::DeviceId(_))) => {
+                if state != Admission::Pending {
+                    room = self.make_room().await?;
+                }
+                self.insert_in_conflict(device, &fingerprint.to_string()).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A stranger who takes another's place is no news: whoever has many keys could fill the
+        // record with them, and push out what operators did.
+        if device.state == Admission::Active || room == Room::Free {
+            self.record_entry(&ticket, &device).await;
+        }
         self.fulfil(&ticket, &device).await?;
         Ok(device)
     }
 
-    /// Inserts a device; if its id is another's, as pending under a marked id.
-    async fn insert_or_conflict(
+    /// Inserts a device whose id is another's, as pending under a marked id.
+    async fn insert_in_conflict(
         &self,
         device: Device,
         fingerprint: &str,
     ) -> Result<Device, OpsError> {
-        match self.world.store.device_insert(device.clone()).await {
-            Ok(()) => return Ok(device),
-            Err(StoreError::Conflict(Conflict::DeviceId(_))) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if device.state != Admission::Pending {
-            self.make_room().await?;
-        }
         let device = Device {
             id: device.id.in_conflict(fingerprint),
             state: Admission::Pending,
@@ -247,6 +270,20 @@ impl Enrolment {
         Ok(device)
     }
 
+    /// Records that a device has come, and who let it in.
+    async fn record_entry(&self, ticket: &Ticket, device: &Device) {
+        let (kind, actor) = match (device.state, ticket) {
+            (Admission::Active, Ticket::Grant(grant)) => {
+                (EventKind::DeviceEnrolled, grant.created_by.clone())
+            }
+            (Admission::Active, Ticket::EnrolmentKey(id)) => {
+                (EventKind::DeviceEnrolled, Actor::Enrol(id.clone()).to_string())
+            }
+            _ => (EventKind::DevicePending, Actor::Device.to_string()),
+        };
+        self.events.record(NewEvent::about(device, kind, actor, &*device.state_reason)).await;
+    }
+
     async fn fulfil(&self, ticket: &Ticket, device: &Device) -> Result<(), OpsError> {
         if let Ticket::Grant(grant) = ticket {
             self.world.store.grant_fulfil(grant.uid, device.uid).await?;
@@ -255,11 +292,11 @@ impl Enrolment {
     }
 
     /// Keeps strangers from filling the store: the oldest that waits gives way.
-    async fn make_room(&self) -> Result<(), OpsError> {
+    async fn make_room(&self) -> Result<Room, OpsError> {
         let mut pending = self.world.store.device_list().await?;
         pending.retain(|device| device.state == Admission::Pending);
         if pending.len() < PENDING_DEVICES_MAX {
-            return Ok(());
+            return Ok(Room::Free);
         }
         if let Some(oldest) = pending.iter().min_by_key(|device| device.created_at) {
             tracing::warn!(device_id = %oldest.id, "too many devices wait, forgetting the oldest");
@@ -268,7 +305,7 @@ impl Enrolment {
             self.versions.forget(oldest.uid);
             self.hub.wake(oldest.uid);
         }
-        Ok(())
+        Ok(Room::Made)
     }
 }
 
@@ -358,12 +395,15 @@ mod tests {
     async fn strangers_beyond_the_bound_leave_nothing_behind() {
         let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
         let presence = Arc::new(Presence::default());
+        let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
+        let events = Arc::new(Events::new(world.clone(), 0));
         let enrolment = Enrolment {
-            world: World { store: store.clone(), clock: Arc::new(SystemClock) },
+            world,
             server: PrivateKey::from_seed(&[1; 32]).public(),
             presence: presence.clone(),
             versions: Arc::default(),
             hub: Arc::default(),
+            events: events.clone(),
         };
         let (key, proof) = stranger(0);
         let first = enrolment.admit(key, proof).await.unwrap();
@@ -380,6 +420,7 @@ mod tests {
         assert_eq!(store.device_list().await.unwrap().len(), PENDING_DEVICES_MAX);
         assert_eq!(store.device_get(first.uid).await.unwrap(), None);
         assert_eq!(presence.last_seen(first.uid), None);
+        assert_eq!(*events.subscribe().borrow(), 1, "only the first one is an event");
     }
 
     #[test]

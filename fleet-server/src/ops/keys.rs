@@ -1,17 +1,19 @@
 //! Keys: making, listing and withdrawing them, and telling who holds one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::api::{KeyCreate, KeyCreated, KeyView};
+use fleet_core::api::{EventKind, KeyCreate, KeyCreated, KeyView};
 use fleet_core::id::Uid;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
 use fleet_core::untrusted::Untrusted;
 
 use super::devices::find;
-use super::{OpsError, World};
+use super::events::NewEvent;
+use super::{Actor, Events, OpsError, World};
 use crate::keyring::ADMIN_LABEL;
-use crate::store::{Admission, KeyRecord, StoreError};
+use crate::store::{Admission, Device, KeyRecord, StoreError};
 
 /// Characters of a label.
 const LABEL_CHARS_MAX: usize = 100;
@@ -26,6 +28,7 @@ const LAST_USED_STEP: Duration = Duration::from_secs(60);
 pub(crate) struct Keys {
     pub(crate) world: World,
     pub(crate) server: ServerIdentity,
+    pub(crate) events: Arc<Events>,
 }
 
 /// Who holds a key.
@@ -34,6 +37,17 @@ pub(crate) enum Principal {
     Operator { key: String },
     Enrol { key: String },
     Device { key: String, uid: Uid },
+}
+
+impl Principal {
+    /// What records call whoever holds the key.
+    pub(crate) fn actor(&self) -> Actor {
+        match self {
+            Self::Operator { key } => Actor::Operator(key.clone()),
+            Self::Enrol { key } => Actor::Enrol(key.clone()),
+            Self::Device { .. } => Actor::Device,
+        }
+    }
 }
 
 /// Why a key lets nobody in.
@@ -79,7 +93,11 @@ impl Keys {
     }
 
     /// Makes a key. Its text is in the answer and nowhere else.
-    pub(crate) async fn create(&self, request: KeyCreate) -> Result<KeyCreated, OpsError> {
+    pub(crate) async fn create(
+        &self,
+        request: KeyCreate,
+        actor: &Actor,
+    ) -> Result<KeyCreated, OpsError> {
         let device = self.device_of(&request).await?;
         check(&request)?;
         if self.world.store.key_list().await?.len() >= KEYS_MAX {
@@ -93,14 +111,15 @@ impl Keys {
             kind: request.kind,
             hash: key.hash().bytes(),
             label: request.label,
-            device,
+            device: device.as_ref().map(|device| device.uid),
             uses_left: request.uses,
             created_at: now,
             expires_at: request.expires_in_secs.map(|secs| now.plus(Duration::from_secs(secs))),
             revoked_at: None,
             last_used: None,
         };
-        self.world.store.key_insert(record).await?;
+        self.world.store.key_insert(record.clone()).await?;
+        self.events.record(event(EventKind::KeyCreated, &record, device, actor)).await;
         Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
     }
 
@@ -128,13 +147,18 @@ impl Keys {
     }
 
     /// Ends a key for good.
-    pub(crate) async fn revoke(&self, id: &str) -> Result<(), OpsError> {
-        match self.world.store.key_revoke(id, self.world.now()).await {
+    pub(crate) async fn revoke(&self, id: &str, actor: &Actor) -> Result<(), OpsError> {
+        let key = match self.world.store.key_revoke(id, self.world.now()).await {
             Err(StoreError::Missing(_)) => {
-                Err(OpsError::NotFound(format!("key {}", Untrusted::from(id))))
+                return Err(OpsError::NotFound(format!("key {}", Untrusted::from(id))));
             }
-            other => other.map(drop).map_err(OpsError::from),
+            other => other?,
+        };
+        if key.revoked_at.is_none() {
+            let device = self.device_behind(&key).await;
+            self.events.record(event(EventKind::KeyRevoked, &key, device, actor)).await;
         }
+        Ok(())
     }
 
     async fn principal(&self, record: &KeyRecord) -> Result<Principal, Denied> {
@@ -165,9 +189,18 @@ impl Keys {
         }
     }
 
-    async fn device_of(&self, request: &KeyCreate) -> Result<Option<Uid>, OpsError> {
+    /// The device that a key is for, if it can be told: the key is dealt with already.
+    async fn device_behind(&self, key: &KeyRecord) -> Option<Device> {
+        let found = self.world.store.device_get(key.device?).await;
+        found.unwrap_or_else(|error| {
+            tracing::warn!(key = key.id, %error, "the device of a key cannot be read");
+            None
+        })
+    }
+
+    async fn device_of(&self, request: &KeyCreate) -> Result<Option<Device>, OpsError> {
         match (request.kind, &request.device_id) {
-            (KeyKind::Device, Some(name)) => Ok(Some(find(&self.world, name).await?.uid)),
+            (KeyKind::Device, Some(name)) => Ok(Some(find(&self.world, name).await?)),
             (KeyKind::Device, None) => {
                 Err(OpsError::invalid("device_id", "a device key needs its device"))
             }
@@ -177,6 +210,16 @@ impl Keys {
             (KeyKind::Operator | KeyKind::Enrol, None) => Ok(None),
         }
     }
+}
+
+/// What is told of a key.
+fn event(kind: EventKind, key: &KeyRecord, device: Option<Device>, actor: &Actor) -> NewEvent {
+    let mut text = format!("{} key {}", key.kind, key.id);
+    if !key.label.is_empty() {
+        text = format!("{text} ({})", key.label);
+    }
+    let device = device.map(|device| (device.id, device.uid));
+    NewEvent { kind, actor: actor.to_string(), device, text }
 }
 
 fn check(request: &KeyCreate) -> Result<(), OpsError> {

@@ -6,21 +6,29 @@
 pub(crate) mod configs;
 pub(crate) mod devices;
 pub(crate) mod enrol;
+pub(crate) mod events;
 pub(crate) mod grants;
 pub(crate) mod keys;
 pub(crate) mod presence;
+pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod telemetry;
 
+use std::fmt;
 use std::sync::Arc;
 
+use fleet_core::id::Uid;
 use fleet_core::time::{Clock, Timestamp};
+use tokio::sync::oneshot;
 
-use crate::store::{Conflict, KeyRefusal, Refusal, Store, StoreError, StoreHealth};
+use crate::store::{
+    Conflict, Device, Failure, KeyRefusal, Refusal, Store, StoreError, StoreHealth,
+};
 
 pub(crate) use configs::Configs;
 pub(crate) use devices::Devices;
 pub(crate) use enrol::Enrolment;
+pub(crate) use events::Events;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;
@@ -36,6 +44,7 @@ pub(crate) struct Ops {
     pub(crate) enrolment: Enrolment,
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
+    pub(crate) events: Arc<Events>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) world: World,
 }
@@ -54,6 +63,46 @@ impl World {
 
     pub(crate) fn health(&self) -> StoreHealth {
         self.store.health()
+    }
+
+    /// Changes a device in one piece, and brings back what the change found to tell.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        uid: Uid,
+        change: impl FnOnce(&mut Device) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(Device, T), StoreError> {
+        let (tell, told) = oneshot::channel();
+        let change = move |device: &mut Device| {
+            // Whoever asked may have gone; the change holds all the same.
+            drop(tell.send(change(device)?));
+            Ok(())
+        };
+        let device = self.store.device_update(uid, Box::new(change)).await?;
+        Ok((device, told.await.map_err(|_| Failure::Closed)?))
+    }
+}
+
+/// Who has something done, as records of it say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// An operator, by the id of the key.
+    Operator(String),
+    /// Whoever brings devices in, by the id of the enrolment key.
+    Enrol(String),
+    /// A device, for itself.
+    Device,
+    /// The server.
+    Server,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(key) => write!(f, "operator:{key}"),
+            Self::Enrol(key) => write!(f, "enrol:{key}"),
+            Self::Device => f.write_str("device"),
+            Self::Server => f.write_str("server"),
+        }
     }
 }
 

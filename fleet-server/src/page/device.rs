@@ -16,6 +16,7 @@ use super::{Ask, Reader, events, ok, table, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::ops::presence;
+use crate::ops::series::SeriesAsked;
 
 /// Events at the end of the page.
 const EVENTS_SHOWN: usize = 20;
@@ -42,8 +43,8 @@ pub(super) async fn show(
     };
     let now = ops.world.now();
     let config = ops.configs.get(name).await?;
-    let series = series(ask, &device, range, now).await?;
-    let happened = ops.events.newest_of(device.uid, EVENTS_SHOWN).await?;
+    let series = ops.telemetry.series(asked(&device, range, now)).await?;
+    let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
 
     let mut html = Html::default();
     heading(&mut html, &device, now);
@@ -63,6 +64,17 @@ pub(super) async fn show(
         content: html,
     };
     Ok(found(ask.browser, &sheet))
+}
+
+/// The curves of a device up to now.
+fn asked(device: &Device, range: Range, now: Timestamp) -> SeriesAsked {
+    SeriesAsked {
+        device: device.uid.to_string(),
+        metrics: METRICS.iter().filter_map(|metric| metric.parse().ok()).collect(),
+        from: Some(now.minus(range.length)),
+        to: Some(now),
+        step: Some(range.step),
+    }
 }
 
 fn interval(device: &Device) -> Duration {

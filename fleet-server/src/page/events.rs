@@ -1,10 +1,30 @@
 //! What happened last, as a list.
 
-use fleet_core::api::EventView;
+use fleet_core::api::{Device, EventView};
 use fleet_core::time::Timestamp;
 
 use super::html::Html;
 use super::words;
+use crate::http::reply::Failure;
+use crate::ops::Ops;
+use crate::ops::events::EventsAsked;
+
+/// The newest events, of one device or of all.
+pub(super) async fn newest(
+    ops: &Ops,
+    device: Option<&Device>,
+    limit: usize,
+) -> Result<Vec<EventView>, Failure> {
+    let asked = EventsAsked {
+        device: device.map(|device| device.uid.to_string()),
+        kinds: Vec::new(),
+        since: None,
+        until: None,
+        before: None,
+        limit,
+    };
+    Ok(ops.events.list(asked).await?)
+}
 
 /// The list, newest first.
 pub(super) fn section(html: &mut Html, events: &[EventView], now: Timestamp) {

@@ -61,7 +61,7 @@ pub(super) async fn show(
             turning(&mut html, &place, begin..end, devices.len());
         }
     }
-    events::section(&mut html, &ops.events.newest(EVENTS_SHOWN).await?, now);
+    events::section(&mut html, &events::newest(ops, None, EVENTS_SHOWN).await?, now);
     let sheet = Sheet {
         title: counts.title(),
         reader: Some(reader),

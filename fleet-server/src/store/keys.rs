@@ -20,7 +20,8 @@ pub trait KeyStore: Send + Sync {
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
 
     /// Ends a key for good, unless it is the last operator key that works: of any number of
-    /// simultaneous callers, one fails then. Repeating it keeps the first time.
+    /// simultaneous callers, one fails then. Repeating it keeps the first time. Returns the key as
+    /// it was before.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
 
     /// Uses a key once, if it may be used: of a key with one use left, one of any number of

@@ -12,6 +12,7 @@
 mod configs;
 mod devices;
 mod error;
+mod events;
 mod grants;
 mod keys;
 mod meta;
@@ -22,13 +23,14 @@ mod telemetry;
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, StoreError};
+pub use events::{About, Event, EventQuery, EventStore};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
-    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore,
+    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore, Visit,
 };
 
 /// Everything that the server remembers.
@@ -39,6 +41,7 @@ pub trait Store:
     + ConfigStore
     + TelemetryStore
     + SessionStore
+    + EventStore
     + MetaStore
     + Send
     + Sync
@@ -53,6 +56,7 @@ impl<T> Store for T where
         + ConfigStore
         + TelemetryStore
         + SessionStore
+        + EventStore
         + MetaStore
         + Send
         + Sync

@@ -26,6 +26,17 @@ pub trait TelemetryStore: Send + Sync {
     /// says so.
     async fn query(&self, query: Query) -> Result<Vec<Point>, StoreError>;
 
+    /// Shows a device's reports from one time to another, both included, oldest first and one by
+    /// one, so that they are never in memory together. Damaged reports are left out, and health
+    /// says so. The visitor runs on a thread for reading, so it only computes.
+    async fn scan(
+        &self,
+        device: Uid,
+        from: Timestamp,
+        to: Timestamp,
+        visit: Visit,
+    ) -> Result<(), StoreError>;
+
     /// A device's newest report, by the reports' time.
     async fn latest(&self, device: Uid) -> Result<Option<Report>, StoreError>;
 
@@ -38,6 +49,9 @@ pub trait TelemetryStore: Send + Sync {
     /// How much there is. Walks the tables, so it is not for every request.
     async fn stats(&self) -> Result<TelemetryStats, StoreError>;
 }
+
+/// Looks at a report's time and samples.
+pub type Visit = Box<dyn FnMut(Timestamp, Vec<Sample>) + Send>;
 
 /// A report to store.
 #[derive(Clone, Debug, PartialEq)]

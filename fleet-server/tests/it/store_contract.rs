@@ -247,7 +247,7 @@ async fn keys_are_used_up_revoked_and_expire(store: Any) {
     unusable(store.key_use("b", time(50)).await, KeyRefusal::Spent);
     store.key_use("c", time(99)).await.unwrap();
     unusable(store.key_use("c", time(100)).await, KeyRefusal::Expired);
-    store.key_revoke("a", time(60)).await.unwrap();
+    assert_eq!(store.key_revoke("a", time(60)).await.unwrap().revoked_at, None);
     assert_eq!(store.key_revoke("a", time(70)).await.unwrap().revoked_at, Some(time(60)));
     unusable(store.key_use("a", time(50)).await, KeyRefusal::Revoked);
     missing(store.key_use("d", time(50)).await, "key");

@@ -47,13 +47,16 @@ impl KeyStore for RedbStore {
         let id = id.to_owned();
         self.write(move |txn| {
             let others = has_other_operator(txn, &id, at)?;
-            change(txn, id, |key| {
+            let mut revoked_before = None;
+            let key = change(txn, id, |key| {
                 if is_good_operator(key, at) && !others {
                     return Err(KeyRefusal::LastOperator);
                 }
+                revoked_before = key.revoked_at;
                 key.revoked_at.get_or_insert(at);
                 Ok(())
-            })
+            })?;
+            Ok(KeyRecord { revoked_at: revoked_before, ..key })
         })
         .await
     }

@@ -8,6 +8,7 @@
 mod configs;
 mod damage;
 mod devices;
+mod events;
 mod grants;
 mod keys;
 mod meta;

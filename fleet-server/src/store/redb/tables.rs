@@ -17,6 +17,7 @@
 //! | `reports` | device uid, millis, half the stream, number | report |
 //! | `cursors` | device uid, stream | last number |
 //! | `sessions` | hash | session record |
+//! | `events` | number, device uid | event |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
@@ -30,8 +31,8 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    ConfigRow, CursorRow, DeviceRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow, ServerKeyRow,
-    SessionRow, UidRow,
+    ConfigRow, CursorRow, DeviceRow, EventRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow,
+    ServerKeyRow, SessionRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -48,6 +49,7 @@ pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
 pub(super) const REPORTS: Sealed<ReportRow> = Sealed::new("reports");
 pub(super) const CURSORS: Sealed<CursorRow> = Sealed::new("cursors");
 pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
+pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
@@ -63,6 +65,7 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&REPORTS)?;
     txn.open(&CURSORS)?;
     txn.open(&SESSIONS)?;
+    txn.open(&EVENTS)?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use super::row::{CursorRow, ReportRow};
 use super::tables::{Bytes, CURSORS, Fault, REPORTS, View, Writing, seal};
 use crate::store::{
     Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, StoreError, TelemetryStats,
-    TelemetryStore,
+    TelemetryStore, Visit,
 };
 
 /// Reports that one commit removes, so that others need not wait long.
@@ -37,6 +37,29 @@ impl TelemetryStore for RedbStore {
 
     async fn query(&self, query: Query) -> Result<Vec<Point>, StoreError> {
         self.read(move |txn| points(&txn.open(&REPORTS)?, &query)).await
+    }
+
+    async fn scan(
+        &self,
+        device: Uid,
+        from: Timestamp,
+        to: Timestamp,
+        mut visit: Visit,
+    ) -> Result<(), StoreError> {
+        self.read(move |txn| {
+            if from > to {
+                return Ok(());
+            }
+            let (from, to) = (Key::first(device, from), Key::last(device, to));
+            for entry in txn.open(&REPORTS)?.rows(&from.bytes(), &to.bytes())? {
+                let (key, row) = entry?;
+                if let Some(key) = Key::read(&key) {
+                    visit(key.at, row.into());
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn latest(&self, device: Uid) -> Result<Option<Report>, StoreError> {

@@ -6,6 +6,7 @@
 
 mod config;
 mod device;
+mod event;
 mod grant;
 mod key;
 mod report;
@@ -17,6 +18,7 @@ use fleet_core::id::DeviceId;
 
 pub(super) use self::config::ConfigRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
+pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
 pub(super) use self::report::{CursorRow, ReportRow};
@@ -42,7 +44,8 @@ coded! {
     ConfigRow = 39,
     ReportRow = 40,
     CursorRow = 41,
-    SessionRow = 50,
+    EventRow = 42,
+    SessionRow = 43,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -69,6 +72,7 @@ mod tests {
     use std::fmt::Debug;
 
     use data_encoding::HEXLOWER;
+    use fleet_core::api::EventKind;
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
@@ -79,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        Admission, Device, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
+        Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -115,6 +119,10 @@ mod tests {
             "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
         );
         check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
+        check(
+            &EventRow::from(event()),
+            "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
+        );
         check(&SessionRow::from(session()), "");
     }
 
@@ -127,6 +135,7 @@ mod tests {
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
+        assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
     }
 
     #[track_caller]
@@ -220,6 +229,16 @@ mod tests {
 
     fn session() -> SessionRecord {
         SessionRecord { hash: [4; 32], key: "k".to_owned(), begun_at: time(1), used_at: time(2) }
+    }
+
+    fn event() -> Event {
+        Event {
+            at: time(1),
+            kind: EventKind::DeviceAccepted,
+            actor: "ada".to_owned(),
+            device: Some(("rpi4-001".parse().unwrap(), uid())),
+            text: "t".to_owned(),
+        }
     }
 
     fn samples() -> Vec<Sample> {

@@ -1,0 +1,253 @@
+//! Events: writing down what happened, and reading it again.
+//!
+//! An event is written right after the change that it tells of, in a commit of its own. A server
+//! that crashes between the two keeps the change and never tells of it; it never tells of a change
+//! that was not kept.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fleet_core::Chain;
+use fleet_core::api::{EventKind, EventView};
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::limits::PAGE_ROWS_MAX;
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
+use tokio::sync::watch;
+
+use super::devices::find;
+use super::{OpsError, World};
+use crate::store::{About, Device, Event, EventQuery};
+
+/// Characters of an event's text.
+const TEXT_CHARS_MAX: usize = 1_000;
+/// Events that one commit adds, so that others need not wait long.
+const WAVE_EVENTS_MAX: usize = 1_000;
+/// Events that may wait to be written: a fleet that goes offline at once, twice over.
+const WAITING_EVENTS_MAX: usize = 20_000;
+
+/// What happened in the fleet.
+pub(crate) struct Events {
+    world: World,
+    waiting: Mutex<Vec<Event>>,
+    /// Held by the one who writes for all who wait.
+    turn: tokio::sync::Mutex<()>,
+    newest: watch::Sender<u64>,
+}
+
+/// Something that has just happened.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) kind: EventKind,
+    /// Who did it, as [`Actor`](super::Actor) shows itself.
+    pub(crate) actor: String,
+    pub(crate) device: Option<(DeviceId, Uid)>,
+    pub(crate) text: String,
+}
+
+/// Which events to look for.
+#[derive(Debug)]
+pub(crate) struct EventsAsked {
+    /// About the device with this id or uid.
+    pub(crate) device: Option<String>,
+    /// Of these kinds; of all kinds if there is none.
+    pub(crate) kinds: Vec<EventKind>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    /// With a number below this one.
+    pub(crate) before: Option<u64>,
+    pub(crate) limit: usize,
+}
+
+impl NewEvent {
+    /// An event about a device.
+    pub(crate) fn about(
+        device: &Device,
+        kind: EventKind,
+        actor: impl ToString,
+        text: impl Into<String>,
+    ) -> Self {
+        let device = Some((device.id.clone(), device.uid));
+        Self { kind, actor: actor.to_string(), device, text: text.into() }
+    }
+}
+
+impl Events {
+    /// Goes on after the event with the number `newest`.
+    pub(crate) fn new(world: World, newest: u64) -> Self {
+        let newest = watch::Sender::new(newest);
+        Self { world, waiting: Mutex::default(), turn: tokio::sync::Mutex::default(), newest }
+    }
+
+    /// Writes down what has happened. When this returns, the event is on the disk; if the store
+    /// fails, it is in the log instead, because what it tells of is done all the same.
+    pub(crate) async fn record(&self, new: NewEvent) {
+        self.record_all(vec![new]).await;
+    }
+
+    /// The same for many events, which share their commits.
+    pub(crate) async fn record_all(&self, new: Vec<NewEvent>) {
+        let at = self.world.now();
+        self.wait_in_line(new.into_iter().map(|new| Event {
+            at,
+            kind: new.kind,
+            actor: new.actor,
+            device: new.device,
+            text: cut(new.text),
+        }));
+        // While one wave is being written the next gathers. So there is one job in the store's
+        // queue, however many events come, and telemetry does not wait behind them.
+        let _turn = self.turn.lock().await;
+        let mut due = self.waiting().len();
+        while due > 0 {
+            let wave: Vec<Event> = self.waiting().drain(..due.min(WAVE_EVENTS_MAX)).collect();
+            due -= wave.len();
+            self.write(wave).await;
+        }
+    }
+
+    /// Events after a number, oldest first.
+    pub(crate) async fn after(&self, seq: u64, limit: usize) -> Result<Vec<EventView>, OpsError> {
+        let events = self.world.store.event_after(seq, limit.min(PAGE_ROWS_MAX)).await?;
+        Ok(events.into_iter().map(view).collect())
+    }
+
+    /// Events that are asked for, newest first.
+    pub(crate) async fn list(&self, asked: EventsAsked) -> Result<Vec<EventView>, OpsError> {
+        let about = match &asked.device {
+            Some(name) => Some(self.about(name).await?),
+            None => None,
+        };
+        let query = EventQuery {
+            about,
+            kinds: asked.kinds,
+            since: asked.since.unwrap_or(Timestamp::from_millis(0)),
+            until: asked.until.unwrap_or(Timestamp::from_millis(i64::MAX)),
+            before: asked.before.unwrap_or(u64::MAX),
+            limit: asked.limit.min(PAGE_ROWS_MAX),
+        };
+        let events = self.world.store.event_list(query).await?;
+        Ok(events.into_iter().map(view).collect())
+    }
+
+    /// The number of the newest event, now and whenever it grows.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// The device that a name means; one that is gone still has its events.
+    async fn about(&self, name: &str) -> Result<About, OpsError> {
+        match (find(&self.world, name).await, name.parse(), name.parse()) {
+            (Ok(device), _, _) => Ok(About::Device(device.uid)),
+            (Err(OpsError::NotFound(_)), Ok(uid), _) => Ok(About::Device(uid)),
+            (Err(OpsError::NotFound(_)), Err(_), Ok(id)) => Ok(About::Called(id)),
+            (Err(error), _, _) => Err(error),
+        }
+    }
+
+    fn wait_in_line(&self, events: impl ExactSizeIterator<Item = Event>) {
+        let mut waiting = self.waiting();
+        let room = WAITING_EVENTS_MAX - waiting.len();
+        let lost = events.len().saturating_sub(room);
+        waiting.extend(events.take(room));
+        if lost > 0 {
+            tracing::error!(lost, "more happens than can be written down");
+        }
+    }
+
+    async fn write(&self, wave: Vec<Event>) {
+        match self.world.store.event_append(wave.clone()).await {
+            Ok(newest) => drop(self.newest.send_replace(newest)),
+            Err(error) => {
+                for event in wave {
+                    let (kind, actor) = (event.kind.word(), event.actor);
+                    let device = event.device.map(|(id, uid)| format!("{id} {uid}"));
+                    let text = Untrusted::new(event.text);
+                    tracing::warn!(error = %Chain(&error), kind, actor, ?device, %text, "an event was not stored");
+                }
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view((seq, event): (u64, Event)) -> EventView {
+    let (device_id, uid) = event.device.unzip();
+    EventView {
+        seq,
+        timestamp: event.at,
+        kind: event.kind,
+        actor: Untrusted::new(event.actor),
+        device_id,
+        uid,
+        text: Untrusted::new(event.text),
+    }
+}
+
+/// A text cut to what is kept, with a mark where it was.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fleet_core::time::SystemClock;
+    use futures_util::future::join_all;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::ops::Actor;
+    use crate::store::{EventStore as _, RedbStore};
+
+    fn events() -> (Arc<RedbStore>, Events) {
+        let store = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
+        (store, Events::new(world, 0))
+    }
+
+    fn new(text: impl ToString) -> NewEvent {
+        let (kind, actor) = (EventKind::ServerStarted, Actor::Server.to_string());
+        NewEvent { kind, actor, device: None, text: text.to_string() }
+    }
+
+    #[tokio::test]
+    async fn a_burst_shares_commits_and_keeps_its_order() {
+        let (store, events) = events();
+        let mut newest = events.subscribe();
+        join_all((0..5_000).map(|n| events.record(new(n)))).await;
+        assert!(newest.has_changed().unwrap());
+        assert_eq!(*newest.borrow_and_update(), 5_000);
+        let commits = store.commits();
+        assert!((1..=50).contains(&commits), "{commits} commits for 5000 events");
+        let found = events.after(4_000, 3).await.unwrap();
+        let found: Vec<_> = found.iter().map(|event| (event.seq, event.text.raw())).collect();
+        assert_eq!(found, [(4_001, "4000"), (4_002, "4001"), (4_003, "4002")]);
+        assert_eq!(events.after(5_000, 3).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_there_is_room_for() {
+        let (store, events) = events();
+        events.record_all((0..WAITING_EVENTS_MAX + 5).map(new).collect()).await;
+        assert_eq!(store.event_newest().await.unwrap(), WAITING_EVENTS_MAX as u64);
+        events.record_all(Vec::new()).await;
+        events.record(new("room again")).await;
+        assert_eq!(*events.subscribe().borrow(), WAITING_EVENTS_MAX as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn a_long_text_is_cut_with_a_mark() {
+        let (_, events) = events();
+        events.record(new("ü".repeat(TEXT_CHARS_MAX + 1))).await;
+        let found = events.after(0, 1).await.unwrap();
+        assert_eq!(found[0].text.raw(), format!("{}…", "ü".repeat(TEXT_CHARS_MAX)));
+    }
+}
