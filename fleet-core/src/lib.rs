@@ -27,6 +27,7 @@ pub mod limits;
 #[cfg(feature = "net")]
 pub mod mdns;
 pub mod metric;
+mod near;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "operator")]

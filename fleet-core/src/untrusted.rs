@@ -102,7 +102,7 @@ pub fn escaped_json(document: &str) -> String {
 }
 
 /// Whether a character could act on a terminal, a log line or a reader's eye.
-fn is_dangerous(c: char) -> bool {
+pub(crate) fn is_dangerous(c: char) -> bool {
     c.is_control() // C0, DEL, C1
         || matches!(c,
             '\u{ad}' // soft hyphen

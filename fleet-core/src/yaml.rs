@@ -13,14 +13,11 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::{Error as YamlError, Location, Spanned};
 use zeroize::Zeroizing;
 
+use crate::near;
 use crate::untrusted::Untrusted;
 
 /// Bytes of a file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Edits up to which a word counts as mistyped.
-const EDITS_MAX: usize = 3;
-/// Characters of a word that is compared with others.
-const WORD_CHARS_MAX: usize = 64;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -201,29 +198,8 @@ fn must_be(event: &str) -> String {
 
 /// `; did you mean X?` if one of the known words is near.
 pub fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = known.map(|candidate| (edits(word, candidate), candidate)).min();
-    match near {
-        Some((edits, candidate)) if edits <= EDITS_MAX.min(candidate.len() / 2) => {
-            format!("; did you mean {candidate}?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// How many characters must be put in, taken out or replaced to get from one word to the other.
-fn edits(word: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().take(WORD_CHARS_MAX).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, c) in word.chars().take(WORD_CHARS_MAX).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, o) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(c != *o);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    near::nearest(word, known)
+        .map_or_else(String::new, |candidate| format!("; did you mean {candidate}?"))
 }
 
 #[cfg(test)]
@@ -242,6 +218,5 @@ mod tests {
         ] {
             assert_eq!(suggestion(word, known.into_iter()), suggested, "{word}");
         }
-        assert_eq!(edits("kitten", "sitting"), 3);
     }
 }

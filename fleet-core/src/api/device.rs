@@ -32,6 +32,17 @@ pub enum DeviceStatus {
 }
 
 impl DeviceStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Online,
+        Self::Late,
+        Self::Offline,
+        Self::Lost,
+        Self::Pending,
+        Self::Rejected,
+        Self::Revoked,
+    ];
+
     /// The word in JSON and on screens.
     pub fn word(self) -> &'static str {
         match self {

@@ -1,0 +1,122 @@
+//! What several fields of a device say together: the one place for filters, tables and screens.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::api::DeviceStatus;
+use crate::untrusted::Untrusted;
+
+/// How far a device is with its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConfigState {
+    /// It shall have none.
+    None,
+    /// It has not spoken of the one that it shall have.
+    Waiting,
+    /// It has the one that it shall have.
+    Applied,
+    /// It refused the one that it shall have.
+    Refused,
+}
+
+impl ConfigState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::None, Self::Waiting, Self::Applied, Self::Refused];
+
+    /// The state, from the version that a device shall have, the one that it last spoke of, and
+    /// why it refused the one that it shall have.
+    pub fn of(wanted: u64, reported: Option<u64>, error: Option<&Untrusted>) -> Self {
+        match reported {
+            _ if wanted == 0 => Self::None,
+            _ if error.is_some() => Self::Refused,
+            Some(reported) if reported == wanted => Self::Applied,
+            _ => Self::Waiting,
+        }
+    }
+
+    /// The word in filters and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Waiting => "waiting",
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What needs a word of explanation: why a device is not online, else why it refused its
+/// configuration. Of one that is as it should be there is nothing to say.
+pub fn why<'a>(
+    status: DeviceStatus,
+    reason: Option<&'a Untrusted>,
+    config_error: Option<&Untrusted>,
+) -> Option<Cow<'a, Untrusted>> {
+    match (status, reason, config_error) {
+        (DeviceStatus::Online, _, None) => None,
+        (DeviceStatus::Online, _, Some(error)) => {
+            let text = format!("configuration refused: {}", error.raw());
+            Some(Cow::Owned(Untrusted::new(text)))
+        }
+        (_, reason, _) => reason.filter(|reason| !reason.raw().is_empty()).map(Cow::Borrowed),
+    }
+}
+
+/// The tags of a device, out of its metadata entry `tags`: a list of words, or one text with
+/// commas or spaces. As they came: show them through [`Untrusted`].
+pub fn tags(entry: Option<&Value>) -> impl Iterator<Item = &str> + Clone {
+    let (text, list): (&str, &[Value]) = match entry {
+        Some(Value::String(text)) => (text, &[]),
+        Some(Value::Array(list)) => ("", list),
+        _ => ("", &[]),
+    };
+    let words = text.split(|c: char| c == ',' || c.is_whitespace());
+    words.chain(list.iter().filter_map(Value::as_str)).filter(|tag| !tag.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_a_list_or_a_text() {
+        for (entry, found) in [
+            (json!(["eu-west", "canary"]), &["eu-west", "canary"][..]),
+            (json!("eu-west, canary  x"), &["eu-west", "canary", "x"]),
+            (json!(["a", 1, "", null]), &["a"]),
+            (json!({"a": 1}), &[]),
+            (json!(""), &[]),
+        ] {
+            assert_eq!(tags(Some(&entry)).collect::<Vec<_>>(), found, "{entry}");
+        }
+        assert_eq!(tags(None).count(), 0);
+    }
+
+    #[test]
+    fn a_configuration_is_waited_for_until_it_is_spoken_of() {
+        let error = Untrusted::from("no such metric");
+        for (wanted, reported, error, word) in [
+            (0, None, None, "none"),
+            (3, None, None, "waiting"),
+            (3, Some(2), None, "waiting"),
+            (3, Some(3), None, "applied"),
+            (3, Some(3), Some(&error), "refused"),
+        ] {
+            assert_eq!(ConfigState::of(wanted, reported, error).word(), word);
+        }
+    }
+
+    #[test]
+    fn only_what_is_wrong_is_explained() {
+        let (reason, error) = (Untrusted::from("no report for 5m"), Untrusted::from("no such key"));
+        let shown = |status, error| why(status, Some(&reason), error).map(|why| why.to_string());
+        assert_eq!(shown(DeviceStatus::Online, None), None);
+        let refused = "configuration refused: no such key".to_owned();
+        assert_eq!(shown(DeviceStatus::Online, Some(&error)), Some(refused));
+        assert_eq!(shown(DeviceStatus::Late, Some(&error)), Some("no report for 5m".to_owned()));
+        assert_eq!(why(DeviceStatus::Pending, Some(&Untrusted::default()), None), None);
+    }
+}
