@@ -54,7 +54,7 @@ function showPercent(row, field, value) {
   if (value === null) return td.replaceChildren(mark("—", "muted"));
   let meter = td.querySelector("meter");
   if (!meter) {
-    meter = Object.assign(document.createElement("meter"), { max: 100, low: 75, high: 90, optimum: 0 });
+    meter = Object.assign(document.createElement("meter"), { max: 100, low: 75, high: 90 });
     const title = table.querySelector(`thead th[data-field="${field}"]`).textContent.trim();
     meter.setAttribute("aria-label", `${nameOf(row)} ${title.split(" ")[0]}`);
   }

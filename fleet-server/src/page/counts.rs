@@ -90,17 +90,19 @@ impl Counts {
 
     /// The state in a browser's tab: `○57 !3 · FleetD`.
     pub(super) fn title(&self) -> String {
-        let mut title = String::new();
-        for status in TROUBLES {
-            let number = self.of_status(status);
-            if number > 0 {
-                title.push_str(&format!("{}{} ", Glyph::of(status).spec().unicode, count(number)));
-            }
+        let glyph = |status| Glyph::of(status).spec().unicode;
+        let troubles = TROUBLES.into_iter().filter(|status| self.of_status(*status) > 0);
+        let mut marks: Vec<String> = troubles
+            .map(|status| format!("{}{}", glyph(status), count(self.of_status(status))))
+            .collect();
+        if marks.is_empty() && self.of_status(DeviceStatus::Online) > 0 {
+            marks.push(glyph(DeviceStatus::Online).to_string());
         }
-        if title.is_empty() && self.of_status(DeviceStatus::Online) > 0 {
-            title = format!("{} ", Glyph::Online.spec().unicode);
+        if marks.is_empty() {
+            "FleetD".to_owned()
+        } else {
+            format!("{} · FleetD", marks.join(" "))
         }
-        if title.is_empty() { "FleetD".to_owned() } else { format!("{title}· FleetD") }
     }
 
     /// The same for programs.

@@ -154,9 +154,13 @@ fn draw(html: &mut Html, panel: &Panel<'_>, reply: &SeriesReply, range: Range, i
         let class = if position == 0 { "first" } else { "second" };
         let runs: Vec<_> = runs(&curve.points, gap).collect();
         html.raw("<g class=\"").raw(class).raw("\"><path class=\"band\" d=\"");
-        runs.iter().for_each(|run| drop(html.text(frame.band(run))));
+        for run in &runs {
+            html.text(frame.band(run));
+        }
         html.raw("\"/><path class=\"line\" d=\"");
-        runs.iter().for_each(|run| drop(html.text(frame.line(run))));
+        for run in &runs {
+            html.text(frame.line(run));
+        }
         html.raw("\"/></g>");
     }
     html.raw("</svg><span class=\"top\" aria-hidden=\"true\">").text(panel.unit.say(top));
@@ -252,9 +256,9 @@ fn numbers(html: &mut Html, reply: &SeriesReply, panels: &[Panel<'_>]) {
         for (unit, value) in values {
             html.raw("<td>");
             match value {
-                Some(SeriesPoint(_, mean, ..)) => drop(html.text(unit.say(mean))),
-                None => drop(html.raw("—")),
-            }
+                Some(SeriesPoint(_, mean, ..)) => html.text(unit.say(mean)),
+                None => html.raw("—"),
+            };
             html.raw("</td>");
         }
         html.raw("</tr>");

@@ -6,7 +6,6 @@ use fleet_core::api::{ConfigView, Device};
 use fleet_core::field::Field;
 use fleet_core::glyph::Glyph;
 use fleet_core::time::Timestamp;
-use hyper::StatusCode;
 use serde_json::Value;
 
 use super::curves::{self, METRICS, RANGES, Range};
@@ -52,7 +51,7 @@ pub(super) async fn show(
     curves::section(&mut html, &series, range, interval(&device));
     html.raw("<div class=\"columns\">");
     facts(&mut html, &device, now);
-    configuration(&mut html, &device, &config, now);
+    configuration(&mut html, &config, now);
     html.raw("</div>");
     events::section(&mut html, &happened, now);
     let mark = Glyph::of(device.status).spec().unicode;
@@ -101,7 +100,9 @@ fn heading(html: &mut Html, device: &Device, now: Timestamp) {
     for field in SHOWN {
         table::cell(html, device, field, now);
     }
-    html.raw("</tr></tbody></table><p id=\"why\">").text(&device.why).raw("</p>");
+    html.raw("</tr></tbody></table><p id=\"why\">");
+    table::text(html, device, Field::Why);
+    html.raw("</p>");
 }
 
 /// The times to draw.
@@ -164,7 +165,7 @@ fn noted(value: &Value) -> String {
 }
 
 /// The configuration that it shall have, beside the one that it has.
-fn configuration(html: &mut Html, device: &Device, config: &ConfigView, now: Timestamp) {
+fn configuration(html: &mut Html, config: &ConfigView, now: Timestamp) {
     html.raw("<section><h2>Configuration</h2>");
     if config.version == 0 {
         html.raw("<p class=\"muted\">None was set: the device keeps to its own.</p></section>");
@@ -190,13 +191,15 @@ fn configuration(html: &mut Html, device: &Device, config: &ConfigView, now: Tim
         html.raw(" ago");
     }
     html.raw("</dd><dt>Reported</dt><dd>");
-    match (&config.reported, device.config_reported) {
-        (Some(told), _) => {
+    match &config.reported {
+        Some(told) => {
             html.raw("version ").text(told.version).raw(", ");
             words::ago(html, told.applied_at, now);
             html.raw(" ago");
         }
-        (None, _) => drop(html.raw("nothing yet")),
+        None => {
+            html.raw("nothing yet");
+        }
     }
     html.raw("</dd>");
     if let Some(comment) = &config.comment {

@@ -41,7 +41,7 @@ impl Sheet<'_> {
             html.raw(RELOAD);
         }
         html.raw("</head><body><header><a class=\"home\" href=\"/\">FleetD</a>");
-        if let Some(token) = self.reader.and_then(|reader| reader.form_token()) {
+        if let Some(token) = self.reader.and_then(Reader::form_token) {
             html.raw("<form method=\"post\" action=\"/sign-out\">");
             html.raw("<input type=\"hidden\" name=\"token\" value=\"").text(token).raw("\">");
             html.raw("<button>Sign out</button></form>");

@@ -1,13 +1,10 @@
 //! The overview: one sentence, counts, the devices with problems first, and what happened last.
 
-use std::str::FromStr as _;
-
-use fleet_core::api::DeviceStatus;
+use fleet_core::api::Device;
 use fleet_core::field::SortKey;
-use fleet_core::filter::{Filter, FilterError, Words};
-use fleet_core::glyph::{Glyph, Tone};
+use fleet_core::filter::{Filter, FilterError, Words, compare, suggestion};
+use fleet_core::glyph::Glyph;
 use fleet_core::limits::FILTER_BYTES_MAX;
-use fleet_core::time::Timestamp;
 
 use super::counts::Counts;
 use super::html::Html;
@@ -32,16 +29,22 @@ pub(super) async fn show(
     let ops = &ask.http.ops;
     let wanted = query.get("filter").unwrap_or_default();
     let sort: SortKey = query.parsed("sort")?.unwrap_or_default();
-    let mut devices = ops.devices.select(&Filter::default(), sort).await?;
+    let mut devices = ops.devices.list(None, usize::MAX).await?;
     let counts = Counts::of(&devices);
     if ask.browser.wants_json {
         return Ok(ok(&counts.summary()));
     }
     let now = ops.world.now();
     let filter = Filter::parse(wanted, Words::Refused);
+    let mut meant = None;
     if let Ok(filter) = &filter {
-        devices.retain(|device| filter.matches(device, now));
+        let is_found = |device: &Device| filter.matches(device, now);
+        if !devices.iter().any(is_found) {
+            meant = suggestion(wanted, devices.iter());
+        }
+        devices.retain(is_found);
     }
+    devices.sort_by(|a, b| compare(sort, a, b));
     let pages = devices.len().div_ceil(PAGE_DEVICES).max(1);
     let page = query.count("page", usize::MAX)?.unwrap_or(1).min(pages);
     let place = Place { filter: wanted.to_owned(), sort, page };
@@ -53,7 +56,7 @@ pub(super) async fn show(
     } else {
         search(&mut html, &place, filter.as_ref().err());
         if devices.is_empty() {
-            html.raw("<p>No device matches. <a href=\"/\">Show all</a></p>");
+            nothing(&mut html, meant.map(|meant| meant.filter));
         } else {
             let begin = (page - 1) * PAGE_DEVICES;
             let end = devices.len().min(begin + PAGE_DEVICES);
@@ -74,7 +77,7 @@ pub(super) async fn show(
 
 /// `GET /` for anybody: numbers without names.
 pub(super) async fn show_to_anybody(ask: Ask<'_>) -> Result<Reply, Failure> {
-    let devices = ask.http.ops.devices.select(&Filter::default(), SortKey::default()).await?;
+    let devices = ask.http.ops.devices.list(None, usize::MAX).await?;
     let counts = Counts::of(&devices);
     if ask.browser.wants_json {
         return Ok(ok(&counts.summary()));
@@ -96,7 +99,9 @@ fn summary(html: &mut Html, counts: &Counts, has_links: bool) {
         }
         match part.glyph {
             Some(glyph) => words::marked(html, glyph, &part.words),
-            None => drop(html.text(&part.words)),
+            None => {
+                html.text(&part.words);
+            }
         }
     }
     html.raw("</span></h1><ul class=\"counts\">");
@@ -138,6 +143,18 @@ fn search(html: &mut Html, place: &Place, error: Option<&FilterError>) {
     html.raw("<p id=\"again\" hidden><a href=\"");
     place.link(html);
     html.raw("\">The fleet has changed. Show the list anew</a></p>");
+}
+
+/// That no device matches, and what may have been meant.
+fn nothing(html: &mut Html, meant: Option<String>) {
+    html.raw("<p>No device matches. ");
+    if let Some(filter) = meant {
+        let place = Place { filter, ..Place::default() };
+        html.raw("Did you mean <a href=\"");
+        place.link(html);
+        html.raw("\"><code>").text(&place.filter).raw("</code></a>? ");
+    }
+    html.raw("<a href=\"/\">Show all</a></p>");
 }
 
 /// Which part of the list this is, and the way to the others.

@@ -48,7 +48,7 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
     page.hosts.check(request.headers())?;
     gate::check_origin(request.headers())?;
     let headers = request.headers().clone();
-    let sent = body::form(request, patience, &["key", "token", "next"]).await?;
+    let sent = body::form(request, patience, &["username", "key", "token", "next"]).await?;
     let next = next(sent.get("next"));
     let refuse = |status, problem: &str| form(ask, &headers, status, next, Some(problem));
 
@@ -120,6 +120,8 @@ fn form(
     if let Some(problem) = problem {
         content.raw("<p class=\"problem\" role=\"alert\">").text(problem).raw("</p>");
     }
+    // For password managers, which keep a key under some name.
+    content.raw("<input name=\"username\" autocomplete=\"username\" value=\"operator\" hidden>");
     content.raw("<label for=\"key\">Operator key</label>");
     content.raw("<input id=\"key\" name=\"key\" type=\"password\" required autofocus ");
     content.raw("autocomplete=\"current-password\" spellcheck=\"false\" placeholder=\"flt_op_…\" ");

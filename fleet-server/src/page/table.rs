@@ -2,7 +2,7 @@
 
 use fleet_core::api::{Device, DeviceStatus};
 use fleet_core::field::{Field, SortKey};
-use fleet_core::filter::Subject as _;
+use fleet_core::filter::{Subject as _, tags};
 use fleet_core::glyph::{Glyph, Tone};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
@@ -78,7 +78,7 @@ pub(super) fn glyphs(html: &mut Html) {
 fn percent(html: &mut Html, device: &Device, field: Field) {
     match value(device, field) {
         Some(value) => {
-            html.raw("<meter max=\"100\" low=\"75\" high=\"90\" optimum=\"0\" value=\"");
+            html.raw("<meter max=\"100\" low=\"75\" high=\"90\" value=\"");
             html.text(format_args!("{value:.0}")).raw("\" aria-label=\"").text(&device.id);
             html.raw(" ").text(field.spec().title).raw("\"></meter>").text(words::percent(value));
         }
@@ -117,15 +117,18 @@ fn heading(html: &mut Html, field: Field, place: &Place) {
 pub(super) fn cell(html: &mut Html, device: &Device, field: Field, now: Timestamp) {
     if field == Field::Device {
         html.raw("<th scope=\"row\"><a href=\"/devices/").text(&device.id).raw("\">");
-        html.text(&device.id).raw("</a></th>");
+        html.text(&device.id).raw("</a>");
         return;
     }
+    // The next cell ends this one: a thousand ends of cells would be a tenth of the page.
     html.raw("<td>");
     match field {
         Field::Status => words::status(html, device.status),
         Field::Cpu | Field::Memory | Field::Disk => percent(html, device, field),
         Field::Temperature => match value(device, field) {
-            Some(value) => drop(html.text(format_args!("{value:.0} °C"))),
+            Some(value) => {
+                html.text(format_args!("{value:.0} °C"));
+            }
             None => none(html),
         },
         Field::Seen => match device.last_seen {
@@ -133,26 +136,29 @@ pub(super) fn cell(html: &mut Html, device: &Device, field: Field, now: Timestam
             None => none(html),
         },
         Field::Why => why(html, device),
-        other => match device.text(other) {
-            Some(text) => drop(html.text(Untrusted::from(text.as_ref()))),
-            None => {}
-        },
+        Field::Tags => {
+            for tag in tags(device.metadata.get("tags")) {
+                html.text(Untrusted::from(tag)).raw(" ");
+            }
+        }
+        other => text(html, device, other),
     }
-    html.raw("</td>");
 }
 
 /// What is wrong with a device; nothing about one that is well.
 fn why(html: &mut Html, device: &Device) {
-    if device.status != DeviceStatus::Online {
-        html.text(&device.why);
-    } else if let Some(error) = &device.config_error {
-        words::marked(html, Glyph::Failed, "configuration refused: ");
-        html.text(error);
-    }
+    text(html, device, Field::Why);
     if device.status == DeviceStatus::Pending
         && let Some(fingerprint) = device.fingerprint
     {
         html.raw(" <code>").text(fingerprint).raw("</code>");
+    }
+}
+
+/// A field that is text, from whoever.
+pub(super) fn text(html: &mut Html, device: &Device, field: Field) {
+    if let Some(text) = device.text(field) {
+        html.text(Untrusted::from(text.as_ref()));
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
             &EventRow::from(event()),
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
         );
-        check(&SessionRow::from(session()), "");
+        check(&SessionRow::from(session()), "2b01e354cf83016b0204");
     }
 
     #[test]
