@@ -1,13 +1,19 @@
 // Keeps a page up to date in place, from the server's stream. A page is whole without it.
 "use strict";
 
-// How old data may be before the banner says so; the server sends a sign of life more often.
-const QUIET_MS = 20_000;
+// How long the server may be silent, which sends a sign of life every ten seconds.
+const QUIET_MS = 25_000;
+// How long a connection may be gone before the banner says so.
+const LOST_MS = 2_000;
+// Before the next try after the server refused.
+const REFUSED_MS = 10_000;
 // Between two loads of the parts that the server draws: the sentence, events, curves.
 const REDRAW_MS = 2_000;
 const CURVES_MS = 15_000;
 const REDRAWN = ["summary", "events", "curves"];
 const FIELDS = ["cpu", "mem", "disk"];
+// Stands for no device, where there is none.
+const NOBODY = "00000000-0000-0000-0000-000000000000";
 
 const table = document.querySelector("table[data-glyphs]");
 const rows = new Map([...document.querySelectorAll("tbody tr[id]")].map((row) => [row.id, row]));
@@ -18,6 +24,9 @@ const slots = new Map();
 
 let source = null;
 let heard = Date.now();
+let lost = null; // since when there is no connection
+let refused = -Infinity;
+let counted = null;
 let ahead = 0; // of the server's clock, against ours
 let redrawn = Date.now();
 let redrawing = false;
@@ -27,6 +36,7 @@ if (table) {
   table.querySelectorAll("thead th").forEach((th, at) => columns.set(th.dataset.field, at));
   const words = table.dataset.glyphs.trim().split(" ");
   for (let at = 0; at + 2 < words.length; at += 3) glyphs.set(words[at], words.slice(at + 1, at + 3));
+  for (const row of rows.values()) row.dataset.status = cell(row, "status").lastChild.textContent.trim();
 }
 
 function cell(row, field) {
@@ -39,6 +49,11 @@ function age(at) {
   if (secs < 7_200) return `${Math.floor(secs / 60)}m`;
   if (secs < 172_800) return `${Math.floor(secs / 3_600)}h`;
   return `${Math.floor(secs / 86_400)}d`;
+}
+
+// Spells out what could hide or reorder text.
+function plain(text) {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
 function mark(word, tone) {
@@ -76,14 +91,21 @@ function showSeen(row, at) {
   td.replaceChildren(time);
 }
 
-function showStatus(row, status, why) {
+function showStatus(row, status) {
+  row.dataset.status = status;
   const [glyph, tone] = glyphs.get(status) || ["", "plain"];
   const i = mark(glyph, tone);
   i.setAttribute("aria-hidden", "true");
   cell(row, "status").replaceChildren(i, ` ${status}`);
   if (status !== "online" && status !== "late") FIELDS.forEach((field) => showPercent(row, field, null));
-  const reason = cell(row, "why") || document.getElementById("why");
-  if (reason && reason.firstElementChild === null) reason.textContent = why || "";
+}
+
+function showWhy(row, device) {
+  const refusal = device.config_error ? `configuration refused: ${device.config_error}` : "";
+  const text = plain(device.status === "online" ? refusal : device.why || "");
+  const place = cell(row, "why") || document.getElementById("why");
+  // A pending device's fingerprint stays.
+  if (place && place.firstElementChild === null && place.textContent !== text) place.textContent = text;
 }
 
 const hear = {
@@ -96,25 +118,29 @@ const hear = {
       const row = rows.get(device.uid);
       if (!row) continue;
       slots.set(device.slot, row);
-      if (row.dataset.status !== device.status) {
-        row.dataset.status = device.status;
-        showStatus(row, device.status, device.why);
-      }
+      if (row.dataset.status !== device.status) showStatus(row, device.status);
+      showWhy(row, device);
       if (device.last_seen) showSeen(row, Date.parse(device.last_seen));
     }
   },
   values(values) {
     for (const [slot, seen, cpu, mem, disk, temp] of values.rows) {
       const row = slots.get(slot);
-      if (!row || !["online", "late", undefined].includes(row.dataset.status)) continue;
+      if (!row || !["online", "late"].includes(row.dataset.status)) continue;
       showSeen(row, seen);
       [cpu, mem, disk].forEach((value, at) => showPercent(row, FIELDS[at], value));
       const td = cell(row, "temp");
       if (td && temp !== null) td.textContent = `${temp} °C`;
     }
   },
-  counts: redrawSoon,
-  event: redrawSoon,
+  counts(counts) {
+    const text = JSON.stringify(counts);
+    if (counted !== null && counted !== text) waiting = true;
+    counted = text;
+  },
+  event(event) {
+    if (document.getElementById("summary") || rows.has(event.uid)) waiting = true;
+  },
   ping(ping) {
     ahead = Date.parse(ping.time) - Date.now();
   },
@@ -122,7 +148,8 @@ const hear = {
 
 function connect() {
   if (source || document.hidden || !document.querySelector("#summary, #curves")) return;
-  source = new EventSource(`/api/v1/stream?only=${[...rows.keys()].join(",")}`);
+  if (Date.now() - refused < REFUSED_MS) return;
+  source = new EventSource(`/api/v1/stream?only=${[...rows.keys()].join(",") || NOBODY}`);
   for (const [name, take] of Object.entries(hear)) {
     source.addEventListener(name, (message) => {
       heard = Date.now();
@@ -131,8 +158,12 @@ function connect() {
     });
   }
   source.onerror = () => {
-    // The browser tries again by itself, unless the server said no.
-    if (source && source.readyState === EventSource.CLOSED) disconnect();
+    // The browser tries again by itself, unless the server said no, perhaps to an old session.
+    if (source?.readyState === EventSource.CLOSED) {
+      refused = Date.now();
+      disconnect();
+      redraw();
+    }
     tell();
   };
 }
@@ -143,8 +174,10 @@ function disconnect() {
 }
 
 function tell() {
-  const isLost = !source || source.readyState !== EventSource.OPEN || Date.now() - heard > QUIET_MS;
-  const isShown = isLost && Date.now() - heard > 1_500;
+  const isQuiet = source?.readyState === EventSource.OPEN && Date.now() - heard > QUIET_MS;
+  if (source?.readyState === EventSource.OPEN && !isQuiet) lost = null;
+  else lost ??= isQuiet ? -Infinity : Date.now();
+  const isShown = lost !== null && Date.now() - lost > LOST_MS;
   const text = isShown ? `No connection to the server. This is ${age(heard + ahead)} old.` : "";
   if (banner.textContent !== text) banner.textContent = text;
 }
@@ -177,13 +210,9 @@ async function redraw() {
   }
 }
 
-function redrawSoon() {
-  waiting = true;
-}
-
 function tick() {
   if (document.hidden) return;
-  if (!source) connect();
+  connect();
   for (const time of document.querySelectorAll("time")) {
     const text = age(Date.parse(time.dateTime));
     if (time.textContent !== text) time.textContent = text;
@@ -204,7 +233,12 @@ const form = document.getElementById("sign-in");
 if (form) {
   goOn(form);
 } else if (rows.size > 0 || document.getElementById("events")) {
-  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  document.addEventListener("visibilitychange", () => {
+    lost = null;
+    waiting = true;
+    if (document.hidden) disconnect();
+    else connect();
+  });
   connect();
   setInterval(tick, 1_000);
 }

@@ -11,7 +11,7 @@ use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
-use fleet_core::time::Clock;
+use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 
 use crate::config::ServerConfig;
@@ -21,16 +21,19 @@ use crate::http::Http;
 use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
+use crate::live::{Keeper, Live};
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
+use crate::ops::judgement::Deaf;
 use crate::ops::{
     Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
     World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
-use crate::store::{OpenError, RedbStore, Store, StoreError};
+use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
+use crate::watched::Watched;
 
 /// How long requests and links under way may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -105,12 +108,17 @@ impl Server {
         let newest = world.store.event_newest().await?;
         let events = Arc::new(Events::new(world.clone(), newest));
         let hub = Arc::new(Hub::default());
-        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &reach));
+        let watched = Arc::new(Watched::new(hub.clone()));
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
+        let keeper = Keeper::begin(ops.clone()).await?;
+        let patience = config.patience.reply;
+        let live = Live::new(ops.clone(), &keeper, watched.clone(), tasks.clone(), patience);
         let links = Arc::new(Links {
             ops: ops.clone(),
             hub,
+            watched,
             server: keys.server.clone(),
             tasks: tasks.clone(),
             patience: config.patience.hello,
@@ -118,6 +126,7 @@ impl Server {
         let http = Arc::new(Http {
             ops,
             links,
+            live: Arc::new(live),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,
@@ -126,6 +135,7 @@ impl Server {
             page,
             tasks: tasks.clone(),
         });
+        tasks.spawn("board", keeper.run(tasks.clone()));
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
@@ -189,6 +199,7 @@ fn wire(
     presence: &Arc<Presence>,
     hub: &Arc<Hub>,
     events: &Arc<Events>,
+    watched: &Arc<Watched>,
     reach: &Reach,
 ) -> Ops {
     let world = || world.clone();
@@ -202,7 +213,11 @@ fn wire(
             hub: hub.clone(),
             events: events.clone(),
         },
-        telemetry: Telemetry { world: world(), presence: presence.clone() },
+        telemetry: Telemetry {
+            world: world(),
+            presence: presence.clone(),
+            watched: watched.clone(),
+        },
         configs: Configs {
             world: world(),
             versions: versions.clone(),
@@ -245,9 +260,23 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
     // A clock that was ahead when it was written must not make a device look alive until then.
     let now = world.now();
-    let seen =
-        devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?.min(now))));
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?))
+    let seen: Vec<_> = devices
+        .into_iter()
+        .filter_map(|device| Some((device.uid, device.last_seen?.min(now))))
+        .collect();
+    // The last that was written down, of whatever kind, is when the server last listened.
+    let newest = EventQuery {
+        about: None,
+        kinds: Vec::new(),
+        since: Timestamp::from_millis(0),
+        until: now,
+        before: u64::MAX,
+        limit: 1,
+    };
+    let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
+    let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
+    let deaf = listened.map(|from| Deaf { from, to: now });
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, deaf))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

@@ -2,7 +2,8 @@
 //!
 //! Whoever changes something about a device rings its bell ([`Hub::wake`]); the link then looks at
 //! the store and does what is to be done. A bell says "look", never what changed, so a ring that
-//! comes twice or late does no harm.
+//! comes twice or late does no harm. What rings for a link also rings for whoever keeps an eye on
+//! the whole fleet ([`Hub::changed`]), as does a link that comes or goes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +13,14 @@ use fleet_core::id::Uid;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::bell::Bell;
+
 /// The connected devices.
 #[derive(Default)]
 pub(crate) struct Hub {
     links: Mutex<HashMap<Uid, Entry>>,
     next: AtomicU64,
+    changed: Bell,
 }
 
 struct Entry {
@@ -44,14 +48,26 @@ impl Hub {
         if let Some(older) = self.lock().insert(uid, entry) {
             older.replaced.cancel();
         }
+        self.changed.ring(uid);
         Seat { hub: self.clone(), uid, number, bell, replaced }
     }
 
-    /// Tells a device's link to look at the store.
+    /// Tells a device's link, and whoever waits for changes, to look at the store.
     pub(crate) fn wake(&self, uid: Uid) {
+        self.ring(uid);
+        self.changed.ring(uid);
+    }
+
+    /// Tells a device's link alone to look.
+    pub(crate) fn ring(&self, uid: Uid) {
         if let Some(entry) = self.lock().get(&uid) {
             entry.bell.notify_one();
         }
+    }
+
+    /// Waits for devices about which something may have changed. There is one who waits.
+    pub(crate) async fn changed(&self) -> Vec<Uid> {
+        self.changed.rung().await
     }
 
     /// Whether a device is connected.
@@ -81,6 +97,7 @@ impl Drop for Seat {
         let mut links = self.hub.lock();
         if links.get(&self.uid).is_some_and(|entry| entry.number == self.number) {
             links.remove(&self.uid);
+            self.hub.changed.ring(self.uid);
         }
     }
 }

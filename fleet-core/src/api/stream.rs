@@ -30,8 +30,40 @@ pub enum StreamMessage {
     Report(LiveReport),
     /// Something happened.
     Event(EventView),
+    /// How many devices have each status; for streams of only some devices.
+    Counts(BTreeMap<DeviceStatus, u32>),
     /// The server lives.
     Ping(Ping),
+}
+
+impl StreamMessage {
+    /// The word on its `event:` line.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Index(_) => "index",
+            Self::Values(_) => "values",
+            Self::Report(_) => "report",
+            Self::Event(_) => "event",
+            Self::Counts(_) => "counts",
+            Self::Ping(_) => "ping",
+        }
+    }
+
+    /// Reads a message from its `event:` word and its `data:`; nothing for a word that only a later
+    /// release knows.
+    pub fn read(word: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
+        Ok(Some(match word {
+            "hello" => Self::Hello(serde_json::from_str(data)?),
+            "index" => Self::Index(serde_json::from_str(data)?),
+            "values" => Self::Values(serde_json::from_str(data)?),
+            "report" => Self::Report(serde_json::from_str(data)?),
+            "event" => Self::Event(serde_json::from_str(data)?),
+            "counts" => Self::Counts(serde_json::from_str(data)?),
+            "ping" => Self::Ping(serde_json::from_str(data)?),
+            _ => return Ok(None),
+        }))
+    }
 }
 
 /// The first message.

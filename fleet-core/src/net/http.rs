@@ -4,8 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -126,40 +128,112 @@ pub async fn connect_address(
 pub async fn send(
     stream: TlsStream<TcpStream>,
     peer: &str,
-    mut request: Request<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
     bytes_max: usize,
     deadline: Duration,
 ) -> Result<Answer, HttpError> {
-    let broken = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Answer {
-        peer: peer.to_owned(),
-        source,
-    };
-    let host = header::HeaderValue::from_str(peer).map_err(|error| broken(error.into()))?;
-    request.headers_mut().insert(header::HOST, host);
-    let exchange = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, bytes_max).collect().await?.to_bytes();
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((head, body))
-        };
-        // The connection moves only while it is polled; the answer ends both.
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            closed = connection => match closed {
-                Ok(()) => answer.await,
-                Err(error) => Err(error.into()),
-            },
+    let exchange = async { begin(stream, peer, request).await?.rest(bytes_max).await };
+    let exchanged = timeout(deadline, exchange).await;
+    exchanged.unwrap_or_else(|_| Err(HttpError::Timeout { peer: peer.to_owned() }))
+}
+
+/// Sends one request over a fresh connection and waits for the head of the answer, whose body the
+/// caller then reads as it comes.
+pub async fn open(
+    stream: TlsStream<TcpStream>,
+    peer: &str,
+    request: Request<Full<Bytes>>,
+    deadline: Duration,
+) -> Result<Arriving, HttpError> {
+    let begun = timeout(deadline, begin(stream, peer, request)).await;
+    begun.unwrap_or_else(|_| Err(HttpError::Timeout { peer: peer.to_owned() }))
+}
+
+/// An answer whose body is still to come.
+pub struct Arriving {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: hyper::HeaderMap,
+    body: Incoming,
+    /// The connection moves only while it is polled; gone once it has ended.
+    connection: Option<Connection>,
+    peer: String,
+}
+
+type Connection = BoxFuture<'static, hyper::Result<()>>;
+
+impl Arriving {
+    /// The next bytes of the body; nothing at its end. What was read is not lost if this is dropped.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            tokio::select! {
+                biased;
+                frame = self.body.frame() => match frame {
+                    None => return Ok(None),
+                    Some(Err(error)) => return Err(unreadable(&self.peer, error)),
+                    Some(Ok(frame)) => {
+                        if let Ok(bytes) = frame.into_data() {
+                            return Ok(Some(bytes));
+                        }
+                    }
+                },
+                // Its error, if it has one, is the body's too.
+                _ = ended(&mut self.connection) => self.connection = None,
+            }
         }
-    };
-    match timeout(deadline, exchange).await {
-        Ok(Ok((head, body))) => Ok(Answer { status: head.status, headers: head.headers, body }),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(broken(format!("it is longer than {bytes_max} bytes").into()))
-        }
-        Ok(Err(error)) => Err(broken(error)),
-        Err(_) => Err(HttpError::Timeout { peer: peer.to_owned() }),
     }
+
+    /// The rest of the answer, at most `bytes_max` of it.
+    pub async fn rest(mut self, bytes_max: usize) -> Result<Answer, HttpError> {
+        let mut body = BytesMut::new();
+        while let Some(bytes) = self.next().await? {
+            if body.len() + bytes.len() > bytes_max {
+                let problem = format!("it is longer than {bytes_max} bytes");
+                return Err(unreadable(&self.peer, problem));
+            }
+            body.extend_from_slice(&bytes);
+        }
+        Ok(Answer { status: self.status, headers: self.headers, body: body.freeze() })
+    }
+}
+
+async fn begin(
+    stream: TlsStream<TcpStream>,
+    peer: &str,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Arriving, HttpError> {
+    let host = header::HeaderValue::from_str(peer).map_err(|error| unreadable(peer, error))?;
+    request.headers_mut().insert(header::HOST, host);
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| unreadable(peer, error))?;
+    let mut connection: Option<Connection> = Some(Box::pin(connection));
+    let answer = sender.send_request(request);
+    tokio::pin!(answer);
+    let answered = tokio::select! {
+        biased;
+        answered = &mut answer => answered,
+        _ = ended(&mut connection) => {
+            connection = None;
+            answer.await
+        }
+    };
+    let (head, body) = answered.map_err(|error| unreadable(peer, error))?.into_parts();
+    let peer = peer.to_owned();
+    Ok(Arriving { status: head.status, headers: head.headers, body, connection, peer })
+}
+
+/// Moves a connection until it ends; one that has ended stays so.
+async fn ended(connection: &mut Option<Connection>) -> hyper::Result<()> {
+    match connection {
+        Some(connection) => connection.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unreadable(
+    peer: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> HttpError {
+    HttpError::Answer { peer: peer.to_owned(), source: source.into() }
 }

@@ -12,6 +12,8 @@ use hyper::{Request, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
@@ -281,20 +283,32 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, route: Route, ask: Ask) -> Result<T, ClientError> {
-        let request = self.request(&route, ask)?;
-        let answer = self.send(request).await?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            let id = Untrusted::from(self.key.id());
-            return Err(ClientError::Key { id, url: self.url.clone() });
-        }
-        if !answer.status.is_success() {
-            return Err(refused(&answer));
-        }
+        let answer = self.exchange(&route, ask).await?;
         serde_json::from_slice(&answer.body)
             .map_err(|source| ClientError::Answer { route: Box::new(route), source })
     }
 
-    fn request(&self, route: &Route, ask: Ask) -> Result<Request<Full<Bytes>>, ClientError> {
+    /// An answer that is a yes.
+    pub(super) async fn exchange(&self, route: &Route, ask: Ask) -> Result<Answer, ClientError> {
+        let request = self.request(route, ask)?;
+        let answer = self.send(request).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.no(&answer)) }
+    }
+
+    /// What an answer that is no success means.
+    pub(super) fn no(&self, answer: &Answer) -> ClientError {
+        if answer.status == StatusCode::UNAUTHORIZED {
+            let id = Untrusted::from(self.key.id());
+            return ClientError::Key { id, url: self.url.clone() };
+        }
+        refused(answer)
+    }
+
+    pub(super) fn request(
+        &self,
+        route: &Route,
+        ask: Ask,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let spec = route.spec();
         let path = route.path();
         // A name with a slash in it would be a request for something else.
@@ -317,15 +331,19 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
-        let peer = self.url.authority();
-        let stream = match http::connect(&self.url, Pin::Server(self.server)).await {
-            Ok(stream) => stream,
-            Err(HttpError::WrongKey { .. }) => return Err(self.other_server().await),
-            Err(source) => return Err(ClientError::Connect { url: self.url.clone(), source }),
-        };
-        http::send(stream, &peer, request, ANSWER_BYTES_MAX, http::REQUEST)
+        let stream = self.connect().await?;
+        http::send(stream, &self.url.authority(), request, ANSWER_BYTES_MAX, http::REQUEST)
             .await
             .map_err(|source| ClientError::Exchange { url: self.url.clone(), source })
+    }
+
+    /// A fresh connection to the server, and to no other.
+    pub(super) async fn connect(&self) -> Result<TlsStream<TcpStream>, ClientError> {
+        match http::connect(&self.url, Pin::Server(self.server)).await {
+            Ok(stream) => Ok(stream),
+            Err(HttpError::WrongKey { .. }) => Err(self.other_server().await),
+            Err(source) => Err(ClientError::Connect { url: self.url.clone(), source }),
+        }
     }
 
     /// Says who answers in the server's place. Nothing is sent to them but a handshake.
@@ -341,19 +359,19 @@ impl Client {
 
 /// What goes along with a request.
 #[derive(Default)]
-struct Ask {
+pub(super) struct Ask {
     query: String,
     body: Option<Vec<u8>>,
     if_match: Option<u64>,
 }
 
 impl Ask {
-    fn body<T: Serialize + ?Sized>(body: &T) -> Result<Self, ClientError> {
+    pub(super) fn body<T: Serialize + ?Sized>(body: &T) -> Result<Self, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Encode)?;
         Ok(Self { body: Some(body), ..Self::default() })
     }
 
-    fn query(&mut self, name: &str, value: &str) {
+    pub(super) fn query(&mut self, name: &str, value: &str) {
         self.query.push(if self.query.is_empty() { '?' } else { '&' });
         self.query.push_str(name);
         self.query.push('=');

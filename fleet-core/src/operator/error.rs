@@ -50,6 +50,14 @@ pub enum ClientError {
         /// Why.
         source: HttpError,
     },
+    /// A stream on which not even a sign of life comes any more.
+    #[error("the server {url} has said nothing for {secs} s")]
+    Silent {
+        /// Where.
+        url: ServerUrl,
+        /// For how long.
+        secs: u64,
+    },
     /// The server does not know the key, or does not take it any more.
     #[error("the key {id} is not, or no longer, good at the server {url}")]
     Key {
@@ -90,7 +98,9 @@ impl ClientError {
             Self::Name => Exit::Usage,
             Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
             Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,
-            Self::Exchange { source: HttpError::Timeout { .. }, .. } => Exit::TimedOut,
+            Self::Silent { .. } | Self::Exchange { source: HttpError::Timeout { .. }, .. } => {
+                Exit::TimedOut
+            }
             Self::Exchange { .. } => Exit::Unreachable,
             Self::Refused { status, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,

@@ -11,6 +11,8 @@ mod error;
 pub mod exit;
 pub mod keyfile;
 pub mod provision;
+mod sse;
+pub mod stream;
 
 #[cfg(test)]
 mod pretend;

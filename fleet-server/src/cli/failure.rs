@@ -135,6 +135,7 @@ fn client_hint(error: &ClientError) -> Option<String> {
         | ClientError::Name
         | ClientError::Encode(_)
         | ClientError::Exchange { .. }
+        | ClientError::Silent { .. }
         | ClientError::Answer { .. } => None,
     }
 }

@@ -14,6 +14,7 @@ mod openapi;
 pub(crate) mod query;
 pub(crate) mod reply;
 mod service;
+mod stream;
 mod telemetry;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::config::Patience;
 use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
+use crate::live::Live;
 use crate::ops::Ops;
 use crate::page::Page;
 
@@ -42,6 +44,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Http {
     pub(crate) ops: Arc<Ops>,
     pub(crate) links: Arc<Links>,
+    pub(crate) live: Arc<Live>,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,

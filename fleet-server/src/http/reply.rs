@@ -3,20 +3,54 @@
 //! A [`Failure`] has two audiences. Its detail goes to the caller; what only an operator may know
 //! goes to the log, with the request's number to bring the two together.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use fleet_core::Chain;
 use fleet_core::api::Problem;
 use fleet_core::untrusted::Untrusted;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::ops::OpsError;
 use crate::store::StoreError;
 
-/// A whole reply.
-pub(crate) type Reply = Response<Full<Bytes>>;
+/// A reply.
+pub(crate) type Reply = Response<Content>;
+
+/// A reply's body: whole, or in pieces that come with time.
+pub(crate) type Content = Either<Full<Bytes>, Pieces>;
+
+/// Pieces, until their sender has no more.
+pub(crate) struct Pieces(mpsc::Receiver<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// A body that is there at once.
+pub(crate) fn whole(bytes: Bytes) -> Content {
+    Either::Left(Full::new(bytes))
+}
+
+/// A body that comes in pieces.
+pub(crate) fn pieces(receiver: mpsc::Receiver<Bytes>) -> Content {
+    Either::Right(Pieces(receiver))
+}
 
 /// Why a request is not answered as its sender hoped.
 #[derive(Debug)]
@@ -139,7 +173,7 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
 
 /// A reply of JSON that is written already.
 pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
+    let mut reply = Response::new(whole(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, events, openapi, telemetry};
+use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
@@ -171,6 +171,15 @@ async fn answer(
         | Route::PageSignInPost
         | Route::PageSignOut
         | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
+
+        Route::StreamOpen => {
+            let query = query(&["since", "only"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            stream::open(&http.live, &query, request.headers(), principal, session)
+        }
+        Route::StreamView(uid) => {
+            stream::look(&http.live, uid, principal, body::json(request, patience).await?)
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use fleet_core::identity::PrivateKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::socket::{FrameSocket, SocketError, derive_accept_key};
 use fleet_core::wire::SUBPROTOCOL;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -25,9 +24,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::door::Visit;
-use crate::http::reply::{Failure, Reply};
+use crate::http::reply::{Failure, Reply, whole};
 use crate::hub::Hub;
 use crate::ops::{Ops, OpsError};
+use crate::watched::Watched;
 
 /// A link's socket.
 type Socket = FrameSocket<TokioIo<Upgraded>>;
@@ -36,6 +36,7 @@ type Socket = FrameSocket<TokioIo<Upgraded>>;
 pub(crate) struct Links {
     pub(crate) ops: Arc<Ops>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) watched: Arc<Watched>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tasks: Tasks,
     /// How long a peer may take for each frame of the hello.
@@ -76,7 +77,7 @@ impl Links {
         let accept = check_upgrade(request.headers())?;
         let upgrade = hyper::upgrade::on(&mut request);
         self.tasks.spawn("link", self.clone().run(visit.clone(), exporter, upgrade));
-        let mut reply = Response::new(Full::new(Bytes::new()));
+        let mut reply = Response::new(whole(Bytes::new()));
         *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = reply.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

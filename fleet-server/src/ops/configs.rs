@@ -132,6 +132,7 @@ impl Configs {
         };
         let (device, is_news) = self.world.change(uid, change).await?;
         if is_news {
+            self.hub.wake(uid);
             self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
         }
         Ok(())

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_core::api::{self, DeviceFacts, DeviceStatus, DeviceUpdate, EventKind};
+use fleet_core::api::{self, DeviceFacts, DeviceUpdate, EventKind};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{
     METADATA_ENTRIES_MAX, METADATA_NAME_BYTES_MAX, METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX,
 };
-use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use serde_json::Value;
 
 use super::configs::Versions;
 use super::events::NewEvent;
-use super::{Actor, Events, OpsError, Presence, World, presence};
+use super::status::{Standing, standing};
+use super::{Actor, Events, OpsError, Presence, World};
 use crate::hub::Hub;
 use crate::store::{Admission, Device, Refusal};
 
@@ -100,6 +100,7 @@ impl Devices {
             Ok(differences(&before, device))
         };
         let (device, differences) = self.world.change(device.uid, change).await?;
+        self.hub.wake(device.uid);
         if !differences.is_empty() {
             let text = differences.join("; ");
             let event = NewEvent::about(&device, EventKind::DeviceUpdated, actor, text);
@@ -213,18 +214,10 @@ impl Devices {
     }
 
     async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
-        let last_seen = self.presence.last_seen(device.uid).or(device.last_seen);
-        // What it said while it waited is no sign that it works since it was let in.
-        let heard =
-            last_seen.filter(|seen| *seen >= device.state_at || self.hub.is_connected(device.uid));
-        let (status, why) = status(&device, heard, self.world.now());
+        let Standing { status, why, last_seen, .. } =
+            standing(&device, &self.presence, &self.hub, self.world.now());
         let config_version = self.versions.latest(&self.world, device.uid).await?;
         let name = device.name.or(device.facts.name.clone());
-        let metadata = device.metadata.into_iter().map(|(name, value)| {
-            // The store holds what serde_json wrote; anything else still shows, as text.
-            let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
-            (name, value)
-        });
         Ok(api::Device {
             name: Untrusted::new(name.unwrap_or_else(|| device.id.to_string())),
             device_type: or_other(&device.facts.device_type),
@@ -234,7 +227,7 @@ impl Devices {
             why: Untrusted::new(why),
             uid: device.uid,
             fingerprint: device.key.map(PublicKey::fingerprint),
-            metadata: metadata.collect(),
+            metadata: metadata(device.metadata),
             created_at: device.created_at,
             missed_reports: device.missed_reports,
             config_version,
@@ -275,6 +268,16 @@ pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> 
         .ok_or_else(|| OpsError::NotFound(format!("device {}", Untrusted::from(name))))
 }
 
+/// What operators noted, as JSON.
+pub(crate) fn metadata(entries: BTreeMap<String, String>) -> BTreeMap<String, Value> {
+    let read = |(name, value): (String, String)| {
+        // The store holds what serde_json wrote; anything else still shows, as text.
+        let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+        (name, value)
+    };
+    entries.into_iter().map(read).collect()
+}
+
 /// What an operator changed about a device, in words.
 fn differences(before: &Device, after: &Device) -> Vec<String> {
     let mut words = Vec::new();
@@ -298,20 +301,8 @@ fn differences(before: &Device, after: &Device) -> Vec<String> {
     words
 }
 
-/// How a device is doing, and why.
-fn status(device: &Device, last_seen: Option<Timestamp>, now: Timestamp) -> (DeviceStatus, String) {
-    let stands = |status| (status, device.state_reason.clone());
-    match device.state {
-        Admission::Active => {
-            presence::judge(now, last_seen, presence::interval(device.facts.interval_secs))
-        }
-        Admission::Pending => stands(DeviceStatus::Pending),
-        Admission::Rejected => stands(DeviceStatus::Rejected),
-        Admission::Revoked | Admission::Deleted => stands(DeviceStatus::Revoked),
-    }
-}
-
-fn or_other(device_type: &str) -> Untrusted {
+/// A device's type, as it is shown.
+pub(crate) fn or_other(device_type: &str) -> Untrusted {
     Untrusted::from(if device_type.is_empty() { "other" } else { device_type })
 }
 

@@ -102,7 +102,9 @@ impl Enrolment {
             device.facts = facts;
             Ok(())
         };
-        Ok(self.world.store.device_update(device.uid, Box::new(change)).await?)
+        let device = self.world.store.device_update(device.uid, Box::new(change)).await?;
+        self.hub.wake(device.uid);
+        Ok(device)
     }
 
     async fn ticket(
@@ -198,6 +200,7 @@ impl Enrolment {
                 device
             }
         };
+        self.hub.wake(device.uid);
         self.fulfil(&ticket, &device).await?;
         Ok(device)
     }
@@ -250,6 +253,7 @@ impl Enrolment {
         if device.state == Admission::Active || room == Room::Free {
             self.record_entry(&ticket, &device).await;
         }
+        self.hub.wake(device.uid);
         self.fulfil(&ticket, &device).await?;
         Ok(device)
     }

@@ -92,6 +92,22 @@ impl Keys {
         Ok(principal)
     }
 
+    /// Whether an operator key that was good still is.
+    pub(crate) async fn is_good(&self, id: &str) -> Result<bool, OpsError> {
+        let record = self.world.store.key_get(id).await?;
+        Ok(record.is_some_and(|record| {
+            let is_over = record.expires_at.is_some_and(|at| self.world.now() >= at);
+            record.kind == KeyKind::Operator && record.revoked_at.is_none() && !is_over
+        }))
+    }
+
+    /// What people call a key.
+    pub(crate) async fn label(&self, id: &str) -> Result<String, OpsError> {
+        let record = self.world.store.key_get(id).await?;
+        let label = record.map(|record| record.label).filter(|label| !label.is_empty());
+        Ok(label.unwrap_or_else(|| id.to_owned()))
+    }
+
     /// Makes a key. Its text is in the answer and nowhere else.
     pub(crate) async fn create(
         &self,

@@ -8,11 +8,14 @@ pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod events;
 pub(crate) mod grants;
+pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod presence;
 pub(crate) mod series;
 pub(crate) mod sessions;
+pub(crate) mod status;
 pub(crate) mod telemetry;
+pub(crate) mod vitals;
 
 use std::fmt;
 use std::sync::Arc;

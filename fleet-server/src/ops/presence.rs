@@ -1,111 +1,103 @@
-//! Who was heard when, and what that says about a device.
+//! Who was heard when, and what they said last.
 //!
-//! [`judge`] is a pure function of times. [`Presence`] holds what the devices' links say from
-//! moment to moment; it is rebuilt from the store at the start and written back now and then, so
-//! a crash loses seconds of "last seen" and nothing else.
+//! [`Presence`] holds what the devices' links say from moment to moment; it is rebuilt from the
+//! store at the start and written back now and then, so a crash loses seconds of "last seen" and
+//! nothing else.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleet_core::api::{DeviceStatus, LatestReport};
+use fleet_core::api::LatestReport;
 use fleet_core::id::Uid;
-use fleet_core::limits::{
-    LOST_AFTER, OFFLINE_AFTER_MIN, TELEMETRY_INTERVAL_DEFAULT, TELEMETRY_INTERVAL_MAX,
-};
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
-/// A report may be this much later than its interval before it counts as missing.
-const GRACE_MIN: Duration = Duration::from_secs(5);
-
-/// How an active device is doing, and why.
-pub(crate) fn judge(
-    now: Timestamp,
-    last_seen: Option<Timestamp>,
-    interval: Duration,
-) -> (DeviceStatus, String) {
-    let expected = format!("expected every {}", short(interval));
-    let Some(last_seen) = last_seen else {
-        return (DeviceStatus::Offline, format!("no report yet, {expected}"));
-    };
-    let silence = now.since(last_seen);
-    let offline_after = (interval * 3).max(OFFLINE_AFTER_MIN);
-    let status = if silence >= LOST_AFTER.max(offline_after) {
-        DeviceStatus::Lost
-    } else if silence >= offline_after {
-        DeviceStatus::Offline
-    } else if silence > interval + (interval / 4).max(GRACE_MIN) {
-        DeviceStatus::Late
-    } else {
-        let why = format!("last heard from {} ago, {expected}", short(silence));
-        return (DeviceStatus::Online, why);
-    };
-    (status, format!("no report for {}, {expected}", short(silence)))
-}
-
-/// The time between a device's reports, as it says; one that says nothing has the usual one.
-pub(crate) fn interval(interval_secs: u32) -> Duration {
-    match interval_secs {
-        0 => TELEMETRY_INTERVAL_DEFAULT,
-        secs => Duration::from_secs(secs.into()).min(TELEMETRY_INTERVAL_MAX),
-    }
-}
-
-/// A duration in a unit that keeps it short.
-fn short(duration: Duration) -> String {
-    let secs = duration.as_secs();
-    match secs {
-        0..120 => format!("{secs}s"),
-        120..7_200 => format!("{}m", secs / 60),
-        7_200..172_800 => format!("{}h", secs / 3_600),
-        _ => format!("{}d", secs / 86_400),
-    }
-}
+use super::judgement::{self, Deaf, Judgement};
+use super::vitals::{Numbers, Vitals};
+use crate::bell::Bell;
 
 /// What the server heard of its devices.
 #[derive(Default)]
 pub(crate) struct Presence {
     state: Mutex<State>,
+    /// The time before the server's start in which it heard nobody.
+    deaf: Option<Deaf>,
+    /// Rings for a device that is heard though somebody waits for it.
+    returned: Bell,
 }
 
 #[derive(Default)]
 struct State {
-    last_seen: HashMap<Uid, Timestamp>,
-    latest: HashMap<Uid, LatestReport>,
+    devices: HashMap<Uid, Known>,
     unwritten: HashSet<Uid>,
+    awaited: HashSet<Uid>,
+    /// Grows whenever something is heard.
+    change: u64,
+}
+
+#[derive(Default)]
+struct Known {
+    last_seen: Option<Timestamp>,
+    latest: Option<LatestReport>,
+    vitals: Vitals,
+    /// Reports since the server's start.
+    reports: u64,
+    /// The state's `change` as something was last heard of this device.
+    change: u64,
+}
+
+/// A device's newest numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) numbers: Numbers,
+    /// Reports since the server's start.
+    pub(crate) reports: u64,
+    /// Grows whenever something is heard of the device.
+    pub(crate) change: u64,
 }
 
 impl Presence {
-    /// Starts from what the store remembers.
+    /// Starts from what the store remembers. In the time that `deaf` names nobody could be heard.
     pub(crate) fn rebuilt(
         seen: impl IntoIterator<Item = (Uid, Timestamp)>,
         latest: Vec<(Uid, Report)>,
+        deaf: Option<Deaf>,
     ) -> Self {
-        let latest = latest
-            .into_iter()
-            .map(|(uid, report)| {
-                let at = Timestamp::from_millis(report.at_millis);
-                (uid, without_labels(at, &report.samples))
-            })
-            .collect();
-        let last_seen = seen.into_iter().collect();
-        Self { state: Mutex::new(State { last_seen, latest, unwritten: HashSet::new() }) }
+        let mut devices: HashMap<Uid, Known> = HashMap::new();
+        for (uid, at) in seen {
+            devices.entry(uid).or_default().last_seen = Some(at);
+        }
+        for (uid, report) in latest {
+            let known = devices.entry(uid).or_default();
+            let at = Timestamp::from_millis(report.at_millis);
+            known.latest = Some(without_labels(at, &report.samples));
+            known.vitals = Vitals::restored(&report.samples);
+        }
+        let state = State { devices, ..State::default() };
+        Self { state: Mutex::new(state), deaf, returned: Bell::default() }
     }
 
     /// Notes that a device was heard.
     pub(crate) fn heard(&self, uid: Uid, at: Timestamp) {
         let mut state = self.lock();
-        state.last_seen.insert(uid, at);
+        state.touched(uid).last_seen = Some(at);
         state.unwritten.insert(uid);
+        if state.awaited.remove(&uid) {
+            self.returned.ring(uid);
+        }
     }
 
     /// Notes a device's own report, if it is newer than what is known.
     pub(crate) fn reported(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
-        let is_news = state.latest.get(&uid).is_none_or(|latest| latest.timestamp <= at);
+        let known = state.touched(uid);
+        let is_news = known.latest.as_ref().is_none_or(|latest| latest.timestamp <= at);
         if is_news && !samples.is_empty() {
-            state.latest.insert(uid, without_labels(at, samples));
+            known.latest = Some(without_labels(at, samples));
+            known.vitals.report(samples);
+            known.reports += 1;
         }
     }
 
@@ -113,45 +105,101 @@ impl Presence {
     /// next one, and makes that report neither newer nor emptier.
     pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
-        match state.latest.get_mut(&uid) {
-            Some(latest) if latest.timestamp > at => {}
+        let known = state.touched(uid);
+        match &mut known.latest {
+            Some(latest) if latest.timestamp > at => return,
             Some(latest) => latest.metrics.extend(without_labels(at, samples).metrics),
-            None => {
-                state.latest.insert(uid, without_labels(at, samples));
-            }
+            None => known.latest = Some(without_labels(at, samples)),
         }
+        known.vitals.join(samples);
+        known.reports += 1;
     }
 
     /// When a device was last heard.
     pub(crate) fn last_seen(&self, uid: Uid) -> Option<Timestamp> {
-        self.lock().last_seen.get(&uid).copied()
+        self.lock().devices.get(&uid)?.last_seen
     }
 
     /// A device's newest report.
     pub(crate) fn latest(&self, uid: Uid) -> Option<LatestReport> {
-        self.lock().latest.get(&uid).cloned()
+        self.lock().devices.get(&uid)?.latest.clone()
+    }
+
+    /// How an active device is doing that was last heard at a time.
+    pub(crate) fn judge(
+        &self,
+        now: Timestamp,
+        last_seen: Option<Timestamp>,
+        interval: Duration,
+    ) -> Judgement {
+        judgement::judge(now, last_seen, interval, self.deaf)
+    }
+
+    /// When the server went deaf before its start, and when it began to listen again.
+    pub(crate) fn deaf(&self) -> Option<Deaf> {
+        self.deaf
+    }
+
+    /// From now on [`Presence::returned`] tells when the device is heard; or no more.
+    pub(crate) fn await_return(&self, uid: Uid, is_awaited: bool) {
+        let mut state = self.lock();
+        if is_awaited {
+            state.awaited.insert(uid);
+        } else {
+            state.awaited.remove(&uid);
+        }
+    }
+
+    /// Waits for awaited devices that are heard, each told once.
+    pub(crate) async fn returned(&self) -> Vec<Uid> {
+        self.returned.rung().await
+    }
+
+    /// A number that grows with whatever is heard.
+    pub(crate) fn change(&self) -> u64 {
+        self.lock().change
+    }
+
+    /// Devices' newest numbers.
+    pub(crate) fn readings(&self, uids: impl Iterator<Item = Uid>) -> Vec<Option<Reading>> {
+        let state = self.lock();
+        uids.map(|uid| state.devices.get(&uid).map(Known::reading)).collect()
+    }
+
+    /// The newest numbers of all devices that were heard after a change.
+    pub(crate) fn readings_after(&self, change: Option<u64>) -> Vec<(Uid, Reading)> {
+        let state = self.lock();
+        let changed = state.devices.iter().filter(|(_, known)| Some(known.change) > change);
+        changed.map(|(uid, known)| (*uid, known.reading())).collect()
+    }
+
+    /// A device's last CPU values, oldest first.
+    pub(crate) fn past(&self, uid: Uid) -> Vec<u8> {
+        self.lock().devices.get(&uid).map(|known| known.vitals.past()).unwrap_or_default()
     }
 
     /// Forgets a device.
     pub(crate) fn forget(&self, uid: Uid) {
         let mut state = self.lock();
-        state.last_seen.remove(&uid);
-        state.latest.remove(&uid);
+        state.devices.remove(&uid);
         state.unwritten.remove(&uid);
+        state.awaited.remove(&uid);
     }
 
     /// What was heard since the last call, for the store.
     pub(crate) fn take_unwritten(&self) -> Vec<(Uid, Timestamp)> {
         let mut state = self.lock();
         let uids = std::mem::take(&mut state.unwritten);
-        uids.into_iter().filter_map(|uid| Some((uid, *state.last_seen.get(&uid)?))).collect()
+        uids.into_iter()
+            .filter_map(|uid| Some((uid, state.devices.get(&uid)?.last_seen?)))
+            .collect()
     }
 
     /// Puts back what the store did not take.
     pub(crate) fn put_back(&self, seen: &[(Uid, Timestamp)]) {
         let mut state = self.lock();
         for (uid, _) in seen {
-            if state.last_seen.contains_key(uid) {
+            if state.devices.contains_key(uid) {
                 state.unwritten.insert(*uid);
             }
         }
@@ -159,6 +207,23 @@ impl Presence {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A device of which something is heard now.
+    fn touched(&mut self, uid: Uid) -> &mut Known {
+        self.change += 1;
+        let known = self.devices.entry(uid).or_default();
+        known.change = self.change;
+        known
+    }
+}
+
+impl Known {
+    fn reading(&self) -> Reading {
+        let Self { last_seen, reports, change, .. } = *self;
+        Reading { last_seen, numbers: self.vitals.numbers, reports, change }
     }
 }
 
@@ -170,31 +235,9 @@ fn without_labels(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use futures_util::FutureExt as _;
 
-    #[test]
-    fn silence_is_judged_by_the_devices_own_interval() {
-        let now = Timestamp::from_millis(10_000_000_000);
-        let minute = Duration::from_secs(60);
-        for (interval, silence, status, why) in [
-            (60, 3, DeviceStatus::Online, "last heard from 3s ago, expected every 60s"),
-            (60, 75, DeviceStatus::Online, "last heard from 75s ago, expected every 60s"),
-            (60, 76, DeviceStatus::Late, "no report for 76s, expected every 60s"),
-            (60, 180, DeviceStatus::Offline, "no report for 3m, expected every 60s"),
-            (1, 7, DeviceStatus::Late, "no report for 7s, expected every 1s"),
-            (1, 89, DeviceStatus::Late, "no report for 89s, expected every 1s"),
-            (1, 90, DeviceStatus::Offline, "no report for 90s, expected every 1s"),
-            (3600, 10_000, DeviceStatus::Late, "no report for 2h, expected every 60m"),
-            (60, 30 * 86_400, DeviceStatus::Lost, "no report for 30d, expected every 60s"),
-        ] {
-            let seen = now.minus(Duration::from_secs(silence));
-            let found = judge(now, Some(seen), Duration::from_secs(interval));
-            assert_eq!(found, (status, why.to_owned()));
-        }
-        assert_eq!(judge(now, None, minute).0, DeviceStatus::Offline);
-        // A clock that was set back makes nobody late.
-        assert_eq!(judge(now, Some(now.plus(minute)), minute).0, DeviceStatus::Online);
-    }
+    use super::*;
 
     #[test]
     fn a_third_partys_values_join_a_report_and_do_not_replace_it() {
@@ -225,5 +268,41 @@ mod tests {
         presence.forget(uid);
         presence.put_back(&seen);
         assert_eq!(presence.take_unwritten(), []);
+    }
+
+    #[test]
+    fn readings_are_those_heard_after_a_change() {
+        let presence = Presence::default();
+        let (one, other) = (Uid::new(), Uid::new());
+        let at = Timestamp::from_millis(5);
+        presence.heard(one, at);
+        presence.reported(other, at, &[Sample::new("cpu_usage", 7.0)]);
+        assert_eq!(presence.readings_after(None).len(), 2);
+        let seen = presence.change();
+        assert!(presence.readings_after(Some(seen)).is_empty());
+        presence.reported(one, at, &[Sample::new("cpu_usage", 8.0)]);
+        let changed = presence.readings_after(Some(seen));
+        assert_eq!(changed.len(), 1);
+        assert_eq!((changed[0].0, changed[0].1.numbers.cpu), (one, Some(8)));
+        assert_eq!(presence.past(one), [8]);
+        let readings = presence.readings([Uid::new(), other].into_iter());
+        assert_eq!(readings[0], None);
+        assert_eq!(readings[1].and_then(|reading| reading.numbers.cpu), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_return_is_told_once_and_only_if_it_is_awaited() {
+        let presence = Presence::default();
+        let (uid, at) = (Uid::new(), Timestamp::from_millis(5));
+        presence.heard(uid, at);
+        assert!(presence.returned().now_or_never().is_none());
+        presence.await_return(uid, true);
+        presence.heard(uid, at);
+        presence.heard(uid, at);
+        assert_eq!(presence.returned().await, [uid]);
+        presence.await_return(uid, true);
+        presence.await_return(uid, false);
+        presence.heard(uid, at);
+        assert!(presence.returned().now_or_never().is_none());
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::devices::find;
 use super::{OpsError, Presence, World};
 use crate::store::{Admission, Incoming, Outcome, Query};
+use crate::watched::Watched;
 
 /// A device's clock that is this far off is not believed.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Telemetry {
     pub(crate) world: World,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) watched: Arc<Watched>,
 }
 
 /// A question about one metric of one device.
@@ -56,10 +58,17 @@ impl Telemetry {
             let stream = Some((samples.stream, report.seq));
             reports.push(Incoming { device: uid, stream, at, samples: valid(uid, report.samples) });
         }
-        let kept = reports.last().map(|report| (report.at, report.samples.clone()));
-        self.world.store.append(reports).await?;
-        if let Some((at, samples)) = kept {
+        // The newest is kept for lists, and all of them only for who watches the device.
+        let kept = if self.watched.is_watched(uid) { reports.len() } else { 1 };
+        let first = reports.len().saturating_sub(kept);
+        let kept: Vec<_> =
+            reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
+        let outcomes = self.world.store.append(reports).await?;
+        for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
             self.presence.reported(uid, at, &samples);
+            if outcome == Outcome::Stored {
+                self.watched.reported(uid, at, samples);
+            }
         }
         Ok(last)
     }
@@ -169,6 +178,7 @@ impl Telemetry {
         let outcomes = self.world.store.append(incoming).await?;
         for ((device, at), samples) in reports {
             self.presence.posted(*device, *at, samples);
+            self.watched.reported(*device, *at, samples.clone());
         }
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {
             Ok(())

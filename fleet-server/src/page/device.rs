@@ -14,7 +14,7 @@ use super::layout::{Sheet, found};
 use super::{Ask, Reader, events, ok, table, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
-use crate::ops::presence;
+use crate::ops::judgement;
 use crate::ops::series::SeriesAsked;
 
 /// Events at the end of the page.
@@ -77,7 +77,7 @@ fn asked(device: &Device, range: Range, now: Timestamp) -> SeriesAsked {
 }
 
 fn interval(device: &Device) -> Duration {
-    presence::interval(device.facts.interval_secs)
+    judgement::interval(device.facts.interval_secs)
 }
 
 /// Its name, and what it measured last, in a table of one row that the script knows.

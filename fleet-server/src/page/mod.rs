@@ -117,6 +117,12 @@ pub(crate) async fn answer(
     }
 }
 
+/// The secret of the session that a request stands on; none if it stands on a key.
+pub(crate) fn secret(http: &Http, headers: &HeaderMap, is_tls: bool) -> Option<SessionSecret> {
+    let has_key = headers.contains_key(header::AUTHORIZATION);
+    if has_key { None } else { http.page.jar.read(Cookie::Session, headers, is_tls) }
+}
+
 /// Who a browser's session stands for, if it has one that is good. Such a request must call this
 /// server by its own name.
 pub(crate) async fn session(

@@ -1,0 +1,163 @@
+//! The live stream, as a program of the operator's reads it.
+//!
+//! A stream is one long answer over a connection of its own. Whoever reads too slowly is not sent a
+//! backlog but fewer, newer rows; so there is nothing here that grows.
+
+use std::time::Duration;
+
+use hyper::header::{self, HeaderValue};
+use tokio::time::{Instant, sleep_until};
+
+use super::client::{Ask, Client};
+use super::error::ClientError;
+use super::sse::{Event, Parser};
+use crate::api::{Route, StreamMessage, StreamView};
+use crate::id::Uid;
+use crate::net::http::{self, Arriving, HttpError};
+use crate::net::url::ServerUrl;
+
+/// Without a sign of life for so long, the server counts as gone. It gives one every ten seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Bytes of a refusal.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// An open stream.
+pub struct EventStream {
+    url: ServerUrl,
+    arriving: Arriving,
+    parser: Parser,
+    heard: Instant,
+    silence_max: Duration,
+}
+
+/// A message that has come.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// Where to go on from, should the stream end after this message.
+    pub id: Option<String>,
+    /// The message.
+    pub message: StreamMessage,
+}
+
+impl Client {
+    /// Opens the stream; with the id of the last message that came, it goes on from there if the
+    /// server still can.
+    pub async fn stream(&self, since: Option<&str>) -> Result<EventStream, ClientError> {
+        let mut ask = Ask::default();
+        if let Some(since) = since {
+            ask.query("since", since);
+        }
+        let mut request = self.request(&Route::StreamOpen, ask)?;
+        let kind = HeaderValue::from_static("text/event-stream");
+        request.headers_mut().insert(header::ACCEPT, kind);
+        let connection = self.connect().await?;
+        let failed = |source| ClientError::Exchange { url: self.url().clone(), source };
+        let arriving = http::open(connection, &self.url().authority(), request, http::REQUEST)
+            .await
+            .map_err(failed)?;
+        if !arriving.status.is_success() {
+            return Err(self.no(&arriving.rest(REFUSAL_BYTES_MAX).await.map_err(failed)?));
+        }
+        Ok(EventStream {
+            url: self.url().clone(),
+            arriving,
+            parser: Parser::default(),
+            heard: Instant::now(),
+            silence_max: SILENCE_MAX,
+        })
+    }
+
+    /// Says what the reader of a stream looks at.
+    pub async fn stream_view(&self, stream: Uid, view: &StreamView) -> Result<(), ClientError> {
+        self.exchange(&Route::StreamView(stream), Ask::body(view)?).await.map(drop)
+    }
+}
+
+impl EventStream {
+    /// The next message; nothing once the server has closed the stream. May be dropped at any
+    /// moment and called again. Messages that only a later release knows are passed over.
+    pub async fn next(&mut self) -> Result<Option<Arrived>, ClientError> {
+        loop {
+            while let Some(event) = self.parser.next().map_err(|error| self.unreadable(error))? {
+                if let Some(arrived) = read(event)? {
+                    return Ok(Some(arrived));
+                }
+            }
+            let bytes = tokio::select! {
+                biased;
+                bytes = self.arriving.next() => bytes,
+                () = sleep_until(self.heard + self.silence_max) => {
+                    let secs = self.silence_max.as_secs();
+                    return Err(ClientError::Silent { url: self.url.clone(), secs });
+                }
+            };
+            let failed = |source| ClientError::Exchange { url: self.url.clone(), source };
+            let Some(bytes) = bytes.map_err(failed)? else { return Ok(None) };
+            self.heard = Instant::now();
+            self.parser.push(bytes);
+        }
+    }
+
+    fn unreadable(&self, error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
+        let source = HttpError::Answer { peer: self.url.authority(), source: error.into() };
+        ClientError::Exchange { url: self.url.clone(), source }
+    }
+}
+
+fn read(event: Event) -> Result<Option<Arrived>, ClientError> {
+    let message = StreamMessage::read(&event.name, &event.data)
+        .map_err(|source| ClientError::Answer { route: Box::new(Route::StreamOpen), source })?;
+    Ok(message.map(|message| Arrived { id: event.id, message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::PrivateKey;
+    use crate::operator::exit::Exit;
+    use crate::operator::pretend::Pretend;
+    use crate::secret::{ApiKey, KeyKind};
+
+    async fn pretend(status: u16, body: &'static str) -> (Pretend, Client) {
+        let key = PrivateKey::from_seed(&[7; 32]);
+        let pretend = Pretend::start(&key, move |_| (status, body.to_owned())).await;
+        let key = ApiKey::generate(KeyKind::Operator, key.public().identity()).unwrap();
+        let client = Client::new(pretend.url(), key).unwrap();
+        (pretend, client)
+    }
+
+    #[tokio::test]
+    async fn messages_come_with_their_ids_until_the_server_closes() {
+        let (pretend, client) = pretend(
+            200,
+            "id: a-1-0\nevent: later\ndata: {}\n\nevent: ping\ndata: \
+             {\"time\":\"2024-01-15T10:30:00Z\",\"skipped\":0}\n\n",
+        )
+        .await;
+        let mut stream = client.stream(Some("a-0-0")).await.unwrap();
+        let arrived = stream.next().await.unwrap().unwrap();
+        assert_eq!(arrived.id.as_deref(), Some("a-1-0"));
+        assert!(matches!(arrived.message, StreamMessage::Ping(_)));
+        assert!(stream.next().await.unwrap().is_none());
+        let asked = &pretend.asked()[0];
+        assert_eq!(asked.line, "GET /api/v1/stream?since=a-0-0");
+        assert_eq!(asked.headers["accept"], "text/event-stream");
+    }
+
+    #[tokio::test]
+    async fn a_no_is_told_like_any_other() {
+        let (_pretend, client) = pretend(503, "").await;
+        let error = client.stream(None).await.err().unwrap();
+        assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
+        let (_pretend, client) = self::pretend(401, "").await;
+        let error = client.stream(None).await.err().unwrap();
+        assert_eq!(error.exit(), Exit::NotAllowed);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_an_error() {
+        let (_pretend, client) = pretend(200, "event: ping\ndata: nonsense\n\n").await;
+        let error = client.stream(None).await.unwrap().next().await.unwrap_err();
+        assert!(matches!(error, ClientError::Answer { .. }), "{error:?}");
+    }
+}

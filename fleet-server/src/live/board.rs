@@ -1,0 +1,203 @@
+//! The board: every device's row of the index, as the streams send it.
+//!
+//! Each change gives its row the next revision. A reader keeps the revision that it has seen and
+//! nothing else, and asks for what came after: each row is there once, in its newest form. However
+//! slow a reader is, it costs no memory, and never gets a row that is out of date.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use fleet_core::api::{DeviceStatus, IndexRow};
+use fleet_core::id::Uid;
+
+/// Rows of one page.
+const PAGE_ROWS_MAX: usize = 500;
+/// Bytes of one page's rows, but for the last one. One row is well below half of what readers take.
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Devices that are gone and still known to have been. A reader that has not heard of an older one
+/// must begin anew.
+const GONE_MAX: usize = 10_000;
+
+/// How many devices have each status.
+pub(crate) type Counts = BTreeMap<DeviceStatus, u32>;
+
+/// The board.
+#[derive(Default)]
+pub(crate) struct Board {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    revision: u64,
+    slots_used: u32,
+    slots: HashMap<Uid, u32>,
+    entries: HashMap<u32, Entry>,
+    /// The revision of each row, and of each row's end.
+    changes: BTreeMap<u64, u32>,
+    gone: BTreeMap<u64, u32>,
+    /// Ends up to this revision are forgotten.
+    gone_forgotten: u64,
+    counts: Counts,
+}
+
+struct Entry {
+    revision: u64,
+    row: IndexRow,
+    /// The row as it is sent, written once for all streams.
+    json: Bytes,
+}
+
+/// What came after a revision.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    /// Rows, in JSON.
+    pub(crate) rows: Vec<Bytes>,
+    /// Slots whose devices are gone.
+    pub(crate) gone: Vec<u32>,
+    /// What the reader has seen with this.
+    pub(crate) revision: u64,
+    /// Whether there is no more.
+    pub(crate) is_complete: bool,
+}
+
+impl Board {
+    /// The number of the newest change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// How many devices there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// The devices that are on it.
+    pub(crate) fn listed(&self) -> Vec<Uid> {
+        self.lock().entries.values().map(|entry| entry.row.uid).collect()
+    }
+
+    /// How many devices have each status.
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts.clone()
+    }
+
+    /// Puts up a device's row, which `row` makes for its slot. One that differs only in when the
+    /// device was last seen is no news.
+    pub(crate) fn put(
+        &self,
+        uid: Uid,
+        row: impl FnOnce(u32) -> IndexRow,
+    ) -> Result<(), serde_json::Error> {
+        // There is one who writes, so the slot is still free below.
+        let slot = self.lock().slot_for(uid);
+        let row = row(slot);
+        let json = Bytes::from(serde_json::to_vec(&row)?);
+        let mut state = self.lock();
+        if let Some(entry) = state.entries.get(&slot)
+            && entry.row == (IndexRow { last_seen: entry.row.last_seen, ..row.clone() })
+        {
+            return Ok(());
+        }
+        state.remove(slot);
+        state.revision += 1;
+        let revision = state.revision;
+        state.changes.insert(revision, slot);
+        *state.counts.entry(row.status).or_default() += 1;
+        state.entries.insert(slot, Entry { revision, row, json });
+        Ok(())
+    }
+
+    /// Takes down a device's row. Its slot is not given to another.
+    pub(crate) fn take_down(&self, uid: Uid) {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.remove(&uid) else { return };
+        state.remove(slot);
+        state.revision += 1;
+        let revision = state.revision;
+        state.gone.insert(revision, slot);
+        if state.gone.len() > GONE_MAX
+            && let Some((forgotten, _)) = state.gone.pop_first()
+        {
+            state.gone_forgotten = forgotten;
+        }
+    }
+
+    /// What came after a revision, as much as one page holds; with `only`, of these devices. A
+    /// reader that began at revision `begun` knows nothing that was gone by then. Nothing if it
+    /// must begin anew.
+    pub(crate) fn after(
+        &self,
+        revision: u64,
+        begun: u64,
+        only: Option<&HashSet<Uid>>,
+    ) -> Option<Delta> {
+        let state = self.lock();
+        let gone_after = revision.max(begun);
+        if gone_after < state.gone_forgotten || gone_after > state.revision {
+            return None;
+        }
+        let mut delta = Delta { revision: state.revision, is_complete: true, ..Delta::default() };
+        let mut bytes = 0;
+        for (changed, slot) in state.changes.range(revision + 1..) {
+            let Some(entry) = state.entries.get(slot) else { continue };
+            if only.is_some_and(|only| !only.contains(&entry.row.uid)) {
+                continue;
+            }
+            if delta.rows.len() == PAGE_ROWS_MAX || bytes >= PAGE_BYTES_MAX {
+                // This row is for the next page.
+                delta.revision = changed - 1;
+                delta.is_complete = false;
+                break;
+            }
+            bytes += entry.json.len();
+            delta.rows.push(entry.json.clone());
+        }
+        if delta.revision > gone_after {
+            let gone = state.gone.range(gone_after + 1..=delta.revision);
+            delta.gone = gone.map(|(_, slot)| *slot).collect();
+        }
+        Some(delta)
+    }
+
+    /// A device's slot.
+    pub(crate) fn slots(&self, uids: impl Iterator<Item = Uid>) -> Vec<Option<u32>> {
+        let state = self.lock();
+        uids.map(|uid| state.slots.get(&uid).copied()).collect()
+    }
+
+    /// The devices in slots.
+    pub(crate) fn uids(&self, slots: impl Iterator<Item = u32>) -> Vec<Option<Uid>> {
+        let state = self.lock();
+        slots.map(|slot| state.entries.get(&slot).map(|entry| entry.row.uid)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn slot_for(&mut self, uid: Uid) -> u32 {
+        let next = self.slots_used;
+        let slot = *self.slots.entry(uid).or_insert(next);
+        if slot == next {
+            // At a thousand new devices a second this lasts for seven weeks of one run.
+            self.slots_used = next.checked_add(1).expect("a run has not so many devices");
+        }
+        slot
+    }
+
+    /// Takes an entry away, if there is one.
+    fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.entries.remove(&slot) else { return };
+        self.changes.remove(&entry.revision);
+        if let Some(count) = self.counts.get_mut(&entry.row.status) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&entry.row.status);
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a device's newest report says in a few whole numbers, for lists that many look at.
+
+use std::collections::VecDeque;
+
+use fleet_core::metric::Sample;
+
+/// CPU values that are kept of each device.
+const PAST_MAX: usize = 10;
+
+/// Whole percents and degrees; nothing where nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) cpu: Option<u8>,
+    pub(crate) memory: Option<u8>,
+    pub(crate) disk: Option<u8>,
+    /// Of the hottest sensor.
+    pub(crate) temperature: Option<i16>,
+}
+
+/// The numbers, and the last CPU values.
+#[derive(Debug, Default)]
+pub(crate) struct Vitals {
+    pub(crate) numbers: Numbers,
+    past: VecDeque<u8>,
+}
+
+impl Vitals {
+    /// From a report of before the server's start, which tells nothing of the values before it.
+    pub(crate) fn restored(samples: &[Sample]) -> Self {
+        Self { numbers: Numbers::of(samples), past: VecDeque::new() }
+    }
+
+    /// Takes the device's next report.
+    pub(crate) fn report(&mut self, samples: &[Sample]) {
+        self.numbers = Numbers::of(samples);
+        let Some(cpu) = self.numbers.cpu else { return };
+        if self.past.len() == PAST_MAX {
+            self.past.pop_front();
+        }
+        self.past.push_back(cpu);
+    }
+
+    /// Takes what somebody else says of the device. What they do not say stays.
+    pub(crate) fn join(&mut self, samples: &[Sample]) {
+        let (known, new) = (self.numbers, Numbers::of(samples));
+        self.numbers = Numbers {
+            cpu: new.cpu.or(known.cpu),
+            memory: new.memory.or(known.memory),
+            disk: new.disk.or(known.disk),
+            temperature: new.temperature.or(known.temperature),
+        };
+    }
+
+    /// The last CPU values, oldest first.
+    pub(crate) fn past(&self) -> Vec<u8> {
+        self.past.iter().copied().collect()
+    }
+}
+
+impl Numbers {
+    fn of(samples: &[Sample]) -> Self {
+        let plain = |name: &str| {
+            samples.iter().find(|sample| sample.labels.is_empty() && sample.name == name)
+        };
+        let percent = |name| plain(name).map(|sample| sample.value.round().clamp(0.0, 100.0) as u8);
+        let sensors = samples.iter().filter(|sample| sample.name == "temperature_celsius");
+        let hottest = sensors.map(|sample| sample.value).max_by(f64::total_cmp);
+        Self {
+            cpu: percent("cpu_usage"),
+            memory: percent("memory_usage"),
+            disk: percent("disk_usage"),
+            // Out of range, `as` gives the nearest number that there is.
+            temperature: hottest.map(|celsius| celsius.round() as i16),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_and_what_was_not_measured_is_absent() {
+        let mut vitals = Vitals::default();
+        vitals.report(&[
+            Sample::new("cpu_usage", 41.5),
+            Sample::new("memory_usage", 250.0),
+            Sample::labelled("disk_usage", "mount", "/", 3.0),
+            Sample::labelled("temperature_celsius", "zone", "cpu", 48.6),
+            Sample::labelled("temperature_celsius", "zone", "gpu", -3.0),
+        ]);
+        let expected =
+            Numbers { cpu: Some(42), memory: Some(100), disk: None, temperature: Some(49) };
+        assert_eq!(vitals.numbers, expected);
+        vitals.join(&[Sample::new("temperature_celsius", 50.0)]);
+        assert_eq!(vitals.numbers, Numbers { temperature: Some(50), ..expected });
+        vitals.report(&[Sample::new("temperature_celsius", 1e9)]);
+        let expected = Numbers { temperature: Some(i16::MAX), ..Numbers::default() };
+        assert_eq!(vitals.numbers, expected);
+        assert_eq!(vitals.past(), [42]);
+    }
+
+    #[test]
+    fn the_past_is_ten_values_long() {
+        let mut vitals = Vitals::restored(&[Sample::new("cpu_usage", 99.0)]);
+        assert!(vitals.past().is_empty());
+        for value in 0..12 {
+            vitals.report(&[Sample::new("cpu_usage", f64::from(value))]);
+        }
+        assert_eq!(vitals.past(), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    }
+}
