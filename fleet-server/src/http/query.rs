@@ -7,11 +7,11 @@ use fleet_core::untrusted::Untrusted;
 use super::reply::Failure;
 
 /// Parameters of one request.
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a query string that may hold the parameters in `known`.
-    pub(super) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for part in text.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -35,19 +35,19 @@ impl Query {
     }
 
     /// A parameter's text.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
     /// A parameter that must be there.
-    pub(super) fn need(&self, name: &str) -> Result<&str, Failure> {
+    pub(crate) fn need(&self, name: &str) -> Result<&str, Failure> {
         let found = self.get(name).filter(|value| !value.is_empty());
         found.ok_or_else(|| Failure::invalid(name, "is missing from the query"))
     }
 
     /// A parameter of some type.
-    pub(super) fn parsed<T: std::str::FromStr<Err: ToString>>(
+    pub(crate) fn parsed<T: std::str::FromStr<Err: ToString>>(
         &self,
         name: &str,
     ) -> Result<Option<T>, Failure> {
@@ -58,7 +58,7 @@ impl Query {
     }
 
     /// A number from 1 to `max`.
-    pub(super) fn count(&self, name: &str, max: usize) -> Result<Option<usize>, Failure> {
+    pub(crate) fn count(&self, name: &str, max: usize) -> Result<Option<usize>, Failure> {
         let problem = || Failure::invalid(name, &format!("must be a number from 1 to {max}"));
         let parse = |text: &str| {
             let count = text.parse().ok().filter(|count| (1..=max).contains(count));
