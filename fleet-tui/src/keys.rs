@@ -113,6 +113,7 @@ use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
+const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -125,7 +126,7 @@ const BINDINGS: &[Binding] = {
         Binding { action, scopes, keys, hint, help, section }
     }
     &[
-        bind(Action::Open, ALL, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
+        bind(Action::Open, OWN, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),

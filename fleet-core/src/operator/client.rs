@@ -21,6 +21,7 @@ use crate::api::{
     Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate,
     KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
+use crate::field::SortKey;
 use crate::id::Uid;
 use crate::identity::{PublicKey, ServerIdentity};
 use crate::limits::PAGE_ROWS_MAX;
@@ -42,6 +43,7 @@ pub struct Client {
     url: ServerUrl,
     key: ApiKey,
     server: ServerIdentity,
+    is_read_only: bool,
 }
 
 /// Which points to ask for.
@@ -95,7 +97,18 @@ impl Client {
     /// A client for the server at `url`. The key must say which server it is for.
     pub fn new(url: ServerUrl, key: ApiKey) -> Result<Self, ClientError> {
         let server = key.server().ok_or(ClientError::KeyWithoutServer)?;
-        Ok(Self { url, key, server })
+        Ok(Self { url, key, server, is_read_only: false })
+    }
+
+    /// The same client, which changes nothing: what would is refused before anything is sent.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { is_read_only: true, ..self }
+    }
+
+    /// Refuses if this client changes nothing, for those who would rather know before they begin.
+    pub fn may_change(&self) -> Result<(), ClientError> {
+        if self.is_read_only { Err(ClientError::ReadOnly) } else { Ok(()) }
     }
 
     /// Where the server is.
@@ -146,6 +159,20 @@ impl Client {
         let mut devices: Vec<Device> = self.call(Route::DeviceList, ask).await?;
         devices.truncate(limit.unwrap_or(usize::MAX));
         Ok(devices)
+    }
+
+    /// The devices that a filter finds, in the order of a key; by id without one.
+    pub async fn device_select(
+        &self,
+        filter: &str,
+        sort: Option<SortKey>,
+    ) -> Result<Vec<Device>, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("filter", filter);
+        if let Some(sort) = sort {
+            ask.query("sort", &sort.to_string());
+        }
+        self.call(Route::DeviceList, ask).await
     }
 
     /// One device, by id or uid.
@@ -310,6 +337,9 @@ impl Client {
         ask: Ask,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let spec = route.spec();
+        if route.changes_something() {
+            self.may_change()?;
+        }
         let path = route.path();
         // A name with a slash in it would be a request for something else.
         if Route::parse(spec.method, &path).as_ref() != Ok(route) {
@@ -436,6 +466,8 @@ mod tests {
             ..MetricQuery::default()
         };
         assert!(client.telemetry_query(&query).await.unwrap().is_empty());
+        let sort = "-cpu".parse().ok();
+        assert!(client.device_select("cpu>90 or tag:é", sort).await.unwrap().is_empty());
         let error = client.config_set("a", &ConfigUpdate::default(), Some(3)).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Conflict);
         assert!(matches!(error, ClientError::Refused { current_version: Some(4), .. }));
@@ -446,9 +478,13 @@ mod tests {
             asked[0].line,
             "GET /api/v1/telemetry/metrics?device_id=rpi4-001&metric=a%20b%26c%3D%C3%BC&limit=5"
         );
-        assert_eq!(asked[1].line, "POST /api/v1/config?device_id=a");
-        assert_eq!(asked[1].headers["if-match"], "\"3\"");
-        let bearer = asked[1].headers["authorization"].to_str().unwrap();
+        assert_eq!(
+            asked[1].line,
+            "GET /api/v1/devices?filter=cpu%3E90%20or%20tag%3A%C3%A9&sort=-cpu"
+        );
+        assert_eq!(asked[2].line, "POST /api/v1/config?device_id=a");
+        assert_eq!(asked[2].headers["if-match"], "\"3\"");
+        let bearer = asked[2].headers["authorization"].to_str().unwrap();
         assert_eq!(bearer, format!("Bearer {}", client.key.reveal().as_str()));
     }
 
@@ -462,6 +498,17 @@ mod tests {
         assert!(text.contains(&server_key().public().identity().to_string()), "{text}");
         assert!(text.contains(&other.public().identity().to_string()), "{text}");
         assert!(pretend.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_changes_nothing_sends_nothing_that_would() {
+        let pretend = Pretend::start(&server_key(), |_| (200, "[]".to_owned())).await;
+        let client = client(&pretend).read_only();
+        let error = client.device_delete("a").await.unwrap_err();
+        assert!(matches!(error, ClientError::ReadOnly), "{error}");
+        assert_eq!(error.exit(), Exit::NotAllowed);
+        assert!(client.device_list(None).await.is_ok());
+        assert_eq!(pretend.asked().len(), 1);
     }
 
     #[tokio::test]

@@ -4,8 +4,10 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod config;
+mod context;
 mod device_view;
 mod devices;
+mod events;
 mod keys;
 mod server;
 mod telemetry;
@@ -58,10 +60,14 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Query and store telemetry
     Telemetry(telemetry::TelemetryArgs),
+    /// Show what happened
+    Events(events::EventsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
     /// Make, list and revoke keys
     Keys(keys::KeysArgs),
+    /// Name the servers you work with, and choose among them
+    Context(context::ContextArgs),
     /// Show which release this is
     Version(version::VersionArgs),
 }
@@ -80,8 +86,10 @@ pub fn run() -> ExitCode {
         Command::Configure(args) => configure::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Telemetry(args) => telemetry::run(args),
+        Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Context(args) => context::run(args),
         Command::Version(args) => version::run(args),
     }
 }
@@ -107,6 +115,11 @@ mod tests {
             "fleets devices -o json",
             "fleets --debug devices list --limit 5 --json",
             "fleets keys create --enrol --uses 3 --expires 30d",
+            "fleets context set prod --server https://fleet.example --api-key-file prod.key",
+            "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets context show --origin",
+            "fleets context use prod",
+            "fleets devices --context prod",
         ] {
             let parsed = Cli::try_parse_from(call.split(' '));
             assert!(

@@ -19,6 +19,7 @@ use super::position::Position;
 use super::sse::Piece;
 use super::streams::Place;
 use crate::ops::OpsError;
+use crate::ops::sessions::SessionSecret;
 use crate::watched::{Watch, WatchedReport};
 
 /// Between two looks at what is new.
@@ -27,6 +28,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between looks at whether the key is still good.
 const KEY_INTERVAL: Duration = Duration::from_secs(4);
+/// Events that one look brings.
+const EVENTS_MAX: usize = 100;
+/// Events that a reader gets of the time in which it was away. Who was away longer asks for the
+/// list.
+const EVENTS_BEHIND_MAX: u64 = 1_000;
 /// Bytes of names and labels in one live report; more would not fit a line, escaped.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 
@@ -34,6 +40,7 @@ const REPORT_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Reader {
     live: Arc<Live>,
     place: Place,
+    session: Option<SessionSecret>,
     only: Option<HashSet<Uid>>,
     /// What it has seen, and what there was as it began.
     position: Position,
@@ -52,6 +59,8 @@ pub(super) struct Reader {
 enum End {
     #[error("its key is no longer good")]
     Key,
+    #[error("its session is over")]
+    Session,
     #[error("it is too far behind and must begin anew")]
     Behind,
     #[error("a message cannot be written")]
@@ -64,6 +73,7 @@ impl Reader {
     pub(super) fn new(
         live: Arc<Live>,
         place: Place,
+        session: Option<SessionSecret>,
         since: Option<Position>,
         only: Option<HashSet<Uid>>,
     ) -> Self {
@@ -72,12 +82,13 @@ impl Reader {
             let (revision, instance) = (since.revision, since.instance);
             instance == live.instance && board.after(revision, revision, None).is_some()
         });
-        let event = 0;
+        let event = *live.ops.events.subscribe().borrow();
         let fresh = Position { instance: live.instance, revision: 0, event };
         let begun = resumed.map_or_else(|| board.revision(), |since| since.revision);
         let now = Instant::now();
         Self {
             place,
+            session,
             only,
             position: resumed.unwrap_or(fresh),
             begun,
@@ -167,8 +178,14 @@ impl Reader {
             if !self.live.ops.keys.is_good(&self.place.key).await? {
                 return Err(End::Key);
             }
+            if let Some(session) = &self.session
+                && self.live.ops.sessions.find(session).await?.is_none()
+            {
+                return Err(End::Session);
+            }
         }
         let view = self.place.view.borrow().clone();
+        self.say_events(piece).await?;
         self.say_counts(piece)?;
         self.say_values(&view, now, piece)?;
         self.say_reports(&view, piece)?;
@@ -176,6 +193,26 @@ impl Reader {
             self.ping_due = now + PING_INTERVAL;
             let ping = Ping { time: self.live.ops.world.now(), skipped: self.looking.skipped };
             piece.add("ping", None, &ping)?;
+        }
+        Ok(())
+    }
+
+    /// Says what happened.
+    async fn say_events(&mut self, piece: &mut Piece) -> Result<(), End> {
+        let events = &self.live.ops.events;
+        let newest = *events.subscribe().borrow();
+        if newest <= self.position.event {
+            return Ok(());
+        }
+        self.position.event = self.position.event.max(newest.saturating_sub(EVENTS_BEHIND_MAX));
+        let news = events.after(self.position.event, EVENTS_MAX).await?;
+        if news.is_empty() {
+            // They are damaged, and the store's health says so.
+            self.position.event = newest;
+        }
+        for event in news {
+            self.position.event = event.seq;
+            piece.add("event", Some(self.position), &event)?;
         }
         Ok(())
     }

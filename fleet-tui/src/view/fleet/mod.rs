@@ -17,7 +17,7 @@ use fleet_core::glyph::{Glyph, Tone};
 use fleet_core::time::Timestamp;
 use ratatui::layout::Rect;
 
-use super::{Canvas, Scrolled};
+use super::{Canvas, Look, Scrolled};
 use crate::cells;
 use crate::layout;
 use crate::state::App;
@@ -54,7 +54,8 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
     }
     let (len, top) = (app.fleet.order().len(), app.fleet.top);
     let track = Rect { x: parts.rows.right() - 1, width: 1, ..parts.rows };
-    scrollbar::paint(track, canvas.buffer, &canvas.look.theme, &canvas.look.caps, len, top);
+    let look = canvas.look;
+    scrollbar::paint(track, canvas.buffer, &look.theme, &look.caps, len, top);
     canvas.painted.scrolled = Some(Scrolled { area: parts.rows, first: top });
     if !app.desk.link.is_live() && app.desk.link.heard.is_some() {
         canvas.shade(parts.rows, Role::Stale);
@@ -132,23 +133,15 @@ fn paint_cell(
                 return;
             };
             let picture = Rect { width: area.width.saturating_sub(5), ..area };
-            let look = canvas.look;
+            let Look { theme, caps } = canvas.look;
             match column.form {
                 Form::Spark => {
                     let past: Vec<_> =
                         device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
-                    spark::paint(
-                        picture,
-                        canvas.buffer,
-                        &look.theme,
-                        &look.caps,
-                        &past,
-                        100.0,
-                        role,
-                    );
+                    spark::paint(picture, canvas.buffer, theme, caps, &past, 100.0, role);
                 }
                 Form::Bar => {
-                    bar::paint(picture, canvas.buffer, &look.theme, &look.caps, value / 100.0, role)
+                    bar::paint(picture, canvas.buffer, theme, caps, value / 100.0, role);
                 }
                 Form::Text => {}
             }
