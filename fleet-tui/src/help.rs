@@ -51,7 +51,8 @@ pub enum Kind {
 pub fn lines(scope: Scope, width: u16) -> Vec<Line> {
     let count = (width / COLUMN_WIDTH_MIN).clamp(1, 3);
     let keys_width = width / count - GAP;
-    let sections = [("MOVE", Section::Move), ("SELECT & ACT", Section::Act), ("VIEW", Section::View)];
+    let sections =
+        [("MOVE", Section::Move), ("SELECT & ACT", Section::Act), ("VIEW", Section::View)];
     let sections = sections.map(|(title, section)| keys_block(title, scope, section, keys_width));
     let mut lines = side_by_side(sections.to_vec(), count, width);
     let count = (width / EXAMPLES_WIDTH_MIN).clamp(1, 2);

@@ -201,7 +201,13 @@ impl Action {
     pub fn asks(self) -> bool {
         matches!(
             self,
-            Self::Actions | Self::Sort | Self::Columns | Self::Copy | Self::Filter | Self::Palette | Self::Add
+            Self::Actions
+                | Self::Sort
+                | Self::Columns
+                | Self::Copy
+                | Self::Filter
+                | Self::Palette
+                | Self::Add
         )
     }
 }

@@ -24,6 +24,3 @@ mod testing;
 pub mod theme;
 pub mod view;
 pub mod widgets;
-
-#[cfg(test)]
-mod testing;

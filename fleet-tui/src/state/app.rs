@@ -148,7 +148,7 @@ impl App {
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
-            Action::Theme => self.desk.theme_steps += 1,
+            Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
             Action::Palette => self.desk.popup = Some(popup::palette(self)),
             Action::Previous => {
@@ -190,15 +190,24 @@ impl App {
                 self.fleet.set_filter(&text, &mut self.desk);
             }
             Command::Narrow(text) => self.narrow(&text),
-            Command::Sort(key) if self.desk.screen() == Screen::Pending => self.pending.set_sort(key),
+            Command::Sort(key) if self.desk.screen() == Screen::Pending => {
+                self.pending.set_sort(key);
+            }
             Command::Sort(key) => self.fleet.set_sort(key),
-            Command::Theme(name) => self.desk.set_theme(name),
+            Command::Theme(name) => self.desk.theme = name,
             Command::Columns(columns) => self.fleet.set_columns(columns),
             Command::Copy(what, text) => {
                 self.desk.wish(Effect::Copy(text));
                 self.desk.say(format!("copied {what} (OSC 52)"));
             }
-            Command::Context(name) => self.desk.wish(Effect::Switch(name)),
+            Command::Context(name) => match &self.desk.job {
+                None => self.desk.wish(Effect::Switch(name)),
+                Some(job) => {
+                    let progress = job.progress();
+                    self.desk
+                        .warn(format!("not now: something is still under way here ({progress})"));
+                }
+            },
             Command::Begin(deed, chosen) => deed::begin(deed, chosen, &mut self.desk),
             Command::Do(plan) => deed::carry_out(plan, &mut self.desk),
             Command::Popup(popup) => self.desk.popup = Some(*popup),

@@ -78,8 +78,6 @@ pub struct Settings {
     pub context: Option<Untrusted>,
     /// Every context that there is.
     pub contexts: Vec<Untrusted>,
-    /// The theme to begin with.
-    pub theme: ThemeName,
     /// Whether nothing may be changed from here.
     pub is_read_only: bool,
     /// Who sits here: `alice@jump1`.
@@ -111,8 +109,8 @@ pub struct Desk {
     pub job: Option<Job>,
     /// Commands of before, newest last.
     pub commands: VecDeque<String>,
-    /// How many times the theme was changed.
-    pub theme_steps: usize,
+    /// The theme in use, as far as the terminal can show it.
+    pub theme: ThemeName,
     /// What is to be done.
     effects: Vec<Effect>,
 }
@@ -132,7 +130,7 @@ impl Desk {
             notices: VecDeque::new(),
             job: None,
             commands: VecDeque::new(),
-            theme_steps: 0,
+            theme: ThemeName::default(),
             effects: Vec::new(),
         }
     }
@@ -199,18 +197,6 @@ impl Desk {
             self.notices.pop_front();
         }
         self.notices.push_back((notice, self.now.wall));
-    }
-
-    /// The theme in use, as far as the terminal can show it.
-    pub fn theme(&self) -> ThemeName {
-        (0..self.theme_steps % ThemeName::ALL.len()).fold(self.settings.theme, |name, _| name.next())
-    }
-
-    /// Looks like this from now on.
-    pub fn set_theme(&mut self, theme: ThemeName) {
-        while self.theme() != theme {
-            self.theme_steps += 1;
-        }
     }
 
     /// Remembers a command that was run.

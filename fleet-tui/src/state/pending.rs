@@ -283,9 +283,14 @@ impl PendingScreen {
     fn sort_menu(&self) -> Menu {
         let item = |(letter, field): (char, Field)| {
             let is_now = field == self.sort.field;
-            let is_descending = if is_now { !self.sort.is_descending } else { field == Field::Added };
+            let is_descending =
+                if is_now { !self.sort.is_descending } else { field == Field::Added };
             let spec = field.spec();
-            let detail = if is_now { format!("{} · now, turns round", spec.help) } else { spec.help.to_owned() };
+            let detail = if is_now {
+                format!("{} · now, turns round", spec.help)
+            } else {
+                spec.help.to_owned()
+            };
             let command = Some(Command::Sort(SortKey { field, is_descending }));
             MenuItem { key: letter, text: spec.title.to_owned(), detail, command }
         };

@@ -23,8 +23,13 @@ pub(super) fn form(deed: Deed, chosen: Chosen, desk: &Desk) -> Form {
     };
     let (label, hints): (_, &[&str]) = match deed {
         Deed::Rename => ("name", &["a longer name beside the id; empty takes it away"]),
-        Deed::Tag => ("tags", &["eu-west canary    these tags and no others", "+canary -spare    one more, one less"]),
-        Deed::Note => ("entries", &["site=lyon  floor:=3  note=\"two words\"", "rack-  takes an entry away"]),
+        Deed::Tag => (
+            "tags",
+            &["eu-west canary    these tags and no others", "+canary -spare    one more, one less"],
+        ),
+        Deed::Note => {
+            ("entries", &["site=lyon  floor:=3  note=\"two words\"", "rack-  takes an entry away"])
+        }
         Deed::Accept | Deed::Reject | Deed::Interval | Deed::Revoke | Deed::Delete => {
             ("interval", &["30s, 5m, 1h; the rest of the configuration stays"])
         }
@@ -37,7 +42,9 @@ pub(super) fn form(deed: Deed, chosen: Chosen, desk: &Desk) -> Form {
 /// What there is now, to be changed.
 fn now(deed: Deed, row: &Row) -> String {
     match deed {
-        Deed::Rename => row.index.name.as_ref().map(|name| name.raw().to_owned()).unwrap_or_default(),
+        Deed::Rename => {
+            row.index.name.as_ref().map(|name| name.raw().to_owned()).unwrap_or_default()
+        }
         Deed::Tag => tags(row.index.metadata.get("tags")).collect::<Vec<_>>().join(" "),
         Deed::Interval if row.index.interval_secs > 0 => format!("{}s", row.index.interval_secs),
         _ => String::new(),
@@ -72,7 +79,8 @@ fn entries(text: &str) -> Result<Change, String> {
     let mut entries = Map::new();
     for word in split(text)? {
         let shown = escaped(&word);
-        let Assignment { key, value } = word.parse().map_err(|problem| format!("{shown} {problem}"))?;
+        let Assignment { key, value } =
+            word.parse().map_err(|problem| format!("{shown} {problem}"))?;
         entries.insert(key, value.unwrap_or(Value::Null));
     }
     if entries.is_empty() {
@@ -84,7 +92,8 @@ fn entries(text: &str) -> Result<Change, String> {
 /// By the server's own rules, so that it is refused here and not one by one.
 fn interval(text: &str) -> Result<Change, String> {
     let document = json!({ "telemetry": { "interval": text.trim() } });
-    let seconds = json!({ "telemetry": { "interval": text.trim().parse::<u64>().unwrap_or_default() } });
+    let seconds =
+        json!({ "telemetry": { "interval": text.trim().parse::<u64>().unwrap_or_default() } });
     let is_number = text.trim().parse::<u64>().is_ok();
     let document = ConfigDocument::from_json(if is_number { &seconds } else { &document });
     let interval = document.map_err(|error| error.problem)?.telemetry.interval;
@@ -101,9 +110,12 @@ enum Tags {
 
 impl Tags {
     fn read(text: &str) -> Result<Self, String> {
-        let words: Vec<&str> =
-            text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
-        let with = |sign| words.iter().filter_map(move |word| word.strip_prefix(sign)).map(str::to_owned);
+        let words: Vec<&str> = text
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let with =
+            |sign| words.iter().filter_map(move |word| word.strip_prefix(sign)).map(str::to_owned);
         let (added, removed): (Vec<_>, Vec<_>) = (with('+').collect(), with('-').collect());
         match added.len() + removed.len() {
             0 => Ok(Self::Exactly(words.iter().map(ToString::to_string).collect())),
@@ -171,14 +183,19 @@ fn is_json(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::api::DeviceStatus;
+
     use super::*;
 
     #[test]
     fn entries_are_written_as_on_the_command_line() {
-        let Ok(Change::Update(update)) = entries("site=lyon floor:=3 note=\"two words\" rack- j:=\"a b\"") else {
+        let Ok(Change::Update(update)) =
+            entries("site=lyon floor:=3 note=\"two words\" rack- j:=\"a b\"")
+        else {
             panic!("not read")
         };
-        let expected = json!({ "site": "lyon", "floor": 3, "note": "two words", "rack": null, "j": "a b" });
+        let expected =
+            json!({ "site": "lyon", "floor": 3, "note": "two words", "rack": null, "j": "a b" });
         assert_eq!(update.metadata, Some(expected));
         for wrong in ["", "site", "=x", "a=\"b", "a:=x"] {
             assert!(entries(wrong).is_err(), "{wrong}");
@@ -187,7 +204,15 @@ mod tests {
 
     #[test]
     fn intervals_are_judged_as_the_server_does() {
-        for (text, secs) in [("30s", Some(30)), ("5m", Some(300)), ("60", Some(60)), ("0", None), ("soon", None), ("", None), ("25h", None)] {
+        for (text, secs) in [
+            ("30s", Some(30)),
+            ("5m", Some(300)),
+            ("60", Some(60)),
+            ("0", None),
+            ("soon", None),
+            ("", None),
+            ("25h", None),
+        ] {
             let found = interval(text).ok();
             let expected = secs.map(|secs| Change::Interval(std::time::Duration::from_secs(secs)));
             assert_eq!(found, expected, "{text}");
@@ -196,8 +221,7 @@ mod tests {
 
     #[test]
     fn tags_are_set_or_changed() {
-        let row = crate::testing::row(1, "pump-1", fleet_core::api::DeviceStatus::Online);
-        let mut row = row;
+        let mut row = crate::testing::device(1, "pump-1", DeviceStatus::Online);
         row.metadata.insert("tags".to_owned(), json!("eu canary"));
         let row = Row::new(row);
         for (text, after) in [

@@ -32,7 +32,8 @@ pub struct Job {
 impl Job {
     /// How far it is: `accept: 37 of 214`.
     pub fn progress(&self) -> String {
-        let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
+        let failed =
+            if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
         format!("{} {} of {}{failed}", self.deed.past(), self.done, self.total)
     }
 
@@ -50,7 +51,9 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
     }
     if let Some(job) = &desk.job {
         let progress = job.progress();
-        desk.warn(format!("not done: something else is still under way ({progress}); try again after that"));
+        desk.warn(format!(
+            "not done: something else is still under way ({progress}); try again after that"
+        ));
         return;
     }
     let Plan { deed, steps, .. } = plan;
@@ -132,19 +135,15 @@ fn go_on(desk: &mut Desk) {
 
 /// What came of all.
 fn outcome(job: &Job) -> Notice {
-    let past = job.deed.past();
-    let mut text = format!("{} {past}", job.done);
-    if job.failed > 0 {
-        text.push_str(&format!(", {} failed", job.failed));
-    }
-    if let Some(reason) = job.given_up {
-        text.push_str(&format!(", {} not tried: {reason}", job.waiting.len()));
-    }
-    if let Some(failure) = &job.first_failure {
-        text.push_str(&format!(": {failure}"));
-        if job.failed > 1 {
-            text.push_str("; all of them in :messages");
-        }
-    }
+    let done = format!("{} {}", job.done, job.deed.past());
+    let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));
+    let given_up = job.given_up.map(|reason| format!("{} not tried: {reason}", job.waiting.len()));
+    let counts: Vec<String> = [Some(done), failed, given_up].into_iter().flatten().collect();
+    let counts = counts.join(", ");
+    let text = match &job.first_failure {
+        None => counts,
+        Some(failure) if job.failed == 1 => format!("{counts}: {failure}"),
+        Some(failure) => format!("{counts}: {failure}; all of them in :messages"),
+    };
     Notice { text, is_error: job.failed > 0 || job.given_up.is_some() }
 }

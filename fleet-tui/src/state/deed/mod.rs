@@ -170,7 +170,9 @@ pub fn menu(chosen: impl Into<Chosen>, desk: &Desk) -> Menu {
 /// Asks how and whether it is to be done.
 pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
     let count = rows(deed, &chosen, desk).count();
-    if let Some(reason) = desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len())) {
+    if let Some(reason) =
+        desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len()))
+    {
         desk.warn(format!("not done: {reason}"));
         return;
     }

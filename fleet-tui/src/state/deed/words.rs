@@ -75,7 +75,10 @@ impl Deed {
 pub(super) fn subject(chosen: &Chosen, desk: &Desk) -> String {
     let count = chosen.devices.len();
     match chosen.devices.as_slice() {
-        [uid] => desk.data.device(*uid).map_or_else(|| "1 device".to_owned(), |row| row.index.id.to_string()),
+        [uid] => desk
+            .data
+            .device(*uid)
+            .map_or_else(|| "1 device".to_owned(), |row| row.index.id.to_string()),
         _ if chosen.hidden > 0 => format!("{count} marked devices, {} hidden", chosen.hidden),
         _ => format!("{count} marked devices"),
     }
@@ -94,7 +97,10 @@ pub(super) fn facts(plan: &Plan, chosen: &Chosen, desk: &Desk) -> Vec<(&'static 
     }
     let left_out = chosen.devices.len().saturating_sub(plan.steps.len());
     if left_out > 0 {
-        lines.push(("left out", format!("{left_out} that it does not apply to, or that it would not change")));
+        lines.push((
+            "left out",
+            format!("{left_out} that it does not apply to, or that it would not change"),
+        ));
     }
     lines.push(("undo", plan.deed.undo().to_owned()));
     if plan.steps.len() > GRAVE_COUNT {
@@ -105,15 +111,10 @@ pub(super) fn facts(plan: &Plan, chosen: &Chosen, desk: &Desk) -> Vec<(&'static 
 
 /// Where it is done, and as whom.
 fn server(desk: &Desk) -> String {
-    let mut text = String::new();
-    if let Some(context) = &desk.settings.context {
-        text.push_str(&format!("{context} · "));
-    }
-    text.push_str(&desk.settings.server);
-    if let Some(server) = &desk.link.server {
-        text.push_str(&format!(" · key {}", server.key));
-    }
-    text
+    let context = desk.settings.context.as_ref().map(ToString::to_string);
+    let key = desk.link.server.as_ref().map(|server| format!("key {}", server.key));
+    let parts = [context, Some(desk.settings.server.clone()), key];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 fn effect(plan: &Plan) -> String {
@@ -122,7 +123,9 @@ fn effect(plan: &Plan) -> String {
         Deed::Accept => "it belongs to the fleet from now on".to_owned(),
         Deed::Reject => "it stays outside and may not report".to_owned(),
         Deed::Revoke => "its link is cut and its key refused for good".to_owned(),
-        Deed::Delete => "its access ends now, its data goes later; its agent may ask anew".to_owned(),
+        Deed::Delete => {
+            "its access ends now, its data goes later; its agent may ask anew".to_owned()
+        }
         Deed::Interval => format!("it reports every {typed}; the rest of its configuration stays"),
         Deed::Tag if typed.is_empty() => "all tags are taken away".to_owned(),
         Deed::Tag => format!("tags {typed}"),

@@ -1,6 +1,7 @@
 //! Which events are shown: words that stand anywhere in them, and `kind=`, `device=`, `actor=`.
 
 use fleet_core::api::{EventKind, EventView};
+use fleet_core::id::DeviceId;
 use fleet_core::untrusted::escaped;
 
 /// What an event has to be.
@@ -31,7 +32,7 @@ impl EventFilter {
     pub fn matches(&self, event: &EventView) -> bool {
         self.0.iter().all(|term| match term {
             Term::Word(word) => {
-                let device = event.device_id.as_ref().map(|id| id.as_str()).unwrap_or_default();
+                let device = event.device_id.as_ref().map(DeviceId::as_str).unwrap_or_default();
                 [event.kind.word(), device, event.actor.raw(), event.text.raw()]
                     .iter()
                     .any(|text| text.to_lowercase().contains(word))
@@ -114,7 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_told() {
-        for (text, wrong) in [("kind=rollout", "no kind"), ("size=3", "no size"), ("kind=", "of what")] {
+        for (text, wrong) in
+            [("kind=rollout", "no kind"), ("size=3", "no size"), ("kind=", "of what")]
+        {
             let error = EventFilter::parse(text).unwrap_err();
             assert!(error.contains(wrong), "{error}");
         }

@@ -269,14 +269,16 @@ impl EventsScreen {
         }
         let since = self.since(desk);
         let oldest = self.order.last().and_then(|seq| self.kept.get(seq));
-        let is_past = oldest.is_some_and(|event| since.is_some_and(|since| event.timestamp < since));
+        let is_past =
+            oldest.is_some_and(|event| since.is_some_and(|since| event.timestamp < since));
         if (self.is_stale || is_past) && !self.is_frozen {
             self.reorder(since);
         }
         let height = rows_height(desk);
         self.top = list::follow(self.top, self.place, self.order.len(), height);
         let rows_left = self.order.len().saturating_sub(self.place.max(self.top + height));
-        if rows_left < ROWS_LEFT && self.has_older(since) && desk.link.is_live() && !self.is_frozen {
+        if rows_left < ROWS_LEFT && self.has_older(since) && desk.link.is_live() && !self.is_frozen
+        {
             let before = self.kept.first_key_value().map(|(seq, _)| *seq);
             self.ask(before, desk);
         }
@@ -287,7 +289,10 @@ impl EventsScreen {
         let oldest = self.kept.first_key_value().map(|(_, event)| event.timestamp);
         let is_in_range = oldest.is_none_or(|oldest| since.is_none_or(|since| oldest >= since));
         // After a failure somebody has to ask again.
-        self.load == Load::Some && self.failure.is_none() && self.kept.len() < EVENTS_MAX && is_in_range
+        self.load == Load::Some
+            && self.failure.is_none()
+            && self.kept.len() < EVENTS_MAX
+            && is_in_range
     }
 
     fn since(&self, desk: &Desk) -> Option<Timestamp> {

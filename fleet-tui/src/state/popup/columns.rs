@@ -20,7 +20,8 @@ impl Columns {
     /// The shown columns in their order, then all others.
     pub fn new(shown: &[Field]) -> Self {
         let others = Field::all().filter(|field| !shown.contains(field));
-        let fields = shown.iter().map(|field| (*field, true)).chain(others.map(|field| (field, false)));
+        let fields =
+            shown.iter().map(|field| (*field, true)).chain(others.map(|field| (field, false)));
         Self { fields: fields.collect(), cursor: 0 }
     }
 

@@ -55,7 +55,12 @@ pub enum Focus {
 
 impl Confirm {
     /// A question that does `command` when it is agreed to.
-    pub fn new(title: impl Into<String>, verb: impl Into<String>, lock: Lock, command: Command) -> Self {
+    pub fn new(
+        title: impl Into<String>,
+        verb: impl Into<String>,
+        lock: Lock,
+        command: Command,
+    ) -> Self {
         Self {
             title: title.into(),
             lines: Vec::new(),
@@ -177,9 +182,13 @@ mod tests {
     #[test]
     fn a_number_has_to_match() {
         let mut desk = live_app().desk;
-        for (keys, is_done) in
-            [("Enter", false), ("y", false), ("2 1 Enter", false), ("2 1 4 5 Enter", false), ("2 1 4 Enter", true)]
-        {
+        for (keys, is_done) in [
+            ("Enter", false),
+            ("y", false),
+            ("2 1 Enter", false),
+            ("2 1 4 5 Enter", false),
+            ("2 1 4 Enter", true),
+        ] {
             let found = end(&mut typed(), keys, &mut desk);
             assert_eq!(matches!(found, PopupEnd::Run(Command::Back)), is_done, "{keys}");
         }
@@ -191,6 +200,10 @@ mod tests {
         let mut desk = app().desk;
         let mut confirm = typed();
         assert!(matches!(end(&mut confirm, "2 1 4 Enter", &mut desk), PopupEnd::Stay));
-        assert!(desk.notice.as_ref().is_some_and(|(notice, _)| notice.text.contains("the server is away")));
+        assert!(
+            desk.notice
+                .as_ref()
+                .is_some_and(|(notice, _)| notice.text.contains("the server is away"))
+        );
     }
 }

@@ -28,8 +28,22 @@ pub struct Form {
 
 impl Form {
     /// An empty form.
-    pub fn new(title: String, label: &'static str, hints: &[&'static str], deed: Deed, chosen: Chosen) -> Self {
-        Self { title, label, hints: hints.to_vec(), field: Field::default(), error: None, deed, chosen }
+    pub fn new(
+        title: String,
+        label: &'static str,
+        hints: &[&'static str],
+        deed: Deed,
+        chosen: Chosen,
+    ) -> Self {
+        Self {
+            title,
+            label,
+            hints: hints.to_vec(),
+            field: Field::default(),
+            error: None,
+            deed,
+            chosen,
+        }
     }
 
     /// The form with a text that takes so many characters.

@@ -198,7 +198,9 @@ impl Palette {
         self.error = None;
         let line = self.field.text().trim_start();
         let mut found = match line.split_once(' ') {
-            Some((verb, argument)) if is_verb(verb) => arguments(verb, argument.trim(), self.scope, desk),
+            Some((verb, argument)) if is_verb(verb) => {
+                arguments(verb, argument.trim(), self.scope, desk)
+            }
             _ => ranked(self.all(), line),
         };
         self.more = found.len().saturating_sub(ENTRIES_MAX);
@@ -211,7 +213,12 @@ impl Palette {
         let verb = |verb: Verb| {
             let command = bare(verb.name);
             let blank = if command.is_none() { " " } else { "" };
-            Entry { text: format!("{}{blank}", verb.name), detail: verb.help.to_owned(), key: "", command }
+            Entry {
+                text: format!("{}{blank}", verb.name),
+                detail: verb.help.to_owned(),
+                key: "",
+                command,
+            }
         };
         let deed = |item: &super::MenuItem| Entry {
             text: item.text.clone(),
@@ -220,14 +227,19 @@ impl Palette {
             command: item.command.clone(),
         };
         let action = |binding: &keys::Binding| Entry {
-            text: format!("{}{}", binding.action.words(), if binding.action.asks() { "…" } else { "" }),
+            text: format!(
+                "{}{}",
+                binding.action.words(),
+                if binding.action.asks() { "…" } else { "" }
+            ),
             detail: binding.help.to_owned(),
             key: binding.key(),
             command: Some(Command::Act(binding.action)),
         };
         let verbs = VERBS.into_iter().filter(|verb| takes(verb.name, self.scope)).map(verb);
         let deeds = self.deeds.iter().flat_map(|menu| &menu.items).map(deed);
-        let actions = keys::bindings().iter().filter(|binding| binding.holds(self.scope)).map(action);
+        let actions =
+            keys::bindings().iter().filter(|binding| binding.holds(self.scope)).map(action);
         verbs.chain(deeds).chain(actions).collect()
     }
 }
@@ -259,12 +271,15 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
     let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
     let argument = argument.trim();
     if argument.is_empty() {
-        let named = |binding: &&keys::Binding| binding.holds(scope) && binding.action.words() == line;
+        let named =
+            |binding: &&keys::Binding| binding.holds(scope) && binding.action.words() == line;
         return match line {
             // The whole help, not only its key's line.
             "help" => Some(Ok(Command::Popup(Box::new(help(scope))))),
             line => bare(line)
-                .or_else(|| keys::bindings().iter().find(named).map(|binding| Command::Act(binding.action)))
+                .or_else(|| {
+                    keys::bindings().iter().find(named).map(|binding| Command::Act(binding.action))
+                })
                 .map(Ok),
         };
     }
@@ -285,7 +300,10 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
         // Events have a language of their own, which their screen reads.
         "filter" if scope == Scope::Events => Ok(Command::Narrow(argument.to_owned())),
         "filter" => filter(argument).map(Command::Narrow),
-        "sort" => argument.parse().map(Command::Sort).map_err(|_| format!("there is no field {}", escaped(argument))),
+        "sort" => argument
+            .parse()
+            .map(Command::Sort)
+            .map_err(|_| format!("there is no field {}", escaped(argument))),
         "context" => {
             let is_it = |context: &&Untrusted| context.raw() == argument;
             match desk.settings.contexts.iter().find(is_it) {
@@ -332,17 +350,25 @@ fn arguments(verb: &str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry
                 [false, true].map(|is_descending| SortKey { field, is_descending })
             });
             let plain = keys.filter(|key| !matches!(key.field, Field::Metadata));
-            plain.map(|key| entry(key.to_string(), key.field.spec().help.to_owned(), Command::Sort(key))).collect()
+            plain
+                .map(|key| {
+                    entry(key.to_string(), key.field.spec().help.to_owned(), Command::Sort(key))
+                })
+                .collect()
         }
         "context" => {
             let context = |context: &Untrusted| {
-                entry(context.to_string(), "go there".to_owned(), Command::Context(context.raw().to_owned()))
+                entry(
+                    context.to_string(),
+                    "go there".to_owned(),
+                    Command::Context(context.raw().to_owned()),
+                )
             };
             desk.settings.contexts.iter().map(context).collect()
         }
         "theme" => {
             let theme = |name: ThemeName| {
-                let now = if name == desk.theme() { "now" } else { "" };
+                let now = if name == desk.theme { "now" } else { "" };
                 entry(name.word().to_owned(), now.to_owned(), Command::Theme(name))
             };
             ThemeName::ALL.into_iter().map(theme).collect()
@@ -398,14 +424,18 @@ mod tests {
         palette.paste(text, &app.desk);
         match palette.press(&key("Enter"), &mut app.desk) {
             PopupEnd::Run(command) => Ok(command),
-            PopupEnd::Stay | PopupEnd::Close => Err((palette.field.text().to_owned(), palette.error)),
+            PopupEnd::Stay | PopupEnd::Close => {
+                Err((palette.field.text().to_owned(), palette.error))
+            }
         }
     }
 
     #[test]
     fn what_a_line_says_is_done() {
         assert!(matches!(run("device pump-0007"), Ok(Command::Open(_))));
-        assert!(matches!(run("fleet status=offline"), Ok(Command::Filter(text)) if text == "status=offline"));
+        assert!(
+            matches!(run("fleet status=offline"), Ok(Command::Filter(text)) if text == "status=offline")
+        );
         assert!(matches!(run("filter cpu>90"), Ok(Command::Narrow(text)) if text == "cpu>90"));
         assert!(matches!(run("sort -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
         assert!(matches!(run("theme light"), Ok(Command::Theme(ThemeName::Light))));

@@ -73,7 +73,8 @@ fn answer(confirm: &Confirm, name: &str, row: Rect, canvas: &mut Canvas<'_>) {
     let x = canvas.put(row.x, row.y, row.right(), &question, Role::Plain);
     let room = Rect { x, width: row.right().saturating_sub(x), ..row };
     let look = canvas.look;
-    canvas.painted.cursor = field::paint(&confirm.answer, room, canvas.buffer, &look.theme, &look.caps);
+    canvas.painted.cursor =
+        field::paint(&confirm.answer, room, canvas.buffer, &look.theme, &look.caps);
     let role = if confirm.is_unlocked() { Role::Ok } else { Role::Accent };
     canvas.shade(room, role);
 }

@@ -31,9 +31,13 @@ pub(super) fn paint(help: &Help, desk: &Desk, canvas: &mut Canvas<'_>) {
     let right = canvas.put_right(area.x, y, area.right(), keys, Role::Muted);
     match &help.about {
         Some(about) => canvas.put(area.x, y, right.saturating_sub(1), about, Role::Accent),
-        None if below > 0 => {
-            canvas.put(area.x, y, right.saturating_sub(1), &format!("{below} more lines"), Role::Muted)
-        }
+        None if below > 0 => canvas.put(
+            area.x,
+            y,
+            right.saturating_sub(1),
+            &format!("{below} more lines"),
+            Role::Muted,
+        ),
         None => area.x,
     };
 }

@@ -25,7 +25,8 @@ pub(super) fn paint(menu: &Menu, desk: &Desk, canvas: &mut Canvas<'_>) {
     for (place, row) in window::rows(menu.items.len(), menu.cursor, inside) {
         let item = &menu.items[place];
         let is_there = item.command.is_some();
-        let (key, text) = if is_there { (Role::Accent, Role::Plain) } else { (Role::Muted, Role::Muted) };
+        let (key, text) =
+            if is_there { (Role::Accent, Role::Plain) } else { (Role::Muted, Role::Muted) };
         canvas.put(row.x, row.y, row.right(), &item.key.to_string(), key);
         canvas.put(row.x + LETTER_WIDTH, row.y, row.right(), &item.text, text);
         let x = row.x + LETTER_WIDTH + text_width + GAP;

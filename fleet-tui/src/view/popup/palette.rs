@@ -25,12 +25,8 @@ pub(super) fn paint(palette: &Palette, desk: &Desk, canvas: &mut Canvas<'_>) {
     let line = Rect { height: 1.min(inside.height), ..inside };
     let x = canvas.put(line.x, line.y, line.right(), ":", Role::Accent);
     let room = Rect { x, width: line.right().saturating_sub(x), ..line };
-    let list = Rect {
-        y: inside.y + 2,
-        height: inside.height.saturating_sub(3),
-        ..inside
-    }
-    .intersection(inside);
+    let list = Rect { y: inside.y + 2, height: inside.height.saturating_sub(3), ..inside }
+        .intersection(inside);
     let texts = palette.entries.iter().map(|entry| cells(&entry.text));
     let text_width = texts.max().unwrap_or_default().min(TEXT_WIDTH_MAX);
     for (place, row) in window::rows(palette.entries.len(), palette.cursor, list) {

@@ -15,12 +15,7 @@ pub(super) const FRAME_WIDTH: u16 = 4;
 pub(super) const FRAME_HEIGHT: u16 = 2;
 
 /// Clears the place of a popup with so much in it, and frames it; returns what is inside.
-pub(super) fn open(
-    inside: (u16, u16),
-    title: &str,
-    desk: &Desk,
-    canvas: &mut Canvas<'_>,
-) -> Rect {
+pub(super) fn open(inside: (u16, u16), title: &str, desk: &Desk, canvas: &mut Canvas<'_>) -> Rect {
     let (width, height) = inside;
     let title_width = cells(title).saturating_add(2);
     let area = layout::popup(
@@ -44,8 +39,11 @@ pub(in crate::view) fn frame(area: Rect, title: &str, canvas: &mut Canvas<'_>) {
     if area.width < 2 || area.height < 2 {
         return;
     }
-    let [corners, across, down] =
-        if canvas.look.caps.is_ascii() { ["++++", "-", "|"] } else { ["┌┐└┘", "─", "│"] };
+    let [corners, across, down] = if canvas.look.caps.is_ascii() {
+        ["++++", "-", "|"]
+    } else {
+        ["┌┐└┘", "─", "│"]
+    };
     let corners: Vec<String> = corners.chars().map(String::from).collect();
     let (right, bottom) = (area.right() - 1, area.bottom() - 1);
     for x in area.x + 1..right {
@@ -66,11 +64,7 @@ pub(in crate::view) fn frame(area: Rect, title: &str, canvas: &mut Canvas<'_>) {
 }
 
 /// Rows that are scrolled so that the cursor is in sight: each one's number and line.
-pub(super) fn rows(
-    len: usize,
-    cursor: usize,
-    area: Rect,
-) -> impl Iterator<Item = (usize, Rect)> {
+pub(super) fn rows(len: usize, cursor: usize, area: Rect) -> impl Iterator<Item = (usize, Rect)> {
     let height = usize::from(area.height);
     let top = list::follow(0, cursor, len, height);
     (top..len).zip(area.rows())
