@@ -19,6 +19,7 @@ pub enum Action {
     HalfDown,
     HalfUp,
     Open,
+    Expand,
     Back,
     Leave,
     Quit,
@@ -113,7 +114,6 @@ use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
-const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -126,7 +126,8 @@ const BINDINGS: &[Binding] = {
         Binding { action, scopes, keys, hint, help, section }
     }
     &[
-        bind(Action::Open, OWN, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
+        bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
+        bind(Action::Expand, &[Device], &["Enter", "l"], "full pane", "give the pane the whole screen, or take it back", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),

@@ -3,12 +3,13 @@
 use fleet_core::field::{Field, Kind};
 
 use super::{BAR_WIDTH, SPARK_WIDTH};
+use crate::state::data::Widths;
 
 /// Cells between columns.
 const GAP: u16 = 1;
 /// The least that a column of free text has.
 const FREE_MIN: u16 = 10;
-/// The most that the device's column grows to; what is left is for free text.
+/// The most that a device's id gets.
 const DEVICE_MAX: u16 = 24;
 
 /// A column on the screen.
@@ -30,10 +31,11 @@ pub(super) enum Form {
 
 /// The columns that fit into `room` cells: first pictures go, then the columns that can be spared
 /// most easily; what is left over goes to the names and the free text.
-pub(super) fn fitted(fields: &[Field], room: u16) -> Vec<Column> {
-    let mut columns: Vec<Column> = fields.iter().map(|field| column(*field, true)).collect();
+pub(super) fn fitted(fields: &[Field], widths: Widths, room: u16) -> Vec<Column> {
+    let all = |is_wide| fields.iter().map(move |field| column(*field, widths, is_wide)).collect();
+    let mut columns: Vec<Column> = all(true);
     if total(&columns) > room {
-        columns = fields.iter().map(|field| column(*field, false)).collect();
+        columns = all(false);
     }
     while total(&columns) > room {
         let spare = |column: &(usize, &Column)| column.1.field.spec().spare;
@@ -53,7 +55,7 @@ pub(super) fn fitted(fields: &[Field], room: u16) -> Vec<Column> {
     columns
 }
 
-fn column(field: Field, is_wide: bool) -> Column {
+fn column(field: Field, widths: Widths, is_wide: bool) -> Column {
     let spec = field.spec();
     let (extra, form) = match field {
         Field::Cpu if is_wide => (SPARK_WIDTH + 1, Form::Spark),
@@ -64,8 +66,17 @@ fn column(field: Field, is_wide: bool) -> Column {
     };
     // One more than the title has, for the sign of the sort.
     let title = u16::try_from(spec.title.len()).unwrap_or(u16::MAX).saturating_add(1);
-    let width = if is_free(field) { FREE_MIN.min(spec.width) } else { spec.width };
+    let width = match field {
+        Field::Device => fitting(widths.device, DEVICE_MAX),
+        Field::Type => fitting(widths.device_type, spec.width),
+        _ if is_free(field) => FREE_MIN.min(spec.width),
+        _ => spec.width,
+    };
     Column { field, x: 0, width: width.max(title) + extra, form }
+}
+
+fn fitting(longest: usize, most: u16) -> u16 {
+    u16::try_from(longest).unwrap_or(u16::MAX).min(most)
 }
 
 fn is_free(field: Field) -> bool {
@@ -79,11 +90,6 @@ fn total(columns: &[Column]) -> u16 {
 
 fn grow(columns: &mut [Column], room: u16) {
     let mut left = room.saturating_sub(total(columns));
-    for column in columns.iter_mut().filter(|column| column.field == Field::Device) {
-        let more = left.min(DEVICE_MAX - column.width.min(DEVICE_MAX));
-        column.width += more;
-        left -= more;
-    }
     let free = columns.iter().filter(|column| is_free(column.field)).count();
     let mut free_left = u16::try_from(free).unwrap_or(u16::MAX);
     for column in columns.iter_mut().filter(|column| is_free(column.field)) {
@@ -101,7 +107,10 @@ mod tests {
     use super::*;
 
     fn names(room: u16) -> Vec<&'static str> {
-        fitted(&Field::usual(), room).iter().map(|column| column.field.spec().name).collect()
+        fitted(&Field::usual(), Widths { device: 13, device_type: 11 }, room)
+            .iter()
+            .map(|column| column.field.spec().name)
+            .collect()
     }
 
     #[test]
@@ -118,10 +127,11 @@ mod tests {
         #[test]
         fn columns_stand_side_by_side_within_the_room(
             fields in prop::collection::vec(prop::sample::select(Field::all().collect::<Vec<_>>()), 0..22),
+            device in 0..300_usize,
             room in 0..400_u16,
         ) {
             let mut end = 0;
-            for column in fitted(&fields, room) {
+            for column in fitted(&fields, Widths { device, device_type: 11 }, room) {
                 prop_assert!(column.x >= end);
                 end = column.x + column.width;
                 prop_assert!(end <= room);
