@@ -5,6 +5,8 @@ mod fleet;
 mod frame;
 mod pending;
 mod popup;
+#[cfg(test)]
+mod snapshots;
 
 use fleet_core::glyph::Glyph;
 use ratatui::buffer::Buffer;
@@ -76,12 +78,32 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     if let Some(popup) = &app.desk.popup {
         popup::paint(popup, app, &mut canvas);
     }
+    if look.caps.is_ascii() {
+        spell_plainly(canvas.buffer);
+    }
     canvas.painted
 }
 
 /// What the terminal's title says: what is wrong, and where.
 pub fn title(app: &App) -> String {
     frame::title(app)
+}
+
+/// Replaces what is not ASCII, in our own words and in others', by what comes near it.
+fn spell_plainly(buffer: &mut Buffer) {
+    for cell in buffer.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
+        let plain = match cell.symbol() {
+            "…" => ".",
+            "·" | "—" | "–" => "-",
+            "×" => "x",
+            "→" | "›" => ">",
+            "←" => "<",
+            "↑" => "^",
+            "↓" => "v",
+            _ => "?",
+        };
+        cell.set_symbol(plain);
+    }
 }
 
 impl Canvas<'_> {
