@@ -109,7 +109,7 @@ pub struct Binding {
 
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
-const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
+const LISTS: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]

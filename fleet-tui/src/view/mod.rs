@@ -1,7 +1,9 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod device;
 mod fleet;
 mod frame;
+mod pane;
 mod popup;
 
 use fleet_core::glyph::Glyph;
@@ -65,7 +67,12 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     frame::tabs(app, parts.tabs, &mut canvas);
     match app.desk.screen() {
         Screen::Fleet => fleet::paint(app, &mut canvas),
-        Screen::Device | Screen::Discover | Screen::Pending | Screen::Events => {}
+        Screen::Device => {
+            if let Some(device) = &app.device {
+                device::paint(app, device, &mut canvas);
+            }
+        }
+        Screen::Discover | Screen::Pending | Screen::Events => {}
     }
     frame::notice(app, parts.notice, &mut canvas);
     frame::hints(app, parts.hints, &mut canvas);

@@ -26,7 +26,7 @@ use crate::theme::Role;
 use crate::widgets::{bar, scrollbar, spark};
 use columns::{Column, Form};
 
-pub(super) use summary::grouped;
+pub(super) use summary::{banner, grouped};
 
 /// Cells before the first column: the mark and the cursor.
 const BEFORE: u16 = 2;

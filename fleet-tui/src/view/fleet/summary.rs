@@ -58,7 +58,7 @@ fn blank(area: Rect, canvas: &mut Canvas<'_>) {
 }
 
 /// What the server's absence means, how old the data is, and what happens next.
-fn banner(app: &App, canvas: &Canvas<'_>) -> String {
+pub(crate) fn banner(app: &App, canvas: &Canvas<'_>) -> String {
     let desk = &app.desk;
     let glyph = canvas.glyph(Glyph::Down);
     let Phase::Down { reason, since, retry_at, is_denied } = &desk.link.phase else {
