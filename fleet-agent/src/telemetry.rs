@@ -17,6 +17,10 @@ use crate::config;
 use crate::queue::Queue;
 use crate::state::membership::Membership;
 
+/// Between reports while somebody looks at the device, unless its plan is faster.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long a server may ask for that at once. It asks again as long as somebody looks.
+const WATCH_MAX: Duration = Duration::from_secs(60);
 /// The span, as a part of the interval, over which a report is moved by chance, so that a fleet
 /// that was switched on at once does not report at once.
 const JITTER: f64 = 0.1;
@@ -26,6 +30,8 @@ pub struct Telemetry {
     sampler: Mutex<Sampler>,
     floor: Plan,
     plan: watch::Sender<Plan>,
+    /// Until when somebody looks at the device.
+    watched: watch::Sender<Option<Instant>>,
 }
 
 /// What is measured, and how often.
@@ -46,7 +52,8 @@ impl Telemetry {
         };
         let floor = Plan { interval: file.interval, selection };
         let plan = watch::Sender::new(floor.clone());
-        Ok(Self { sampler: Mutex::new(sampler), floor, plan })
+        let watched = watch::Sender::new(None);
+        Ok(Self { sampler: Mutex::new(sampler), floor, plan, watched })
     }
 
     /// The plan that a server's configuration makes on top of the file's.
@@ -72,6 +79,18 @@ impl Telemetry {
         self.follow(self.floor.clone());
     }
 
+    /// Reports every second for a while, because somebody looks at the device; with no time, no
+    /// more. What the device says of its interval stays as it is.
+    pub fn watch(&self, time: Duration) {
+        let until = Instant::now() + time.min(WATCH_MAX);
+        self.watched.send_replace(Some(until).filter(|_| !time.is_zero()));
+    }
+
+    /// Whether somebody looks at the device.
+    pub fn is_watched(&self) -> bool {
+        self.watched.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
     /// The plan, and its changes.
     pub fn subscribe(&self) -> watch::Receiver<Plan> {
         self.plan.subscribe()
@@ -87,6 +106,7 @@ impl Telemetry {
         let mut targets = device.subscribe();
         let mut resets = device.resets();
         let mut plan = self.subscribe();
+        let mut watched = self.watched.subscribe();
         // Rates need two looks; this is the first one.
         self.measure(Instant::now());
         loop {
@@ -94,10 +114,11 @@ impl Telemetry {
                 return;
             }
             plan.mark_unchanged();
+            watched.mark_unchanged();
             let collected = Instant::now();
             self.report(&queue, collected, clock);
             tokio::select! {
-                () = async { while let Wake::Replanned = self.rest(collected, &mut plan).await {} } => {}
+                () = self.rest_until_due(collected, &mut plan, &mut watched) => {}
                 // The next server hears of the device at once too.
                 _ = resets.changed() => {}
             }
@@ -125,16 +146,29 @@ impl Telemetry {
         samples
     }
 
-    /// Rests for an interval after the last report.
-    async fn rest(&self, since: Instant, plan: &mut watch::Receiver<Plan>) -> Wake {
-        let due = since + jittered(self.interval(), backoff::random());
-        tokio::select! {
-            () = sleep_until(due.into()) => Wake::Due,
-            changed = plan.changed() => match changed {
-                Ok(()) => Wake::Replanned,
-                // The sender is in `self`, so it is still there.
-                Err(_) => Wake::Due,
-            },
+    async fn rest_until_due(
+        &self,
+        since: Instant,
+        plan: &mut watch::Receiver<Plan>,
+        watched: &mut watch::Receiver<Option<Instant>>,
+    ) {
+        loop {
+            // The senders are in `self`, so they are still there.
+            tokio::select! {
+                () = sleep_until(self.due(since).into()) => return,
+                _ = plan.changed() => {}
+                _ = watched.changed() => {}
+            }
+        }
+    }
+
+    /// When the report after that of `since` is due.
+    fn due(&self, since: Instant) -> Instant {
+        let interval = self.interval();
+        if self.is_watched() {
+            since + interval.min(WATCHED_INTERVAL)
+        } else {
+            since + jittered(interval, backoff::random())
         }
     }
 
@@ -142,11 +176,6 @@ impl Telemetry {
     fn sampler(&self) -> std::sync::MutexGuard<'_, Sampler> {
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-enum Wake {
-    Due,
-    Replanned,
 }
 
 /// An interval, longer or shorter by at most half of [`JITTER`].
@@ -194,6 +223,26 @@ mod tests {
         let telemetry = telemetry(None).unwrap();
         let wrong = json!({"telemetry": {"interval": 5, "metrics": ["nonsense"]}});
         assert!(telemetry.plan_for(&document(wrong)).is_err());
+    }
+
+    #[test]
+    fn who_is_watched_reports_every_second_until_it_ends() {
+        let telemetry = telemetry(None).unwrap();
+        let now = Instant::now();
+        let secs = || telemetry.due(now).duration_since(now).as_secs();
+        assert!(secs() >= 57);
+        telemetry.watch(Duration::from_secs(15));
+        assert_eq!(secs(), 1);
+        assert_eq!(telemetry.interval(), Duration::from_secs(60));
+        telemetry.watch(Duration::ZERO);
+        assert!(secs() >= 57);
+        // A server that asks for ever gets a minute.
+        telemetry.watch(Duration::MAX);
+        let until = telemetry.watched.borrow().unwrap();
+        assert!(until <= Instant::now() + WATCH_MAX);
+        // What was asked for is over by itself.
+        telemetry.watched.send_replace(Some(now));
+        assert!(secs() >= 57);
     }
 
     #[test]

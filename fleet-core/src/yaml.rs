@@ -142,6 +142,11 @@ impl Document {
         Place { path: self.path.clone(), line: location.line(), column: location.column() }
     }
 
+    /// What is in it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The file, as it is shown.
     pub fn path(&self) -> Untrusted {
         self.path.clone()

@@ -11,7 +11,7 @@ use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
-use fleet_core::time::Clock;
+use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 
 use crate::config::ServerConfig;
@@ -24,11 +24,12 @@ use crate::link::Links;
 use crate::live::{Keeper, Live};
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
+use crate::ops::judgement::Deaf;
 use crate::ops::{
     Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Telemetry, World,
 };
 use crate::reach::Reach;
-use crate::store::{OpenError, RedbStore, Store, StoreError};
+use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
 use crate::watched::Watched;
 
@@ -254,9 +255,23 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
     // A clock that was ahead when it was written must not make a device look alive until then.
     let now = world.now();
-    let seen =
-        devices.into_iter().filter_map(|device| Some((device.uid, device.last_seen?.min(now))));
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, None))
+    let seen: Vec<_> = devices
+        .into_iter()
+        .filter_map(|device| Some((device.uid, device.last_seen?.min(now))))
+        .collect();
+    // The last that was written down, of whatever kind, is when the server last listened.
+    let newest = EventQuery {
+        about: None,
+        kinds: Vec::new(),
+        since: Timestamp::from_millis(0),
+        until: now,
+        before: u64::MAX,
+        limit: 1,
+    };
+    let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
+    let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
+    let deaf = listened.map(|from| Deaf { from, to: now });
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, deaf))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

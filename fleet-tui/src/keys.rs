@@ -109,7 +109,7 @@ pub struct Binding {
 
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
-const LISTS: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
+const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -122,7 +122,7 @@ const BINDINGS: &[Binding] = {
         Binding { action, scopes, keys, hint, help, section }
     }
     &[
-        bind(Action::Open, ALL, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
+        bind(Action::Open, OWN, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
@@ -151,14 +151,14 @@ const BINDINGS: &[Binding] = {
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
-        bind(Action::Down, LISTS, &["j", "↓", "^n"], "", "down", Move),
-        bind(Action::Up, LISTS, &["k", "↑", "^p"], "", "up", Move),
-        bind(Action::First, LISTS, &["g", "Home"], "", "the first", Move),
-        bind(Action::Last, LISTS, &["G", "End"], "", "the last", Move),
-        bind(Action::PageDown, LISTS, &["^f", "PgDn"], "", "a page down", Move),
-        bind(Action::PageUp, LISTS, &["^b", "PgUp"], "", "a page up", Move),
-        bind(Action::HalfDown, LISTS, &["^d"], "", "half a page down", Move),
-        bind(Action::HalfUp, LISTS, &["^u"], "", "half a page up", Move),
+        bind(Action::Down, OWN, &["j", "↓", "^n"], "", "down", Move),
+        bind(Action::Up, OWN, &["k", "↑", "^p"], "", "up", Move),
+        bind(Action::First, OWN, &["g", "Home"], "", "the first", Move),
+        bind(Action::Last, OWN, &["G", "End"], "", "the last", Move),
+        bind(Action::PageDown, OWN, &["^f", "PgDn"], "", "a page down", Move),
+        bind(Action::PageUp, OWN, &["^b", "PgUp"], "", "a page up", Move),
+        bind(Action::HalfDown, OWN, &["^d"], "", "half a page down", Move),
+        bind(Action::HalfUp, OWN, &["^u"], "", "half a page up", Move),
         bind(Action::Fleet, ALL, &["1"], "", "the fleet", Move),
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),

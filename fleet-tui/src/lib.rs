@@ -5,12 +5,15 @@
 
 pub mod cells;
 pub mod clipboard;
+pub mod console;
 pub mod effect;
 pub mod event;
 pub mod keys;
 pub mod layout;
 pub mod net;
+pub mod pace;
 pub mod perform;
+pub mod sample;
 pub mod state;
 pub mod terminal;
 pub mod theme;

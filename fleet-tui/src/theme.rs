@@ -102,6 +102,7 @@ impl ThemeName {
     }
 
     /// The one after it; after the last the first.
+    #[must_use]
     pub fn next(self) -> Self {
         let at = Self::ALL.iter().position(|name| *name == self).unwrap_or_default();
         Self::ALL[(at + 1) % Self::ALL.len()]
@@ -150,7 +151,7 @@ impl Theme {
     }
 
     /// A theme of many colours; with sixteen only the usual one.
-    fn rich(&self, role: Role, palette: &Palette) -> Style {
+    fn rich(self, role: Role, palette: &Palette) -> Style {
         if self.colour == Colour::Sixteen {
             return sixteen(role);
         }

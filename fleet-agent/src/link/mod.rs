@@ -184,7 +184,10 @@ impl Link {
         match opened {
             Ok(opened) => {
                 let (session, standing) = Session::new(self, configured, opened, facts);
-                Box::pin(session.run(standing, calls)).await.map_or_else(Turn::Failed, Turn::Ended)
+                let ended = Box::pin(session.run(standing, calls)).await;
+                // Nobody can be looking at a device that nobody is linked to.
+                self.telemetry.watch(Duration::ZERO);
+                ended.map_or_else(Turn::Failed, Turn::Ended)
             }
             Err(error) => Turn::Failed(error),
         }

@@ -133,8 +133,9 @@ impl<'a> Session<'a> {
             Incoming::Frame(bytes) => match codec::decode(&bytes).map_err(SocketError::from)? {
                 ToAgent::Standing(standing) => return self.stand(standing).await,
                 ToAgent::Ack { stream, seq } => self.acknowledged(stream, seq).await?,
-                // Taken by a later release: until then the device reports as it always does.
-                ToAgent::Watch { .. } => {}
+                ToAgent::Watch { secs } => {
+                    self.link.telemetry.watch(Duration::from_secs(secs.into()));
+                }
                 ToAgent::Config(push) => {
                     let Some(uid) = self.active else { return Ok(None) };
                     let link = self.link;

@@ -251,6 +251,40 @@ async fn a_configuration_is_applied_kept_and_reported() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_watched_reports_every_second_until_nobody_looks() {
+    let server = Server::start(7).await;
+    let rig = Rig::claimed(&server);
+    let (telemetry, queue, device) = (rig.telemetry.clone(), rig.queue.clone(), rig.device.clone());
+    let measuring = rig.tasks.spawn("telemetry", async move {
+        telemetry.run(queue, &device.membership, &SystemClock).await;
+    });
+    let mut link = server.link().await;
+    link.activate().await;
+    assert_eq!(link.proof.facts.interval_secs, 60);
+    let first = link.samples().await;
+    link.acknowledge(&first).await;
+    link.send(ToAgent::Watch { secs: 30 }).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        let samples = link.samples().await;
+        link.acknowledge(&samples).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "an interval is a minute");
+    // What it says of itself stays, or its server would miss reports as soon as nobody looks.
+    assert_eq!(rig.telemetry.interval(), Duration::from_secs(60));
+    assert!(rig.telemetry.is_watched());
+    link.send(ToAgent::Watch { secs: 0 }).await;
+    until("the end of the watch", || !rig.telemetry.is_watched()).await;
+
+    link.send(ToAgent::Watch { secs: 30 }).await;
+    until("the next watch", || rig.telemetry.is_watched()).await;
+    drop(link);
+    until("its end with the link", || !rig.telemetry.is_watched()).await;
+    measuring.abort();
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_pending_device_waits_on_its_link() {
     let server = Server::start(7).await;
     let rig = Rig::claimed(&server);

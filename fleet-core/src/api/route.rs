@@ -149,6 +149,12 @@ impl Route {
         }
     }
 
+    /// Whether it changes anything of the fleet. What a stream shows does not.
+    pub fn changes_something(&self) -> bool {
+        let spec = self.spec();
+        spec.method != "GET" && !spec.path.starts_with("/api/v1/stream/")
+    }
+
     /// The path of this very route, name filled in.
     pub fn path(&self) -> String {
         let template = self.spec().path;

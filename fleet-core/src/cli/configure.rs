@@ -87,6 +87,9 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
     let chooser = Chooser::of(&args, output)?;
     let ConfigureArgs { server, found, .. } = args;
     let client = server.client(output)?;
+    if !found.dry_run {
+        client.may_change()?;
+    }
     client.check_key().await?;
 
     progress(output, "Discovering fleetd devices on the network...")?;

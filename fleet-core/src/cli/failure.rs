@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::Chain;
 use crate::operator::client::ClientError;
+use crate::operator::contexts::ContextsError;
 use crate::operator::exit::Exit;
 use crate::operator::keyfile::KeyFileError;
 
@@ -132,12 +133,29 @@ fn client_hint(error: &ClientError) -> Option<String> {
         ClientError::Refused { retry_after_secs: Some(secs), .. } => {
             Some(format!("try again in {secs} s"))
         }
+        ClientError::ReadOnly => Some(
+            "`fleets context set NAME --read-only false` takes that back, if you mean it"
+                .to_owned(),
+        ),
         ClientError::Refused { .. }
         | ClientError::Name
         | ClientError::Encode(_)
         | ClientError::Exchange { .. }
         | ClientError::Silent { .. }
         | ClientError::Answer { .. } => None,
+    }
+}
+
+impl From<ContextsError> for Failure {
+    fn from(error: ContextsError) -> Self {
+        let exit = match &error {
+            ContextsError::NoFolder | ContextsError::File(_) => Exit::Configuration,
+            ContextsError::Write { .. } => Exit::Failed,
+            ContextsError::Unknown { .. }
+            | ContextsError::NoServer { .. }
+            | ContextsError::Name { .. } => Exit::Usage,
+        };
+        Self::new(exit, Chain(&error).to_string())
     }
 }
 

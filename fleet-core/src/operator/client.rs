@@ -42,6 +42,7 @@ pub struct Client {
     url: ServerUrl,
     key: ApiKey,
     server: ServerIdentity,
+    is_read_only: bool,
 }
 
 /// Which points to ask for.
@@ -95,7 +96,18 @@ impl Client {
     /// A client for the server at `url`. The key must say which server it is for.
     pub fn new(url: ServerUrl, key: ApiKey) -> Result<Self, ClientError> {
         let server = key.server().ok_or(ClientError::KeyWithoutServer)?;
-        Ok(Self { url, key, server })
+        Ok(Self { url, key, server, is_read_only: false })
+    }
+
+    /// The same client, which changes nothing: what would is refused before anything is sent.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { is_read_only: true, ..self }
+    }
+
+    /// Refuses if this client changes nothing, for those who would rather know before they begin.
+    pub fn may_change(&self) -> Result<(), ClientError> {
+        if self.is_read_only { Err(ClientError::ReadOnly) } else { Ok(()) }
     }
 
     /// Where the server is.
@@ -310,6 +322,9 @@ impl Client {
         ask: Ask,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let spec = route.spec();
+        if route.changes_something() {
+            self.may_change()?;
+        }
         let path = route.path();
         // A name with a slash in it would be a request for something else.
         if Route::parse(spec.method, &path).as_ref() != Ok(route) {
@@ -462,6 +477,17 @@ mod tests {
         assert!(text.contains(&server_key().public().identity().to_string()), "{text}");
         assert!(text.contains(&other.public().identity().to_string()), "{text}");
         assert!(pretend.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_changes_nothing_sends_nothing_that_would() {
+        let pretend = Pretend::start(&server_key(), |_| (200, "[]".to_owned())).await;
+        let client = client(&pretend).read_only();
+        let error = client.device_delete("a").await.unwrap_err();
+        assert!(matches!(error, ClientError::ReadOnly), "{error}");
+        assert_eq!(error.exit(), Exit::NotAllowed);
+        assert!(client.device_list(None).await.is_ok());
+        assert_eq!(pretend.asked().len(), 1);
     }
 
     #[tokio::test]

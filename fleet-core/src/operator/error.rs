@@ -18,6 +18,9 @@ pub enum ClientError {
     /// A device, key or other name that no path can hold.
     #[error("not a name that a server knows: letters, digits, - . _ ~ only")]
     Name,
+    /// It would change something, and this client does not.
+    #[error("this would change something, and the context is read only")]
+    ReadOnly,
     /// What was to be sent is no JSON.
     #[error("cannot write the request")]
     Encode(#[source] serde_json::Error),
@@ -94,7 +97,7 @@ impl ClientError {
     /// The exit code that this error ends a program with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::KeyWithoutServer | Self::Key { .. } => Exit::NotAllowed,
+            Self::KeyWithoutServer | Self::Key { .. } | Self::ReadOnly => Exit::NotAllowed,
             Self::Name => Exit::Usage,
             Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
             Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,

@@ -1,7 +1,7 @@
 //! Where an operator's program finds its key: told, in the environment, or beside the server.
 //!
 //! The order: `--api-key` (the key, `@file`, or `-` for standard input), `FLEETD_API_KEY`,
-//! `FLEETD_API_KEY_FILE`, then `admin.key` beside `FLEETD_DATABASE`, in the user's state folder, in
+//! `FLEETD_API_KEY_FILE`, the context's file, then `admin.key` beside `FLEETD_DATABASE`, in the user's state folder, in
 //! `/var/lib/fleetd`. The first that is there counts, also if it turns out to be wrong.
 
 use std::ffi::OsString;
@@ -82,17 +82,19 @@ pub enum KeyFileError {
     },
 }
 
-/// Finds the key. `argument` is the value of `--api-key`, `environment` looks up a variable.
+/// Finds the key. `argument` is the value of `--api-key`, `environment` looks up a variable, `context`
+/// is the file that a context names for the server that is meant.
 pub fn find(
     argument: Option<&str>,
     environment: &dyn Fn(&str) -> Option<OsString>,
+    context: Option<&Path>,
     stdin: &mut dyn Read,
 ) -> Result<FoundKey, KeyFileError> {
     let set = |name: &str| environment(name).filter(|value| !value.is_empty());
     match argument {
         Some("-") => return read(stdin, KeyOrigin::Stdin),
         Some(argument) => match argument.strip_prefix('@') {
-            Some(path) => return open(Path::new(path)),
+            Some(path) => return read_file(Path::new(path)),
             None => return parse(argument, KeyOrigin::Argument),
         },
         None => {}
@@ -102,7 +104,10 @@ pub fn find(
         return parse(&text, KeyOrigin::Environment);
     }
     if let Some(path) = set("FLEETD_API_KEY_FILE") {
-        return open(Path::new(&path));
+        return read_file(Path::new(&path));
+    }
+    if let Some(path) = context {
+        return read_file(path);
     }
     beside_server(&set)
 }
@@ -138,7 +143,8 @@ fn folders(set: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     [beside_database, users, Some(PathBuf::from(SYSTEM_FOLDER))].into_iter().flatten().collect()
 }
 
-fn open(path: &Path) -> Result<FoundKey, KeyFileError> {
+/// The key in a file.
+pub fn read_file(path: &Path) -> Result<FoundKey, KeyFileError> {
     let origin = KeyOrigin::File(path.to_owned());
     match File::open(path) {
         Ok(mut file) => read(&mut file, origin),
@@ -187,7 +193,7 @@ mod tests {
         mut stdin: &[u8],
     ) -> Result<FoundKey, KeyFileError> {
         let environment: HashMap<_, _> = environment.iter().copied().collect();
-        find(argument, &|name| environment.get(name).map(OsString::from), &mut stdin)
+        find(argument, &|name| environment.get(name).map(OsString::from), None, &mut stdin)
     }
 
     #[test]

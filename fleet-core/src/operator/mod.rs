@@ -7,6 +7,7 @@
 pub mod browse;
 pub mod claim;
 pub mod client;
+pub mod contexts;
 mod error;
 pub mod exit;
 pub mod keyfile;

@@ -2,28 +2,16 @@
 
 use std::io;
 
-use fleet_core::api::{Device, DeviceStatus};
+use fleet_core::api::Device;
 use fleet_core::cli::listed::{Format, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::table::{Cell, Column};
-use fleet_core::field::Field;
+use fleet_core::field::{Field, Kind};
+use fleet_core::filter::{self, ConfigState, Subject as _};
 use fleet_core::glyph::{self, Glyph, Tone};
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 use serde_json::Value;
-
-/// Problems first.
-pub(super) fn urgency(status: DeviceStatus) -> u8 {
-    match status {
-        DeviceStatus::Lost => 0,
-        DeviceStatus::Offline => 1,
-        DeviceStatus::Late => 2,
-        DeviceStatus::Pending => 3,
-        DeviceStatus::Online => 4,
-        DeviceStatus::Rejected => 5,
-        DeviceStatus::Revoked => 6,
-    }
-}
 
 /// The columns of a list of devices.
 pub(super) struct Columns(Vec<(Field, Column)>);
@@ -55,42 +43,44 @@ impl Columns {
 
 /// What a device has in a column.
 fn cell(field: Field, device: &Device, reader: Reader) -> Cell {
-    let facts = &device.facts;
-    match field {
-        Field::Status => Cell::new(device.status.word()).toned(tone(device.status)),
-        Field::Device => Cell::new(&device.id),
-        Field::Name => Cell::new(&device.name),
-        Field::Type => Cell::new(&device.device_type),
-        Field::Cpu => percent(device, "cpu_usage", reader),
-        Field::Memory => percent(device, "memory_usage", reader),
-        Field::Disk => percent(device, "disk_usage", reader),
-        Field::Temperature => Cell::default(),
-        Field::Seen => reader.time(device.last_seen),
-        Field::Version => Cell::new(&device.version),
-        Field::Config => Cell::default(),
-        Field::Why => why_cell(device, reader),
-        Field::Tags => Cell::default(),
-        Field::Metadata => metadata_cell(device),
-        Field::Address => Cell::maybe(facts.addresses.first()),
-        Field::Hostname => Cell::new(&facts.hostname),
-        Field::Model => Cell::new(&facts.model),
-        Field::Os => Cell::new(&facts.os),
-        Field::Arch => Cell::new(&facts.arch),
-        Field::Fingerprint => Cell::maybe(device.fingerprint),
-        Field::Added => reader.time(Some(device.created_at)),
-        Field::Uid => Cell::new(device.uid),
+    match (field, field.spec().kind) {
+        (Field::Status, _) => status_cell(device),
+        (Field::Config, _) => config_word_cell(device),
+        (Field::Tags, _) => {
+            let tags = filter::tags(device.metadata("tags")).map(Untrusted::from);
+            Cell::new(tags.map(|tag| tag.to_string()).collect::<Vec<_>>().join(" "))
+        }
+        (Field::Metadata, _) => metadata_cell(device),
+        (_, Kind::Percent) => number_cell(device.number(field), "%", glyph::level, reader),
+        (_, Kind::Celsius) => number_cell(device.number(field), "°C", |_| Tone::Plain, reader),
+        (_, Kind::Age) => reader.time(device.time(field)),
+        (_, Kind::Text | Kind::Version | Kind::Status | Kind::Words) => {
+            Cell::maybe(device.text(field))
+        }
     }
 }
 
-fn percent(device: &Device, metric: &str, reader: Reader) -> Cell {
-    let latest = device.latest.as_ref();
-    let Some(value) = latest.and_then(|latest| latest.metrics.get(metric)) else {
-        return Cell::default();
-    };
+fn number_cell(value: Option<f64>, unit: &str, tone: impl Fn(f64) -> Tone, reader: Reader) -> Cell {
+    let Some(value) = value else { return Cell::default() };
     match reader {
-        Reader::Person { .. } => Cell::new(format!("{value:.0} %")).toned(glyph::level(*value)),
+        Reader::Person { .. } => Cell::new(format!("{value:.0} {unit}")).toned(tone(value)),
         Reader::Program => Cell::new(value),
     }
+}
+
+fn status_cell(device: &Device) -> Cell {
+    Cell::new(device.status.word()).toned(Glyph::of(device.status).spec().tone)
+}
+
+fn config_word_cell(device: &Device) -> Cell {
+    let error = device.config_error.as_ref();
+    let state = ConfigState::of(device.config_version, device.config_reported, error);
+    Cell::new(state.word()).toned(match state {
+        ConfigState::None => Tone::Muted,
+        ConfigState::Waiting => Tone::Warn,
+        ConfigState::Applied => Tone::Plain,
+        ConfigState::Refused => Tone::Bad,
+    })
 }
 
 /// One device with all that is known of it.
@@ -133,7 +123,7 @@ impl Listed for Details {
         vec![
             Cell::new(&device.id),
             Cell::new(&device.name),
-            Cell::new(device.status.word()).toned(tone(device.status)),
+            status_cell(device),
             Cell::new(&device.why),
             reader.time(device.last_seen),
             Cell::new(&device.device_type),
@@ -173,10 +163,6 @@ fn latest_cell(device: &Device) -> Cell {
     Cell::new(metrics.join(" "))
 }
 
-fn tone(status: DeviceStatus) -> Tone {
-    Glyph::of(status).spec().tone
-}
-
 /// The version that the device shall have, and what is between it and that.
 fn config_cell(
     wanted: u64,
@@ -195,14 +181,6 @@ fn config_cell(
             Cell::new(format!("{wanted} (has {reported})")).toned(Tone::Warn)
         }
         (Reader::Person { .. }, _) => Cell::new(format!("{wanted} (has none)")).toned(Tone::Warn),
-    }
-}
-
-/// Of a device that is online, LAST SEEN says it already.
-fn why_cell(device: &Device, reader: Reader) -> Cell {
-    match (reader, device.status) {
-        (Reader::Person { .. }, DeviceStatus::Online) => Cell::default(),
-        _ => Cell::new(&device.why),
     }
 }
 
@@ -248,14 +226,40 @@ pub(super) mod tests {
         let (mut output, out, _) = written(Format::Table, terminal);
         list(&[device("rpi4-001", "late", "Raspberry Pi 4")], &mut output);
         let text = out.text();
-        for shown in
-            ["rpi4-001", "late", "Raspberry Pi 4", "45 %", "3 (has 2)", "site=Raspberry", "ago"]
-        {
+        for shown in ["rpi4-001", "late", "Raspberry Pi 4", " 45 %", "ago"] {
             assert!(text.contains(shown), "{shown}: {text}");
         }
-        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        let (mut output, out, _) = written(Format::Wide, Terminal::default());
         list(&[device("rpi4-001", "late", "x")], &mut output);
-        assert!(out.text().contains("late,x,x,2024-01-15T10:30:00Z,45.2,"), "{}", out.text());
+        assert!(out.text().contains("waiting") && out.text().contains("site=x"), "{}", out.text());
+    }
+
+    #[test]
+    fn programs_get_every_field_or_those_that_they_name() {
+        let devices = [device("rpi4-001", "late", "x")];
+        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        list(&devices, &mut output);
+        let names: Vec<_> = Field::all().map(|field| field.spec().name).collect();
+        let text = out.text();
+        assert!(text.starts_with(&(names.join(",") + "\nlate,rpi4-001,x,45.2,")), "{text}");
+
+        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        let chosen = [Field::Device, Field::Seen, Field::Config];
+        Columns::chosen(&chosen).list(&devices, &mut output).unwrap();
+        let expected = "device,last_seen,config\nrpi4-001,2024-01-15T10:30:00Z,waiting\n";
+        assert_eq!(out.text(), expected);
+    }
+
+    #[test]
+    fn columns_that_were_asked_for_stay_on_a_narrow_terminal() {
+        let terminal = Terminal { stdout: true, columns: Some(10), ..Terminal::default() };
+        let devices = [device("rpi4-001", "late", "x")];
+        let (mut output, out, _) = written(Format::Table, terminal);
+        list(&devices, &mut output);
+        assert!(!out.text().contains("TYPE"), "{}", out.text());
+        let (mut output, out, _) = written(Format::Table, terminal);
+        Columns::chosen(&[Field::Device, Field::Type]).list(&devices, &mut output).unwrap();
+        assert_eq!(out.text(), "DEVICE    TYPE\nrpi4-001  x\n");
     }
 
     #[test]
@@ -277,19 +281,11 @@ pub(super) mod tests {
         };
         let (mut output, out, _) = written(Format::Table, Terminal::default());
         list(std::slice::from_ref(&refused), &mut output);
-        assert!(out.text().contains("3 refused"), "{}", out.text());
+        assert!(out.text().contains("refused: no such metric"), "{}", out.text());
         let (mut output, out, _) = written(Format::Table, Terminal::default());
         output.one(&Details(refused)).unwrap();
         assert!(out.text().contains("3 refused"), "{}", out.text());
         assert!(out.text().contains("no such metric"), "{}", out.text());
-    }
-
-    #[test]
-    fn problems_come_first() {
-        let order = ["lost", "offline", "late", "pending", "online", "rejected", "revoked"];
-        let ranks: Vec<_> =
-            order.iter().map(|status| urgency(device("a", status, "").status)).collect();
-        assert!(ranks.is_sorted(), "{ranks:?}");
     }
 
     #[test]

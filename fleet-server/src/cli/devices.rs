@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use fleet_core::api::{DeviceUpdate, Verdict};
 use fleet_core::field::Field;
+use fleet_core::filter::urgency;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
 
-use super::device_view::{Columns, Details, urgency};
+use super::device_view::{Columns, Details};
 use fleet_core::cli::args::Assignment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::each::for_each;

@@ -4,6 +4,7 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod config;
+mod context;
 mod device_view;
 mod devices;
 mod keys;
@@ -62,6 +63,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Make, list and revoke keys
     Keys(keys::KeysArgs),
+    /// Name the servers you work with, and choose among them
+    Context(context::ContextArgs),
     /// Show which release this is
     Version(version::VersionArgs),
 }
@@ -82,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Telemetry(args) => telemetry::run(args),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Context(args) => context::run(args),
         Command::Version(args) => version::run(args),
     }
 }
@@ -107,6 +111,10 @@ mod tests {
             "fleets devices -o json",
             "fleets --debug devices list --limit 5 --json",
             "fleets keys create --enrol --uses 3 --expires 30d",
+            "fleets context set prod --server https://fleet.example --api-key-file prod.key",
+            "fleets context show --origin",
+            "fleets context use prod",
+            "fleets devices --context prod",
         ] {
             let parsed = Cli::try_parse_from(call.split(' '));
             assert!(

@@ -20,6 +20,10 @@ use crate::hub::Seat;
 /// Agents ping every 30 s; three missing pings are a dead link.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 
+/// How long a device reports every second unless it is asked again, and how often it is.
+const WATCH: Duration = Duration::from_secs(15);
+const WATCH_AGAIN: Duration = Duration::from_secs(10);
+
 struct Session<'a> {
     links: &'a Links,
     visit: &'a Visit,
@@ -30,6 +34,8 @@ struct Session<'a> {
     /// The configuration that the device says it has, and the one it was sent.
     config_reported: u64,
     config_sent: u64,
+    /// When to ask the device again to report every second; none while nobody watches it.
+    watch_due: Option<Instant>,
 }
 
 /// Whether the session goes on.
@@ -45,8 +51,16 @@ pub(super) async fn run(
     socket: Socket,
     uid: Uid,
 ) -> Result<&'static str, LinkError> {
-    let mut session =
-        Session { links, visit, socket, uid, told: None, config_reported: 0, config_sent: 0 };
+    let mut session = Session {
+        links,
+        visit,
+        socket,
+        uid,
+        told: None,
+        config_reported: 0,
+        config_sent: 0,
+        watch_due: None,
+    };
     links.ops.presence.heard(uid, links.ops.world.now());
     // A device that was turned away is told so, and does not take the place of one that was not.
     let reason = match session.look().await? {
@@ -75,6 +89,10 @@ impl Session<'_> {
                     self.hear(incoming?).await?
                 }
                 () = seat.woken() => self.look().await?,
+                () = until(self.watch_due) => {
+                    self.ask_to_report().await?;
+                    Next::GoOn
+                }
                 () = seat.replaced() => Next::End("a newer link of this device has come"),
                 () = self.links.tasks.stopping() => Next::End("the server is shutting down"),
                 () = sleep_until(deadline) => Next::End("the device has been silent for too long"),
@@ -101,6 +119,7 @@ impl Session<'_> {
                     self.config_reported = configs.reported_version(self.uid).await?;
                 }
                 self.push_config().await?;
+                self.look_who_watches().await?;
                 Next::GoOn
             }
         };
@@ -162,5 +181,31 @@ impl Session<'_> {
             self.socket.send(&ToAgent::Config(push)).await?;
         }
         Ok(())
+    }
+
+    /// Begins to ask for reports every second, or ends it.
+    async fn look_who_watches(&mut self) -> Result<(), LinkError> {
+        match (self.links.watched.is_watched(self.uid), self.watch_due) {
+            (true, None) => self.ask_to_report().await,
+            (false, Some(_)) => {
+                self.watch_due = None;
+                Ok(self.socket.send(&ToAgent::Watch { secs: 0 }).await?)
+            }
+            (true, Some(_)) | (false, None) => Ok(()),
+        }
+    }
+
+    async fn ask_to_report(&mut self) -> Result<(), LinkError> {
+        self.watch_due = Some(Instant::now() + WATCH_AGAIN);
+        let secs = u16::try_from(WATCH.as_secs()).expect("a quarter of a minute fits");
+        Ok(self.socket.send(&ToAgent::Watch { secs }).await?)
+    }
+}
+
+/// Waits for a moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

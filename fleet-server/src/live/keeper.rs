@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
-use fleet_core::api::DeviceStatus;
+use fleet_core::api::{DeviceStatus, EventKind};
 use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
@@ -17,12 +17,18 @@ use fleet_core::time::Timestamp;
 use super::board::Board;
 use super::row::row;
 use crate::hub::Hub;
-use crate::ops::status::{self, Terms};
-use crate::ops::{Ops, OpsError, Presence};
+use crate::ops::events::NewEvent;
+use crate::ops::status::{self, Standing, Terms};
+use crate::ops::{Actor, Ops, OpsError, Presence, judgement};
 use crate::store::{Admission, Device, StoreError};
 
 /// The clock may jump, so the keeper looks at it at least so often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at the whole fleet, for changes whose author went away before the bell rang.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
+/// After its start the server says of no device that has not come back yet that it is silent, for
+/// as long as a device may take to dial again.
+const RETURN_MAX: Duration = Duration::from_secs(330);
 
 /// Who keeps the board.
 pub(crate) struct Keeper {
@@ -33,11 +39,19 @@ pub(crate) struct Keeper {
     ends: BTreeSet<(Timestamp, Uid)>,
     /// Devices that could not be read.
     again: HashSet<Uid>,
+    /// What happened and is not written down yet.
+    news: Vec<NewEvent>,
+    swept: Instant,
 }
 
 struct Active {
     terms: Terms,
     status: DeviceStatus,
+    /// The status that the events so far tell of.
+    told: DeviceStatus,
+    /// Since when it is silent, if it is.
+    silent_since: Option<Timestamp>,
+    /// When to look again.
     until: Option<Timestamp>,
 }
 
@@ -50,6 +64,8 @@ impl Keeper {
             active: HashMap::new(),
             ends: BTreeSet::new(),
             again: HashSet::new(),
+            news: Vec::new(),
+            swept: Instant::now(),
         };
         for device in keeper.ops.world.store.device_list().await? {
             let uid = device.uid;
@@ -78,6 +94,14 @@ impl Keeper {
             for uid in changed.into_iter().chain(self.ended()) {
                 self.look(uid).await;
             }
+            if self.swept.elapsed() >= SWEEP_INTERVAL {
+                self.swept = Instant::now();
+                self.sweep().await;
+            }
+            let news = std::mem::take(&mut self.news);
+            if !news.is_empty() {
+                ops.events.record_all(news).await;
+            }
         }
     }
 
@@ -97,13 +121,34 @@ impl Keeper {
             let Some(active) = self.active.get_mut(&uid) else { continue };
             active.until = None;
             let judged = active.terms.judge(&self.ops.presence, &self.ops.devices.hub, now);
-            if judged.status == active.status {
+            if judged.status == active.status && judged.status == active.told {
                 self.schedule(uid, judged.until);
             } else {
                 ended.push(uid);
             }
         }
         ended
+    }
+
+    /// Looks at the whole fleet.
+    async fn sweep(&mut self) {
+        let devices = match self.ops.world.store.device_list().await {
+            Ok(devices) => devices,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the fleet cannot be read, trying again later");
+                return;
+            }
+        };
+        let listed: HashSet<Uid> = devices.iter().map(|device| device.uid).collect();
+        for device in devices {
+            let uid = device.uid;
+            if let Err(error) = self.show(device).await {
+                self.put_off(uid, &error);
+            }
+        }
+        for uid in self.board.listed().into_iter().filter(|uid| !listed.contains(uid)) {
+            self.look(uid).await;
+        }
     }
 
     /// Looks at a device; if it cannot be read now, again later.
@@ -143,16 +188,53 @@ impl Keeper {
         if standing.status == DeviceStatus::Online {
             self.presence().await_return(uid, false);
         }
-        self.retire(uid);
+        let before = self.retire(uid);
         if let Some(terms) = terms {
-            self.active.insert(uid, Active { terms, status: standing.status, until: None });
-            self.schedule(uid, standing.until);
+            self.follow(terms, before, &device, &standing, now);
         }
         if let Err(error) = self.board.put(uid, |slot| row(slot, device, standing, config_version))
         {
             tracing::error!(%uid, %error, "a device's row cannot be written");
         }
         Ok(())
+    }
+
+    /// Keeps an eye on an active device, and tells how it is doing if that is news.
+    fn follow(
+        &mut self,
+        terms: Terms,
+        before: Option<Active>,
+        device: &Device,
+        standing: &Standing,
+        now: Timestamp,
+    ) {
+        let status = standing.status;
+        let (uid, mut until) = (device.uid, standing.until);
+        // What a device is as it joins, or as the server starts, is nothing that happened now.
+        let mut told = before.as_ref().map_or(status, |before| before.told);
+        let is_online = status == DeviceStatus::Online;
+        if told != status {
+            match self.return_until(standing).filter(|until| now < *until && !is_online) {
+                Some(return_until) => until = Some(until.unwrap_or(return_until).min(return_until)),
+                None => {
+                    let silent_since = before.as_ref().and_then(|before| before.silent_since);
+                    self.news.push(news(device, standing, silent_since, now));
+                    told = status;
+                }
+            }
+        }
+        let since = before.and_then(|before| before.silent_since).or(standing.last_seen);
+        let silent_since = since.filter(|_| !is_online);
+        let active = Active { terms, status, told, silent_since, until: None };
+        self.active.insert(uid, active);
+        self.schedule(uid, until);
+    }
+
+    /// Until when a device that was not heard since the server's start may still come back.
+    fn return_until(&self, standing: &Standing) -> Option<Timestamp> {
+        let deaf = self.presence().deaf()?;
+        let is_back = standing.last_seen.is_some_and(|seen| seen > deaf.from);
+        (!is_back).then(|| deaf.to.plus(RETURN_MAX))
     }
 
     fn schedule(&mut self, uid: Uid, until: Option<Timestamp>) {
@@ -163,11 +245,12 @@ impl Keeper {
         }
     }
 
-    fn retire(&mut self, uid: Uid) {
-        let active = self.active.remove(&uid);
-        if let Some(until) = active.and_then(|active| active.until) {
+    fn retire(&mut self, uid: Uid) -> Option<Active> {
+        let active = self.active.remove(&uid)?;
+        if let Some(until) = active.until {
             self.ends.remove(&(until, uid));
         }
+        Some(active)
     }
 
     fn presence(&self) -> &Presence {
@@ -177,4 +260,27 @@ impl Keeper {
     fn hub(&self) -> &Hub {
         &self.ops.devices.hub
     }
+}
+
+/// What became of an active device.
+fn news(
+    device: &Device,
+    standing: &Standing,
+    silent_since: Option<Timestamp>,
+    now: Timestamp,
+) -> NewEvent {
+    let kind = match standing.status {
+        DeviceStatus::Late => EventKind::DeviceLate,
+        DeviceStatus::Lost => EventKind::DeviceLost,
+        DeviceStatus::Offline => EventKind::DeviceOffline,
+        // An active device has no other.
+        _ => EventKind::DeviceOnline,
+    };
+    let text = match silent_since {
+        Some(since) if kind == EventKind::DeviceOnline => {
+            format!("heard again after {}", judgement::short(now.since(since)))
+        }
+        _ => standing.why.clone(),
+    };
+    NewEvent::about(device, kind, Actor::Server, text)
 }

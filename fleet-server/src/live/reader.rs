@@ -27,6 +27,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between looks at whether the key is still good.
 const KEY_INTERVAL: Duration = Duration::from_secs(4);
+/// Events that one look brings.
+const EVENTS_MAX: usize = 100;
+/// Events that a reader gets of the time in which it was away. Who was away longer asks for the
+/// list.
+const EVENTS_BEHIND_MAX: u64 = 1_000;
 /// Bytes of names and labels in one live report; more would not fit a line, escaped.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 
@@ -72,7 +77,7 @@ impl Reader {
             let (revision, instance) = (since.revision, since.instance);
             instance == live.instance && board.after(revision, revision, None).is_some()
         });
-        let event = 0;
+        let event = *live.ops.events.subscribe().borrow();
         let fresh = Position { instance: live.instance, revision: 0, event };
         let begun = resumed.map_or_else(|| board.revision(), |since| since.revision);
         let now = Instant::now();
@@ -169,6 +174,7 @@ impl Reader {
             }
         }
         let view = self.place.view.borrow().clone();
+        self.say_events(piece).await?;
         self.say_counts(piece)?;
         self.say_values(&view, now, piece)?;
         self.say_reports(&view, piece)?;
@@ -176,6 +182,26 @@ impl Reader {
             self.ping_due = now + PING_INTERVAL;
             let ping = Ping { time: self.live.ops.world.now(), skipped: self.looking.skipped };
             piece.add("ping", None, &ping)?;
+        }
+        Ok(())
+    }
+
+    /// Says what happened.
+    async fn say_events(&mut self, piece: &mut Piece) -> Result<(), End> {
+        let events = &self.live.ops.events;
+        let newest = *events.subscribe().borrow();
+        if newest <= self.position.event {
+            return Ok(());
+        }
+        self.position.event = self.position.event.max(newest.saturating_sub(EVENTS_BEHIND_MAX));
+        let news = events.after(self.position.event, EVENTS_MAX).await?;
+        if news.is_empty() {
+            // They are damaged, and the store's health says so.
+            self.position.event = newest;
+        }
+        for event in news {
+            self.position.event = event.seq;
+            piece.add("event", Some(self.position), &event)?;
         }
         Ok(())
     }

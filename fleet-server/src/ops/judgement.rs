@@ -113,7 +113,7 @@ pub(crate) fn interval(interval_secs: u32) -> Duration {
 }
 
 /// A duration in a unit that keeps it short.
-fn short(duration: Duration) -> String {
+pub(crate) fn short(duration: Duration) -> String {
     let secs = duration.as_secs();
     match secs {
         0..120 => format!("{secs}s"),

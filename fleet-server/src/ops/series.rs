@@ -174,8 +174,8 @@ impl Cell {
         self.count += 1.0;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        // Not by a sum, which may be no number even if all its parts are.
-        let mean = self.mean - self.mean / self.count + value / self.count;
+        // Where numbers are so large that their difference is none, an end is near enough.
+        let mean = self.mean + (value - self.mean) / self.count;
         self.mean = mean.clamp(self.min, self.max);
     }
 

@@ -50,6 +50,13 @@ impl App {
         }
     }
 
+    /// Begins with a filter.
+    pub fn begin(&mut self, now: Moment, filter: &str) -> Vec<Effect> {
+        self.desk.now = now;
+        self.fleet.set_filter(filter, &mut self.desk);
+        self.desk.take_effects()
+    }
+
     /// Takes an event; returns what is to be done.
     pub fn apply(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         self.desk.now = now;
@@ -266,6 +273,8 @@ impl App {
                 }
                 self.events.happened(event);
             }
+            // Sent only to those who do not take the whole index.
+            StreamMessage::Counts(_) => {}
             StreamMessage::Ping(ping) => self.desk.link.heard(ping.time, now),
         }
     }

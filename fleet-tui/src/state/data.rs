@@ -130,7 +130,7 @@ impl Fleet {
     }
 
     /// Every row.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+    pub fn rows(&self) -> impl Iterator<Item = &Row> + Clone {
         self.rows.iter().flatten()
     }
 

@@ -57,6 +57,39 @@ pub enum PopupEnd {
 pub enum Popup {
     /// Things to choose from.
     Menu(Menu),
+    /// The columns of the fleet's table.
+    Columns(Columns),
+}
+
+/// The columns of the fleet's table, to choose from.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// Those that are shown.
+    pub shown: Vec<Field>,
+}
+
+impl Columns {
+    /// The columns as they are.
+    pub fn new(shown: &[Field]) -> Self {
+        Self { shown: shown.to_vec() }
+    }
+}
+
+/// The keys of a screen.
+pub fn help(_scope: Scope) -> Popup {
+    Popup::Menu(Menu::new("Help", Vec::new()))
+}
+
+/// Commands by name.
+pub fn palette(_app: &App) -> Popup {
+    Popup::Menu(Menu::new(":", Vec::new()))
+}
+
+/// Asks whether to quit.
+pub fn quit() -> Popup {
+    let command = Some(Command::Quit);
+    let item = MenuItem { key: 'y', text: "quit".to_owned(), detail: String::new(), command };
+    Popup::Menu(Menu::new("Quit? Nothing on the server stops.", vec![item]))
 }
 
 /// Things to choose from, each with a letter.
@@ -88,13 +121,14 @@ impl Popup {
     pub fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
         match self {
             Self::Menu(menu) => menu.press(key, desk),
+            Self::Columns(_) => PopupEnd::Close,
         }
     }
 
     /// Takes pasted text. False if there is no place for it.
     pub fn paste(&mut self, _text: &str) -> bool {
         match self {
-            Self::Menu(_) => false,
+            Self::Menu(_) | Self::Columns(_) => false,
         }
     }
 }

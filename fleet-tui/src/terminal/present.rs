@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Position, Size};
+use ratatui::layout::{Position, Rect, Size};
 
 use super::cells::Grid;
 use super::paint::Brush;
@@ -143,6 +143,18 @@ impl<W: Write> Screen<W> {
 }
 
 impl ScrollHint {
+    /// The hint of a list in `area` whose first row was `before` and is `after`; none if it is the
+    /// same, or too far away for a row to be seen in both.
+    pub fn of_list(area: Rect, before: usize, after: usize) -> Option<Self> {
+        let rows = isize::try_from(area.height).ok()?;
+        let by = isize::try_from(after).ok()?.checked_sub(isize::try_from(before).ok()?)?;
+        if by == 0 || by.abs() >= rows {
+            return None;
+        }
+        let by = i16::try_from(by).ok()?;
+        Some(Self { top: area.y, bottom: area.bottom() - 1, by })
+    }
+
     fn is_possible(self, size: Size) -> bool {
         let rows = i32::from(self.bottom) - i32::from(self.top) + 1;
         self.top < self.bottom

@@ -62,6 +62,21 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
     format!("{text} {arrow} {name}")
 }
 
+/// What is wrong, and where, in few characters: a title is read in a row of tabs.
+pub(super) fn title(app: &App) -> String {
+    let desk = &app.desk;
+    let counts = desk.data.counts();
+    let away = if desk.link.is_live() { "" } else { "○ " };
+    let offline = counts.of(DeviceStatus::Offline) + counts.of(DeviceStatus::Lost);
+    let trouble = if offline > 0 { format!("○{offline} ") } else { String::new() };
+    let place = desk
+        .settings
+        .context
+        .as_ref()
+        .map_or_else(|| desk.settings.server.clone(), ToString::to_string);
+    format!("{away}{trouble}fleet-tui {place}")
+}
+
 fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
     let is_wide = !layout::is_low(desk.size);
     let (glyph, word) = match &desk.link.phase {

@@ -82,6 +82,11 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     canvas.painted
 }
 
+/// What the terminal's title says: what is wrong, and where.
+pub fn title(app: &App) -> String {
+    frame::title(app)
+}
+
 impl Canvas<'_> {
     /// How a role looks.
     pub fn style(&self, role: Role) -> Style {

@@ -188,7 +188,7 @@ pub fn paint(
     if area.is_empty() {
         return None;
     }
-    let shown = shown(field, caps);
+    let shown = shown(field, *caps);
     let width = usize::from(area.width);
     let first = first_shown(&shown, field.cursor, width);
     let style = theme.style(Role::Plain);
@@ -242,7 +242,7 @@ fn units(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-fn shown(field: &Field, caps: &Caps) -> Vec<Unit> {
+fn shown(field: &Field, caps: Caps) -> Vec<Unit> {
     let mask = if caps.is_ascii() { "*" } else { "•" };
     let unit = |range: Range<usize>| {
         let text = &field.text[range.clone()];

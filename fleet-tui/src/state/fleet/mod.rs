@@ -51,6 +51,7 @@ pub struct FleetScreen {
     pub is_frozen: bool,
     still_until: Duration,
     ordered: Option<Ordered>,
+    suggestion: Option<String>,
 }
 
 /// The filter, and the line in which it is typed.
@@ -84,6 +85,7 @@ impl Default for FleetScreen {
             is_frozen: false,
             still_until: Duration::ZERO,
             ordered: None,
+            suggestion: None,
         }
     }
 }
@@ -131,6 +133,11 @@ impl FleetScreen {
     /// What is wrong with the filter that is being typed.
     pub fn filter_error(&self) -> Option<&FilterError> {
         self.filter.error.as_ref()
+    }
+
+    /// A filter that may have been meant by one that shows nothing.
+    pub fn suggestion(&self) -> Option<&str> {
+        self.suggestion.as_deref()
     }
 
     /// The devices that an action is about: the marked ones, or else the one at the cursor.
@@ -185,6 +192,11 @@ impl FleetScreen {
         self.order.clear();
         self.order.extend(rows.iter().map(|row| row.index.slot));
         self.ordered = Some(Ordered { revision: desk.data.revision, at: desk.now.since_start });
+        self.suggestion = None;
+        if self.order.is_empty() && desk.data.is_complete {
+            let found = filter::suggestion(self.filter_text(), desk.data.rows());
+            self.suggestion = found.map(|suggestion| suggestion.term);
+        }
     }
 
     /// Orders the rows again although somebody is at the keys: it was asked for.

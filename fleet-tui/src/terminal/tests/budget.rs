@@ -72,16 +72,29 @@ fn what_a_fleet_costs() {
 
 #[test]
 fn what_scrolling_costs() {
-    let hint = |by| ScrollHint { top: LIST_TOP, bottom: LIST_TOP + LIST_ROWS - 1, by };
-    for by in [1, -1] {
+    let list = Rect::new(0, LIST_TOP, SIZE.width, LIST_ROWS);
+    for by in [1_isize, -1] {
         let mut emulator = Emulator::new(SIZE);
         emulator.present(&fleet(10, 20, 50), None, None);
-        let first = 10_usize.checked_add_signed(by.into()).unwrap();
-        let shown = fleet(first, 20_usize.checked_add_signed(by.into()).unwrap(), 50);
-        let scroll = emulator.present(&shown, None, Some(hint(by)));
+        let first = 10_usize.checked_add_signed(by).unwrap();
+        let shown = fleet(first, 20_usize.checked_add_signed(by).unwrap(), 50);
+        let scroll = emulator.present(&shown, None, ScrollHint::of_list(list, 10, first));
         assert!(scroll.bytes <= SCROLL_BYTES_MAX, "scrolling by {by}: {} bytes", scroll.bytes);
         assert_eq!(emulator.fault(&shown, None), None);
     }
+}
+
+#[test]
+fn only_what_is_still_seen_is_scrolled() {
+    let list = Rect::new(3, 5, 10, 20);
+    let hint = |by| Some(ScrollHint { top: 5, bottom: 24, by });
+    assert_eq!(ScrollHint::of_list(list, 7, 10), hint(3));
+    assert_eq!(ScrollHint::of_list(list, 7, 0), hint(-7));
+    assert_eq!(ScrollHint::of_list(list, 7, 26), hint(19));
+    for after in [7, 27, usize::MAX] {
+        assert_eq!(ScrollHint::of_list(list, 7, after), None);
+    }
+    assert_eq!(ScrollHint::of_list(Rect::ZERO, 7, 8), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{BAR_WIDTH, SPARK_WIDTH};
 const GAP: u16 = 1;
 /// The least that a column of free text has.
 const FREE_MIN: u16 = 10;
-/// The most that the device's column grows to before text at the end does.
+/// The most that the device's column grows to; what is left is for free text.
 const DEVICE_MAX: u16 = 24;
 
 /// A column on the screen.
@@ -80,7 +80,7 @@ fn total(columns: &[Column]) -> u16 {
 fn grow(columns: &mut [Column], room: u16) {
     let mut left = room.saturating_sub(total(columns));
     for column in columns.iter_mut().filter(|column| column.field == Field::Device) {
-        let more = left.min(DEVICE_MAX - column.width.min(DEVICE_MAX)) / 2;
+        let more = left.min(DEVICE_MAX - column.width.min(DEVICE_MAX));
         column.width += more;
         left -= more;
     }

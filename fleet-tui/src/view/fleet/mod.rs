@@ -23,7 +23,6 @@ use crate::layout;
 use crate::state::App;
 use crate::state::data::Row;
 use crate::theme::Role;
-use crate::widgets::{bar, scrollbar, spark};
 use columns::{Column, Form};
 
 pub(super) use summary::{banner, grouped};
@@ -52,9 +51,7 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
         let area = Rect { y, height: 1, width: parts.rows.width - 1, ..parts.rows };
         row(app, device, &columns, now, area, canvas);
     }
-    let (len, top) = (app.fleet.order().len(), app.fleet.top);
-    let track = Rect { x: parts.rows.right() - 1, width: 1, ..parts.rows };
-    scrollbar::paint(track, canvas.buffer, &canvas.look.theme, &canvas.look.caps, len, top);
+    let top = app.fleet.top;
     canvas.painted.scrolled = Some(Scrolled { area: parts.rows, first: top });
     if !app.desk.link.is_live() && app.desk.link.heard.is_some() {
         canvas.shade(parts.rows, Role::Stale);
@@ -126,32 +123,11 @@ fn paint_cell(
             canvas.put(area.x, area.y, right, &text, role);
         }
         Field::Cpu | Field::Memory | Field::Disk => {
-            let Some(value) = cells::number(device, field) else {
+            let Some(_) = cells::number(device, field) else {
                 let none = canvas.glyph(Glyph::None).to_string();
                 canvas.put_right(area.x, area.y, right, &none, Role::Muted);
                 return;
             };
-            let picture = Rect { width: area.width.saturating_sub(5), ..area };
-            let look = canvas.look;
-            match column.form {
-                Form::Spark => {
-                    let past: Vec<_> =
-                        device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
-                    spark::paint(
-                        picture,
-                        canvas.buffer,
-                        &look.theme,
-                        &look.caps,
-                        &past,
-                        100.0,
-                        role,
-                    );
-                }
-                Form::Bar => {
-                    bar::paint(picture, canvas.buffer, &look.theme, &look.caps, value / 100.0, role)
-                }
-                Form::Text => {}
-            }
             canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
         }
         Field::Seen if is_at_cursor => {

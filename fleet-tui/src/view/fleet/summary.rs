@@ -168,8 +168,8 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let lines = if !desk.data.is_empty() && desk.data.is_complete {
         let text = escaped(app.fleet.filter_text());
         let mut line = format!("0 of {} match \"{text}\"", grouped(desk.data.len()));
-        if let Some(suggestion) = app.fleet.suggestion(desk) {
-            line.push_str(&format!(" · {}?", escaped(&suggestion)));
+        if let Some(suggestion) = app.fleet.suggestion() {
+            line.push_str(&format!(" · {}?", escaped(suggestion)));
         }
         vec![
             line,

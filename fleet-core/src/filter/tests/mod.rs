@@ -1,0 +1,6 @@
+//! What the language promises, by tables and over random filters.
+
+mod fleet;
+mod language;
+mod measure;
+mod roundtrip;
