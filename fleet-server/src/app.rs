@@ -26,8 +26,10 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Telemetry, World,
+    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
+    World,
 };
+use crate::page::Page;
 use crate::reach::Reach;
 use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
@@ -109,6 +111,7 @@ impl Server {
         let watched = Arc::new(Watched::new(hub.clone()));
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
         let tasks = Tasks::default();
+        let page = Page::new(&config, keys.server.public().identity());
         let keeper = Keeper::begin(ops.clone()).await?;
         let patience = config.patience.reply;
         let live = Live::new(ops.clone(), &keeper, watched.clone(), tasks.clone(), patience);
@@ -129,6 +132,7 @@ impl Server {
             tls: tls::server_config(&keys.server)?,
             server: keys.server.clone(),
             patience: config.patience,
+            page,
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
@@ -231,6 +235,7 @@ fn wire(
             events: events.clone(),
         },
         keys: Keys { world: world(), server: server().public().identity(), events: events.clone() },
+        sessions: Sessions { world: world() },
         events: events.clone(),
         presence: presence.clone(),
         world: world(),

@@ -41,6 +41,13 @@ pub struct ServerArgs {
     /// Look for devices on this network interface only; may be repeated
     #[arg(long, env = "FLEETD_INTERFACE", value_name = "NAME", value_delimiter = ',')]
     pub interface: Vec<String>,
+    /// Let anybody see how many devices are online and how many are not
+    #[arg(long, env = "FLEETD_PUBLIC_STATUS", value_name = "BOOL", num_args = 0..=1)]
+    #[arg(require_equals = true, default_missing_value = "true")]
+    pub public_status: Option<bool>,
+    /// A name by which browsers may call this server, beside the machine's own; may be repeated
+    #[arg(long, env = "FLEETD_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub allowed_host: Vec<String>,
     /// The configuration file [default: /etc/fleetd/server.yaml]
     #[arg(long, env = "FLEETD_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -56,6 +63,8 @@ struct RawServerFile {
     secret_key: Option<Spanned<SecretText>>,
     public_url: Option<Spanned<String>>,
     interface: Option<Vec<String>>,
+    public_status: Option<bool>,
+    allowed_host: Option<Vec<String>>,
 }
 
 /// What `server.yaml` says.
@@ -67,6 +76,8 @@ struct ServerFile {
     secret_key: Option<SecretText>,
     public_url: Option<ServerUrl>,
     interface: Vec<String>,
+    public_status: Option<bool>,
+    allowed_host: Vec<String>,
 }
 
 /// What a server is to do.
@@ -84,6 +95,10 @@ pub struct ServerConfig {
     pub public_url: Option<ServerUrl>,
     /// Where to look for devices; everywhere if empty.
     pub interfaces: Vec<String>,
+    /// Whether anybody may see how many devices are online and how many are not.
+    pub public_status: bool,
+    /// Names by which browsers may call this server, beside the machine's own.
+    pub allowed_hosts: Vec<String>,
     /// How long peers may take.
     pub patience: Patience,
 }
@@ -123,6 +138,8 @@ impl ServerConfig {
             secret_key: None,
             public_url: None,
             interfaces: Vec::new(),
+            public_status: false,
+            allowed_hosts: Vec::new(),
             patience: Patience::default(),
         }
     }
@@ -146,14 +163,16 @@ impl ServerConfig {
             return Err(ConfigError::EmptySecret);
         }
         let secret_key = args.secret_key.or(file.secret_key);
-        let interfaces = if args.interface.is_empty() { file.interface } else { args.interface };
+        let or_file = |args: Vec<String>, file| if args.is_empty() { file } else { args };
         Ok(Self {
             port: args.port.or(file.port).unwrap_or(PORT_DEFAULT),
             bind: args.bind.or(file.bind),
             database,
             secret_key,
             public_url,
-            interfaces,
+            interfaces: or_file(args.interface, file.interface),
+            public_status: args.public_status.or(file.public_status).unwrap_or_default(),
+            allowed_hosts: or_file(args.allowed_host, file.allowed_host),
             patience: Patience::default(),
         })
     }
@@ -217,6 +236,8 @@ impl RawServerFile {
                 text.parse().map_err(|error: ServerUrlError| format!("public_url is {error}"))
             })?,
             interface: self.interface.unwrap_or_default(),
+            public_status: self.public_status,
+            allowed_host: self.allowed_host.unwrap_or_default(),
         })
     }
 }

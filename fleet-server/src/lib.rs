@@ -6,7 +6,8 @@
 //! tasks ┘───────┘           app wires all of them;  cli starts app, or is somebody else's client
 //! ```
 //!
-//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them.
+//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
+//! what `http` answers to browsers.
 
 pub mod app;
 mod bell;
@@ -20,6 +21,7 @@ mod keyring;
 mod link;
 mod live;
 mod ops;
+mod page;
 mod reach;
 pub mod store;
 mod tasks;

@@ -9,6 +9,7 @@ use fleet_core::limits::RAW_RETENTION;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
+use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
 use crate::ops::{Presence, World};
 use crate::store::StoreError;
 
@@ -74,7 +75,9 @@ async fn retain_once(
     let reports = world.store.prune(now.minus(RAW_RETENTION)).await?;
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
-    Ok(reports + devices + grants)
+    let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
+    let sessions = world.store.session_purge(used, begun).await?;
+    Ok(reports + devices + grants + sessions)
 }
 
 /// Whether the wall clock can be believed about what is old. A host without a battery may start

@@ -12,6 +12,7 @@ use fleet_core::operator::client::Client;
 use fleet_core::time::{Clock as _, SystemClock};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Rect, Size};
+use ratatui::style::Color;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -41,12 +42,10 @@ const END: Duration = Duration::from_millis(200);
 
 /// How a console begins.
 pub struct Options {
-    /// The server and the key to it.
-    pub client: Client,
-    /// The same for another context, by its name.
-    pub contexts: Box<dyn Fn(&str) -> Result<(Client, Settings), String> + Send>,
-    /// What the state knows of all this.
-    pub settings: Settings,
+    /// The server.
+    pub place: Place,
+    /// The server of another context, by its name; or why there is none.
+    pub contexts: Box<dyn Fn(&str) -> Result<Place, String> + Send>,
     /// A filter to begin with.
     pub filter: Option<String>,
     /// Where to look for devices.
@@ -55,10 +54,20 @@ pub struct Options {
     pub caps: Caps,
     /// The theme to begin with.
     pub theme: ThemeName,
-    /// Frames a second at most; by the terminal's pace if absent.
-    pub refresh: Option<u8>,
+    /// Between frames that nobody's key asked for; by the terminal's pace if absent.
+    pub refresh: Option<Duration>,
     /// Where reports of panics go.
     pub report_folder: PathBuf,
+}
+
+/// A server, as the console needs it.
+pub struct Place {
+    /// The way there.
+    pub client: Client,
+    /// What the state knows of it.
+    pub settings: Settings,
+    /// Its colour.
+    pub colour: Option<Color>,
 }
 
 /// Runs a console to its end; returns what the program ends with.
@@ -98,14 +107,14 @@ impl Console {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let tasks = Tasks::default();
         let performer = Performer::new(
-            options.client.clone(),
+            options.place.client.clone(),
             sender.clone(),
             options.interfaces.clone(),
             tasks.clone(),
         );
         let pace = Pace::new(options.caps.is_remote, options.refresh);
         Self {
-            app: App::new(options.settings.clone(), size),
+            app: App::new(options.place.settings.clone(), size),
             guard,
             screen: Screen::new(output, size),
             started: Instant::now(),
@@ -127,7 +136,7 @@ impl Console {
 
     fn begin(&mut self) {
         let link = Link {
-            client: self.options.client.clone(),
+            client: self.options.place.client.clone(),
             events: self.sender.clone(),
             view: self.view.subscribe(),
             retry: self.retry.clone(),
@@ -258,7 +267,7 @@ impl Console {
         for _ in 0..self.app.desk.theme_steps % ThemeName::ALL.len() {
             name = name.next();
         }
-        Theme::new(name, &self.options.caps)
+        Theme::new(name, &self.options.caps).with_context(self.options.place.colour)
     }
 
     fn retitle(&mut self) {
@@ -309,21 +318,20 @@ impl Console {
     /// Leaves this server for another one: everything of this one ends.
     fn switch(&mut self, context: &str) {
         match (self.options.contexts)(context) {
-            Ok((client, settings)) => {
+            Ok(place) => {
                 self.tasks.stop();
                 self.tasks = Tasks::default();
                 (self.sender, self.events) = mpsc::channel(EVENTS_MAX);
                 self.performer = Performer::new(
-                    client.clone(),
+                    place.client.clone(),
                     self.sender.clone(),
                     self.options.interfaces.clone(),
                     self.tasks.clone(),
                 );
                 self.view = watch::Sender::default();
-                self.options.client = client;
-                self.options.settings = settings.clone();
                 let steps = self.app.desk.theme_steps;
-                self.app = App::new(settings, self.screen.size());
+                self.app = App::new(place.settings.clone(), self.screen.size());
+                self.options.place = place;
                 self.app.desk.theme_steps = steps;
                 self.begin();
                 self.repaint();

@@ -4,6 +4,7 @@
 //! what the state is. Only the terminal, the network and the effects touch the world.
 
 pub mod cells;
+pub mod cli;
 pub mod clipboard;
 pub mod console;
 pub mod effect;
@@ -14,8 +15,11 @@ pub mod net;
 pub mod pace;
 pub mod perform;
 pub mod sample;
+pub mod start;
 pub mod state;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod theme;
 pub mod view;
 pub mod widgets;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::terminal::present::Presented;
 
-/// Frames a second on this machine's own terminals, over ssh, and at the slowest.
-const FRAMES_LOCAL: u32 = 10;
-const FRAMES_REMOTE: u32 = 4;
-const FRAMES_MIN: u32 = 1;
+/// Between frames on this machine's own terminals, over ssh, and at the slowest.
+const LOCAL: Duration = Duration::from_millis(100);
+const REMOTE: Duration = Duration::from_millis(250);
+const SLOWEST: Duration = Duration::from_secs(1);
 /// A frame that takes so long to write has met a full pipe.
 const SLOW: Duration = Duration::from_millis(30);
 /// So long without a slow frame, and the pace is tried twice as fast.
@@ -17,8 +17,8 @@ const RECOVERED: Duration = Duration::from_secs(10);
 /// The pace of frames.
 #[derive(Debug)]
 pub struct Pace {
-    frames_max: u32,
-    frames: u32,
+    usual: Duration,
+    wait: Duration,
     is_fixed: bool,
     last: Option<Instant>,
     is_hurried: bool,
@@ -28,12 +28,11 @@ pub struct Pace {
 
 impl Pace {
     /// A pace for a terminal that is near or far, or the one that was asked for.
-    pub fn new(is_remote: bool, fixed: Option<u8>) -> Self {
-        let usual = if is_remote { FRAMES_REMOTE } else { FRAMES_LOCAL };
-        let frames = fixed.map_or(usual, |frames| u32::from(frames).max(FRAMES_MIN));
+    pub fn new(is_remote: bool, fixed: Option<Duration>) -> Self {
+        let usual = fixed.unwrap_or(if is_remote { REMOTE } else { LOCAL });
         Self {
-            frames_max: frames,
-            frames,
+            usual,
+            wait: usual,
             is_fixed: fixed.is_some(),
             last: None,
             is_hurried: true,
@@ -50,9 +49,7 @@ impl Pace {
     /// When the next frame may be painted, if there is something new.
     pub fn next_frame(&self, is_dirty: bool) -> Instant {
         match self.last {
-            Some(last) if is_dirty && !self.is_hurried => {
-                last + Duration::from_secs(1) / self.frames
-            }
+            Some(last) if is_dirty && !self.is_hurried => last + self.wait,
             _ => Instant::now(),
         }
     }
@@ -72,10 +69,10 @@ impl Pace {
             self.slow_in_a_row = 0;
         }
         if self.slow_in_a_row >= 2 {
-            self.frames = (self.frames / 2).max(FRAMES_MIN);
+            self.wait = (self.wait * 2).min(SLOWEST);
             self.slow_in_a_row = 0;
         } else if now.duration_since(self.good_since) > RECOVERED {
-            self.frames = (self.frames * 2).min(self.frames_max);
+            self.wait = (self.wait / 2).max(self.usual);
             self.good_since = now;
         }
     }
@@ -92,14 +89,14 @@ mod tests {
         for _ in 0..8 {
             pace.presented(slow);
         }
-        assert_eq!(pace.frames, FRAMES_MIN);
+        assert_eq!(pace.wait, SLOWEST);
         let last = pace.last.unwrap();
-        assert_eq!(pace.next_frame(true), last + Duration::from_secs(1));
+        assert_eq!(pace.next_frame(true), last + SLOWEST);
         pace.hurry();
-        assert!(pace.next_frame(true) < last + Duration::from_secs(1));
-        let mut fixed = Pace::new(false, Some(30));
+        assert!(pace.next_frame(true) < last + SLOWEST);
+        let mut fixed = Pace::new(false, Some(LOCAL / 2));
         fixed.presented(slow);
         fixed.presented(slow);
-        assert_eq!(fixed.frames, 30);
+        assert_eq!(fixed.wait, LOCAL / 2);
     }
 }

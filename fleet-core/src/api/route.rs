@@ -21,6 +21,8 @@ pub enum AuthClass {
     OperatorOrDevice,
     /// Any valid key.
     AnyKey,
+    /// A browser. The page itself asks who it is, and answers strangers in its own way.
+    Page,
 }
 
 /// One line of the list.
@@ -63,6 +65,12 @@ pub enum Route {
     KeyList,
     KeyCreate,
     KeyRevoke(String),
+    PageOverview,
+    PageDevice(String),
+    PageSignIn,
+    PageSignInPost,
+    PageSignOut,
+    PageAsset(String),
     StreamOpen,
     StreamView(Uid),
 }
@@ -110,6 +118,12 @@ impl Route {
             Self::KeyList,
             Self::KeyCreate,
             Self::KeyRevoke(name()),
+            Self::PageOverview,
+            Self::PageDevice(name()),
+            Self::PageSignIn,
+            Self::PageSignInPost,
+            Self::PageSignOut,
+            Self::PageAsset(name()),
             Self::StreamOpen,
             Self::StreamView(Uid::from_bytes([0; 16])),
         ]
@@ -117,7 +131,7 @@ impl Route {
 
     /// The route's line in the list.
     pub fn spec(&self) -> RouteSpec {
-        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Public};
+        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Page, Public};
         match self {
             Self::Health => spec("GET", "/health", Public),
             Self::HealthReady => spec("GET", "/health/ready", Public),
@@ -144,6 +158,12 @@ impl Route {
             Self::KeyList => spec("GET", "/api/v1/keys", Operator),
             Self::KeyCreate => spec("POST", "/api/v1/keys", Operator),
             Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
+            Self::PageOverview => spec("GET", "/", Page),
+            Self::PageDevice(_) => spec("GET", "/devices/{}", Page),
+            Self::PageSignIn => spec("GET", "/sign-in", Page),
+            Self::PageSignInPost => spec("POST", "/sign-in", Page),
+            Self::PageSignOut => spec("POST", "/sign-out", Page),
+            Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
             Self::StreamOpen => spec("GET", "/api/v1/stream", Operator),
             Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Operator),
         }
@@ -187,7 +207,9 @@ impl Route {
             | Self::DeviceAccept(name)
             | Self::DeviceReject(name)
             | Self::DeviceRevoke(name)
-            | Self::KeyRevoke(name) => Some(name.clone()),
+            | Self::KeyRevoke(name)
+            | Self::PageDevice(name)
+            | Self::PageAsset(name) => Some(name.clone()),
             Self::GrantGet(uid) | Self::StreamView(uid) => Some(uid.to_string()),
             _ => None,
         }
@@ -203,6 +225,8 @@ impl Route {
             Self::DeviceReject(_) => Self::DeviceReject(text()),
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
+            Self::PageDevice(_) => Self::PageDevice(text()),
+            Self::PageAsset(_) => Self::PageAsset(text()),
             Self::GrantGet(_) => Self::GrantGet(name.parse().ok()?),
             Self::StreamView(_) => Self::StreamView(name.parse().ok()?),
             other => other,
@@ -259,7 +283,7 @@ mod tests {
     fn a_path_matches_exactly_or_not_at_all() {
         for path in [
             "",
-            "/",
+            "//",
             "/api/v1/devices/",
             "//api/v1/devices",
             "/api/v1//devices",
@@ -273,6 +297,7 @@ mod tests {
         ] {
             assert_eq!(Route::parse("GET", path), Err(RouteError::NotFound), "{path}");
         }
+        assert_eq!(Route::parse("GET", "/"), Ok(Route::PageOverview));
         assert_eq!(
             Route::parse("PATCH", "/api/v1/devices/a"),
             Err(RouteError::Method(vec!["GET", "PUT", "DELETE"]))

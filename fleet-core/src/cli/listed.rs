@@ -90,7 +90,15 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// A cell for a point in time.
+    /// A cell for when something was recorded.
+    pub fn moment(self, time: Timestamp) -> Cell {
+        Cell::new(match self {
+            Self::Person { .. } => to_the_second(time),
+            Self::Program => time,
+        })
+    }
+
+    /// A cell for a point in time, as people see it from now.
     pub fn time(self, time: Option<Timestamp>) -> Cell {
         match (self, time) {
             (_, None) => Cell::default(),
@@ -103,6 +111,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_millis(time.millis() - time.millis().rem_euclid(1000))
 }
 
 /// `42s`, `5m`, `3h`, `12d`.

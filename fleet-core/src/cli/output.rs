@@ -74,7 +74,7 @@ pub struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// The process's own streams.
-    pub(super) fn of_process(format: FormatArgs) -> Self {
+    pub fn of_process(format: FormatArgs) -> Self {
         Self::new(format, Terminal::of_process(), io::stdout(), io::stderr())
     }
 

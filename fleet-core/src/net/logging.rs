@@ -1,10 +1,14 @@
-//! Log lines on stderr: one event, one line, whatever the event contains.
+//! Log lines on stderr or in a file: one event, one line, whatever the event contains.
 //!
 //! The formatter below us prints some values raw, so escapes and line breaks are taken out of
 //! every finished line here, once, for all.
 
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -13,6 +17,8 @@ use crate::untrusted::write_escaped;
 
 /// Characters of one log line.
 const LINE_CHARS_MAX: usize = 8 * 1024;
+/// Bytes of a file of log lines. One full file is kept beside it.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How much to log: `error`, `warn`, `info`, `debug` or `trace`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,39 +48,93 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Begins to log. Only the first call of a process counts.
+/// Begins to log on stderr. Only the first call of a process counts.
 pub fn start(level: LogLevel) {
+    start_with(level, Lines::Stderr);
+}
+
+/// Begins to log into a file, made with its folder for this user only. For programs whose terminal
+/// is taken. Only the first call of a process counts.
+pub fn start_in_file(level: LogLevel, path: &Path) -> io::Result<()> {
+    let file = LogFile::open(path, FILE_BYTES_MAX)?;
+    start_with(level, Lines::File(Mutex::new(file)));
+    Ok(())
+}
+
+fn start_with(level: LogLevel, lines: Lines) {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level.0)
         .with_ansi(false)
         .with_target(false)
-        .with_writer(OneLine)
+        .with_writer(lines)
         .finish();
     // A second start, as in a test that runs two programs in one process, changes nothing.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-struct OneLine;
+/// Where lines go.
+enum Lines {
+    Stderr,
+    File(Mutex<LogFile>),
+}
 
-struct Line;
+struct Line<'a>(&'a Lines);
 
-impl<'a> MakeWriter<'a> for OneLine {
-    type Writer = Line;
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
 
-    fn make_writer(&'a self) -> Line {
-        Line
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
     }
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     /// Called once an event, with the whole line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stderr().lock().write_all(one_line(bytes).as_bytes())?;
+        let line = one_line(bytes);
+        match self.0 {
+            Lines::Stderr => io::stderr().lock().write_all(line.as_bytes())?,
+            Lines::File(file) => {
+                file.lock().unwrap_or_else(PoisonError::into_inner).write(&line)?;
+            }
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        match self.0 {
+            Lines::Stderr => io::stderr().lock().flush(),
+            Lines::File(_) => Ok(()),
+        }
+    }
+}
+
+/// A file of lines that does not grow without end: a full one is put aside, in place of the one
+/// that was put aside before.
+struct LogFile {
+    path: PathBuf,
+    bytes_max: u64,
+    file: File,
+    bytes: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), bytes_max, file, bytes })
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        if self.bytes + line.len() as u64 > self.bytes_max && self.bytes > 0 {
+            fs::rename(&self.path, self.path.with_extension("old"))?;
+            *self = Self::open(&self.path, self.bytes_max)?;
+        }
+        self.file.write_all(line.as_bytes())?;
+        self.bytes += line.len() as u64;
+        Ok(())
     }
 }
 
@@ -90,6 +150,24 @@ fn one_line(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_one_before_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/console.log");
+        let mut log = LogFile::open(&path, 20).unwrap();
+        for line in ["one line\n", "two line\n", "three line\n", "a line longer than a file\n"] {
+            log.write(line).unwrap();
+        }
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path), "a line longer than a file\n");
+        assert_eq!(read(&path.with_extension("old")), "three line\n");
+
+        let mut again = LogFile::open(&path, 60).unwrap();
+        again.write("more\n").unwrap();
+        assert_eq!(read(&path), "a line longer than a file\nmore\n", "what was there counts");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+    }
 
     #[test]
     fn an_event_cannot_forge_a_line_or_move_a_cursor() {

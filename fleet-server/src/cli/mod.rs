@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod device_view;
 mod devices;
+mod events;
 mod keys;
 mod server;
 mod telemetry;
@@ -59,6 +60,8 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Query and store telemetry
     Telemetry(telemetry::TelemetryArgs),
+    /// Show what happened
+    Events(events::EventsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
     /// Make, list and revoke keys
@@ -83,6 +86,7 @@ pub fn run() -> ExitCode {
         Command::Configure(args) => configure::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Telemetry(args) => telemetry::run(args),
+        Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Context(args) => context::run(args),
@@ -112,6 +116,7 @@ mod tests {
             "fleets --debug devices list --limit 5 --json",
             "fleets keys create --enrol --uses 3 --expires 30d",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
+            "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
             "fleets context show --origin",
             "fleets context use prod",
             "fleets devices --context prod",

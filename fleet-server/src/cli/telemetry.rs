@@ -152,12 +152,12 @@ impl Listed for Point {
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
         let Self(point) = self;
-        let (timestamp, value) = match reader {
-            Reader::Person { .. } => (to_the_second(point.timestamp), rounded(point.value)),
-            Reader::Program => (point.timestamp, point.value.to_string()),
+        let value = match reader {
+            Reader::Person { .. } => rounded(point.value),
+            Reader::Program => point.value.to_string(),
         };
         vec![
-            Cell::new(timestamp),
+            reader.moment(point.timestamp),
             Cell::new(value),
             Cell::new(if point.metadata.raw() == "{}" { "" } else { point.metadata.raw() }),
             Cell::new(&point.metric_name),
@@ -168,10 +168,6 @@ impl Listed for Point {
     fn name(&self) -> String {
         self.0.metric_name.clone()
     }
-}
-
-fn to_the_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_millis(time.millis() - time.millis().rem_euclid(1000))
 }
 
 /// Three decimals at most; what they would not show has an exponent.

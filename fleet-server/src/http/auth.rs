@@ -5,51 +5,91 @@ use std::time::Instant;
 
 use fleet_core::api::AuthClass;
 use fleet_core::secret::ApiKey;
-use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 
+use super::Http;
 use super::reply::Failure;
 use crate::door::Visit;
 use crate::ops::Keys;
 use crate::ops::keys::{Denied, Principal};
+use crate::page;
 
 const HINT: &str =
     "send Authorization: Bearer with a key; the server made one in admin.key beside its database";
 
-/// Who calls a route of a class. Nobody on a public one.
-pub(super) async fn authorize(
+/// A request, as far as it tells who sent it.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) is_tls: bool,
+}
+
+/// Who calls a route of a class. Nobody on a public one, or on a page, which asks for itself.
+pub(crate) async fn authorize(
+    http: &Http,
     class: AuthClass,
-    headers: &HeaderMap,
-    keys: &Keys,
+    caller: Caller<'_>,
     visit: &Visit,
 ) -> Result<Option<Principal>, Failure> {
-    if class == AuthClass::Public {
+    if matches!(class, AuthClass::Public | AuthClass::Page) {
         return Ok(None);
     }
-    let Some(text) = bearer(headers)? else {
-        return Err(unauthorized(format!("this needs a key: {HINT}")));
-    };
-    if let Some(wait) = visit.wait_before_key(Instant::now()) {
-        let detail = "too many wrong keys came from this address";
-        let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        return Err(failure.retry_after(wait.as_secs().max(1)));
-    }
-    let principal = match authenticate(text, keys).await {
-        Ok(principal) => principal,
-        Err(Denied::Store(error)) => return Err(error.into()),
-        Err(denied) => {
-            visit.key_failed(Instant::now());
-            return Err(unauthorized(format!("{denied}: {HINT}")));
-        }
+    let principal = match bearer(caller.headers)? {
+        Some(text) => by_key(text, &http.ops.keys, visit).await?,
+        None => by_session(http, caller).await?,
     };
     visit.welcome();
     check(class, &principal)?;
     Ok(Some(principal))
 }
 
-async fn authenticate(text: &str, keys: &Keys) -> Result<Principal, Denied> {
-    let key: ApiKey = text.parse().map_err(|_| Denied::Unknown)?;
-    keys.authenticate(&key).await
+/// Who holds a key, or why it lets nobody in, which counts against its sender.
+pub(crate) async fn authenticate(
+    text: &str,
+    keys: &Keys,
+    visit: &Visit,
+) -> Result<Result<Principal, Denied>, Failure> {
+    let found = match text.parse::<ApiKey>() {
+        Ok(key) => keys.authenticate(&key).await,
+        Err(_) => Err(Denied::Unknown),
+    };
+    match found {
+        Err(Denied::Store(error)) => Err(error.into()),
+        Err(denied) => {
+            visit.key_failed(Instant::now());
+            Ok(Err(denied))
+        }
+        Ok(principal) => Ok(Ok(principal)),
+    }
+}
+
+/// Tells that a request came with nothing.
+pub(crate) fn no_key() -> Failure {
+    unauthorized(format!("this needs a key: {HINT}"))
+}
+
+async fn by_key(text: &str, keys: &Keys, visit: &Visit) -> Result<Principal, Failure> {
+    if let Some(wait) = visit.wait_before_key(Instant::now()) {
+        let detail = "too many wrong keys came from this address";
+        let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        return Err(failure.retry_after(wait.as_secs().max(1)));
+    }
+    let found = authenticate(text, keys, visit).await?;
+    found.map_err(|denied| unauthorized(format!("{denied}: {HINT}")))
+}
+
+/// A browser's session may look, so that the page can keep itself up to date. To change something
+/// a request needs a key, which no other page can make a browser send.
+async fn by_session(http: &Http, caller: Caller<'_>) -> Result<Principal, Failure> {
+    let session = page::session(http, caller.headers, caller.is_tls).await?;
+    let (principal, _) = session.ok_or_else(no_key)?;
+    if caller.method != Method::GET {
+        let detail = format!("a browser's session only looks: {HINT}");
+        return Err(Failure::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(principal)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
@@ -70,7 +110,8 @@ fn unauthorized(detail: String) -> Failure {
 
 fn check(class: AuthClass, principal: &Principal) -> Result<(), Failure> {
     let allowed = match (class, principal) {
-        (AuthClass::Public | AuthClass::AnyKey, _) | (_, Principal::Operator { .. }) => true,
+        (AuthClass::Public | AuthClass::AnyKey | AuthClass::Page, _)
+        | (_, Principal::Operator { .. }) => true,
         (AuthClass::OperatorOrEnrol, Principal::Enrol { .. })
         | (AuthClass::OperatorOrDevice, Principal::Device { .. }) => true,
         (AuthClass::Operator | AuthClass::OperatorOrDevice, Principal::Enrol { .. })

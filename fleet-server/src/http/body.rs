@@ -18,7 +18,11 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::time::timeout;
 
+use super::query::Query;
 use super::reply::Failure;
+
+/// Bytes of a form.
+const FORM_BYTES_MAX: usize = 8 * 1024;
 
 /// A body that must be JSON.
 pub(super) async fn json<T: DeserializeOwned>(
@@ -67,6 +71,19 @@ pub(super) async fn telemetry(
         samples(&bytes)
     });
     parsed.await.unwrap_or_else(|_| Err(Failure::internal()))
+}
+
+/// What a form on a page sent: these fields, and no others.
+pub(crate) async fn form(
+    request: Request<Incoming>,
+    patience: Duration,
+    known: &[&str],
+) -> Result<Query, Failure> {
+    let (head, body) = request.into_parts();
+    check_type(&head.headers, &["application/x-www-form-urlencoded"])?;
+    check_not_encoded(&head.headers)?;
+    let bytes = read(&head.headers, body, FORM_BYTES_MAX, patience).await?;
+    Query::parse(std::str::from_utf8(&bytes).ok(), known)
 }
 
 async fn read(

@@ -4,14 +4,14 @@
 //! slow, silent or mad costs a socket and nothing else. At the end, requests under way are
 //! finished and idle connections closed.
 
-mod auth;
-mod body;
+pub(crate) mod auth;
+pub(crate) mod body;
 mod configs;
 mod devices;
 mod discovery;
 mod events;
 mod openapi;
-mod query;
+pub(crate) mod query;
 pub(crate) mod reply;
 mod service;
 mod stream;
@@ -35,6 +35,7 @@ use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
 use crate::ops::Ops;
+use crate::page::Page;
 
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -49,6 +50,7 @@ pub(crate) struct Http {
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) patience: Patience,
+    pub(crate) page: Page,
     pub(crate) tasks: Tasks,
 }
 

@@ -1,15 +1,17 @@
 //! Query strings: every parameter known, none twice.
 
+use std::fmt::Write as _;
+
 use fleet_core::untrusted::Untrusted;
 
 use super::reply::Failure;
 
 /// Parameters of one request.
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a query string that may hold the parameters in `known`.
-    pub(super) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Failure> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for part in text.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -33,19 +35,19 @@ impl Query {
     }
 
     /// A parameter's text.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
     /// A parameter that must be there.
-    pub(super) fn need(&self, name: &str) -> Result<&str, Failure> {
+    pub(crate) fn need(&self, name: &str) -> Result<&str, Failure> {
         let found = self.get(name).filter(|value| !value.is_empty());
         found.ok_or_else(|| Failure::invalid(name, "is missing from the query"))
     }
 
     /// A parameter of some type.
-    pub(super) fn parsed<T: std::str::FromStr<Err: ToString>>(
+    pub(crate) fn parsed<T: std::str::FromStr<Err: ToString>>(
         &self,
         name: &str,
     ) -> Result<Option<T>, Failure> {
@@ -56,7 +58,7 @@ impl Query {
     }
 
     /// A number from 1 to `max`.
-    pub(super) fn count(&self, name: &str, max: usize) -> Result<Option<usize>, Failure> {
+    pub(crate) fn count(&self, name: &str, max: usize) -> Result<Option<usize>, Failure> {
         let problem = || Failure::invalid(name, &format!("must be a number from 1 to {max}"));
         let parse = |text: &str| {
             let count = text.parse().ok().filter(|count| (1..=max).contains(count));
@@ -84,8 +86,23 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A text as a parameter's value.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -99,6 +116,12 @@ mod tests {
         assert!(query.need("limit").is_ok());
         for bad in ["x=1", "from=1&from=2", "from=%", "from=%zz", "from=%ff", "from=%+1"] {
             assert!(Query::parse(Some(bad), &known).is_err(), "{bad}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_again(text in "\\PC*") {
+            prop_assert_eq!(decoded(&encoded(&text)), Some(text));
         }
     }
 }

@@ -88,6 +88,23 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What its caller is told.
+    pub(crate) fn detail(&self) -> Untrusted {
+        Untrusted::from(self.detail.as_str())
+    }
+
+    /// Adds its headers to a reply.
+    pub(crate) fn copy_headers(&self, reply: &mut Reply) {
+        for (name, value) in &self.headers {
+            reply.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+
     pub(crate) fn into_reply(self, request_id: &str) -> Reply {
         let problem = Problem {
             kind: "about:blank".to_owned(),

@@ -18,6 +18,7 @@ use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
 use crate::ops::{Actor, OpsError};
+use crate::page::{self, Browser};
 use crate::store::StoreHealth;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,6 +34,7 @@ pub(super) async fn serve(
     let request_id = Uid::new().to_string();
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
+    let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
     // it changes is recorded, and told to those who must know.
     let task = {
@@ -42,7 +44,8 @@ pub(super) async fn serve(
     let answer = http.tasks.spawn("request", task).await;
     let mut reply = match answer {
         Ok(Ok(reply)) => reply,
-        Ok(Err(failure)) => failure.into_reply(&request_id),
+        Ok(Err(failure)) => page::problem(browser, &failure, &request_id)
+            .unwrap_or_else(|| failure.into_reply(&request_id)),
         Err(_) => {
             tracing::error!(%method, %path, request_id, "a request's handler panicked");
             Failure::internal().into_reply(&request_id)
@@ -54,7 +57,7 @@ pub(super) async fn serve(
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let (remote, millis) = (visit.remote(), started.elapsed().as_millis());
     tracing::debug!(%remote, %method, %path, status = status.as_u16(), millis, request_id, "request");
     Ok(reply)
@@ -68,7 +71,9 @@ async fn answer(
 ) -> Result<Reply, Failure> {
     let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
     let class = route.spec().auth;
-    let principal = auth::authorize(class, request.headers(), &http.ops.keys, visit).await?;
+    let is_tls = exporter.is_some();
+    let caller = auth::Caller { method: request.method(), headers: request.headers(), is_tls };
+    let principal = auth::authorize(http, class, caller, visit).await?;
     let ops = &http.ops;
     let patience = http.patience.body;
     let text = request.uri().query().map(str::to_owned);
@@ -80,7 +85,9 @@ async fn answer(
         Route::OpenApi => Ok(bytes_reply(StatusCode::OK, openapi::document())),
         Route::Link => Ok(http.links.upgrade(visit, exporter, request)?),
 
-        Route::DeviceList => devices::list(ops, &query(&["limit", "cursor"])?).await,
+        Route::DeviceList => {
+            devices::list(ops, &query(&["limit", "cursor", "filter", "sort"])?).await
+        }
         Route::DeviceGet(name) => Ok(ok(&ops.devices.get(&name).await?)),
         Route::DevicePut(name) => {
             let update = body::json(request, patience).await?;
@@ -160,8 +167,17 @@ async fn answer(
             Ok(done("revoked"))
         }
 
+        Route::PageOverview
+        | Route::PageDevice(_)
+        | Route::PageSignIn
+        | Route::PageSignInPost
+        | Route::PageSignOut
+        | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
+
         Route::StreamOpen => {
-            stream::open(&http.live, &query(&["since", "only"])?, request.headers(), principal)
+            let query = query(&["since", "only"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            stream::open(&http.live, &query, request.headers(), principal, session)
         }
         Route::StreamView(uid) => {
             stream::look(&http.live, uid, principal, body::json(request, patience).await?)

@@ -15,6 +15,7 @@ use super::query::Query;
 use super::reply::{Failure, Reply, pieces, whole};
 use crate::live::{Live, NoView, Wish};
 use crate::ops::keys::Principal;
+use crate::ops::sessions::SessionSecret;
 
 /// When to come back where there is no room.
 const RETRY_SECS: u64 = 10;
@@ -28,10 +29,12 @@ pub(super) fn open(
     query: &Query,
     headers: &HeaderMap,
     principal: Option<Principal>,
+    session: Option<SessionSecret>,
 ) -> Result<Reply, Failure> {
     let header = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let wish = Wish {
         key: operator(principal)?,
+        session,
         since: header.or(query.get("since")).map(str::to_owned),
         only: query.get("only").map(uids).transpose()?,
     };

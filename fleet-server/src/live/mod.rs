@@ -28,6 +28,7 @@ use fleet_core::net::shutdown::Tasks;
 use tokio::sync::mpsc;
 
 use crate::ops::Ops;
+use crate::ops::sessions::SessionSecret;
 use crate::watched::Watched;
 use board::Board;
 pub(crate) use keeper::Keeper;
@@ -50,10 +51,11 @@ pub(crate) struct Live {
 }
 
 /// A wish for a stream.
-#[derive(Debug)]
 pub(crate) struct Wish {
     /// The key that opens it.
     pub(crate) key: String,
+    /// The browser's session, if it is one that opens it: it ends with that, too.
+    pub(crate) session: Option<SessionSecret>,
     /// The id of the last message that the reader has.
     pub(crate) since: Option<String>,
     /// Only these devices.
@@ -79,7 +81,7 @@ impl Live {
         let since = wish.since.as_deref().and_then(|text| text.parse::<Position>().ok());
         // One piece waits while the one before is being sent; more would only grow old.
         let (sender, receiver) = mpsc::channel(1);
-        let reader = Reader::new(self.clone(), place, since, wish.only);
+        let reader = Reader::new(self.clone(), place, wish.session, since, wish.only);
         self.tasks.spawn("stream", reader.run(sender));
         Ok(receiver)
     }

@@ -19,6 +19,7 @@ use super::position::Position;
 use super::sse::Piece;
 use super::streams::Place;
 use crate::ops::OpsError;
+use crate::ops::sessions::SessionSecret;
 use crate::watched::{Watch, WatchedReport};
 
 /// Between two looks at what is new.
@@ -39,6 +40,7 @@ const REPORT_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Reader {
     live: Arc<Live>,
     place: Place,
+    session: Option<SessionSecret>,
     only: Option<HashSet<Uid>>,
     /// What it has seen, and what there was as it began.
     position: Position,
@@ -57,6 +59,8 @@ pub(super) struct Reader {
 enum End {
     #[error("its key is no longer good")]
     Key,
+    #[error("its session is over")]
+    Session,
     #[error("it is too far behind and must begin anew")]
     Behind,
     #[error("a message cannot be written")]
@@ -69,6 +73,7 @@ impl Reader {
     pub(super) fn new(
         live: Arc<Live>,
         place: Place,
+        session: Option<SessionSecret>,
         since: Option<Position>,
         only: Option<HashSet<Uid>>,
     ) -> Self {
@@ -83,6 +88,7 @@ impl Reader {
         let now = Instant::now();
         Self {
             place,
+            session,
             only,
             position: resumed.unwrap_or(fresh),
             begun,
@@ -171,6 +177,11 @@ impl Reader {
             self.key_due = now + KEY_INTERVAL;
             if !self.live.ops.keys.is_good(&self.place.key).await? {
                 return Err(End::Key);
+            }
+            if let Some(session) = &self.session
+                && self.live.ops.sessions.find(session).await?.is_none()
+            {
+                return Err(End::Session);
             }
         }
         let view = self.place.view.borrow().clone();

@@ -12,6 +12,7 @@ pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod presence;
 pub(crate) mod series;
+pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod telemetry;
 pub(crate) mod vitals;
@@ -34,6 +35,7 @@ pub(crate) use events::Events;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;
+pub(crate) use sessions::Sessions;
 pub(crate) use telemetry::Telemetry;
 
 /// The operations, ready to be handed out.
@@ -44,6 +46,7 @@ pub(crate) struct Ops {
     pub(crate) grants: Grants,
     pub(crate) enrolment: Enrolment,
     pub(crate) keys: Keys,
+    pub(crate) sessions: Sessions,
     pub(crate) events: Arc<Events>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) world: World,

@@ -17,6 +17,7 @@ mod grants;
 mod keys;
 mod meta;
 mod redb;
+mod sessions;
 mod telemetry;
 
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
@@ -27,6 +28,7 @@ pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
+pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore, Visit,
 };
@@ -38,6 +40,7 @@ pub trait Store:
     + GrantStore
     + ConfigStore
     + TelemetryStore
+    + SessionStore
     + EventStore
     + MetaStore
     + Send
@@ -52,6 +55,7 @@ impl<T> Store for T where
         + GrantStore
         + ConfigStore
         + TelemetryStore
+        + SessionStore
         + EventStore
         + MetaStore
         + Send

@@ -6,6 +6,7 @@ mod link;
 mod program;
 mod rest_auth;
 mod rest_events;
+mod rest_filter;
 mod rest_reference;
 mod rest_series;
 mod server_kit;

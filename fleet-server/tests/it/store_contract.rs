@@ -7,7 +7,7 @@ use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
 use fleet_server::store::{
     Admission, Conflict, Device, Incoming, KeyRecord, KeyRefusal, Outcome, Point, Query, RedbStore,
-    Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, Store, StoreError, StoreHealth,
+    Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError, StoreHealth,
 };
 
 use crate::store_disk::Disk;
@@ -51,6 +51,7 @@ contract! {
     one_use_goes_to_one_of_many,
     grants_let_in_until_they_expire_or_are_used,
     expired_grants_are_purged,
+    sessions_are_used_ended_and_give_way,
     configurations_count_up,
     one_of_many_writers_gets_the_version,
     a_stream_is_stored_exactly_once,
@@ -307,6 +308,35 @@ async fn expired_grants_are_purged(store: Any) {
     assert_eq!(store.grant_get(old.uid).await.unwrap(), None);
     let live = store.grant_live(young.device_key, time(0)).await.unwrap();
     assert_eq!(live, Some(young));
+}
+
+async fn sessions_are_used_ended_and_give_way(store: Arc<dyn Store>) {
+    let session = |hash: u8, begun: i64, used: i64| SessionRecord {
+        hash: [hash; 32],
+        key: "ada".to_owned(),
+        begun_at: time(begun),
+        used_at: time(used),
+    };
+    for hash in [1, 2, 3] {
+        let at = i64::from(hash);
+        store.session_insert(session(hash, at, at), 3).await.unwrap();
+    }
+    store.session_use([1; 32], time(9)).await.unwrap();
+    store.session_use([8; 32], time(9)).await.unwrap();
+    assert_eq!(store.session_get([1; 32]).await.unwrap(), Some(session(1, 1, 9)));
+    assert_eq!(store.session_get([8; 32]).await.unwrap(), None);
+
+    // The one used longest ago makes room.
+    store.session_insert(session(4, 4, 4), 3).await.unwrap();
+    assert_eq!(store.session_get([2; 32]).await.unwrap(), None);
+    store.session_end([3; 32]).await.unwrap();
+    store.session_end([3; 32]).await.unwrap();
+    assert_eq!(store.session_get([3; 32]).await.unwrap(), None);
+
+    assert_eq!(store.session_purge(time(4), time(1)).await.unwrap(), 0);
+    assert_eq!(store.session_purge(time(5), time(1)).await.unwrap(), 1);
+    assert_eq!(store.session_purge(time(5), time(2)).await.unwrap(), 1);
+    assert_eq!(store.session_get([1; 32]).await.unwrap(), None);
 }
 
 async fn configurations_count_up(store: Any) {

@@ -113,11 +113,12 @@ impl Guard {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         *lock(&BEFORE) = Some(tcgetattr(io::stdin())?);
         panic::install(report_folder);
-        let (watch, signals, gone) = Watch::start()?;
+        let (watch, signals, condition) = Watch::start()?;
         // From here on the drop of the guard mends what fails.
         let guard = Self { has_title, _watch: watch };
         guard.retake()?;
-        Ok(Taken { guard, output: Output { file }, inputs: Inputs::new(gone), signals })
+        let inputs = Inputs::start(condition)?;
+        Ok(Taken { guard, output: Output { file }, inputs, signals })
     }
 
     /// Takes the terminal over again, after a stop that came from outside or after a program that

@@ -1,12 +1,30 @@
-//! What is typed, pasted and clicked, one after the other, until the terminal has gone.
+//! What is typed, pasted and clicked, and the size of the window, until the terminal has gone.
+//!
+//! A thread reads; it waits for bytes and for the end at once, so that neither a terminal that has
+//! gone nor half a key keeps anything from ending.
 
-use crossterm::event::{Event, EventStream, KeyEvent, KeyEventKind, MouseEvent};
-use futures_util::StreamExt as _;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
+
+use crossterm::event::{KeyEvent, MouseEvent};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::read;
 use ratatui::layout::Size;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use super::decode::Decoder;
+use super::watch::Condition;
 
 /// Bytes of a pasted text; the rest of it is dropped.
 pub const PASTE_BYTES_MAX: usize = 64 * 1024;
+/// Inputs that wait to be taken; then the terminal has to wait.
+const INPUTS_MAX: usize = 256;
+const READ_BYTES: usize = 4 * 1024;
+/// How long the rest of a key may take that began with Escape.
+const ESCAPE: Duration = Duration::from_millis(50);
 
 /// Something that the person at the terminal did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,79 +41,84 @@ pub enum Input {
     Gone,
 }
 
-/// The terminal's input.
+/// The terminal's input. Reading ends when this is dropped.
 #[derive(Debug)]
 pub struct Inputs {
-    events: EventStream,
-    gone: watch::Receiver<bool>,
+    read: mpsc::Receiver<Input>,
+    condition: watch::Receiver<Condition>,
+    resizes: u64,
+    // The reader hears it close.
+    _stop: io::PipeWriter,
 }
 
 impl Inputs {
-    pub(super) fn new(gone: watch::Receiver<bool>) -> Self {
-        Self { events: EventStream::new(), gone }
+    /// Starts to read.
+    pub(super) fn start(condition: watch::Receiver<Condition>) -> io::Result<Self> {
+        let (stopped, stop) = io::pipe()?;
+        let (sender, read) = mpsc::channel(INPUTS_MAX);
+        thread::Builder::new().name("input".into()).spawn(move || {
+            // The terminal has gone, or nobody listens: either way the channel closes.
+            let _ = run(&stopped, &sender);
+        })?;
+        Ok(Self { read, condition, resizes: 0, _stop: stop })
     }
 
     /// The next input. After [`Input::Gone`] there is nothing else. Nothing is lost when this is not
     /// waited for.
     pub async fn next(&mut self) -> Input {
         loop {
-            // A terminal that has gone must not be read: that may never end.
-            let event = tokio::select! {
-                biased;
-                _ = self.gone.wait_for(|gone| *gone) => return Input::Gone,
-                event = self.events.next() => event,
-            };
-            match event {
-                Some(Ok(event)) => {
-                    if let Some(input) = of(event) {
-                        return input;
-                    }
+            let condition = *self.condition.borrow_and_update();
+            if condition.is_gone {
+                return Input::Gone;
+            }
+            if condition.resizes != self.resizes {
+                self.resizes = condition.resizes;
+                if let Ok((columns, rows)) = crossterm::terminal::size() {
+                    return Input::Resize(Size::new(columns, rows));
                 }
-                Some(Err(_)) | None => return Input::Gone,
+            }
+            tokio::select! {
+                biased;
+                changed = self.condition.changed() => if changed.is_err() {
+                    return Input::Gone;
+                },
+                input = self.read.recv() => return input.unwrap_or(Input::Gone),
             }
         }
     }
 }
 
-/// What an event means here, if anything.
-fn of(event: Event) -> Option<Input> {
-    match event {
-        Event::Key(key) if key.kind == KeyEventKind::Release => None,
-        Event::Key(key) => Some(Input::Key(KeyEvent { kind: KeyEventKind::Press, ..key })),
-        Event::Paste(text) => Some(Input::Paste(cut(text))),
-        Event::Mouse(mouse) => Some(Input::Mouse(mouse)),
-        Event::Resize(columns, rows) => Some(Input::Resize(Size::new(columns, rows))),
-        Event::FocusGained | Event::FocusLost => None,
-    }
-}
-
-fn cut(mut text: String) -> String {
-    if text.len() > PASTE_BYTES_MAX {
-        let end = (0..=PASTE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use crossterm::event::{KeyCode, KeyModifiers};
-
-    use super::*;
-
-    #[test]
-    fn a_key_counts_when_it_goes_down_and_while_it_is() {
-        let key = |kind| KeyEvent::new_with_kind(KeyCode::Char('x'), KeyModifiers::NONE, kind);
-        let pressed = Some(Input::Key(key(KeyEventKind::Press)));
-        assert_eq!(of(Event::Key(key(KeyEventKind::Press))), pressed);
-        assert_eq!(of(Event::Key(key(KeyEventKind::Repeat))), pressed);
-        assert_eq!(of(Event::Key(key(KeyEventKind::Release))), None);
-    }
-
-    #[test]
-    fn a_long_paste_is_cut_between_characters() {
-        let text = format!("x{}", "ä".repeat(PASTE_BYTES_MAX));
-        let Some(Input::Paste(pasted)) = of(Event::Paste(text)) else { panic!("no paste") };
-        assert_eq!(pasted.len(), PASTE_BYTES_MAX - 1);
+/// Reads until the terminal has gone, `stopped` closes, or nobody listens.
+fn run(stopped: &io::PipeReader, inputs: &mpsc::Sender<Input>) -> io::Result<()> {
+    let stdin = io::stdin();
+    let mut decoder = Decoder::default();
+    let mut bytes = [0; READ_BYTES];
+    loop {
+        let timeout = if decoder.is_waiting() {
+            PollTimeout::try_from(ESCAPE).unwrap_or(PollTimeout::ZERO)
+        } else {
+            PollTimeout::NONE
+        };
+        let mut fds = [
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+        ];
+        let found = match poll(&mut fds, timeout) {
+            Ok(0) => decoder.settle(),
+            Ok(_) if fds[1].any() != Some(false) => return Ok(()),
+            Ok(_) => match read(&stdin, &mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(count) => decoder.push(&bytes[..count]),
+                Err(Errno::EINTR | Errno::EAGAIN) => continue,
+                Err(error) => return Err(error.into()),
+            },
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for input in found {
+            if inputs.blocking_send(input).is_err() {
+                return Ok(());
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod caps;
 mod cells;
+mod decode;
 pub mod guard;
 pub mod input;
 mod paint;

@@ -26,6 +26,15 @@ const END_GRACE: Duration = Duration::from_secs(2);
 /// Signals that wait to be heard; further ones say nothing new.
 const SIGNALS_MAX: usize = 16;
 
+/// How the terminal is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Condition {
+    /// Nobody is there any more.
+    pub(super) is_gone: bool,
+    /// How often its size may have changed.
+    pub(super) resizes: u64,
+}
+
 /// What the system wants. That the window has another size comes with the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -71,21 +80,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts to watch. The last value becomes true when the terminal has gone.
-    pub(super) fn start() -> io::Result<(Self, Signals, watch::Receiver<bool>)> {
+    /// Starts to watch.
+    pub(super) fn start() -> io::Result<(Self, Signals, watch::Receiver<Condition>)> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (signals, heard) = mpsc::channel(SIGNALS_MAX);
-        let (gone, is_gone) = watch::channel(false);
+        let (condition, seen) = watch::channel(Condition::default());
         let (stop, stopped) = oneshot::channel();
         let watcher = {
             // The streams belong to this runtime.
             let _entered = runtime.enter();
-            Watcher { streams: Streams::open()?, signals, gone, deadline: None }
+            Watcher { streams: Streams::open()?, signals, condition, deadline: None }
         };
         let thread = thread::Builder::new().name("terminal".into()).spawn(move || {
             runtime.block_on(watcher.run(stopped));
         })?;
-        Ok((Self { stop: Some(stop), thread: Some(thread) }, Signals(heard), is_gone))
+        Ok((Self { stop: Some(stop), thread: Some(thread) }, Signals(heard), seen))
     }
 }
 
@@ -102,7 +111,7 @@ impl Drop for Watch {
 struct Watcher {
     streams: Streams,
     signals: mpsc::Sender<Signal>,
-    gone: watch::Sender<bool>,
+    condition: watch::Sender<Condition>,
     /// When the program ends from here, and with what.
     deadline: Option<(Instant, u8)>,
 }
@@ -115,7 +124,10 @@ impl Watcher {
             let deadline = self.deadline;
             tokio::select! {
                 _ = &mut stopped => return,
-                signal = self.streams.next() => self.hear(signal),
+                signal = self.streams.next() => match signal {
+                    Some(signal) => self.hear(signal),
+                    None => self.condition.send_modify(|condition| condition.resizes += 1),
+                },
                 _ = look.tick() => self.look(),
                 code = reached(deadline) => {
                     give_back();
@@ -132,19 +144,26 @@ impl Watcher {
         if signal == Signal::Hangup {
             self.leave();
         }
+        if signal == Signal::Continue {
+            // A terminal that goes away wakes its programs too, and there is nothing to go on with.
+            self.look();
+            if self.condition.borrow().is_gone {
+                return;
+            }
+        }
         // A full queue has enough reasons in it.
         let _ = self.signals.try_send(signal);
     }
 
     fn look(&mut self) {
-        if !*self.gone.borrow() && is_gone() {
+        if !self.condition.borrow().is_gone && is_gone() {
             self.leave();
             let _ = self.signals.try_send(Signal::Hangup);
         }
     }
 
     fn leave(&mut self) {
-        self.gone.send_replace(true);
+        self.condition.send_modify(|condition| condition.is_gone = true);
         self.end_within(GONE_GRACE, 129);
     }
 
@@ -183,6 +202,7 @@ struct Streams {
     hangup: Stream,
     suspend: Stream,
     go_on: Stream,
+    resize: Stream,
 }
 
 impl Streams {
@@ -194,17 +214,20 @@ impl Streams {
             hangup: signal(SignalKind::hangup())?,
             suspend: signal(SignalKind::from_raw(nix::libc::SIGTSTP))?,
             go_on: signal(SignalKind::from_raw(nix::libc::SIGCONT))?,
+            resize: signal(SignalKind::window_change())?,
         })
     }
 
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
+    /// The next signal; none for another size of the window.
+    async fn next(&mut self) -> Option<Signal> {
+        Some(tokio::select! {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.hangup.recv() => Signal::Hangup,
             _ = self.suspend.recv() => Signal::Suspend,
             _ = self.go_on.recv() => Signal::Continue,
-        }
+            _ = self.resize.recv() => return None,
+        })
     }
 }

@@ -3,4 +3,8 @@
 //! Each is a function into a part of a buffer, with the theme and what the terminal can do. None
 //! remembers anything, and each paints what fits, down to nothing.
 
+pub mod bar;
+pub mod chart;
 pub mod field;
+pub mod scrollbar;
+pub mod spark;

@@ -15,6 +15,7 @@ mod meta;
 mod migrate;
 mod open;
 mod row;
+mod sessions;
 mod tables;
 mod telemetry;
 mod writer;

@@ -16,6 +16,7 @@
 //! | `configs` | device uid, version | configuration |
 //! | `reports` | device uid, millis, half the stream, number | report |
 //! | `cursors` | device uid, stream | last number |
+//! | `sessions` | hash | session record |
 //! | `events` | number, device uid | event |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
@@ -31,7 +32,7 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     ConfigRow, CursorRow, DeviceRow, EventRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow,
-    ServerKeyRow, UidRow,
+    ServerKeyRow, SessionRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -47,6 +48,7 @@ pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
 pub(super) const REPORTS: Sealed<ReportRow> = Sealed::new("reports");
 pub(super) const CURSORS: Sealed<CursorRow> = Sealed::new("cursors");
+pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
 
 /// Makes every table, so that a reader never meets a missing one.
@@ -62,6 +64,7 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&CONFIGS)?;
     txn.open(&REPORTS)?;
     txn.open(&CURSORS)?;
+    txn.open(&SESSIONS)?;
     txn.open(&EVENTS)?;
     Ok(())
 }

@@ -17,12 +17,13 @@ use fleet_core::glyph::{Glyph, Tone};
 use fleet_core::time::Timestamp;
 use ratatui::layout::Rect;
 
-use super::{Canvas, Scrolled};
+use super::{Canvas, Look, Scrolled};
 use crate::cells;
 use crate::layout;
 use crate::state::App;
 use crate::state::data::Row;
 use crate::theme::Role;
+use crate::widgets::{bar, scrollbar, spark};
 use columns::{Column, Form};
 
 pub(super) use summary::{banner, grouped};
@@ -51,7 +52,10 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
         let area = Rect { y, height: 1, width: parts.rows.width - 1, ..parts.rows };
         row(app, device, &columns, now, area, canvas);
     }
-    let top = app.fleet.top;
+    let (len, top) = (app.fleet.order().len(), app.fleet.top);
+    let track = Rect { x: parts.rows.right() - 1, width: 1, ..parts.rows };
+    let look = canvas.look;
+    scrollbar::paint(track, canvas.buffer, &look.theme, &look.caps, len, top);
     canvas.painted.scrolled = Some(Scrolled { area: parts.rows, first: top });
     if !app.desk.link.is_live() && app.desk.link.heard.is_some() {
         canvas.shade(parts.rows, Role::Stale);
@@ -123,11 +127,24 @@ fn paint_cell(
             canvas.put(area.x, area.y, right, &text, role);
         }
         Field::Cpu | Field::Memory | Field::Disk => {
-            let Some(_) = cells::number(device, field) else {
+            let Some(value) = cells::number(device, field) else {
                 let none = canvas.glyph(Glyph::None).to_string();
                 canvas.put_right(area.x, area.y, right, &none, Role::Muted);
                 return;
             };
+            let picture = Rect { width: area.width.saturating_sub(5), ..area };
+            let Look { theme, caps } = canvas.look;
+            match column.form {
+                Form::Spark => {
+                    let past: Vec<_> =
+                        device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
+                    spark::paint(picture, canvas.buffer, theme, caps, &past, 100.0, role);
+                }
+                Form::Bar => {
+                    bar::paint(picture, canvas.buffer, theme, caps, value / 100.0, role);
+                }
+                Form::Text => {}
+            }
             canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
         }
         Field::Seen if is_at_cursor => {

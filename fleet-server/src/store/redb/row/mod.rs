@@ -10,6 +10,7 @@ mod event;
 mod grant;
 mod key;
 mod report;
+mod session;
 
 use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
@@ -21,6 +22,7 @@ pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
 pub(super) use self::report::{CursorRow, ReportRow};
+pub(super) use self::session::SessionRow;
 
 macro_rules! coded {
     ($($row:ty = $tag:literal),* $(,)?) => {
@@ -43,6 +45,7 @@ coded! {
     ReportRow = 40,
     CursorRow = 41,
     EventRow = 42,
+    SessionRow = 43,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -80,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig,
+        Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -120,6 +123,7 @@ mod tests {
             &EventRow::from(event()),
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
         );
+        check(&SessionRow::from(session()), "2b01e354cf83016b0204");
     }
 
     #[test]
@@ -129,6 +133,7 @@ mod tests {
         assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
+        assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
     }
@@ -220,6 +225,10 @@ mod tests {
             comment: Some("c".to_owned()),
             server_url: Some("u".to_owned()),
         }
+    }
+
+    fn session() -> SessionRecord {
+        SessionRecord { hash: [4; 32], key: "k".to_owned(), begun_at: time(1), used_at: time(2) }
     }
 
     fn event() -> Event {

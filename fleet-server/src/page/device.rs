@@ -1,0 +1,224 @@
+//! One device: how it is doing, its curves, what it is, and what it shall be.
+
+use std::time::Duration;
+
+use fleet_core::api::{ConfigView, Device};
+use fleet_core::field::Field;
+use fleet_core::glyph::Glyph;
+use fleet_core::time::Timestamp;
+use serde_json::Value;
+
+use super::curves::{self, METRICS, RANGES, Range};
+use super::html::Html;
+use super::layout::{Sheet, found};
+use super::{Ask, Reader, events, ok, table, words};
+use crate::http::query::Query;
+use crate::http::reply::{Failure, Reply};
+use crate::ops::judgement;
+use crate::ops::series::SeriesAsked;
+
+/// Events at the end of the page.
+const EVENTS_SHOWN: usize = 20;
+/// Lines of a configuration that are shown.
+const CONFIG_LINES_MAX: usize = 200;
+
+/// `GET /devices/{id}`.
+pub(super) async fn show(
+    ask: Ask<'_>,
+    reader: &Reader,
+    name: &str,
+    query: Option<&str>,
+) -> Result<Reply, Failure> {
+    let query = Query::parse(query, &["range"])?;
+    let ops = &ask.http.ops;
+    let device = ops.devices.get(name).await?;
+    if ask.browser.wants_json {
+        return Ok(ok(&device));
+    }
+    let Some(range) = Range::named(query.get("range")) else {
+        let known: Vec<_> = RANGES.iter().map(|range| range.name).collect();
+        let problem = format!("must be one of {}", known.join(", "));
+        return Err(Failure::invalid("range", &problem));
+    };
+    let now = ops.world.now();
+    let config = ops.configs.get(name).await?;
+    let series = ops.telemetry.series(asked(&device, range, now)).await?;
+    let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
+
+    let mut html = Html::default();
+    heading(&mut html, &device, now);
+    choice(&mut html, &device, range);
+    curves::section(&mut html, &series, range, interval(&device));
+    html.raw("<div class=\"columns\">");
+    facts(&mut html, &device, now);
+    configuration(&mut html, &config, now);
+    html.raw("</div>");
+    events::section(&mut html, &happened, now);
+    let mark = Glyph::of(device.status).spec().unicode;
+    let sheet = Sheet {
+        title: format!("{mark} {} · FleetD", device.id),
+        reader: Some(reader),
+        is_live: true,
+        identity: Some(ask.http.page.identity),
+        content: html,
+    };
+    Ok(found(ask.browser, &sheet))
+}
+
+/// The curves of a device up to now.
+fn asked(device: &Device, range: Range, now: Timestamp) -> SeriesAsked {
+    SeriesAsked {
+        device: device.uid.to_string(),
+        metrics: METRICS.iter().filter_map(|metric| metric.parse().ok()).collect(),
+        from: Some(now.minus(range.length)),
+        to: Some(now),
+        step: Some(range.step),
+    }
+}
+
+fn interval(device: &Device) -> Duration {
+    judgement::interval(device.facts.interval_secs)
+}
+
+/// Its name, and what it measured last, in a table of one row that the script knows.
+fn heading(html: &mut Html, device: &Device, now: Timestamp) {
+    html.raw("<h1>").text(&device.id);
+    if device.name.raw() != device.id.as_str() {
+        html.raw(" <small>").text(&device.name).raw("</small>");
+    }
+    html.raw("</h1><table class=\"now\" data-glyphs=\"");
+    table::glyphs(html);
+    html.raw("\"><thead><tr>");
+    const SHOWN: [Field; 6] =
+        [Field::Status, Field::Cpu, Field::Memory, Field::Disk, Field::Temperature, Field::Seen];
+    for field in SHOWN {
+        let spec = field.spec();
+        html.raw("<th scope=\"col\" data-field=\"").text(spec.name).raw("\">").text(spec.title);
+        html.raw("</th>");
+    }
+    html.raw("</tr></thead><tbody><tr id=\"").text(device.uid).raw("\">");
+    for field in SHOWN {
+        table::cell(html, device, field, now);
+    }
+    html.raw("</tr></tbody></table><p id=\"why\">");
+    table::text(html, device, Field::Why);
+    html.raw("</p>");
+}
+
+/// The times to draw.
+fn choice(html: &mut Html, device: &Device, chosen: Range) {
+    html.raw("<nav class=\"ranges\" aria-label=\"Time\">");
+    for range in RANGES {
+        html.raw("<a href=\"/devices/").text(&device.id).raw("?range=").text(range.name).raw("\"");
+        html.raw(if range == chosen { " aria-current=\"true\">" } else { ">" });
+        html.text(range.name).raw("</a> ");
+    }
+    html.raw("</nav>");
+}
+
+fn facts(html: &mut Html, device: &Device, now: Timestamp) {
+    let facts = &device.facts;
+    html.raw("<section><h2>Device</h2><dl>");
+    let mut line = |name: &'static str, text: &dyn std::fmt::Display| {
+        let text = text.to_string();
+        if !text.is_empty() {
+            html.raw("<dt>").raw(name).raw("</dt><dd>").text(text).raw("</dd>");
+        }
+    };
+    line("Type", &device.device_type);
+    line("Model", &facts.model);
+    line("Host", &facts.hostname);
+    line("System", &facts.os);
+    line("Kernel", &facts.kernel);
+    line("Architecture", &facts.arch);
+    if facts.cores > 0 {
+        line("Cores", &facts.cores);
+    }
+    if let Some(bytes) = facts.memory_bytes {
+        line("Memory", &words::bytes(bytes as f64));
+    }
+    for address in &facts.addresses {
+        line("Address", address);
+    }
+    line("Agent", &device.version);
+    line("Reports", &format_args!("every {}", words::age(interval(device))));
+    if device.missed_reports > 0 {
+        line("Missed reports", &device.missed_reports);
+    }
+    line("Added", &format_args!("{} ago", words::age(now.since(device.created_at))));
+    if let Some(fingerprint) = device.fingerprint {
+        line("Fingerprint", &fingerprint);
+    }
+    line("Uid", &device.uid);
+    for (name, value) in &device.metadata {
+        html.raw("<dt class=\"note\">").text(name).raw("</dt><dd>").text(noted(value)).raw("</dd>");
+    }
+    html.raw("</dl></section>");
+}
+
+/// What an operator noted, as they wrote it.
+fn noted(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The configuration that it shall have, beside the one that it has.
+fn configuration(html: &mut Html, config: &ConfigView, now: Timestamp) {
+    html.raw("<section><h2>Configuration</h2>");
+    if config.version == 0 {
+        html.raw("<p class=\"muted\">None was set: the device keeps to its own.</p></section>");
+        return;
+    }
+    html.raw("<p>");
+    let reported = config.reported.as_ref().filter(|told| told.version == config.version);
+    match reported {
+        Some(told) if told.error.is_some() => {
+            words::marked(html, Glyph::Failed, "refused");
+        }
+        Some(_) => words::marked(html, Glyph::Done, "applied"),
+        None => words::marked(html, Glyph::Differs, "waiting for the device"),
+    }
+    html.raw("</p>");
+    if let Some(error) = reported.and_then(|told| told.error.as_ref()) {
+        html.raw("<p class=\"problem\">").text(error).raw("</p>");
+    }
+    html.raw("<dl><dt>Desired</dt><dd>version ").text(config.version);
+    if let (Some(author), Some(at)) = (&config.author, config.at) {
+        html.raw(", by ").text(author).raw(", ");
+        words::ago(html, at, now);
+        html.raw(" ago");
+    }
+    html.raw("</dd><dt>Reported</dt><dd>");
+    match &config.reported {
+        Some(told) => {
+            html.raw("version ").text(told.version).raw(", ");
+            words::ago(html, told.applied_at, now);
+            html.raw(" ago");
+        }
+        None => {
+            html.raw("nothing yet");
+        }
+    }
+    html.raw("</dd>");
+    if let Some(comment) = &config.comment {
+        html.raw("<dt>Comment</dt><dd>").text(comment).raw("</dd>");
+    }
+    html.raw("</dl><pre>");
+    document(html, &config.config);
+    html.raw("</pre></section>");
+}
+
+/// A configuration, line by line.
+fn document(html: &mut Html, text: &str) {
+    let parsed: Option<Value> = serde_json::from_str(text).ok();
+    let pretty = parsed.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    let pretty = pretty.as_deref().unwrap_or(text);
+    for line in pretty.lines().take(CONFIG_LINES_MAX) {
+        html.text(line).raw("\n");
+    }
+    if pretty.lines().count() > CONFIG_LINES_MAX {
+        html.raw("…\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! The status page: how the fleet is doing, for anybody with a browser and an operator's key.
+//!
+//! Pages are whole without scripts, and reload by themselves then; the script only keeps them up
+//! to date in place. They look and never change anything: what a session lets in are requests that
+//! read. Nothing of a page comes from another server, and no outside text becomes markup
+//! ([`html::Html`]).
+
+mod assets;
+mod cookie;
+mod counts;
+mod curves;
+mod device;
+mod events;
+mod gate;
+mod html;
+mod layout;
+mod overview;
+mod reply;
+mod sign_in;
+mod table;
+mod words;
+
+use std::sync::Arc;
+
+use fleet_core::api::{AuthClass, Route};
+use fleet_core::identity::ServerIdentity;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+
+use self::cookie::{Cookie, Jar};
+use self::gate::Hosts;
+use crate::config::ServerConfig;
+use crate::door::Visit;
+use crate::http::reply::{Failure, Reply, json};
+use crate::http::{Http, auth};
+use crate::ops::keys::Principal;
+use crate::ops::sessions::SessionSecret;
+
+pub(crate) use self::layout::problem;
+pub(crate) use self::reply::Browser;
+
+/// What pages need to know of their server.
+pub(crate) struct Page {
+    jar: Jar,
+    hosts: Hosts,
+    identity: ServerIdentity,
+    is_public: bool,
+}
+
+/// Who reads a page.
+pub(super) struct Reader {
+    /// Their browser's secret; none if they came with a key.
+    secret: Option<SessionSecret>,
+}
+
+impl Reader {
+    /// What their forms carry.
+    fn form_token(&self) -> Option<String> {
+        self.secret.as_ref().map(SessionSecret::form_token)
+    }
+}
+
+impl Page {
+    pub(crate) fn new(config: &ServerConfig, identity: ServerIdentity) -> Self {
+        let machine = nix::unistd::gethostname().unwrap_or_default();
+        Self {
+            jar: Jar::new(identity),
+            hosts: Hosts::new(
+                &machine.to_string_lossy(),
+                config.public_url.as_ref(),
+                &config.allowed_hosts,
+            ),
+            identity,
+            is_public: config.public_status,
+        }
+    }
+}
+
+/// A request for a page, and what is known of it from the start.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    http: &'a Arc<Http>,
+    visit: &'a Visit,
+    is_tls: bool,
+    browser: Browser,
+}
+
+/// Answers a request for a page.
+pub(crate) async fn answer(
+    http: &Arc<Http>,
+    visit: &Visit,
+    is_tls: bool,
+    route: Route,
+    request: Request<Incoming>,
+) -> Result<Reply, Failure> {
+    let browser = Browser::of(request.headers());
+    let ask = Ask { http, visit, is_tls, browser };
+    match route {
+        Route::PageAsset(name) => assets::answer(&name, browser),
+        Route::PageSignIn => sign_in::show(ask, &request).await,
+        Route::PageSignInPost => sign_in::begin(ask, request).await,
+        Route::PageSignOut => sign_in::end(ask, request).await,
+        Route::PageOverview => match reader(ask, request.headers()).await? {
+            Some(reader) => overview::show(ask, &reader, request.uri().query()).await,
+            None if http.page.is_public => overview::show_to_anybody(ask).await,
+            None => stranger(ask, &request),
+        },
+        Route::PageDevice(name) => match reader(ask, request.headers()).await? {
+            Some(reader) => device::show(ask, &reader, &name, request.uri().query()).await,
+            None => stranger(ask, &request),
+        },
+        other => {
+            tracing::error!(route = %other, "this is no route of a page");
+            Err(Failure::internal())
+        }
+    }
+}
+
+/// The secret of the session that a request stands on; none if it stands on a key.
+pub(crate) fn secret(http: &Http, headers: &HeaderMap, is_tls: bool) -> Option<SessionSecret> {
+    let has_key = headers.contains_key(header::AUTHORIZATION);
+    if has_key { None } else { http.page.jar.read(Cookie::Session, headers, is_tls) }
+}
+
+/// Who a browser's session stands for, if it has one that is good. Such a request must call this
+/// server by its own name.
+pub(crate) async fn session(
+    http: &Http,
+    headers: &HeaderMap,
+    is_tls: bool,
+) -> Result<Option<(Principal, SessionSecret)>, Failure> {
+    let Some(secret) = http.page.jar.read(Cookie::Session, headers, is_tls) else {
+        return Ok(None);
+    };
+    http.page.hosts.check(headers)?;
+    let principal = http.ops.sessions.find(&secret).await?;
+    Ok(principal.map(|principal| (principal, secret)))
+}
+
+/// Who asks for a page: somebody with a session, or a program with an operator's key.
+async fn reader(ask: Ask<'_>, headers: &HeaderMap) -> Result<Option<Reader>, Failure> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        let caller = auth::Caller { method: &Method::GET, headers, is_tls: ask.is_tls };
+        auth::authorize(ask.http, AuthClass::Operator, caller, ask.visit).await?;
+        return Ok(Some(Reader { secret: None }));
+    }
+    ask.http.page.hosts.check(headers)?;
+    let session = session(ask.http, headers, ask.is_tls).await?;
+    Ok(session.map(|(_, secret)| {
+        ask.visit.welcome();
+        Reader { secret: Some(secret) }
+    }))
+}
+
+/// Sends a browser to where it can sign in; tells a program what it lacks.
+fn stranger(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Reply, Failure> {
+    if ask.browser.wants_json {
+        return Err(auth::no_key());
+    }
+    let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
+    if wanted == "/" {
+        return reply::see_other("/sign-in");
+    }
+    reply::see_other(&format!("/sign-in?next={}", html::encoded(wanted)))
+}
+
+fn ok(body: &impl serde::Serialize) -> Reply {
+    json(StatusCode::OK, body)
+}

@@ -1,0 +1,185 @@
+//! The overview: one sentence, counts, the devices with problems first, and what happened last.
+
+use fleet_core::api::Device;
+use fleet_core::field::SortKey;
+use fleet_core::filter::{Filter, FilterError, Words, compare, suggestion};
+use fleet_core::glyph::Glyph;
+use fleet_core::limits::FILTER_BYTES_MAX;
+
+use super::counts::Counts;
+use super::html::Html;
+use super::layout::{Sheet, found};
+use super::table::{Place, table};
+use super::{Ask, Reader, events, ok, words};
+use crate::http::query::Query;
+use crate::http::reply::{Failure, Reply};
+
+/// Devices of one page.
+const PAGE_DEVICES: usize = 100;
+/// Events at the end of the page.
+const EVENTS_SHOWN: usize = 10;
+
+/// `GET /` for somebody who may see everything.
+pub(super) async fn show(
+    ask: Ask<'_>,
+    reader: &Reader,
+    query: Option<&str>,
+) -> Result<Reply, Failure> {
+    let query = Query::parse(query, &["filter", "sort", "page"])?;
+    let ops = &ask.http.ops;
+    let wanted = query.get("filter").unwrap_or_default();
+    let sort: SortKey = query.parsed("sort")?.unwrap_or_default();
+    let mut devices = ops.devices.list(None, usize::MAX).await?;
+    let counts = Counts::of(&devices);
+    if ask.browser.wants_json {
+        return Ok(ok(&counts.summary()));
+    }
+    let now = ops.world.now();
+    let filter = Filter::parse(wanted, Words::Refused);
+    let mut meant = None;
+    if let Ok(filter) = &filter {
+        let is_found = |device: &Device| filter.matches(device, now);
+        if !devices.iter().any(is_found) {
+            meant = suggestion(wanted, devices.iter());
+        }
+        devices.retain(is_found);
+    }
+    devices.sort_by(|a, b| compare(sort, a, b));
+    let pages = devices.len().div_ceil(PAGE_DEVICES).max(1);
+    let page = query.count("page", usize::MAX)?.unwrap_or(1).min(pages);
+    let place = Place { filter: wanted.to_owned(), sort, page };
+
+    let mut html = Html::default();
+    summary(&mut html, &counts, true);
+    if counts.total() == 0 {
+        first_steps(&mut html);
+    } else {
+        search(&mut html, &place, filter.as_ref().err());
+        if devices.is_empty() {
+            nothing(&mut html, meant.map(|meant| meant.filter));
+        } else {
+            let begin = (page - 1) * PAGE_DEVICES;
+            let end = devices.len().min(begin + PAGE_DEVICES);
+            table(&mut html, &devices[begin..end], &place, now);
+            turning(&mut html, &place, begin..end, devices.len());
+        }
+    }
+    events::section(&mut html, &events::newest(ops, None, EVENTS_SHOWN).await?, now);
+    let sheet = Sheet {
+        title: counts.title(),
+        reader: Some(reader),
+        is_live: true,
+        identity: Some(ask.http.page.identity),
+        content: html,
+    };
+    Ok(found(ask.browser, &sheet))
+}
+
+/// `GET /` for anybody: numbers without names.
+pub(super) async fn show_to_anybody(ask: Ask<'_>) -> Result<Reply, Failure> {
+    let devices = ask.http.ops.devices.list(None, usize::MAX).await?;
+    let counts = Counts::of(&devices);
+    if ask.browser.wants_json {
+        return Ok(ok(&counts.summary()));
+    }
+    let mut html = Html::default();
+    summary(&mut html, &counts, false);
+    html.raw("<p><a href=\"/sign-in\">Sign in</a> to see which.</p>");
+    let sheet =
+        Sheet { title: counts.title(), reader: None, is_live: true, identity: None, content: html };
+    Ok(found(ask.browser, &sheet))
+}
+
+/// The sentence, and the counts, which lead to their devices.
+fn summary(html: &mut Html, counts: &Counts, has_links: bool) {
+    html.raw("<div id=\"summary\"><h1><span role=\"status\">");
+    for (position, part) in counts.parts().iter().enumerate() {
+        if position > 0 {
+            html.raw(", ");
+        }
+        match part.glyph {
+            Some(glyph) => words::marked(html, glyph, &part.words),
+            None => {
+                html.text(&part.words);
+            }
+        }
+    }
+    html.raw("</span></h1><ul class=\"counts\">");
+    for (status, number) in counts.shown() {
+        html.raw("<li>");
+        if has_links {
+            html.raw("<a href=\"/?filter=status%3D").parameter(status.word()).raw("\">");
+        }
+        words::marked(html, Glyph::of(status), words::count(number));
+        html.raw(" ").text(status.word());
+        html.raw(if has_links { "</a></li>" } else { "</li>" });
+    }
+    if has_links && counts.total() > 0 {
+        html.raw("<li><a href=\"/\">all ").text(words::count(counts.total())).raw("</a></li>");
+    }
+    html.raw("</ul></div>");
+}
+
+/// The filter, and what is wrong with it.
+fn search(html: &mut Html, place: &Place, error: Option<&FilterError>) {
+    html.raw("<form class=\"filter\" role=\"search\"><label for=\"filter\">Filter</label>");
+    html.raw("<input id=\"filter\" name=\"filter\" type=\"search\" autocapitalize=\"off\" ");
+    html.raw(
+        "autocomplete=\"off\" spellcheck=\"false\" placeholder=\"status=offline and tag:lab\"",
+    );
+    html.raw(" maxlength=\"").text(FILTER_BYTES_MAX).raw("\" value=\"").text(&place.filter);
+    html.raw("\">");
+    if place.sort != SortKey::default() {
+        html.raw("<input type=\"hidden\" name=\"sort\" value=\"").text(place.sort).raw("\">");
+    }
+    html.raw("<button>Show</button></form>");
+    if let Some(error) = error {
+        html.raw("<div class=\"problem\" role=\"alert\"><pre>");
+        for line in error.caret(&place.filter).lines() {
+            html.text(line).raw("\n");
+        }
+        html.raw("</pre>All devices are shown.</div>");
+    }
+    html.raw("<p id=\"again\" hidden><a href=\"");
+    place.link(html);
+    html.raw("\">The fleet has changed. Show the list anew</a></p>");
+}
+
+/// That no device matches, and what may have been meant.
+fn nothing(html: &mut Html, meant: Option<String>) {
+    html.raw("<p>No device matches. ");
+    if let Some(filter) = meant {
+        let place = Place { filter, ..Place::default() };
+        html.raw("Did you mean <a href=\"");
+        place.link(html);
+        html.raw("\"><code>").text(&place.filter).raw("</code></a>? ");
+    }
+    html.raw("<a href=\"/\">Show all</a></p>");
+}
+
+/// Which part of the list this is, and the way to the others.
+fn turning(html: &mut Html, place: &Place, shown: std::ops::Range<usize>, total: usize) {
+    html.raw("<nav class=\"turning\" aria-label=\"Pages\"><span>");
+    html.text(words::count(shown.start + 1)).raw("–").text(words::count(shown.end)).raw(" of ");
+    html.text(words::count(total)).raw("</span>");
+    let mut turn = |page: usize, rel: &'static str, word: &'static str| {
+        html.raw(" <a rel=\"").raw(rel).raw("\" href=\"");
+        Place { page, ..place.clone() }.link(html);
+        html.raw("\">").raw(word).raw("</a>");
+    };
+    if place.page > 1 {
+        turn(place.page - 1, "prev", "Previous");
+    }
+    if shown.end < total {
+        turn(place.page + 1, "next", "Next");
+    }
+    html.raw("</nav>");
+}
+
+/// What to do with a server that has no devices.
+fn first_steps(html: &mut Html) {
+    html.raw("<div class=\"steps\"><p>Bring in the first one:</p><ol>");
+    html.raw("<li>On the device, start <code>fleetd agent</code>.</li>");
+    html.raw("<li>On this network, run <code>fleets configure</code> and choose it.</li>");
+    html.raw("</ol><p>It appears here as soon as it reports.</p></div>");
+}

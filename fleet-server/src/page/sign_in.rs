@@ -1,0 +1,204 @@
+//! Signing in with an operator's key, and out again.
+//!
+//! The form is bound to the browser that it was written for: it carries a token that only the
+//! browser's own cookie explains. A wrong key here counts as a wrong key anywhere.
+
+use std::time::Instant;
+
+use fleet_core::api::Route;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, StatusCode};
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+
+use super::cookie::Cookie;
+use super::html::Html;
+use super::layout::Sheet;
+use super::{Ask, gate, ok, reply};
+use crate::http::query::Query;
+use crate::http::reply::{Failure, Reply};
+use crate::http::{auth, body};
+use crate::ops::keys::Principal;
+use crate::ops::sessions::SessionSecret;
+
+/// Where somebody goes who wanted nothing in particular.
+const HOME: &str = "/";
+/// Bytes of the path that somebody goes on to.
+const NEXT_BYTES_MAX: usize = 2 * 1024;
+
+/// `GET /sign-in`.
+pub(super) async fn show(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Reply, Failure> {
+    ask.http.page.hosts.check(request.headers())?;
+    let query = Query::parse(request.uri().query(), &["next"])?;
+    let next = next(query.get("next"));
+    let session = super::session(ask.http, request.headers(), ask.is_tls).await?;
+    if ask.browser.wants_json {
+        return Ok(ok(&json!({"signed_in": session.is_some()})));
+    }
+    match session {
+        Some(_) => reply::see_other(next),
+        None => form(ask, request.headers(), StatusCode::OK, next, None),
+    }
+}
+
+/// `POST /sign-in`.
+pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Reply, Failure> {
+    let (page, patience) = (&ask.http.page, ask.http.patience.body);
+    page.hosts.check(request.headers())?;
+    gate::check_origin(request.headers())?;
+    let headers = request.headers().clone();
+    let sent = body::form(request, patience, &["username", "key", "token", "next"]).await?;
+    let next = next(sent.get("next"));
+    let refuse = |status, problem: &str| form(ask, &headers, status, next, Some(problem));
+
+    let binding = page.jar.read(Cookie::Form, &headers, ask.is_tls);
+    if !binding.is_some_and(|binding| is_for(&binding, &sent)) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "This form was too old, or cookies are off. Try again.",
+        );
+    }
+    if let Some(wait) = ask.visit.wait_before_key(Instant::now()) {
+        let problem = format!("Too many wrong keys. Try again in {} s.", wait.as_secs().max(1));
+        return refuse(StatusCode::TOO_MANY_REQUESTS, &problem);
+    }
+    let text = sent.get("key").unwrap_or_default();
+    let key = match auth::authenticate(text, &ask.http.ops.keys, ask.visit).await? {
+        Ok(Principal::Operator { key }) => key,
+        Ok(Principal::Enrol { .. } | Principal::Device { .. }) => {
+            return refuse(StatusCode::FORBIDDEN, "This needs an operator's key.");
+        }
+        Err(denied) => {
+            let problem = format!("Not signed in: {denied}.");
+            return refuse(StatusCode::UNAUTHORIZED, &problem);
+        }
+    };
+    ask.visit.welcome();
+    if let Some(old) = page.jar.read(Cookie::Session, &headers, ask.is_tls) {
+        ask.http.ops.sessions.end(&old).await?;
+    }
+    let secret = ask.http.ops.sessions.begin(&key).await?;
+    let mut reply = reply::see_other(next)?;
+    give(ask, &mut reply, Cookie::Session, Some(&secret))?;
+    give(ask, &mut reply, Cookie::Form, None)?;
+    Ok(reply)
+}
+
+/// `POST /sign-out`.
+pub(super) async fn end(ask: Ask<'_>, request: Request<Incoming>) -> Result<Reply, Failure> {
+    let (page, patience) = (&ask.http.page, ask.http.patience.body);
+    page.hosts.check(request.headers())?;
+    gate::check_origin(request.headers())?;
+    let secret = page.jar.read(Cookie::Session, request.headers(), ask.is_tls);
+    let sent = body::form(request, patience, &["token"]).await?;
+    let mut reply = reply::see_other("/sign-in")?;
+    if let Some(secret) = secret {
+        if !is_for(&secret, &sent) {
+            let detail = "this form was not written for you: load the page anew";
+            return Err(Failure::new(StatusCode::FORBIDDEN, detail));
+        }
+        ask.http.ops.sessions.end(&secret).await?;
+        give(ask, &mut reply, Cookie::Session, None)?;
+    }
+    Ok(reply)
+}
+
+/// The form, bound to its browser, with what went wrong before.
+fn form(
+    ask: Ask<'_>,
+    headers: &HeaderMap,
+    status: StatusCode,
+    next: &str,
+    problem: Option<&str>,
+) -> Result<Reply, Failure> {
+    let known = ask.http.page.jar.read(Cookie::Form, headers, ask.is_tls);
+    let binding = known.map_or_else(SessionSecret::generate, Ok)?;
+    let mut content = Html::default();
+    content.raw("<form class=\"sign-in\" id=\"sign-in\" method=\"post\" action=\"/sign-in\">");
+    content.raw("<h1>Sign in</h1>");
+    if let Some(problem) = problem {
+        content.raw("<p class=\"problem\" role=\"alert\">").text(problem).raw("</p>");
+    }
+    // For password managers, which keep a key under some name.
+    content.raw("<input name=\"username\" autocomplete=\"username\" value=\"operator\" hidden>");
+    content.raw("<label for=\"key\">Operator key</label>");
+    content.raw("<input id=\"key\" name=\"key\" type=\"password\" required autofocus ");
+    content.raw("autocomplete=\"current-password\" spellcheck=\"false\" placeholder=\"flt_op_…\" ");
+    content.raw("aria-describedby=\"hint\">");
+    content.raw("<input type=\"hidden\" name=\"token\" value=\"").text(binding.form_token());
+    content.raw("\"><input type=\"hidden\" name=\"next\" id=\"next\" value=\"").text(next);
+    content
+        .raw("\"><button>Sign in</button><p id=\"hint\" class=\"muted\">The server keeps one in ");
+    content.raw("<code>admin.key</code> beside its database. Another one: ");
+    content.raw("<code>fleets keys create</code>.</p></form>");
+    let sheet = Sheet {
+        title: "Sign in · FleetD".to_owned(),
+        reader: None,
+        is_live: false,
+        identity: Some(ask.http.page.identity),
+        content,
+    };
+    let mut reply = ask.browser.page(status, sheet.markup());
+    give(ask, &mut reply, Cookie::Form, Some(&binding))?;
+    Ok(reply)
+}
+
+/// Whether a form was written for the browser that holds this secret.
+fn is_for(secret: &SessionSecret, sent: &Query) -> bool {
+    let token = sent.get("token").unwrap_or_default();
+    token.as_bytes().ct_eq(secret.form_token().as_bytes()).into()
+}
+
+fn give(
+    ask: Ask<'_>,
+    reply: &mut Reply,
+    cookie: Cookie,
+    secret: Option<&SessionSecret>,
+) -> Result<(), Failure> {
+    let value = ask.http.page.jar.write(cookie, secret, ask.is_tls);
+    reply.headers_mut().append(header::SET_COOKIE, value.ok_or_else(Failure::internal)?);
+    Ok(())
+}
+
+/// Where to go on: one of our own pages, whatever the URL says.
+fn next(wanted: Option<&str>) -> &str {
+    let is_own = |wanted: &&str| {
+        let (path, query) = wanted.split_once('?').unwrap_or((wanted, ""));
+        let route = Route::parse("GET", path);
+        wanted.len() <= NEXT_BYTES_MAX
+            && query.bytes().all(|byte| byte.is_ascii_graphic())
+            && matches!(route, Ok(Route::PageOverview | Route::PageDevice(_)))
+    };
+    wanted.filter(is_own).unwrap_or(HOME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_in_leads_to_our_own_pages_only() {
+        for own in ["/", "/?filter=a%3Db&page=2", "/devices/rpi4-001?range=1h"] {
+            assert_eq!(next(Some(own)), own);
+        }
+        let long = format!("/?filter={}", "a".repeat(NEXT_BYTES_MAX));
+        for other in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example/",
+            "/api/v1/devices",
+            "/sign-in",
+            "/devices/a/../../x",
+            "/?a\r\nSet-Cookie: x",
+            "/? ",
+            "/?é",
+            "javascript:alert(1)",
+            &long,
+        ] {
+            assert_eq!(next(Some(other)), HOME, "{other}");
+        }
+        assert_eq!(next(None), HOME);
+    }
+}

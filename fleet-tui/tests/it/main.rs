@@ -1,0 +1,4 @@
+//! The console on a terminal.
+
+mod pty;
+mod terminal;
