@@ -19,6 +19,7 @@ pub enum Action {
     HalfDown,
     HalfUp,
     Open,
+    Full,
     Back,
     Leave,
     Quit,
@@ -109,6 +110,7 @@ pub struct Binding {
 
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
+const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
 const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
@@ -122,7 +124,8 @@ const BINDINGS: &[Binding] = {
         Binding { action, scopes, keys, hint, help, section }
     }
     &[
-        bind(Action::Open, OWN, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
+        bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
+        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),

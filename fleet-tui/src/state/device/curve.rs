@@ -99,12 +99,18 @@ impl Curve {
         self.points.back().copied()
     }
 
-    /// The point nearest to a time, if there is one within reach of it.
-    pub fn near(&self, at: Timestamp, reach: Duration) -> Option<Point> {
-        let after = self.points.partition_point(|point| point.at < at);
-        let neighbours = [after.checked_sub(1), Some(after)].into_iter().flatten();
-        let neighbours = neighbours.filter_map(|place| self.points.get(place));
-        let nearest = neighbours.min_by_key(|point| apart(point.at, at));
+    /// The point that tells of a time: the nearest of the two that a line joins there; beside a gap
+    /// one that is not more than a step away; at the end the newest, as long as it holds.
+    pub fn near(&self, at: Timestamp, rhythm: Rhythm) -> Option<Point> {
+        let place = self.points.partition_point(|point| point.at < at);
+        let before = place.checked_sub(1).and_then(|place| self.points.get(place));
+        let after = self.points.get(place);
+        let reach = match (before, after) {
+            (Some(_), Some(_)) if self.is_joined(place, rhythm) => Duration::MAX,
+            (_, Some(_)) => rhythm.step,
+            (_, None) => rhythm.reach(),
+        };
+        let nearest = before.into_iter().chain(after).min_by_key(|point| apart(point.at, at));
         nearest.filter(|point| apart(point.at, at) <= reach).copied()
     }
 
@@ -229,11 +235,28 @@ mod tests {
         assert_eq!(curve.summary(at(0), at(25)), Some(Summary { mean: 15.0, max: 20.0 }));
         assert_eq!(curve.summary(at(15), at(99)), Some(Summary { mean: 25.0, max: 90.0 }));
         assert_eq!(curve.summary(at(31), at(99)), None);
-        let near = |secs, reach| curve.near(at(secs), Duration::from_secs(reach));
-        assert_eq!(near(14, 5).map(|point| point.mean), Some(10.0));
-        assert_eq!(near(16, 5).map(|point| point.mean), Some(20.0));
-        assert_eq!(near(36, 5), None);
-        assert_eq!(near(4, 5), None);
+    }
+
+    #[test]
+    fn a_time_is_told_by_the_nearest_point_but_never_over_a_gap() {
+        let near = |secs: &[i64], at_secs| {
+            curve(secs).near(at(at_secs), RHYTHM).map(|point| point.at.millis() / 1_000)
+        };
+        let reports = [0, 60, 120, 600, 660];
+        for (at, found) in [
+            (29, Some(0)),
+            (31, Some(60)),
+            (121, Some(120)),
+            (122, None),
+            (360, None),
+            (599, Some(600)),
+            (700, Some(660)),
+            (900, None),
+        ] {
+            assert_eq!(near(&reports, at), found, "{at}");
+        }
+        assert_eq!(near(&[], 5), None);
+        assert_eq!(near(&[10], 5), None);
     }
 
     proptest! {
