@@ -146,7 +146,12 @@ fn side_by_side(area: Rect) -> Vec<(Pane, Rect)> {
     let config = Rect { height: right.height / 3, ..right };
     let facts = Rect { y: right.bottom() - right.height / 3, height: right.height / 3, ..right };
     let history = Rect { y: config.bottom(), height: facts.y - config.bottom(), ..right };
-    vec![(Pane::Graphs, graphs), (Pane::Config, config), (Pane::History, history), (Pane::Facts, facts)]
+    vec![
+        (Pane::Graphs, graphs),
+        (Pane::Config, config),
+        (Pane::History, history),
+        (Pane::Facts, facts),
+    ]
 }
 
 /// Whether lines are dear: the design for 80×24.

@@ -18,7 +18,8 @@ struct Strokes {
     upright: &'static str,
 }
 
-const LINES: Strokes = Strokes { corners: ["┌", "┐", "└", "┘"], flat: "─", upright: "│" };
+const LINES: Strokes =
+    Strokes { corners: ["┌", "┐", "└", "┘"], flat: "─", upright: "│" };
 const ASCII: Strokes = Strokes { corners: ["+", "+", "+", "+"], flat: "-", upright: "|" };
 
 /// Paints the border of a pane; returns what is inside. Of the notes, which say ever less, the first

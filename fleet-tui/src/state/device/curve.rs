@@ -147,7 +147,9 @@ impl Curve {
                 _ => lines.push(vec![point]),
             }
         }
-        lines.retain(|line| line.iter().any(|point| (from..=to).contains(&point.at)) || line.len() > 1);
+        lines.retain(|line| {
+            line.iter().any(|point| (from..=to).contains(&point.at)) || line.len() > 1
+        });
         lines
     }
 

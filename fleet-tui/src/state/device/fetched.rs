@@ -4,7 +4,7 @@ use crate::event::Failed;
 
 /// Something that the server was asked for.
 #[derive(Clone, Debug)]
-pub struct Fetched<T> {
+pub(super) struct Fetched<T> {
     /// What it said last.
     value: Option<T>,
     /// Why the last question was not answered.
@@ -21,34 +21,34 @@ impl<T> Default for Fetched<T> {
 
 impl<T> Fetched<T> {
     /// What the server said last.
-    pub fn value(&self) -> Option<&T> {
+    pub(super) fn value(&self) -> Option<&T> {
         self.value.as_ref()
     }
 
     /// The same, to add to it.
-    pub fn value_mut(&mut self) -> Option<&mut T> {
+    pub(super) fn value_mut(&mut self) -> Option<&mut T> {
         self.value.as_mut()
     }
 
     /// Why the last question was not answered.
-    pub fn error(&self) -> Option<&str> {
+    pub(super) fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
     /// Notes that it may be something else by now.
-    pub fn outdate(&mut self) {
+    pub(super) fn outdate(&mut self) {
         self.is_old = true;
     }
 
     /// Notes that a question that is under way may never be answered.
-    pub fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         self.is_old = true;
         self.is_asked = false;
     }
 
     /// Whether to ask now; then the question counts as asked. A question that was not answered is
     /// not asked again before there is a reason.
-    pub fn begin(&mut self) -> bool {
+    pub(super) fn begin(&mut self) -> bool {
         let is_due = self.is_old && !self.is_asked;
         if is_due {
             self.is_old = false;
@@ -58,7 +58,7 @@ impl<T> Fetched<T> {
     }
 
     /// Takes an answer.
-    pub fn take(&mut self, answer: Result<T, Failed>) {
+    pub(super) fn take(&mut self, answer: Result<T, Failed>) {
         self.is_asked = false;
         match answer {
             Ok(value) => {

@@ -76,6 +76,8 @@ pub struct Graphs {
     now: Timestamp,
     /// The right edge, unless it is now.
     held: Option<Timestamp>,
+    /// What was now when the edge was last held.
+    held_at: Timestamp,
     /// Whether the picture is held still.
     pub is_frozen: bool,
     /// The time at the cursor.
@@ -98,6 +100,7 @@ impl Default for Graphs {
             span: 0,
             now: Timestamp::default(),
             held: None,
+            held_at: Timestamp::default(),
             is_frozen: false,
             cursor: None,
             asked: None,
@@ -142,6 +145,11 @@ impl Graphs {
         let Span { length, step, .. } = self.span();
         let to = self.held.unwrap_or(self.now);
         Window { from: to.minus(length), to, step }
+    }
+
+    /// The time that the picture calls now: it stands still with the picture.
+    pub fn told_from(&self) -> Timestamp {
+        if self.is_live() { self.now } else { self.held_at }
     }
 
     /// Whether the right edge is now.
@@ -207,7 +215,12 @@ impl Graphs {
     }
 
     /// Takes the answer to the question for a window.
-    pub fn answered(&mut self, window: Window, answer: Result<SeriesReply, Failed>, since_start: Duration) {
+    pub fn answered(
+        &mut self,
+        window: Window,
+        answer: Result<SeriesReply, Failed>,
+        since_start: Duration,
+    ) {
         if self.asked != Some(window) {
             return;
         }
@@ -218,7 +231,8 @@ impl Graphs {
                 self.error = None;
                 self.left_out = reply.left_out;
                 // Of reports that came meanwhile the newest belong to no step of the answer.
-                let until = if self.is_live() { window.to } else { Timestamp::from_millis(i64::MAX) };
+                let until =
+                    if self.is_live() { window.to } else { Timestamp::from_millis(i64::MAX) };
                 for (metric, points) in metric::of_reply(&reply) {
                     self.known[metric as usize] |= !points.is_empty();
                     self.curves[metric as usize].replace(points, until);
@@ -249,7 +263,7 @@ impl Graphs {
         } else {
             self.is_frozen = true;
             let Window { to, .. } = self.window();
-            self.held = Some(to);
+            self.hold_at(to);
             // What came since the answer is there too.
             if let Some((taken, _)) = &mut self.taken {
                 taken.to = taken.to.max(to);
@@ -269,7 +283,7 @@ impl Graphs {
     /// Looks half a span further back.
     pub fn pan_back(&mut self) {
         let Window { to, .. } = self.window();
-        self.held = Some(to.minus(self.span().length / 2));
+        self.hold_at(to.minus(self.span().length / 2));
         self.cursor = None;
     }
 
@@ -337,12 +351,15 @@ impl Graphs {
 
     /// Puts the right edge at a time, or at now if that is not later.
     fn hold(&mut self, to: Timestamp) {
-        if to < self.now {
-            self.held = Some(to);
-        } else if self.is_frozen {
-            self.held = Some(self.now);
+        if to < self.now || self.is_frozen {
+            self.hold_at(to.min(self.now));
         } else if self.held.take().is_some() {
             self.lose();
         }
+    }
+
+    fn hold_at(&mut self, to: Timestamp) {
+        self.held = Some(to);
+        self.held_at = self.now;
     }
 }

@@ -157,17 +157,19 @@ pub(super) fn of_report(report: &LiveReport) -> Vec<(Metric, f64)> {
 /// the parts need not have been highest at one time.
 pub(super) fn of_reply(reply: &SeriesReply) -> Vec<(Metric, Vec<Point>)> {
     let drawn = |metric: Metric| {
-        let is_own = |series: &&Series| {
-            series.metric == metric.name() && !is_loopback(&series.labels)
-        };
+        let is_own =
+            |series: &&Series| series.metric == metric.name() && !is_loopback(&series.labels);
         let mut steps: BTreeMap<u32, SeriesPoint> = BTreeMap::new();
         for point in reply.series.iter().filter(is_own).flat_map(|series| &series.points) {
             let merge = |step: &mut SeriesPoint| *step = merged(metric.sisters(), *step, *point);
             steps.entry(point.0).and_modify(merge).or_insert(*point);
         }
         let points = steps.into_values().take(SERIES_STEPS_MAX);
-        let points = points.map(|SeriesPoint(step, mean, min, max)| {
-            Point { at: middle(reply, step), mean, min, max }
+        let points = points.map(|SeriesPoint(step, mean, min, max)| Point {
+            at: middle(reply, step),
+            mean,
+            min,
+            max,
         });
         (metric, points.collect())
     };
@@ -186,7 +188,8 @@ fn merged(sisters: Sisters, a: SeriesPoint, b: SeriesPoint) -> SeriesPoint {
 
 /// The middle of a step.
 fn middle(reply: &SeriesReply, step: u32) -> Timestamp {
-    let millis = reply.step_millis.saturating_mul(u64::from(step)).saturating_add(reply.step_millis / 2);
+    let millis =
+        reply.step_millis.saturating_mul(u64::from(step)).saturating_add(reply.step_millis / 2);
     Timestamp::from_millis(reply.from.millis().saturating_add_unsigned(millis))
 }
 
@@ -235,8 +238,7 @@ mod tests {
                 sample(Metric::Temperature, "zone", "pmic", 50.0),
             ],
         };
-        let expected =
-            [(Metric::Cpu, 7.0), (Metric::Receive, 120.0), (Metric::Temperature, 60.0)];
+        let expected = [(Metric::Cpu, 7.0), (Metric::Receive, 120.0), (Metric::Temperature, 60.0)];
         assert_eq!(of_report(&report), expected);
     }
 
@@ -253,7 +255,12 @@ mod tests {
             step_millis: 2_000,
             steps: 5,
             series: vec![
-                series(Metric::Read, "device", "sda", vec![point(0, 5.0, 1.0, 9.0), point(3, 1.0, 1.0, 1.0)]),
+                series(
+                    Metric::Read,
+                    "device",
+                    "sda",
+                    vec![point(0, 5.0, 1.0, 9.0), point(3, 1.0, 1.0, 1.0)],
+                ),
                 series(Metric::Read, "device", "sdb", vec![point(0, 5.0, 1.0, 9.0)]),
                 series(Metric::Receive, "interface", "lo", vec![point(0, 1.0, 1.0, 1.0)]),
                 series(Metric::Temperature, "zone", "a", vec![point(1, 5.0, 1.0, 9.0)]),
@@ -267,7 +274,10 @@ mod tests {
         let sum = Point::new(at(11_000), 10.0);
         assert_eq!(of(Metric::Read), [sum, Point::new(at(17_000), 1.0)]);
         assert_eq!(of(Metric::Receive), []);
-        assert_eq!(of(Metric::Temperature), [Point { at: at(13_000), mean: 6.0, min: 1.0, max: 9.0 }]);
+        assert_eq!(
+            of(Metric::Temperature),
+            [Point { at: at(13_000), mean: 6.0, min: 1.0, max: 9.0 }]
+        );
     }
 
     #[test]
@@ -277,7 +287,8 @@ mod tests {
             labels: BTreeMap::new(),
             points: vec![SeriesPoint(u32::MAX, 1.0, 1.0, 1.0)],
         };
-        let reply = SeriesReply { step_millis: u64::MAX, series: vec![series], ..SeriesReply::default() };
+        let reply =
+            SeriesReply { step_millis: u64::MAX, series: vec![series], ..SeriesReply::default() };
         assert_eq!(of_reply(&reply)[0].1.len(), 1);
     }
 }

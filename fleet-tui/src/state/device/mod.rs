@@ -11,6 +11,10 @@ pub mod graphs;
 pub mod history;
 mod menus;
 pub mod metric;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use fleet_core::api::{ConfigView, Device, EventView, LiveReport, StreamView, Watch};
 use fleet_core::field::Field;
@@ -277,7 +281,8 @@ impl DeviceScreen {
                     let shown = self.graphs.shown();
                     let large = shown.iter().position(|graph| *graph == self.large);
                     let large = list::moved(action, large.unwrap_or_default(), shown.len(), 1);
-                    self.large = large.and_then(|large| shown.get(large).copied()).unwrap_or_default();
+                    self.large =
+                        large.and_then(|large| shown.get(large).copied()).unwrap_or_default();
                 }
                 Action::First | Action::Last => {
                     self.graphs.cursor_to_edge(action == Action::First);
@@ -326,12 +331,7 @@ impl DeviceScreen {
     }
 
     /// Takes an answer, which may be about a device that was shown before.
-    pub fn answered(
-        &mut self,
-        request: &Request,
-        answer: Result<Answer, Failed>,
-        desk: &mut Desk,
-    ) {
+    pub fn answered(&mut self, request: &Request, answer: Result<Answer, Failed>, desk: &mut Desk) {
         let now = desk.now.since_start;
         match request {
             Request::Series { device, from, to, step, .. } if *device == self.uid => {

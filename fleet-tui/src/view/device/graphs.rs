@@ -1,7 +1,6 @@
 //! A device's graphs: one that is large, and the others as small ones below it.
 
 use fleet_core::glyph::{self, Glyph};
-use fleet_core::untrusted::escaped;
 use ratatui::layout::Rect;
 
 use crate::layout::{self, Pane};
@@ -13,13 +12,13 @@ use crate::theme::Role;
 use crate::view::{Canvas, pane};
 use crate::widgets::chart::{self, Chart};
 
-/// A graph needs so many rows and columns, with its border.
-const ROWS_MIN: u16 = 5;
+/// A graph with its border and its labels needs so many rows and columns.
+const ROWS_MIN: u16 = 7;
 const COLUMNS_MIN: u16 = 24;
 /// Small graphs stand side by side while each has so many columns.
 const COLUMNS_GOOD: u16 = 38;
-/// The part of the height that the large one has, in fifths.
-const LARGE_FIFTHS: u16 = 2;
+/// How high the large graph is when a small one is five.
+const LARGE_TO_FIVE: u16 = 6;
 /// Binary bytes of a gibibyte.
 const GIB: f64 = 1_073_741_824.0;
 
@@ -32,29 +31,39 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
         graphs[..=large].rotate_right(1);
     }
     let is_alone = device.is_full && layout::is_low(app.desk.size);
-    let count = if is_alone { 1 } else { graphs.len() };
-    for (place, (graph, area)) in graphs.iter().zip(divided(area, count)).enumerate() {
+    let areas = divided(area, if is_alone { 1 } else { graphs.len() });
+    let are_all_in_sight = areas.len() >= graphs.len();
+    for (place, (graph, area)) in graphs.iter().zip(areas).enumerate() {
+        let mut title = title(device, *graph);
+        if place == 0 && !are_all_in_sight {
+            title = format!("{title}  {}/{}", large + 1, graphs.len());
+        }
         let is_focused = device.focus == Pane::Graphs && place == 0;
-        paint_one(app, device, *graph, is_focused, area, canvas);
+        let notes = notes(app, device, *graph, canvas);
+        let inside = pane::paint(area, &title, &notes, is_focused, canvas);
+        plot(device, *graph, inside, canvas);
+        nothing(device, *graph, inside, canvas);
     }
 }
 
 /// Divides an area among so many graphs, or as many as there is room for: the first across the top,
 /// the others in rows below it.
 fn divided(area: Rect, count: usize) -> Vec<Rect> {
-    let count = u16::try_from(count).unwrap_or(u16::MAX);
-    let large_height = (area.height * LARGE_FIFTHS / 5).max(ROWS_MIN);
-    let below = area.height.saturating_sub(large_height);
-    if count <= 1 || below < ROWS_MIN {
+    let small = u16::try_from(count).unwrap_or(u16::MAX).saturating_sub(1);
+    let rows_max = area.height.saturating_sub(ROWS_MIN) / ROWS_MIN;
+    if small == 0 || rows_max == 0 {
         return vec![area];
     }
-    let (rows_max, columns_max) = (below / ROWS_MIN, (area.width / COLUMNS_MIN).max(1));
-    let small = (count - 1).min(rows_max * columns_max);
+    let columns_max = (area.width / COLUMNS_MIN).max(1);
     let good = (area.width / COLUMNS_GOOD).clamp(1, small);
     let columns = good.max(small.div_ceil(rows_max)).min(columns_max);
+    let small = small.min(rows_max.saturating_mul(columns));
     let rows = small.div_ceil(columns);
+    let large_height = area.height * LARGE_TO_FIVE / (LARGE_TO_FIVE + 5 * rows);
+    let large_height = large_height.max(ROWS_MIN);
     let mut areas = vec![Rect { height: large_height, ..area }];
-    let lower = Rect { y: area.y + large_height, height: below, ..area };
+    let (y, height) = (area.y + large_height, area.height - large_height);
+    let lower = Rect { y, height, ..area };
     for row in 0..rows {
         let (y, bottom) = (part(lower.height, row, rows), part(lower.height, row + 1, rows));
         // The last row may have fewer, which then are wider.
@@ -74,29 +83,20 @@ fn part(whole: u16, place: u16, parts: u16) -> u16 {
     u16::try_from(begin).unwrap_or(whole)
 }
 
-fn paint_one(
-    app: &App,
-    device: &DeviceScreen,
-    graph: Graph,
-    is_focused: bool,
-    area: Rect,
-    canvas: &mut Canvas<'_>,
-) {
-    let title = title(device, graph);
-    let notes = notes(app, device, graph, canvas);
-    let inside = pane::paint(area, &title, &notes, is_focused, canvas);
-    plot(app, device, graph, inside, canvas);
+/// What stands in a graph that has no curve.
+fn nothing(device: &DeviceScreen, graph: Graph, inside: Rect, canvas: &mut Canvas<'_>) {
     let window = device.graphs.window();
-    let is_empty = graph.metrics().iter().all(|metric| {
-        device.graphs.curve(*metric).within(window.from, window.to).next().is_none()
-    });
-    if !is_empty {
+    let mut points = graph
+        .metrics()
+        .iter()
+        .flat_map(|metric| device.graphs.curve(*metric).within(window.from, window.to));
+    if points.next().is_some() {
         return;
     }
     let (text, role) = match device.graphs.error() {
-        Some(error) => (format!("not loaded: {} (^r tries again)", escaped(error)), Role::Warn),
+        Some(error) => (format!("not loaded: {error} (^r tries again)"), Role::Warn),
         None if device.graphs.is_loading() => ("loading …".to_owned(), Role::Muted),
-        None => ("nothing was measured in this time".to_owned(), Role::Muted),
+        None => ("nothing was measured then".to_owned(), Role::Muted),
     };
     let middle = inside.y + inside.height.saturating_sub(2) / 2;
     canvas.put(inside.x + 5, middle, inside.right(), &text, role);
@@ -127,8 +127,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
         told(device, metric).map_or_else(|| none.clone(), |point| number(point.mean, unit))
     };
     let summary = |metric: Metric| device.graphs.curve(metric).summary(window.from, window.to);
-    match *graph.metrics() {
-        [metric] => {
+    match graph.metrics() {
+        &[metric] => {
             let short = format!("{} {word}", told(metric));
             let long = summary(metric).map(|summary| {
                 let (mean, max) = (number(summary.mean, unit), number(summary.max, unit));
@@ -136,10 +136,9 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
             });
             long.into_iter().chain([short]).collect()
         }
-        [first, second] => {
+        &[first, second] => {
             let [first_sign, second_sign] = signs(graph, canvas);
-            let short =
-                format!("{first_sign}{} {second_sign}{}", told(first), told(second));
+            let short = format!("{first_sign}{} {second_sign}{}", told(first), told(second));
             let max = [first, second].map(|metric| summary(metric).map(|summary| summary.max));
             let long = match max {
                 [Some(a), Some(b)] => {
@@ -157,7 +156,9 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
 /// What stands before the numbers of two curves.
 fn signs(graph: Graph, canvas: &Canvas<'_>) -> [String; 2] {
     match graph {
-        Graph::Network => [Glyph::Inward, Glyph::Outward].map(|sign| canvas.glyph(sign).to_string()),
+        Graph::Network => {
+            [Glyph::Inward, Glyph::Outward].map(|sign| canvas.glyph(sign).to_string())
+        }
         _ => ["r ".to_owned(), "w ".to_owned()],
     }
 }
@@ -180,10 +181,9 @@ fn rhythm(device: &DeviceScreen) -> Rhythm {
     device.graphs.rhythm(device.row().map_or(60, |row| row.index.interval_secs))
 }
 
-fn plot(app: &App, device: &DeviceScreen, graph: Graph, area: Rect, canvas: &mut Canvas<'_>) {
+fn plot(device: &DeviceScreen, graph: Graph, area: Rect, canvas: &mut Canvas<'_>) {
     let window = device.graphs.window();
     let rhythm = rhythm(device);
-    let now = app.desk.link.server_time(app.desk.now.wall);
     let points: Vec<Vec<chart::Point>> = graph
         .metrics()
         .iter()
@@ -193,17 +193,13 @@ fn plot(app: &App, device: &DeviceScreen, graph: Graph, area: Rect, canvas: &mut
         })
         .collect();
     let roles = roles(device, graph);
-    let curves: Vec<_> = points
-        .iter()
-        .zip(roles)
-        .map(|(points, role)| chart::Curve { points, role })
-        .collect();
+    let curves: Vec<_> =
+        points.iter().zip(roles).map(|(points, role)| chart::Curve { points, role }).collect();
     let chart = Chart {
         curves: &curves,
         from_millis: window.from.millis(),
         to_millis: window.to.millis(),
-        // While nothing comes labels stand still too.
-        now_millis: if device.graphs.is_live() { window.to.millis() } else { now.millis() },
+        now_millis: device.graphs.told_from().millis(),
         // Which points belong together is told by the breaks between them.
         step_millis: u64::try_from(rhythm.reach().as_millis()).unwrap_or(u64::MAX),
         unit: match graph.unit() {
@@ -244,9 +240,9 @@ fn broken(lines: &[Vec<Point>], rhythm: Rhythm) -> Vec<chart::Point> {
 
 /// The colours of the curves: of a use by how high it is, of two that are told apart.
 fn roles(device: &DeviceScreen, graph: Graph) -> [Role; 2] {
-    match (graph.unit(), *graph.metrics()) {
+    match (graph.unit(), graph.metrics()) {
         (Unit::Percent, [metric]) => {
-            let value = told(device, metric).map(|point| glyph::level(point.mean));
+            let value = told(device, *metric).map(|point| glyph::level(point.mean));
             let role = value.map(Role::from).filter(|role| *role != Role::Plain);
             [role.unwrap_or(Role::Ok), Role::Plain]
         }
@@ -299,12 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn four_small_graphs_have_their_place_in_a_usual_terminal() {
-        let areas = divided(Rect::new(0, 4, 80, 18), 5);
-        assert_eq!(areas.len(), 5);
-        assert_eq!(areas[0], Rect::new(0, 4, 80, 7));
-        assert_eq!((areas[1].width, areas[4].bottom()), (40, 22));
-        assert_eq!(divided(Rect::new(0, 4, 80, 18), 6).len(), 6);
+    fn graphs_are_as_many_as_can_be_read() {
+        let low = divided(Rect::new(0, 4, 80, 17), 5);
+        assert_eq!(low.len(), 4);
+        assert_eq!((low[0].height, low[1].width, low[3].bottom()), (9, 26, 21));
+        let wide = divided(Rect::new(0, 4, 80, 29), 5);
+        assert_eq!(wide.len(), 5);
+        assert_eq!((wide[0].height, wide[1].width, wide[4].bottom()), (10, 40, 33));
+        assert_eq!(divided(Rect::new(0, 4, 80, 29), 6).len(), 6);
         assert_eq!(divided(Rect::new(0, 4, 60, 9), 5).len(), 1);
     }
 

@@ -1,12 +1,14 @@
 //! One device.
 //!
 //! ```text
-//!  ● online cam-us-1180  jetson · orin-nano arm64 · Ubuntu 22.04 · up 41d · seen now     head
+//!  ● online cam-us-1180  Jetson Orin Nano aarch64 · 10.8.3.180 · up 41d · seen now       head
 //!  configuration refused: …                     range  5m  1h  24h  7d   ● live  step 1 s
 //! ┌ CPU % ─────────────── 97 now · 92 avg · 99 max ┐┌ Config ── desired r18 · reported r17 ┐
 //! ```
 
 mod graphs;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use fleet_core::api::DeviceStatus;
@@ -91,7 +93,7 @@ fn head_facts(device: &DeviceScreen, row: &Row, is_low: bool, now: Timestamp) ->
     } else {
         let board: Vec<_> =
             [field(Field::Model).or(kind), field(Field::Arch)].into_iter().flatten().collect();
-        vec![Some(board.join(" ")), field(Field::Os), address, agent, uptime, seen, tags]
+        vec![Some(board.join(" ")), address, agent, uptime, seen, tags, field(Field::Os)]
     };
     facts.into_iter().flatten().filter(|fact| !fact.is_empty()).collect()
 }
@@ -216,24 +218,4 @@ fn clock(at: Timestamp, now: Timestamp) -> String {
         at.get(5..10).zip(at.get(11..16)).map(|(day, time)| format!("{day} {time}"))
     };
     text.map(|text| format!("{text}Z")).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_short_and_name_another_day() {
-        let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let now = time("2026-02-03T14:03:22Z");
-        assert_eq!(clock(time("2026-02-03T13:59:51.25Z"), now), "13:59:51Z");
-        assert_eq!(clock(time("2026-02-02T13:59:51Z"), now), "02-02 13:59Z");
-    }
-
-    #[test]
-    fn spans_are_short() {
-        for (secs, text) in [(5.0, "5s"), (90.0, "1m"), (7_300.0, "2h"), (3_542_400.0, "41d")] {
-            assert_eq!(span(secs), text);
-        }
-    }
 }

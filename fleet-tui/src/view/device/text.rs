@@ -2,7 +2,6 @@
 
 use fleet_core::api::{EventKind, EventView};
 use fleet_core::glyph::Glyph;
-use fleet_core::time::Timestamp;
 use ratatui::layout::Rect;
 
 use super::clock;
@@ -15,7 +14,7 @@ use crate::view::{Canvas, pane};
 use crate::widgets::scrollbar;
 
 /// A pane from this width on says who did what.
-const WIDE: u16 = 70;
+const WIDE: u16 = 100;
 /// The most that names of facts take.
 const NAME_WIDTH_MAX: u16 = 24;
 
@@ -27,7 +26,10 @@ pub(super) fn config(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut 
         let reported = view.reported.as_ref().map(|reported| reported.version);
         let reported = reported.map_or_else(|| "none".to_owned(), |version| format!("r{version}"));
         let dot = canvas.glyph(Glyph::Dot);
-        [format!("{desired} {dot} reported {reported}"), format!("r{} {dot} {reported}", view.version)]
+        [
+            format!("{desired} {dot} reported {reported}"),
+            format!("r{} {dot} {reported}", view.version),
+        ]
     });
     let notes = notes.filter(|_| view.is_some_and(|view| view.version > 0)).unwrap_or_default();
     let inside = boxed(device, Pane::Config, &notes, area, canvas);
@@ -84,15 +86,19 @@ pub(super) fn history(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut
     }
     scrollbar_of(device, Pane::History, count, area, inside, canvas);
     let now = app.desk.link.server_time(app.desk.now.wall);
-    let top = device.top(Pane::History);
-    for (y, event) in (inside.y..inside.bottom()).zip(events.iter().skip(top)) {
-        event_row(event, now, Rect { y, height: 1, ..inside }, canvas);
+    let rows: Vec<_> = (inside.y..inside.bottom())
+        .zip(events.iter().skip(device.top(Pane::History)))
+        .map(|(y, event)| (Rect { y, height: 1, ..inside }, clock(event.timestamp, now), event))
+        .collect();
+    let width = rows.iter().map(|(_, time, _)| time.len()).max().unwrap_or_default();
+    for (row, time, event) in rows {
+        event_row(event, &format!("{time:>width$}"), row, canvas);
     }
 }
 
-fn event_row(event: &EventView, now: Timestamp, row: Rect, canvas: &mut Canvas<'_>) {
+fn event_row(event: &EventView, time: &str, row: Rect, canvas: &mut Canvas<'_>) {
     let right = row.right();
-    let mut x = canvas.put(row.x, row.y, right, &clock(event.timestamp, now), Role::Muted) + 1;
+    let mut x = canvas.put(row.x, row.y, right, time, Role::Muted) + 1;
     let mut role = Role::Plain;
     if let Some(glyph) = glyph_of(event.kind) {
         role = Role::from(glyph.spec().tone);
