@@ -34,7 +34,7 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
     let areas = divided(area, if is_alone { 1 } else { graphs.len() });
     let are_all_in_sight = areas.len() >= graphs.len();
     for (place, (graph, area)) in graphs.iter().zip(areas).enumerate() {
-        let mut title = title(device, *graph);
+        let mut title = title(device, *graph, area.width);
         if place == 0 && !are_all_in_sight {
             title = format!("{title}  {}/{}", large + 1, graphs.len());
         }
@@ -94,18 +94,18 @@ fn nothing(device: &DeviceScreen, graph: Graph, inside: Rect, canvas: &mut Canva
         return;
     }
     let (text, role) = match device.graphs.error() {
-        Some(error) => (format!("not loaded: {error} (^r tries again)"), Role::Warn),
+        Some(error) => (format!("^r tries again: {error}"), Role::Warn),
         None if device.graphs.is_loading() => ("loading …".to_owned(), Role::Muted),
-        None => ("nothing was measured then".to_owned(), Role::Muted),
+        None => ("nothing measured".to_owned(), Role::Muted),
     };
     let middle = inside.y + inside.height.saturating_sub(2) / 2;
     canvas.put(inside.x + 5, middle, inside.right(), &text, role);
 }
 
-fn title(device: &DeviceScreen, graph: Graph) -> String {
+fn title(device: &DeviceScreen, graph: Graph, width: u16) -> String {
     let memory = device.record().and_then(|record| record.facts.memory_bytes);
     match (graph, memory) {
-        (Graph::Memory, Some(bytes)) => {
+        (Graph::Memory, Some(bytes)) if width >= COLUMNS_GOOD => {
             format!("{} of {:.1} GiB", graph.title(), bytes as f64 / GIB)
         }
         _ => graph.title().to_owned(),
@@ -147,7 +147,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
                 }
                 _ => None,
             };
-            long.into_iter().chain([format!("{short} {word}"), short]).collect()
+            let tight = short.replace("B/s", "").replace(' ', "");
+            long.into_iter().chain([format!("{short} {word}"), short, tight]).collect()
         }
         _ => Vec::new(),
     }

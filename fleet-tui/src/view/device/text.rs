@@ -181,9 +181,11 @@ fn scrollbar_of(
 
 /// What stands in the place of what has not come.
 fn missing(error: Option<&str>, loading: &str, inside: Rect, canvas: &mut Canvas<'_>) {
-    let (text, role) = match error {
-        Some(error) => (format!("not loaded: {error} (^r tries again)"), Role::Warn),
-        None => (loading.to_owned(), Role::Muted),
+    let Some(error) = error else {
+        canvas.put(inside.x, inside.y, inside.right(), loading, Role::Muted);
+        return;
     };
-    canvas.put(inside.x, inside.y, inside.right(), &text, role);
+    for (y, text) in (inside.y..inside.bottom()).zip([error, "^r tries again"]) {
+        canvas.put(inside.x, y, inside.right(), text, Role::Warn);
+    }
 }
