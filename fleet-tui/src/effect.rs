@@ -58,6 +58,8 @@ pub enum Request {
         /// How long a step is.
         step: Duration,
     },
+    /// All that is known of a device.
+    Device(Uid),
     /// A device's configuration.
     Config(Uid),
     /// Events before a number, of one device or of all.

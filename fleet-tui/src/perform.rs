@@ -151,6 +151,9 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
             };
             Answer::Series(client.series(&query).await?)
         }
+        Request::Device(device) => {
+            Answer::Device(Box::new(client.device_get(&device.to_string()).await?))
+        }
         Request::Config(device) => {
             Answer::Config(Box::new(client.config_get(&device.to_string()).await?))
         }

@@ -74,7 +74,7 @@ impl Counts {
 }
 
 /// One device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     /// What changes seldom.
     pub index: IndexRow,

@@ -1,8 +1,12 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod device;
 mod events;
 mod fleet;
+mod fleet;
 mod frame;
+mod frame;
+mod pane;
 mod pending;
 mod popup;
 #[cfg(test)]
@@ -71,7 +75,12 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
         Screen::Fleet => fleet::paint(app, &mut canvas),
         Screen::Pending => pending::paint(app, &mut canvas),
         Screen::Events => events::paint(app, &mut canvas),
-        Screen::Device | Screen::Discover => {}
+        Screen::Device => {
+            if let Some(device) = &app.device {
+                device::paint(app, device, &mut canvas);
+            }
+        }
+        Screen::Discover => {}
     }
     frame::notice(app, parts.notice, &mut canvas);
     frame::hints(app, parts.hints, &mut canvas);

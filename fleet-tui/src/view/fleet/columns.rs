@@ -7,6 +7,8 @@ use crate::state::data::Widths;
 
 /// Cells between columns.
 const GAP: u16 = 1;
+/// Columns that can be spared as easily as this go before pictures do.
+const LUXURY: u8 = 8;
 /// The least that a column of free text has.
 const FREE_MIN: u16 = 10;
 /// The most that a device's id gets.
@@ -29,20 +31,15 @@ pub(super) enum Form {
     Spark,
 }
 
-/// The columns that fit into `room` cells: first pictures go, then the columns that can be spared
-/// most easily; what is left over goes to the names and the free text.
+/// The columns that fit into `room` cells. What can be spared most easily goes first, then pictures,
+/// then columns one by one; what is left over goes to the free text.
 pub(super) fn fitted(fields: &[Field], widths: Widths, room: u16) -> Vec<Column> {
     let all = |is_wide| fields.iter().map(move |field| column(*field, widths, is_wide)).collect();
     let mut columns: Vec<Column> = all(true);
+    drop_spare(&mut columns, room, LUXURY);
     if total(&columns) > room {
         columns = all(false);
-    }
-    while total(&columns) > room {
-        let spare = |column: &(usize, &Column)| column.1.field.spec().spare;
-        match columns.iter().enumerate().max_by_key(spare) {
-            Some((place, column)) if column.field.spec().spare > 0 => columns.remove(place),
-            _ => break,
-        };
+        drop_spare(&mut columns, room, 1);
     }
     grow(&mut columns, room);
     let mut x = 0;
@@ -53,6 +50,17 @@ pub(super) fn fitted(fields: &[Field], widths: Widths, room: u16) -> Vec<Column>
     }
     columns.retain(|column| column.width > 0);
     columns
+}
+
+/// Takes columns away until the others fit, or no other can be spared as easily as `least`.
+fn drop_spare(columns: &mut Vec<Column>, room: u16, least: u8) {
+    while total(columns) > room {
+        let spare = |column: &(usize, &Column)| column.1.field.spec().spare;
+        match columns.iter().enumerate().max_by_key(spare) {
+            Some((place, column)) if column.field.spec().spare >= least => columns.remove(place),
+            _ => return,
+        };
+    }
 }
 
 fn column(field: Field, widths: Widths, is_wide: bool) -> Column {
@@ -119,7 +127,7 @@ mod tests {
             names(77),
             ["status", "device", "cpu", "mem", "disk", "last_seen", "version", "why"]
         );
-        assert!(names(117).contains(&"tag"));
+        assert!(names(117).contains(&"type") && names(150).contains(&"tag"));
         assert!(names(57).starts_with(&["status", "device", "cpu", "mem", "disk"]));
     }
 

@@ -33,7 +33,7 @@ pub struct Point {
 /// One curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
-    /// What was measured, oldest first.
+    /// What was measured, oldest first. A point whose mean is no number ends the line.
     pub points: &'a [Point],
     /// Its colour.
     pub role: Role,
@@ -158,8 +158,9 @@ impl Painter<'_> {
         let mut before: Option<(i64, (usize, usize))> = None;
         let joined =
             i64::try_from(self.chart.step_millis.saturating_mul(3) / 2).unwrap_or(i64::MAX);
-        for point in curve.points.iter().filter(|point| point.mean.is_finite()) {
-            let Some(x) = self.share(point.at_millis).map(|share| dots.column(share)) else {
+        for point in curve.points {
+            let at = Some(point.at_millis).filter(|_| point.mean.is_finite());
+            let Some(x) = at.and_then(|at| self.share(at)).map(|share| dots.column(share)) else {
                 before = None;
                 continue;
             };
