@@ -10,7 +10,7 @@ use crate::keys::{self, Binding, Scope, Section};
 use crate::state::popup::VERBS;
 
 /// Cells of a column's keys.
-const KEYS_WIDTH: u16 = 13;
+const KEYS_WIDTH: u16 = 14;
 /// Cells of an example's text.
 const EXAMPLE_WIDTH: u16 = 17;
 /// A column of keys that is narrower than this is hard to read.

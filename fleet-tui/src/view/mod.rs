@@ -126,6 +126,16 @@ impl Canvas<'_> {
         self.look.caps.glyph(glyph)
     }
 
+    /// Names of keys as this terminal can spell them: an arrow that looked like a `v` would be
+    /// another key.
+    pub fn keys(&self, names: &str) -> String {
+        if !self.look.caps.is_ascii() {
+            return names.to_owned();
+        }
+        let arrows = [("←", "Left"), ("→", "Right"), ("↑", "Up"), ("↓", "Down")];
+        arrows.iter().fold(names.to_owned(), |names, (arrow, name)| names.replace(arrow, name))
+    }
+
     /// Writes text that is safe to show, as far as there is room; returns the column after it.
     pub fn put(&mut self, x: u16, y: u16, right: u16, text: &str, role: Role) -> u16 {
         let area = self.buffer.area;

@@ -235,12 +235,10 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         vec![
             "Nobody waits.".to_owned(),
             String::new(),
-            "A device comes here when it asks for this server by itself:"
-                .to_owned(),
-            format!("on a device    fleetd agent --server {server}"),
+            "A device comes here when it asks for this server by itself:".to_owned(),
+            format!("on a device    api_endpoint: {server}   in /etc/fleetd/config.yaml"),
             String::new(),
-            "5              find devices and bring them in yourself"
-                .to_owned(),
+            "5              find devices and bring them in yourself".to_owned(),
         ]
     };
     for (y, line) in (area.y + 1..area.bottom()).zip(lines) {

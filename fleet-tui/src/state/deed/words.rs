@@ -133,9 +133,7 @@ fn effect(plan: &Plan) -> String {
         Deed::Accept => "let into the fleet from now on".to_owned(),
         Deed::Reject => "kept outside, may not report".to_owned(),
         Deed::Revoke => "link cut, key refused for good".to_owned(),
-        Deed::Delete => {
-            "access ends now, data goes later; the agent may ask anew".to_owned()
-        }
+        Deed::Delete => "access ends now, data goes later; the agent may ask anew".to_owned(),
         Deed::Interval => format!("a report every {typed}; the rest of the configuration stays"),
         Deed::Tag if typed.is_empty() => "all tags are taken away".to_owned(),
         Deed::Tag => format!("tags {typed}"),
