@@ -113,6 +113,7 @@ use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 /// Every screen.
 pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
+const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 

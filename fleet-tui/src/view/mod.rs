@@ -3,8 +3,6 @@
 mod device;
 mod events;
 mod fleet;
-mod fleet;
-mod frame;
 mod frame;
 mod pane;
 mod pending;

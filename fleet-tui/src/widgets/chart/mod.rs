@@ -7,7 +7,7 @@ mod dots;
 mod scale;
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Rect, Size};
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -219,7 +219,9 @@ impl Painter<'_> {
     }
 
     fn column(&self, at: i64, width: u16) -> Option<u16> {
-        self.share(at).map(|share| (share * f64::from(width - 1)).round() as u16)
+        // The cell that has the dot, so that a cursor and its curve meet.
+        let dots = Dots::new(Size::new(width, 0), self.caps.graphs);
+        self.share(at).map(|share| dots.cell(dots.column(share)))
     }
 
     /// Where in the time shown a time is, from 0 to 1.
