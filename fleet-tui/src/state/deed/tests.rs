@@ -71,7 +71,7 @@ fn one_device_takes_a_y_and_not_an_enter() {
     let effects = press(&mut app, "x a y");
     assert_eq!(changes(&effects), [(sample::uid(1), Change::Accept)]);
     assert_eq!(answer_all(&mut app, effects, &[]), 1);
-    assert_eq!(notice(&app), "1 accepted");
+    assert_eq!(notice(&app), "b-pending accepted");
     assert!(app.desk.job.is_none());
 }
 
