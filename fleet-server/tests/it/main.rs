@@ -1,11 +1,13 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod cli;
 mod hostile;
 mod link;
 mod program;
 mod rest_auth;
 mod rest_events;
+mod rest_filter;
 mod rest_reference;
 mod rest_series;
 mod server_kit;
