@@ -1,12 +1,11 @@
-//! `fleets` as an operator uses it, against a server that runs as it runs for them.
+//! `fleets` as an operator uses it, against a server with devices.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::program::{end, signal, start};
+use crate::server_kit::{Agent, Rig};
 
 const USAGE: i32 = 2;
 const NOT_ALLOWED: i32 = 4;
@@ -14,10 +13,10 @@ const NOTHING_FOUND: i32 = 5;
 const UNREACHABLE: i32 = 7;
 const CONFIGURATION: i32 = 78;
 
-/// A server, and an operator with a home of their own.
+/// A server with its devices, and an operator with a home of their own.
 struct Desk {
-    folder: tempfile::TempDir,
-    server: Child,
+    rig: Rig,
+    agents: Vec<Agent>,
     url: String,
 }
 
@@ -30,20 +29,18 @@ struct Said {
 }
 
 impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (server, said) = start(folder.path(), &[]);
-        let url = said.iter().find_map(|line| line.trim().strip_prefix("URL"));
-        let url = url.unwrap().trim().to_owned();
-        Self { folder, server, url }
+    async fn new() -> Self {
+        let rig = Rig::start_patient().await;
+        let url = format!("http://{}", rig.address());
+        Self { rig, agents: Vec::new(), url }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.rig.folder.path().join(name)
     }
 
     fn key_file(&self) -> String {
-        self.path("data/admin.key").to_str().unwrap().to_owned()
+        self.rig.server().admin_path().to_str().unwrap().to_owned()
     }
 
     /// `fleets` with no word about the server but what the contexts say.
@@ -70,27 +67,13 @@ impl Desk {
         self.bare(&[args, &["--server", &self.url, "--api-key", &key]].concat())
     }
 
-    /// A device that a third party reports.
-    fn add(&self, id: &str, cpu: &str, tags: &str) {
-        self.fleets(&[
-            "telemetry",
-            "send",
-            "--device",
-            id,
-            "--metric",
-            "cpu_usage",
-            "--value",
-            cpu,
-        ])
-        .ends(0);
+    /// A device of the fleet that has reported.
+    async fn add(&mut self, id: &str, cpu: f64, tags: &str) {
+        let seed = u8::try_from(self.agents.len() + 1).unwrap();
+        let mut agent = self.rig.enrolled(id, seed).await;
+        agent.report(1, &[1], cpu).await;
+        self.agents.push(agent);
         self.fleets(&["devices", "set", id, &format!("tags={tags}")]).ends(0);
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        signal(&self.server, Signal::SIGTERM);
-        end(&mut self.server);
     }
 }
 
@@ -112,13 +95,13 @@ impl Said {
     }
 }
 
-#[test]
-fn lists_are_filtered_sorted_and_cut_to_columns() {
-    let desk = Desk::new();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn lists_are_filtered_sorted_and_cut_to_columns() {
+    let mut desk = Desk::new().await;
     for (id, cpu, tags) in
-        [("pump-1", "20", "eu-west canary"), ("pump-2", "95", "eu-west"), ("door", "50", "us")]
+        [("pump-1", 20.0, "eu-west canary"), ("pump-2", 95.0, "eu-west"), ("door", 50.0, "us")]
     {
-        desk.add(id, cpu, tags);
+        desk.add(id, cpu, tags).await;
     }
     let list = |args: &[&str]| desk.fleets(&[&["devices", "list"], args].concat());
 
@@ -135,10 +118,10 @@ fn lists_are_filtered_sorted_and_cut_to_columns() {
     assert_eq!(found.as_array().unwrap().len(), 1);
 }
 
-#[test]
-fn a_filter_that_is_none_or_finds_nothing_is_told() {
-    let desk = Desk::new();
-    desk.add("pump-1", "20", "eu-west");
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_filter_that_is_none_or_finds_nothing_is_told() {
+    let mut desk = Desk::new().await;
+    desk.add("pump-1", 20.0, "eu-west").await;
     let list = |filter: &str| desk.fleets(&["devices", "--filter", filter]);
     list("status=of").refuses(USAGE, &["error: --filter: ", "\n  status=of\n", "\n         ^^\n"]);
     // Nobody has to be asked for that.
@@ -148,12 +131,13 @@ fn a_filter_that_is_none_or_finds_nothing_is_told() {
     list("cpu>90").refuses(NOTHING_FOUND, &["no device matches cpu>90"]);
 }
 
-#[test]
-fn events_tell_what_was_done() {
-    let desk = Desk::new();
-    desk.add("pump-1", "20", "eu-west");
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn events_tell_what_was_done() {
+    let mut desk = Desk::new().await;
+    desk.add("pump-1", 20.0, "eu-west").await;
     let list = |args: &[&str]| desk.fleets(&[&["events"], args].concat());
-    let said = list(&["--device", "pump-1", "--kind", "device", "--since", "1h"]).ends(0);
+    let said = list(&["--device", "pump-1", "--kind", "device", "--since", "2024-01-15T10:00:00Z"])
+        .ends(0);
     assert!(said.out.contains("device.updated") && said.out.contains("pump-1"), "{said:#?}");
     let events: Value =
         serde_json::from_str(&list(&["--limit", "1", "--json"]).ends(0).out).unwrap();
@@ -163,9 +147,9 @@ fn events_tell_what_was_done() {
     list(&["--kind", "device.gone"]).refuses(USAGE, &["device.offline"]);
 }
 
-#[test]
-fn contexts_say_which_server_and_key() {
-    let desk = Desk::new();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn contexts_say_which_server_and_key() {
+    let desk = Desk::new().await;
     let key = desk.key_file();
     let context = |args: &[&str]| desk.bare(&[&["context"], args].concat());
     assert_eq!(context(&["list", "--json"]).ends(0).out, "[]\n");
@@ -205,10 +189,10 @@ fn contexts_say_which_server_and_key() {
     desk.bare(&["devices"]).refuses(CONFIGURATION, &[&place, "did you mean server?"]);
 }
 
-#[test]
-fn a_context_that_is_read_only_changes_nothing() {
-    let desk = Desk::new();
-    desk.add("pump-1", "20", "eu-west");
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_context_that_is_read_only_changes_nothing() {
+    let mut desk = Desk::new().await;
+    desk.add("pump-1", 20.0, "eu-west").await;
     let new = ["context", "set", "look", "--server", &desk.url, "--read-only", "true"];
     desk.bare(&[&new[..], &["--api-key-file", &desk.key_file()]].concat()).ends(0);
     let look = |args: &[&str]| desk.bare(&[args, &["--context", "look"]].concat());
@@ -219,12 +203,12 @@ fn a_context_that_is_read_only_changes_nothing() {
     look(&["devices", "delete", "pump-1", "--yes"]).ends(0);
 }
 
-#[test]
-fn a_home_is_not_needed() {
-    let desk = Desk::new();
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_home_is_not_needed() {
+    let desk = Desk::new().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleets"));
     command.env_clear().env("FLEETD_SERVER", &desk.url).env("FLEETD_API_KEY_FILE", desk.key_file());
     let status = command.arg("devices").stdout(Stdio::null()).status().unwrap();
     assert_eq!(status.code(), Some(0));
-    assert!(!Path::new(&desk.path("home")).exists());
+    assert!(!desk.path("home").exists());
 }

@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
+fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleets"));
     command
         .arg("server")
@@ -30,7 +30,7 @@ fn run(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// A running server and what it said at its start.
-pub(crate) fn start(folder: &Path, args: &[&str]) -> (Child, Vec<String>) {
+fn start(folder: &Path, args: &[&str]) -> (Child, Vec<String>) {
     let mut child = command(folder, args).spawn().unwrap();
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     let mut said = Vec::new();
@@ -43,11 +43,11 @@ pub(crate) fn start(folder: &Path, args: &[&str]) -> (Child, Vec<String>) {
     (child, said)
 }
 
-pub(crate) fn signal(child: &Child, signal: Signal) {
+fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
-pub(crate) fn end(child: &mut Child) -> Option<i32> {
+fn end(child: &mut Child) -> Option<i32> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
