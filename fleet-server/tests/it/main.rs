@@ -3,6 +3,8 @@
 
 mod hostile;
 mod link;
+mod page;
+mod page_kit;
 mod program;
 mod rest_auth;
 mod rest_reference;
