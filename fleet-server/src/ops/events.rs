@@ -244,6 +244,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_store_does_not_take_holds_up_nobody() {
+        let (_, events) = events();
+        events.record(NewEvent { actor: "x".repeat(2 << 20), ..new("lost") }).await;
+        assert_eq!(*events.subscribe().borrow(), 0);
+        events.record(new("kept")).await;
+        assert_eq!(*events.subscribe().borrow(), 1);
+        assert_eq!(events.after(0, 9).await.unwrap()[0].text.raw(), "kept");
+    }
+
+    #[tokio::test]
     async fn a_long_text_is_cut_with_a_mark() {
         let (_, events) = events();
         events.record(new("ü".repeat(TEXT_CHARS_MAX + 1))).await;

@@ -11,6 +11,11 @@ use fleet_server::store::{
 };
 
 use crate::store_disk::Disk;
+use crate::store_events::{
+    an_event_too_large_takes_its_whole_commit_along, events_are_found_by_what_they_are_about,
+    events_are_numbered_in_their_order, events_outlive_their_device,
+    one_of_many_events_gets_each_number, reports_are_shown_oldest_first,
+};
 use crate::store_kit::{config, device, grant, id, key, query, report, time};
 
 macro_rules! contract {
@@ -58,6 +63,12 @@ contract! {
     pruning_takes_what_is_older,
     a_report_too_large_does_not_hold_up_the_rest,
     a_value_too_large_is_refused,
+    events_are_numbered_in_their_order,
+    one_of_many_events_gets_each_number,
+    events_are_found_by_what_they_are_about,
+    events_outlive_their_device,
+    an_event_too_large_takes_its_whole_commit_along,
+    reports_are_shown_oldest_first,
 }
 
 type Any = Arc<dyn Store>;
