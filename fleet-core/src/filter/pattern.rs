@@ -16,6 +16,8 @@ pub(super) struct Pattern {
     pieces: Vec<Box<[Slot]>>,
     is_from_start: bool,
     is_to_end: bool,
+    /// Plain ASCII, which is the most usual and needs no second look.
+    is_ascii_word: bool,
 }
 
 impl Pattern {
@@ -27,6 +29,7 @@ impl Pattern {
             pieces: raw.split('*').map(slots).collect(),
             is_from_start: true,
             is_to_end: true,
+            is_ascii_word: raw.is_ascii() && !raw.contains('*'),
         }
     }
 
@@ -38,7 +41,7 @@ impl Pattern {
         let is_to_end = inner.len() < body.len();
         let slot = |c| if c == '?' { None } else { Some(fold(c)) };
         let pieces = inner.split('*').map(|piece| piece.chars().map(slot).collect()).collect();
-        Self { raw: raw.to_owned(), pieces, is_from_start, is_to_end }
+        Self { raw: raw.to_owned(), pieces, is_from_start, is_to_end, is_ascii_word: false }
     }
 
     /// As it was written.
@@ -54,6 +57,9 @@ impl Pattern {
     /// Whether a text fits. Each piece takes the first place that it finds, so nothing is tried
     /// twice.
     pub(super) fn matches(&self, text: &str) -> bool {
+        if self.is_ascii_word && text.len() <= self.raw.len() {
+            return self.raw.eq_ignore_ascii_case(text);
+        }
         let last = self.pieces.len() - 1;
         let mut rest = text;
         for (index, piece) in self.pieces.iter().enumerate() {
@@ -94,8 +100,8 @@ impl Word {
 
     /// Whether a text fits.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let mut letters = text.chars().map(fold);
-        self.letters.iter().all(|wanted| letters.any(|letter| letter == *wanted))
+        let mut letters = text.chars();
+        self.letters.iter().all(|wanted| letters.any(|letter| fold(letter) == *wanted))
     }
 }
 

@@ -6,8 +6,38 @@ use std::cmp::Ordering;
 
 use super::pattern;
 
+/// Numbers of a release that is nothing but numbers.
+const PLAIN_NUMBERS_MAX: usize = 4;
+/// Digits of each that surely fit.
+const PLAIN_DIGITS_MAX: usize = 9;
+
 /// Which of two releases came first.
 pub(super) fn order(a: &str, b: &str) -> Ordering {
+    match (plain(a), plain(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => order_any(a, b),
+    }
+}
+
+/// The numbers of a release like `1.4.2`. Nearly all are like this, and thousands are compared at
+/// once.
+fn plain(text: &str) -> Option<[u32; PLAIN_NUMBERS_MAX]> {
+    let mut numbers = [0; PLAIN_NUMBERS_MAX];
+    let (mut index, mut digits) = (0, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' if digits < PLAIN_DIGITS_MAX => {
+                numbers[index] = numbers[index] * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if index + 1 < PLAIN_NUMBERS_MAX => (index, digits) = (index + 1, 0),
+            _ => return None,
+        }
+    }
+    Some(numbers)
+}
+
+fn order_any(a: &str, b: &str) -> Ordering {
     let ((a, a_before), (b, b_before)) = (split(a), split(b));
     numbers(a, b).then_with(|| match (a_before, b_before) {
         (None, None) => Ordering::Equal,
@@ -109,6 +139,7 @@ mod tests {
         fn any_three_texts_have_an_order(
             a in "[v0-2.a+-]{0,6}", b in "[v0-2.a+-]{0,6}", c in "[v0-2.a+-]{0,6}"
         ) {
+            prop_assert_eq!(order(&a, &b), order_any(&a, &b));
             prop_assert_eq!(order(&a, &b), order(&b, &a).reverse());
             if order(&a, &b).is_le() && order(&b, &c).is_le() {
                 prop_assert!(order(&a, &c).is_le());

@@ -21,6 +21,7 @@ use crate::api::{
     Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate,
     KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
+use crate::field::SortKey;
 use crate::id::Uid;
 use crate::identity::{PublicKey, ServerIdentity};
 use crate::limits::PAGE_ROWS_MAX;
@@ -146,6 +147,20 @@ impl Client {
         let mut devices: Vec<Device> = self.call(Route::DeviceList, ask).await?;
         devices.truncate(limit.unwrap_or(usize::MAX));
         Ok(devices)
+    }
+
+    /// The devices that a filter finds, in the order of a key; by id without one.
+    pub async fn device_select(
+        &self,
+        filter: &str,
+        sort: Option<SortKey>,
+    ) -> Result<Vec<Device>, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("filter", filter);
+        if let Some(sort) = sort {
+            ask.query("sort", &sort.to_string());
+        }
+        self.call(Route::DeviceList, ask).await
     }
 
     /// One device, by id or uid.
@@ -436,6 +451,8 @@ mod tests {
             ..MetricQuery::default()
         };
         assert!(client.telemetry_query(&query).await.unwrap().is_empty());
+        let sort = "-cpu".parse().ok();
+        assert!(client.device_select("cpu>90 or tag:é", sort).await.unwrap().is_empty());
         let error = client.config_set("a", &ConfigUpdate::default(), Some(3)).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Conflict);
         assert!(matches!(error, ClientError::Refused { current_version: Some(4), .. }));
@@ -446,9 +463,13 @@ mod tests {
             asked[0].line,
             "GET /api/v1/telemetry/metrics?device_id=rpi4-001&metric=a%20b%26c%3D%C3%BC&limit=5"
         );
-        assert_eq!(asked[1].line, "POST /api/v1/config?device_id=a");
-        assert_eq!(asked[1].headers["if-match"], "\"3\"");
-        let bearer = asked[1].headers["authorization"].to_str().unwrap();
+        assert_eq!(
+            asked[1].line,
+            "GET /api/v1/devices?filter=cpu%3E90%20or%20tag%3A%C3%A9&sort=-cpu"
+        );
+        assert_eq!(asked[2].line, "POST /api/v1/config?device_id=a");
+        assert_eq!(asked[2].headers["if-match"], "\"3\"");
+        let bearer = asked[2].headers["authorization"].to_str().unwrap();
         assert_eq!(bearer, format!("Bearer {}", client.key.reveal().as_str()));
     }
 

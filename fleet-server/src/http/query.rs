@@ -1,5 +1,7 @@
 //! Query strings: every parameter known, none twice.
 
+use std::fmt::Write as _;
+
 use fleet_core::untrusted::Untrusted;
 
 use super::reply::Failure;
@@ -84,8 +86,23 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A text as a parameter's value.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -99,6 +116,12 @@ mod tests {
         assert!(query.need("limit").is_ok());
         for bad in ["x=1", "from=1&from=2", "from=%", "from=%zz", "from=%ff", "from=%+1"] {
             assert!(Query::parse(Some(bad), &known).is_err(), "{bad}");
+        }
+    }
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_again(text in "\\PC*") {
+            prop_assert_eq!(decoded(&encoded(&text)), Some(text));
         }
     }
 }

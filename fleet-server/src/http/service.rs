@@ -85,7 +85,9 @@ async fn answer(
         Route::OpenApi => Ok(bytes_reply(StatusCode::OK, openapi::document())),
         Route::Link => Ok(http.links.upgrade(visit, exporter, request)?),
 
-        Route::DeviceList => devices::list(ops, &query(&["limit", "cursor"])?).await,
+        Route::DeviceList => {
+            devices::list(ops, &query(&["limit", "cursor", "filter", "sort"])?).await
+        }
         Route::DeviceGet(name) => Ok(ok(&ops.devices.get(&name).await?)),
         Route::DevicePut(name) => {
             let update = body::json(request, patience).await?;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::api::{self, DeviceFacts, DeviceUpdate, EventKind};
+use fleet_core::field::SortKey;
+use fleet_core::filter::{Filter, compare};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{
@@ -54,6 +56,24 @@ impl Devices {
         for device in devices {
             views.push(self.view(device).await?);
         }
+        Ok(views)
+    }
+
+    /// The devices that a filter finds, in the order of a key.
+    pub(crate) async fn select(
+        &self,
+        filter: &Filter,
+        sort: SortKey,
+    ) -> Result<Vec<api::Device>, OpsError> {
+        let now = self.world.now();
+        let mut views = Vec::new();
+        for device in self.world.store.device_list().await? {
+            let view = self.view(device).await?;
+            if filter.matches(&view, now) {
+                views.push(view);
+            }
+        }
+        views.sort_by(|a, b| compare(sort, a, b));
         Ok(views)
     }
 

@@ -8,6 +8,7 @@ mod page_kit;
 mod program;
 mod rest_auth;
 mod rest_events;
+mod rest_filter;
 mod rest_reference;
 mod rest_series;
 mod server_kit;

@@ -8,7 +8,7 @@ use crate::field::SortKey;
 use crate::filter::{Filter, Words, compare, suggestion};
 
 const ROWS: usize = 10_000;
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 100;
 
 #[test]
 #[ignore = "measures; cargo test --release -p fleet-core --lib -- --ignored --nocapture measure"]
@@ -54,12 +54,13 @@ fn fastest(work: impl Fn() -> usize) -> Duration {
 fn one(n: usize) -> Device {
     let status = ["online", "online", "online", "late", "offline"][n % 5];
     let (site, region) = (["lyon", "nice", "paris"][n % 3], ["eu-west", "us"][n % 2]);
+    let device_type = ["raspberrypi", "jetson"][n % 2];
     let changes = serde_json::json!({
         "name": format!("Water pump {n}"), "version": format!("1.{}.0", n % 7),
-        "type": ["raspberrypi", "jetson"][n % 2],
+        "type": device_type,
         "metadata": {"site": site, "tags": [region, "canary"], "rack": n % 100},
         "latest": {"timestamp": now(), "metrics": {"cpu_usage": n % 100, "memory_usage": 40,
             "disk_usage": 50, "load_1m": 1, "uptime_seconds": 5000}},
     });
-    device(&format!("cam-{}-{n:05}", region), status, changes)
+    device(&format!("cam-{region}-{n:05}"), status, changes)
 }
