@@ -201,3 +201,147 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::time::Timestamp;
+    use fleet_core::untrusted::Untrusted;
+
+    use super::*;
+
+    fn row(slot: u32, uid: Uid, status: DeviceStatus) -> IndexRow {
+        let none = || Untrusted::from("");
+        IndexRow {
+            slot,
+            uid,
+            id: format!("device-{slot}").parse().unwrap(),
+            name: None,
+            device_type: none(),
+            version: none(),
+            status,
+            why: None,
+            last_seen: None,
+            created_at: Timestamp::default(),
+            fingerprint: None,
+            config_version: 0,
+            config_reported: None,
+            config_error: None,
+            interval_secs: 60,
+            hostname: none(),
+            model: none(),
+            os: none(),
+            arch: none(),
+            address: None,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    fn put(board: &Board, uid: Uid, status: DeviceStatus) {
+        board.put(uid, |slot| row(slot, uid, status)).unwrap();
+    }
+
+    fn slots(delta: &Delta) -> Vec<u32> {
+        let read = |json: &Bytes| serde_json::from_slice::<IndexRow>(json).unwrap().slot;
+        delta.rows.iter().map(read).collect()
+    }
+
+    /// A board of online devices.
+    fn board(count: usize) -> (Board, Vec<Uid>) {
+        let board = Board::default();
+        let uids: Vec<Uid> = (0..count).map(|_| Uid::new()).collect();
+        for uid in &uids {
+            put(&board, *uid, DeviceStatus::Online);
+        }
+        (board, uids)
+    }
+
+    #[test]
+    fn a_reader_gets_each_row_once_and_in_its_newest_form() {
+        let (board, uids) = board(3);
+        let first = board.after(0, 3, None).unwrap();
+        assert_eq!((slots(&first), first.is_complete), (vec![0, 1, 2], true));
+        for _ in 0..5 {
+            put(&board, uids[0], DeviceStatus::Late);
+            put(&board, uids[0], DeviceStatus::Online);
+        }
+        put(&board, uids[2], DeviceStatus::Late);
+        let next = board.after(first.revision, 3, None).unwrap();
+        assert_eq!(slots(&next), [0, 2]);
+        assert_eq!(board.counts(), [(DeviceStatus::Online, 2), (DeviceStatus::Late, 1)].into());
+        assert!(board.after(next.revision, 3, None).unwrap().rows.is_empty());
+        // However often rows change, nothing is kept of it.
+        assert_eq!(board.lock().changes.len(), 3);
+    }
+
+    #[test]
+    fn when_a_device_was_last_seen_is_no_change() {
+        let (board, uids) = board(1);
+        let revision = board.revision();
+        let seen = |slot| IndexRow {
+            last_seen: Some(Timestamp::from_millis(5)),
+            ..row(slot, uids[0], DeviceStatus::Online)
+        };
+        board.put(uids[0], seen).unwrap();
+        assert_eq!(board.revision(), revision);
+    }
+
+    #[test]
+    fn pages_end_and_go_on_where_they_ended() {
+        let (board, uids) = board(PAGE_ROWS_MAX + 2);
+        let begun = board.revision();
+        let first = board.after(0, begun, None).unwrap();
+        assert_eq!((first.rows.len(), first.is_complete), (PAGE_ROWS_MAX, false));
+        // What changes in between comes later, and what goes is told.
+        put(&board, uids[0], DeviceStatus::Late);
+        board.take_down(uids[1]);
+        let second = board.after(first.revision, begun, None).unwrap();
+        let last = u32::try_from(PAGE_ROWS_MAX).unwrap();
+        assert_eq!(slots(&second), [last, last + 1, 0]);
+        assert_eq!((second.gone, second.is_complete), (vec![1], true));
+    }
+
+    #[test]
+    fn pages_of_large_rows_are_shorter() {
+        let board = Board::default();
+        for _ in 0..10 {
+            let uid = Uid::new();
+            let large = |slot| IndexRow {
+                hostname: "x".repeat(100 * 1024).into(),
+                ..row(slot, uid, DeviceStatus::Online)
+            };
+            board.put(uid, large).unwrap();
+        }
+        let page = board.after(0, 10, None).unwrap();
+        assert_eq!((page.rows.len(), page.is_complete), (3, false));
+    }
+
+    #[test]
+    fn slots_are_not_given_twice_and_ends_are_forgotten_at_last() {
+        let (board, uids) = board(1);
+        let begun = board.revision();
+        for _ in 0..=GONE_MAX {
+            let uid = Uid::new();
+            put(&board, uid, DeviceStatus::Pending);
+            board.take_down(uid);
+            board.take_down(uid);
+        }
+        assert_eq!(board.slots(uids.iter().copied()), [Some(0)]);
+        assert_eq!(board.lock().slots_used as usize, GONE_MAX + 2);
+        assert_eq!(board.lock().gone.len(), GONE_MAX);
+        assert!(board.after(begun, begun, None).is_none(), "it has missed an end");
+        let fresh = board.after(0, board.revision(), None).unwrap();
+        assert_eq!((slots(&fresh), fresh.gone), (vec![0], vec![]));
+        assert!(board.after(u64::MAX, u64::MAX, None).is_none(), "no such revision");
+    }
+
+    #[test]
+    fn a_reader_of_some_devices_gets_only_those() {
+        let (board, uids) = board(5);
+        let only = HashSet::from([uids[1], uids[4]]);
+        let page = board.after(0, 5, Some(&only)).unwrap();
+        assert_eq!((slots(&page), page.revision, page.is_complete), (vec![1, 4], 5, true));
+        put(&board, uids[0], DeviceStatus::Late);
+        assert!(board.after(5, 5, Some(&only)).unwrap().rows.is_empty());
+        assert_eq!(board.uids([0, 9].into_iter()), [Some(uids[0]), None]);
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use fleet_core::api::{StreamView, ValueRow, Values};
+use fleet_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::board::Board;
@@ -121,7 +122,7 @@ impl All {
 
 fn row(slot: u32, reading: &Reading) -> ValueRow {
     let Numbers { cpu, memory, disk, temperature } = reading.numbers;
-    ValueRow(slot, reading.last_seen.map(|at| at.millis()), cpu, memory, disk, temperature)
+    ValueRow(slot, reading.last_seen.map(Timestamp::millis), cpu, memory, disk, temperature)
 }
 
 /// Values in messages that are not too long for a line.

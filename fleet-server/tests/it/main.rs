@@ -19,3 +19,4 @@ mod store_events;
 mod store_faults;
 mod store_kit;
 mod store_model;
+mod stream;

@@ -71,6 +71,9 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
             (path, Some(json!({"device_id": "n", "device_key": key, "device_address": address})))
         }
         Route::KeyCreate => (path, Some(json!({"kind": "enrol"}))),
+        // One that opened would not end.
+        Route::StreamOpen => (format!("{path}?only=nobody"), None),
+        Route::StreamView(_) => (path, Some(json!({}))),
         _ => (path, None),
     }
 }
