@@ -7,7 +7,7 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde_json::json;
 
-use crate::page_kit::{Browser, between, location, post_values, text};
+use crate::page_kit::{Browser, between, encoded, location, post_values, text};
 use crate::server_kit::{Rig, key_id, send};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -187,7 +187,7 @@ async fn outside_text_stays_text() {
         let sample = json!({"device_id": "rpi4-001", "value": 1,
             "metric_name": "network_receive_bytes_per_second", "metadata": {"interface": payload}});
         rig.ask("POST", "/api/v1/telemetry", Some(sample)).await.expect(201);
-        let filter: String = payload.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let filter = encoded(payload);
         let refused = text(&browser.get(&format!("/?filter={filter}")).await);
         for page in [
             text(&browser.get("/").await),
@@ -231,7 +231,7 @@ async fn the_overview_says_what_is_wrong_and_finds_what_is_asked_for() {
     let meant = text(&browser.get("/?filter=tag%3Aeu-wset").await);
     assert!(meant.contains("Did you mean") && meant.contains("tag:eu-west"), "{meant}");
     let wrong = text(&browser.get("/?filter=cpu%3E%3E5").await);
-    assert!(wrong.contains("^") && wrong.contains("All devices are shown"), "{wrong}");
+    assert!(wrong.contains('^') && wrong.contains("All devices are shown"), "{wrong}");
     for bad in ["sort=colour", "page=0", "colour=1"] {
         assert_eq!(browser.get(&format!("/?{bad}")).await.status, 422, "{bad}");
     }

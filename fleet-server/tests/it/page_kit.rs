@@ -157,6 +157,7 @@ pub(crate) async fn post_values(rig: &Rig, ids: &[String]) {
     rig.ask("POST", "/api/v1/telemetry", Some(Value::Array(samples))).await.expect(201);
 }
 
-fn encoded(text: &str) -> String {
+/// Text with every byte as a URL may carry it.
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |out, byte| out + &format!("%{byte:02X}"))
 }
