@@ -19,7 +19,7 @@ pub enum Action {
     HalfDown,
     HalfUp,
     Open,
-    Full,
+    Expand,
     Back,
     Leave,
     Quit,
@@ -111,7 +111,6 @@ pub struct Binding {
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
-const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -125,7 +124,7 @@ const BINDINGS: &[Binding] = {
     }
     &[
         bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
-        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back", Move),
+        bind(Action::Expand, &[Device], &["Enter", "l"], "full pane", "give the pane the whole screen, or take it back", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
@@ -154,14 +153,14 @@ const BINDINGS: &[Binding] = {
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
-        bind(Action::Down, OWN, &["j", "↓", "^n"], "", "down", Move),
-        bind(Action::Up, OWN, &["k", "↑", "^p"], "", "up", Move),
-        bind(Action::First, OWN, &["g", "Home"], "", "the first", Move),
-        bind(Action::Last, OWN, &["G", "End"], "", "the last", Move),
-        bind(Action::PageDown, OWN, &["^f", "PgDn"], "", "a page down", Move),
-        bind(Action::PageUp, OWN, &["^b", "PgUp"], "", "a page up", Move),
-        bind(Action::HalfDown, OWN, &["^d"], "", "half a page down", Move),
-        bind(Action::HalfUp, OWN, &["^u"], "", "half a page up", Move),
+        bind(Action::Down, &SCREENS, &["j", "↓", "^n"], "", "down", Move),
+        bind(Action::Up, &SCREENS, &["k", "↑", "^p"], "", "up", Move),
+        bind(Action::First, &SCREENS, &["g", "Home"], "", "the first", Move),
+        bind(Action::Last, &SCREENS, &["G", "End"], "", "the last", Move),
+        bind(Action::PageDown, &SCREENS, &["^f", "PgDn"], "", "a page down", Move),
+        bind(Action::PageUp, &SCREENS, &["^b", "PgUp"], "", "a page up", Move),
+        bind(Action::HalfDown, &SCREENS, &["^d"], "", "half a page down", Move),
+        bind(Action::HalfUp, &SCREENS, &["^u"], "", "half a page up", Move),
         bind(Action::Fleet, ALL, &["1"], "", "the fleet", Move),
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),

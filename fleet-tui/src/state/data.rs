@@ -21,12 +21,23 @@ pub struct Fleet {
     rows: Vec<Option<Row>>,
     slots: HashMap<Uid, u32>,
     counts: Counts,
+    widths: Widths,
     /// How many devices the server said there are.
     pub expected: u32,
     /// Whether every device is known.
     pub is_complete: bool,
     /// Grows with every change of the index, and with every change of values.
     pub revision: Revision,
+}
+
+/// The longest of each name that there was: columns are made for them, and do not change with
+/// every row that scrolls in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Widths {
+    /// Characters of an id.
+    pub device: usize,
+    /// Characters of a type.
+    pub device_type: usize,
 }
 
 /// How often something changed.
@@ -139,6 +150,11 @@ impl Fleet {
         self.slots.len()
     }
 
+    /// How long names are.
+    pub fn widths(&self) -> Widths {
+        self.widths
+    }
+
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -158,6 +174,9 @@ impl Fleet {
         if slot >= SLOTS_MAX {
             return;
         }
+        let Widths { device, device_type } = &mut self.widths;
+        *device = (*device).max(index.id.as_str().len());
+        *device_type = (*device_type).max(index.device_type.raw().chars().count());
         let place = slot as usize;
         if place >= self.rows.len() {
             self.rows.resize_with(place + 1, || None);

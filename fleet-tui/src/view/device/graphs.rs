@@ -117,7 +117,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
     let dot = format!(" {} ", canvas.glyph(Glyph::Dot));
     let window = device.graphs.window();
     let unit = graph.unit();
-    let word = match (device.graphs.cursor(), device.graphs.is_live() && app.desk.link.is_live()) {
+    let is_live = device.graphs.is_live() && app.desk.link.is_live() && !device.is_gone;
+    let word = match (device.graphs.cursor(), is_live) {
         (Some(_), _) => "here",
         (None, true) => "now",
         (None, false) => "last",

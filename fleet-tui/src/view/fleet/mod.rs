@@ -44,7 +44,7 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
         return;
     }
     let room = parts.rows.width.saturating_sub(BEFORE + 1);
-    let columns = columns::fitted(&app.fleet.columns, room);
+    let columns = columns::fitted(&app.fleet.columns, app.desk.data.widths(), room);
     titles(app, &columns, parts.titles, canvas);
     let now = app.desk.link.server_time(app.desk.now.wall);
     for (y, slot) in (parts.rows.y..).zip(app.fleet.in_sight(&app.desk)) {
