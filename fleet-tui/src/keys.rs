@@ -110,6 +110,9 @@ pub struct Binding {
 
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
+/// Every screen.
+pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
+
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
@@ -182,6 +185,34 @@ pub fn bindings() -> &'static [Binding] {
     BINDINGS
 }
 
+impl Action {
+    /// Its name as a command: `next problem`.
+    pub fn words(self) -> String {
+        let mut words = String::new();
+        for c in format!("{self:?}").chars() {
+            if c.is_ascii_uppercase() && !words.is_empty() {
+                words.push(' ');
+            }
+            words.push(c.to_ascii_lowercase());
+        }
+        words
+    }
+
+    /// Whether it opens something to choose from or to type in.
+    pub fn asks(self) -> bool {
+        matches!(
+            self,
+            Self::Actions
+                | Self::Sort
+                | Self::Columns
+                | Self::Copy
+                | Self::Filter
+                | Self::Palette
+                | Self::Add
+        )
+    }
+}
+
 impl Binding {
     /// Whether it holds on a screen.
     pub fn holds(&self, scope: Scope) -> bool {
@@ -199,10 +230,15 @@ pub fn binding(scope: Scope, action: Action) -> Option<&'static Binding> {
     BINDINGS.iter().find(|binding| binding.action == action && binding.holds(scope))
 }
 
-/// What a key asks for on a screen. A screen's own bindings win over those of every screen.
+/// What a key asks for on a screen.
 pub fn lookup(scope: Scope, key: &KeyEvent) -> Option<Action> {
-    let name = name(key)?;
-    let has_key = |binding: &&Binding| binding.keys.contains(&name.as_str());
+    holder(scope, &name(key)?)
+}
+
+/// What a key asks for on a screen, by its name. A screen's own bindings win over those of every
+/// screen.
+pub fn holder(scope: Scope, name: &str) -> Option<Action> {
+    let has_key = |binding: &&Binding| binding.keys.contains(&name);
     let own = BINDINGS.iter().filter(|binding| binding.scopes.contains(&scope));
     let everywhere = BINDINGS.iter().filter(|binding| binding.scopes.contains(&Everywhere));
     own.chain(everywhere).find(has_key).map(|binding| binding.action)
@@ -239,8 +275,6 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-
-    const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
     #[test]
     fn no_key_means_two_things_on_one_screen() {

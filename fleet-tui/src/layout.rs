@@ -158,6 +158,87 @@ pub fn is_low(size: Size) -> bool {
     size.height < 30 || size.width < 100
 }
 
+/// The parts of the screen of devices that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingParts {
+    /// How many, filter, marks; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// What the columns had no room for, of the device at the cursor.
+    pub detail: Rect,
+}
+
+/// Divides the screen of devices that wait.
+pub fn pending(size: Size) -> PendingParts {
+    let [line, titles, rows, detail] = listed(size, 2);
+    PendingParts { line, titles, rows, detail }
+}
+
+/// The parts of the screen of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventParts {
+    /// Following, filter, range; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// The event at the cursor in full, with its frame.
+    pub detail: Rect,
+}
+
+/// Divides the screen of events.
+pub fn events(size: Size) -> EventParts {
+    let height = match size.height {
+        0..20 => 0,
+        20..30 => 5,
+        _ => 9,
+    };
+    let [line, titles, rows, detail] = listed(size, height);
+    EventParts { line, titles, rows, detail }
+}
+
+/// A line, titles, rows, and below them some lines about one of the rows.
+fn listed(size: Size, detail_height: u16) -> [Rect; 4] {
+    let body = Frame::new(size).body;
+    let part = |row: u16, height: u16| Rect { y: body.y + row, height, ..body }.intersection(body);
+    let rows_height = body.height.saturating_sub(2 + detail_height);
+    [part(0, 1), part(1, 1), part(2, rows_height), part(2 + rows_height, detail_height)]
+}
+
+/// Where a popup is that would have this size, frame and all.
+pub fn popup(size: Size, width: u16, height: u16) -> Rect {
+    let body = Frame::new(size).body;
+    let (width, height) = (width.min(body.width), height.min(body.height));
+    Rect {
+        x: body.x + (body.width - width) / 2,
+        // A little above the middle, where the eye is.
+        y: body.y + (body.height - height) / 3,
+        width,
+        height,
+    }
+}
+
+/// Rows of a popup that lists things, at most.
+pub fn popup_rows(size: Size) -> usize {
+    usize::from(Frame::new(size).body.height.saturating_sub(5)).max(1)
+}
+
+/// The lines of help, within its frame and above what the last key does.
+pub fn help(size: Size) -> Rect {
+    let body = Frame::new(size).body;
+    Rect {
+        x: body.x + 2,
+        y: body.y + 1,
+        width: body.width.saturating_sub(4),
+        height: body.height.saturating_sub(3),
+    }
+    .intersection(body)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -8,7 +8,7 @@ use crate::cells;
 use crate::effect::Effect;
 use crate::state::Desk;
 use crate::state::data::Row;
-use crate::state::deed;
+use crate::state::deed::{self, Chosen};
 use crate::state::popup::{Command, Menu, MenuItem, Popup};
 
 impl FleetScreen {
@@ -67,12 +67,13 @@ impl FleetScreen {
     }
 
     /// What can be done with the marked devices, or with the one at the cursor.
-    pub(super) fn actions_menu(&self, desk: &Desk) -> Option<Menu> {
-        let chosen = self.chosen();
-        if chosen.is_empty() {
+    pub(in crate::state) fn actions_menu(&self, desk: &Desk) -> Option<Menu> {
+        let devices = self.chosen();
+        if devices.is_empty() {
             return None;
         }
-        Some(deed::menu(chosen, desk))
+        let (marked, hidden) = self.marked(desk);
+        Some(deed::menu(Chosen { devices, are_marked: marked > 0, hidden }, desk))
     }
 
     /// The columns to choose from.
