@@ -12,6 +12,8 @@ use fleet_core::time::Timestamp;
 
 /// Points that a curve keeps; the oldest give way.
 const POINTS_MAX: usize = SERIES_STEPS_MAX;
+/// No answer takes longer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// A point may come so many times later than the one before it did.
 const LATE: f64 = 2.5;
 /// A step without a point is a gap, two halves of one are not.
@@ -69,9 +71,11 @@ impl Rhythm {
 }
 
 impl Curve {
-    /// Takes other points, which are in order. Of those before only the ones after `until` stay.
+    /// Takes other points, which are in order. Of those before only the ones stay that came after
+    /// `until` while the others were asked for.
     pub fn replace(&mut self, points: Vec<Point>, until: Timestamp) {
-        let newer = self.points.iter().filter(|point| point.at > until);
+        let meanwhile = until..=until.plus(ANSWER_TIME_MAX);
+        let newer = self.points.iter().filter(|point| meanwhile.contains(&point.at));
         let newer: Vec<_> = newer.copied().collect();
         self.points.clear();
         points.into_iter().chain(newer).for_each(|point| self.push(point));
@@ -224,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_answer_replaces_what_it_covers() {
-        let mut curve = curve(&[1, 2, 3, 9]);
+        let mut curve = curve(&[1, 2, 3, 9, 900]);
         curve.replace(vec![Point::new(at(0), 7.0), Point::new(at(4), 8.0)], at(4));
         let found: Vec<_> = curve.within(at(0), at(99)).map(|point| point.mean as i64).collect();
         assert_eq!(found, [7, 8, 9]);

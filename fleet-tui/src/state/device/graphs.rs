@@ -233,7 +233,7 @@ impl Graphs {
                 // Of reports that came meanwhile the newest belong to no step of the answer.
                 let until =
                     if self.is_live() { window.to } else { Timestamp::from_millis(i64::MAX) };
-                for (metric, points) in metric::of_reply(&reply) {
+                for (metric, points) in metric::of_reply(&reply, window.to) {
                     self.known[metric as usize] |= !points.is_empty();
                     self.curves[metric as usize].replace(points, until);
                 }
