@@ -160,7 +160,7 @@ impl Painter<'_> {
             i64::try_from(self.chart.step_millis.saturating_mul(3) / 2).unwrap_or(i64::MAX);
         for point in curve.points {
             let at = Some(point.at_millis).filter(|_| point.mean.is_finite());
-            let Some(x) = at.and_then(|at| self.share(at)).map(|share| dots.column(share)) else {
+            let Some(x) = at.and_then(|at| self.dot_column(at, dots.columns())) else {
                 before = None;
                 continue;
             };
@@ -216,6 +216,17 @@ impl Painter<'_> {
             }
         }
         text
+    }
+
+    /// The column of dots of a time. Which times share a column does not depend on the time shown, so
+    /// that a curve moves as a whole and does not change its shape on the way.
+    fn dot_column(&self, at: i64, columns: usize) -> Option<usize> {
+        self.share(at)?;
+        let last = columns.checked_sub(1)?;
+        let span = self.chart.to_millis.saturating_sub(self.chart.from_millis);
+        let dot = (span / i64::try_from(last.max(1)).unwrap_or(i64::MAX)).max(1);
+        let behind = self.chart.to_millis.div_euclid(dot).saturating_sub(at.div_euclid(dot));
+        last.checked_sub(usize::try_from(behind).ok()?)
     }
 
     fn column(&self, at: i64, width: u16) -> Option<u16> {
