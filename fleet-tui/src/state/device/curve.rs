@@ -16,6 +16,8 @@ const POINTS_MAX: usize = SERIES_STEPS_MAX;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// A point may come so many times later than the one before it did.
 const LATE: f64 = 2.5;
+/// A shorter silence is none: a busy device leaves out a second or two.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// A step without a point is a gap, two halves of one are not.
 const SKIPPED: f64 = 1.5;
 
@@ -167,7 +169,7 @@ impl Curve {
         let around = [place.checked_sub(1), Some(place + 1)];
         let around = around.map(|place| place.and_then(spacing).unwrap_or(rhythm.interval));
         let usual = around[0].max(around[1]).max(rhythm.step);
-        apart <= rhythm.reach() && apart <= usual.mul_f64(LATE)
+        apart <= rhythm.reach() && apart <= usual.mul_f64(LATE).max(SILENCE_MIN)
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(lines(&[0, 60, 300, 360], RHYTHM), [[0, 60], [300, 360]]);
         // While it is watched, half a minute is a long time.
         assert_eq!(lines(&[0, 1, 2, 30, 31, 32], RHYTHM), [[0, 1, 2], [30, 31, 32]]);
-        assert_eq!(lines(&[0, 1, 3, 4], RHYTHM).len(), 1);
+        assert_eq!(lines(&[0, 1, 5, 6], RHYTHM).len(), 1);
         // In longer steps one without a point is a gap, if it had room for several reports.
         let long = Rhythm { step: Duration::from_secs(300), ..RHYTHM };
         assert_eq!(lines(&[0, 300, 900, 1_200], long), [[0, 300], [900, 1_200]]);

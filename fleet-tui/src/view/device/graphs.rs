@@ -148,7 +148,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
                 }
                 _ => None,
             };
-            let tight = short.replace("B/s", "").replace(' ', "");
+            let tight = |metric: Metric| told(metric).replace("B/s", "").replace(' ', "");
+            let tight = format!("{first_sign}{} {second_sign}{}", tight(first), tight(second));
             long.into_iter().chain([format!("{short} {word}"), short, tight]).collect()
         }
         _ => Vec::new(),

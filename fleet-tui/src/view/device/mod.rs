@@ -27,9 +27,12 @@ use crate::layout::{self, Pane};
 use crate::state::App;
 use crate::state::data::Row;
 use crate::state::device::DeviceScreen;
-use crate::state::device::graphs::SPANS;
+use crate::state::device::graphs::{SPANS, Span};
 use crate::state::device::metric::Metric;
 use crate::theme::Role;
+
+/// From this width on all ranges are told, beside the panes' names.
+const ROOM_FOR_RANGES: u16 = 76;
 
 /// Paints a device.
 pub(super) fn paint(app: &App, device: &DeviceScreen, canvas: &mut Canvas<'_>) {
@@ -167,7 +170,9 @@ fn ranges(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut Canvas<'_>)
     if !is_low {
         words.push(("range ".to_owned(), Role::Muted));
     }
-    for span in SPANS.iter().filter(|span| span.is_main || **span == graphs.span()) {
+    let has_room = area.width >= ROOM_FOR_RANGES;
+    let is_told = |span: &&Span| **span == graphs.span() || (span.is_main && has_room);
+    for span in SPANS.iter().filter(is_told) {
         let role = if *span == graphs.span() { Role::Select } else { Role::Plain };
         words.push((gap.to_owned(), Role::Plain));
         words.push((format!(" {} ", span.word), role));
