@@ -86,6 +86,7 @@ impl FieldSpec {
 #[rustfmt::skip]
 const FIELDS: [FieldSpec; 22] = {
     use Kind::{Age, Celsius, Percent, Status, Text, Version, Words};
+    #[expect(clippy::too_many_arguments, reason = "a line of the list has as many columns")]
     const fn spec(
         field: Field, name: &'static str, aliases: &'static [&'static str], title: &'static str, kind: Kind,
         is_fast: bool, is_usual: bool, spare: u8, width: u16, help: &'static str,

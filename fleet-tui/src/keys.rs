@@ -19,7 +19,7 @@ pub enum Action {
     HalfDown,
     HalfUp,
     Open,
-    Expand,
+    Full,
     Back,
     Leave,
     Quit,
@@ -127,7 +127,7 @@ const BINDINGS: &[Binding] = {
     }
     &[
         bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
-        bind(Action::Expand, &[Device], &["Enter", "l"], "full pane", "give the pane the whole screen, or take it back", Move),
+        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),

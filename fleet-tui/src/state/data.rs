@@ -43,6 +43,8 @@ pub struct Widths {
 /// How often something changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
+    /// Slots, all of them.
+    pub run: u64,
     /// Rows.
     pub index: u64,
     /// What rows measured.
@@ -90,8 +92,7 @@ impl Fleet {
     pub fn clear(&mut self) {
         let revision = self.revision;
         *self = Self::default();
-        self.revision.index = revision.index + 1;
-        self.revision.values = revision.values;
+        self.revision = Revision { run: revision.run + 1, ..revision };
     }
 
     /// Takes new, changed and gone rows.

@@ -69,13 +69,13 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     frame::tabs(app, parts.tabs, &mut canvas);
     match app.desk.screen() {
         Screen::Fleet => fleet::paint(app, &mut canvas),
+        Screen::Pending => pending::paint(app, &mut canvas),
+        Screen::Events => events::paint(app, &mut canvas),
         Screen::Device => {
             if let Some(device) = &app.device {
                 device::paint(app, device, &mut canvas);
             }
         }
-        Screen::Pending => pending::paint(app, &mut canvas),
-        Screen::Events => events::paint(app, &mut canvas),
         Screen::Discover => {}
     }
     frame::notice(app, parts.notice, &mut canvas);

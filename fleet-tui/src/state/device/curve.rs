@@ -192,7 +192,9 @@ mod tests {
 
     fn curve(secs: &[i64]) -> Curve {
         let mut curve = Curve::default();
-        secs.iter().for_each(|secs| curve.push(Point::new(at(*secs), *secs as f64)));
+        for secs in secs {
+            curve.push(Point::new(at(*secs), *secs as f64));
+        }
         curve
     }
 

@@ -128,9 +128,8 @@ impl Graphs {
     pub fn shown(&self) -> Vec<Graph> {
         let is_known = |metric: &Metric| self.known[*metric as usize];
         let is_any = self.known.contains(&true);
-        let is_shown = |graph: &Graph| match is_any {
-            true => graph.metrics().iter().any(is_known),
-            false => *graph != Graph::Temperature,
+        let is_shown = |graph: &Graph| {
+            if is_any { graph.metrics().iter().any(is_known) } else { *graph != Graph::Temperature }
         };
         Graph::ALL.into_iter().filter(is_shown).collect()
     }

@@ -212,7 +212,7 @@ impl DeviceScreen {
     pub fn act(&mut self, action: Action, desk: &mut Desk) -> Option<Command> {
         match action {
             Action::Back => self.back(desk),
-            Action::Expand => self.is_full = !self.is_full,
+            Action::Full => self.is_full = !self.is_full,
             Action::NextPane => self.walk(1),
             Action::PreviousPane => self.walk(Pane::ALL.len() - 1),
             Action::Range => self.graphs.next_span(),

@@ -1,5 +1,6 @@
 //! A device of the sample fleet, looked at: keys, and a server that answers what is asked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::api::{
@@ -90,11 +91,13 @@ pub(crate) fn screen(app: &App) -> &DeviceScreen {
 
 /// The requests among effects.
 pub(crate) fn asked(effects: &[Effect]) -> Vec<&Request> {
-    let ask = |effect| match effect {
-        &Effect::Ask(ref request) => Some(request),
-        _ => None,
-    };
-    effects.iter().filter_map(ask).collect()
+    let mut requests = Vec::new();
+    for effect in effects {
+        if let Effect::Ask(request) = effect {
+            requests.push(request);
+        }
+    }
+    requests
 }
 
 /// The window that curves are asked for, if they are.
@@ -111,7 +114,7 @@ pub(crate) fn window_asked(effects: &[Effect]) -> Option<Window> {
 pub(crate) fn report(app: &mut App, slot: u32, secs: u64, cpu: f64) -> Vec<Effect> {
     let sample = |metric: &str, value| LiveSample {
         metric: metric.to_owned(),
-        labels: Default::default(),
+        labels: BTreeMap::new(),
         value,
     };
     let report = LiveReport {

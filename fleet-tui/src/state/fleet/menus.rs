@@ -14,7 +14,8 @@ use crate::state::popup::{Command, Menu, MenuItem, Popup};
 impl FleetScreen {
     /// The columns to sort by; the one that is, again, turns the order round.
     pub(super) fn sort_menu(&self) -> Menu {
-        let item = |(place, field): (usize, Field)| {
+        let letters = letters(sortable());
+        let item = |(field, key): (Field, char)| {
             let spec = field.spec();
             let is_now = field == self.sort.field;
             let is_descending = if is_now {
@@ -29,14 +30,9 @@ impl FleetScreen {
             } else {
                 spec.help.to_owned()
             };
-            MenuItem {
-                key: letter(place),
-                text: spec.title.to_owned(),
-                detail,
-                command: Some(command),
-            }
+            MenuItem { key, text: spec.title.to_owned(), detail, command: Some(command) }
         };
-        let mut menu = Menu::new("Sort by", sortable().enumerate().map(item).collect());
+        let mut menu = Menu::new("Sort by", sortable().zip(letters).map(item).collect());
         menu.cursor = sortable().position(|field| field == self.sort.field).unwrap_or_default();
         menu
     }
@@ -113,7 +109,13 @@ fn sortable() -> impl Iterator<Item = Field> {
     Field::all().filter(|field| !matches!(field, Field::Metadata | Field::Uid | Field::Fingerprint))
 }
 
-/// The letter of the n-th thing.
-fn letter(place: usize) -> char {
-    char::from(b'a' + u8::try_from(place).unwrap_or(25).min(25))
+/// A letter for each field: the first of its name that none before it has.
+fn letters(fields: impl Iterator<Item = Field>) -> Vec<char> {
+    let mut letters = Vec::new();
+    for field in fields {
+        let free = |letter: &char| !letters.contains(letter);
+        let letter = field.spec().name.chars().chain('a'..='z').find(free);
+        letters.push(letter.unwrap_or(' '));
+    }
+    letters
 }

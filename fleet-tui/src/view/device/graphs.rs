@@ -128,8 +128,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
         told(device, metric).map_or_else(|| none.clone(), |point| number(point.mean, unit))
     };
     let summary = |metric: Metric| device.graphs.curve(metric).summary(window.from, window.to);
-    match graph.metrics() {
-        &[metric] => {
+    match *graph.metrics() {
+        [metric] => {
             let short = format!("{} {word}", told(metric));
             let long = summary(metric).map(|summary| {
                 let (mean, max) = (number(summary.mean, unit), number(summary.max, unit));
@@ -137,7 +137,7 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
             });
             long.into_iter().chain([short]).collect()
         }
-        &[first, second] => {
+        [first, second] => {
             let [first_sign, second_sign] = signs(graph, canvas);
             let short = format!("{first_sign}{} {second_sign}{}", told(first), told(second));
             let max = [first, second].map(|metric| summary(metric).map(|summary| summary.max));

@@ -178,7 +178,9 @@ proptest! {
         is_down: bool,
     ) {
         let mut app = answered(SLOT, Size::new(width, height));
-        keys.iter().for_each(|key| drop(press(&mut app, key)));
+        for key in keys {
+            press(&mut app, key);
+        }
         if is_down {
             down(&mut app, false);
             wait(&mut app, Duration::from_secs(9));

@@ -10,6 +10,8 @@
 
 mod columns;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use fleet_core::api::DeviceStatus;
 use fleet_core::field::Field;

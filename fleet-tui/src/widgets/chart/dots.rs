@@ -59,6 +59,11 @@ impl Dots {
         usize::from(self.size.width) * self.parts().0
     }
 
+    /// The column of cells that has a column of dots.
+    pub(super) fn cell(&self, column: usize) -> u16 {
+        (column / self.parts().0) as u16
+    }
+
     /// The row of dots, counted from the top, for a share of the height.
     pub(super) fn row(&self, share: f64) -> usize {
         let last = (usize::from(self.size.height) * self.parts().1).max(1) - 1;

@@ -116,8 +116,26 @@ fn labels_stand_where_their_time_is() {
     let rows: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
     // 60 columns behind the axis for five minutes: the last is now.
     let ticks: Vec<usize> = (0..64).filter(|x| rows[6][*x] == '┴').collect();
-    assert_eq!(ticks, [4, 16, 28, 39, 51, 63], "{text}");
+    assert_eq!(ticks, [4, 16, 28, 40, 51, 63], "{text}");
     assert!(text.ends_with("now"), "{text}");
+}
+
+#[test]
+fn the_cursor_meets_its_curve() {
+    let caps = Caps::default();
+    let theme = Theme::new(ThemeName::Default, &caps);
+    for step in 0..=60 {
+        let at_millis = END - step * STEP;
+        let points = [Point { at_millis, mean: 0.0, low: 0.0, high: 0.0 }];
+        let curves = [Curve { points: &points, role: Role::Ok }];
+        let text = painted(33, 4, |area, buffer| {
+            let chart = Chart { cursor_millis: Some(at_millis), ..chart(&curves) };
+            paint(&chart, area, buffer, &theme, &caps);
+        });
+        let rows: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+        let cursor = rows[1].iter().position(|c| *c == '│').unwrap();
+        assert!(('\u{2801}'..='\u{28ff}').contains(&rows[3][cursor]), "{step}: {text}");
+    }
 }
 
 #[test]
