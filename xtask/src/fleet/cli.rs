@@ -46,6 +46,8 @@ fn call(fleet: &Fleet<'_>, args: &[&str]) -> anyhow::Result<Finished> {
     let mut command: Command = child::command(&fleet.programs.fleets);
     command.args(args).env("FLEETD_SERVER", fleet.url());
     command.env("FLEETD_API_KEY_FILE", fleet.key_file());
+    // Whoever starts a fleet may have contexts of their own.
+    command.env("XDG_CONFIG_HOME", fleet.folder.path());
     let name = format!("fleets {}", args[0]);
     child::finish(&name, &mut command, fleet.folder.path(), CALL_BOUND, fleet.interrupt)
 }
