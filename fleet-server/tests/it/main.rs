@@ -1,6 +1,7 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod cli;
 mod hostile;
 mod link;
 mod program;
