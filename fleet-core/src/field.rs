@@ -86,6 +86,7 @@ impl FieldSpec {
 #[rustfmt::skip]
 const FIELDS: [FieldSpec; 22] = {
     use Kind::{Age, Celsius, Percent, Status, Text, Version, Words};
+    #[expect(clippy::too_many_arguments, reason = "a line of the list has as many columns")]
     const fn spec(
         field: Field, name: &'static str, aliases: &'static [&'static str], title: &'static str, kind: Kind,
         is_fast: bool, is_usual: bool, spare: u8, width: u16, help: &'static str,
@@ -95,7 +96,7 @@ const FIELDS: [FieldSpec; 22] = {
     [
         spec(Field::Status, "status", &["state"], "STATUS", Status, false, true, 0, 9, "online, late, offline, lost, pending, rejected or revoked"),
         spec(Field::Device, "device", &["id", "device_id"], "DEVICE", Text, false, true, 0, 16, "the device's id"),
-        spec(Field::Type, "type", &["device_type"], "TYPE", Text, false, true, 4, 11, "raspberrypi, jetson, beaglebone, x86, arm, container or other"),
+        spec(Field::Type, "type", &["device_type"], "TYPE", Text, false, true, 7, 11, "raspberrypi, jetson, beaglebone, x86, arm, container or other"),
         spec(Field::Cpu, "cpu", &["cpu_usage"], "CPU", Percent, true, true, 1, 4, "processor use"),
         spec(Field::Memory, "mem", &["memory", "memory_usage"], "MEM", Percent, true, true, 1, 4, "memory use"),
         spec(Field::Disk, "disk", &["disk_usage"], "DISK", Percent, true, true, 1, 4, "disk use"),
@@ -103,7 +104,7 @@ const FIELDS: [FieldSpec; 22] = {
         spec(Field::Seen, "last_seen", &["seen"], "SEEN", Age, true, true, 2, 5, "how long ago the server heard of it"),
         spec(Field::Version, "version", &["agent"], "VERSION", Version, false, true, 3, 8, "the agent's release"),
         spec(Field::Config, "config", &[], "CONFIG", Text, false, false, 6, 8, "applied, waiting, refused or none"),
-        spec(Field::Why, "why", &[], "WHY", Text, false, true, 7, 20, "why it has its status, or what is wrong with its configuration"),
+        spec(Field::Why, "why", &[], "WHY", Text, false, true, 4, 20, "why it has its status, or what is wrong with its configuration"),
         spec(Field::Tags, "tag", &["tags"], "TAGS", Words, false, true, 8, 12, "the words in the metadata entry tags; written tag:canary"),
         spec(Field::Name, "name", &[], "NAME", Text, false, false, 8, 16, "a longer name that somebody gave"),
         spec(Field::Metadata, "metadata", &[], "METADATA", Words, false, false, 9, 20, "what operators noted; an entry is a field of its own: site=lyon"),

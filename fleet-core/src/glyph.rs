@@ -38,6 +38,10 @@ pub enum Glyph {
     Done,
     Failed,
     Differs,
+    Same,
+    Inward,
+    Outward,
+    Dot,
     Cursor,
     Live,
     Down,
@@ -63,7 +67,7 @@ pub struct GlyphSpec {
 }
 
 #[rustfmt::skip]
-const GLYPHS: [GlyphSpec; 19] = {
+const GLYPHS: [GlyphSpec; 23] = {
     use Tone::{Bad, Busy, Good, Muted, Plain, Warn};
     const fn spec(glyph: Glyph, unicode: char, ascii: char, tone: Tone, meaning: &'static str) -> GlyphSpec {
         GlyphSpec { glyph, unicode, ascii, tone, meaning }
@@ -81,6 +85,10 @@ const GLYPHS: [GlyphSpec; 19] = {
         spec(Glyph::Done, '✓', '+', Good, "done"),
         spec(Glyph::Failed, '✗', 'X', Bad, "failed"),
         spec(Glyph::Differs, '≠', '%', Warn, "differs"),
+        spec(Glyph::Same, '=', '=', Plain, ""),
+        spec(Glyph::Inward, '↓', 'v', Plain, ""),
+        spec(Glyph::Outward, '↑', '^', Plain, ""),
+        spec(Glyph::Dot, '·', '-', Muted, ""),
         spec(Glyph::Cursor, '›', '>', Plain, ""),
         spec(Glyph::Live, '●', 'o', Good, "live"),
         spec(Glyph::Down, '○', 'x', Bad, "server away"),

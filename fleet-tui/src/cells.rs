@@ -8,6 +8,7 @@ use fleet_core::filter::Subject as _;
 use fleet_core::glyph::{self, Tone};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::state::data::Row;
 
@@ -57,6 +58,38 @@ pub fn age(ago: Duration) -> String {
     }
 }
 
+/// A text in lines of at most `width` cells, broken between words where that is possible.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let (mut used, width) = (0, width.max(1));
+    for word in text.split(' ') {
+        let gap = usize::from(used > 0);
+        if used > 0 && used + gap + word.width() > width {
+            lines.push(String::new());
+            used = 0;
+        } else if used > 0 {
+            push(&mut lines, ' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            let cells = c.width().unwrap_or_default();
+            if used > 0 && used + cells > width {
+                lines.push(String::new());
+                used = 0;
+            }
+            push(&mut lines, c);
+            used += cells;
+        }
+    }
+    lines
+}
+
+fn push(lines: &mut [String], c: char) {
+    if let Some(line) = lines.last_mut() {
+        line.push(c);
+    }
+}
+
 /// A field of CSV that no spreadsheet takes for a formula.
 pub fn csv_field(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
@@ -70,6 +103,20 @@ pub fn csv_field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        for (text, width, lines) in [
+            ("one two three", 8, vec!["one two", "three"]),
+            ("onetwothree", 4, vec!["onet", "woth", "ree"]),
+            ("a onetwo", 4, vec!["a", "onet", "wo"]),
+            ("", 4, vec![""]),
+            ("世界", 3, vec!["世", "界"]),
+            ("ab", 0, vec!["a", "b"]),
+        ] {
+            assert_eq!(wrapped(text, width), lines, "{text} in {width}");
+        }
+    }
 
     #[test]
     fn ages_are_short_and_move_seldom() {

@@ -230,7 +230,7 @@ mod tests {
             ("fleet-tui --dry-run", true, "--dry-run goes with --auto only"),
             ("fleet-tui --device a", true, "--device goes with --auto only"),
             ("fleet-tui --json", true, "--json goes with --auto only"),
-            ("fleet-tui --filter cpu>", true, "column 5"),
+            ("fleet-tui --filter cpu>", true, "column 4"),
             ("fleet-tui --refresh 1ms", true, "must be 100ms or longer"),
             ("fleet-tui --theme pink", true, "high-contrast"),
         ] {

@@ -113,8 +113,10 @@ impl Console {
             tasks.clone(),
         );
         let pace = Pace::new(options.caps.is_remote, options.refresh);
+        let mut app = App::new(options.place.settings.clone(), size);
+        app.desk.theme = options.theme;
         Self {
-            app: App::new(options.place.settings.clone(), size),
+            app,
             guard,
             screen: Screen::new(output, size),
             started: Instant::now(),
@@ -263,11 +265,7 @@ impl Console {
     }
 
     fn theme(&self) -> Theme {
-        let mut name = self.options.theme;
-        for _ in 0..self.app.desk.theme_steps % ThemeName::ALL.len() {
-            name = name.next();
-        }
-        Theme::new(name, &self.options.caps).with_context(self.options.place.colour)
+        Theme::new(self.app.desk.theme, &self.options.caps).with_context(self.options.place.colour)
     }
 
     fn retitle(&mut self) {
@@ -329,10 +327,10 @@ impl Console {
                     self.tasks.clone(),
                 );
                 self.view = watch::Sender::default();
-                let steps = self.app.desk.theme_steps;
+                let theme = self.app.desk.theme;
                 self.app = App::new(place.settings.clone(), self.screen.size());
                 self.options.place = place;
-                self.app.desk.theme_steps = steps;
+                self.app.desk.theme = theme;
                 self.begin();
                 self.repaint();
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{ConfigUpdate, DeviceUpdate, StreamView};
+use fleet_core::api::{DeviceUpdate, StreamView};
 use fleet_core::id::Uid;
 use fleet_core::operator::claim::Target;
 use fleet_core::time::Timestamp;
@@ -58,6 +58,8 @@ pub enum Request {
         /// How long a step is.
         step: Duration,
     },
+    /// All that is known of a device.
+    Device(Uid),
     /// A device's configuration.
     Config(Uid),
     /// Events before a number, of one device or of all.
@@ -84,6 +86,6 @@ pub enum Change {
     Delete,
     /// Note a name or metadata.
     Update(DeviceUpdate),
-    /// Configure it.
-    Configure(ConfigUpdate),
+    /// Have it report that often. The rest of its configuration stays.
+    Interval(Duration),
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crossterm::event::KeyEvent;
-use fleet_core::api::{ConfigView, EventView, SeriesReply, StreamMessage};
+use fleet_core::api::{ConfigView, Device, EventView, SeriesReply, StreamMessage};
 use fleet_core::identity::Fingerprint;
 use fleet_core::operator::browse::Sighting;
 use fleet_core::operator::provision::Progress;
@@ -70,6 +70,8 @@ pub enum LinkEvent {
 pub enum Answer {
     /// Curves.
     Series(SeriesReply),
+    /// A device.
+    Device(Box<Device>),
     /// A configuration.
     Config(Box<ConfigView>),
     /// Events, newest first.

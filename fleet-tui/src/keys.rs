@@ -19,6 +19,7 @@ pub enum Action {
     HalfDown,
     HalfUp,
     Open,
+    Full,
     Back,
     Leave,
     Quit,
@@ -109,8 +110,11 @@ pub struct Binding {
 
 use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 
-const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
+/// Every screen.
+pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
+
 const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
+const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -123,7 +127,8 @@ const BINDINGS: &[Binding] = {
         Binding { action, scopes, keys, hint, help, section }
     }
     &[
-        bind(Action::Open, OWN, &["Enter", "l", "→"], "open", "open, or give a pane the whole screen", Move),
+        bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
+        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
@@ -152,14 +157,14 @@ const BINDINGS: &[Binding] = {
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
-        bind(Action::Down, LISTS, &["j", "↓", "^n"], "", "down", Move),
-        bind(Action::Up, LISTS, &["k", "↑", "^p"], "", "up", Move),
-        bind(Action::First, LISTS, &["g", "Home"], "", "the first", Move),
-        bind(Action::Last, LISTS, &["G", "End"], "", "the last", Move),
-        bind(Action::PageDown, LISTS, &["^f", "PgDn"], "", "a page down", Move),
-        bind(Action::PageUp, LISTS, &["^b", "PgUp"], "", "a page up", Move),
-        bind(Action::HalfDown, LISTS, &["^d"], "", "half a page down", Move),
-        bind(Action::HalfUp, LISTS, &["^u"], "", "half a page up", Move),
+        bind(Action::Down, OWN, &["j", "↓", "^n"], "", "down", Move),
+        bind(Action::Up, OWN, &["k", "↑", "^p"], "", "up", Move),
+        bind(Action::First, OWN, &["g", "Home"], "", "the first", Move),
+        bind(Action::Last, OWN, &["G", "End"], "", "the last", Move),
+        bind(Action::PageDown, OWN, &["^f", "PgDn"], "", "a page down", Move),
+        bind(Action::PageUp, OWN, &["^b", "PgUp"], "", "a page up", Move),
+        bind(Action::HalfDown, OWN, &["^d"], "", "half a page down", Move),
+        bind(Action::HalfUp, OWN, &["^u"], "", "half a page up", Move),
         bind(Action::Fleet, ALL, &["1"], "", "the fleet", Move),
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),
@@ -181,6 +186,34 @@ pub fn bindings() -> &'static [Binding] {
     BINDINGS
 }
 
+impl Action {
+    /// Its name as a command: `next problem`.
+    pub fn words(self) -> String {
+        let mut words = String::new();
+        for c in format!("{self:?}").chars() {
+            if c.is_ascii_uppercase() && !words.is_empty() {
+                words.push(' ');
+            }
+            words.push(c.to_ascii_lowercase());
+        }
+        words
+    }
+
+    /// Whether it opens something to choose from or to type in.
+    pub fn asks(self) -> bool {
+        matches!(
+            self,
+            Self::Actions
+                | Self::Sort
+                | Self::Columns
+                | Self::Copy
+                | Self::Filter
+                | Self::Palette
+                | Self::Add
+        )
+    }
+}
+
 impl Binding {
     /// Whether it holds on a screen.
     pub fn holds(&self, scope: Scope) -> bool {
@@ -198,10 +231,15 @@ pub fn binding(scope: Scope, action: Action) -> Option<&'static Binding> {
     BINDINGS.iter().find(|binding| binding.action == action && binding.holds(scope))
 }
 
-/// What a key asks for on a screen. A screen's own bindings win over those of every screen.
+/// What a key asks for on a screen.
 pub fn lookup(scope: Scope, key: &KeyEvent) -> Option<Action> {
-    let name = name(key)?;
-    let has_key = |binding: &&Binding| binding.keys.contains(&name.as_str());
+    holder(scope, &name(key)?)
+}
+
+/// What a key asks for on a screen, by its name. A screen's own bindings win over those of every
+/// screen.
+pub fn holder(scope: Scope, name: &str) -> Option<Action> {
+    let has_key = |binding: &&Binding| binding.keys.contains(&name);
     let own = BINDINGS.iter().filter(|binding| binding.scopes.contains(&scope));
     let everywhere = BINDINGS.iter().filter(|binding| binding.scopes.contains(&Everywhere));
     own.chain(everywhere).find(has_key).map(|binding| binding.action)
@@ -238,8 +276,6 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-
-    const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
     #[test]
     fn no_key_means_two_things_on_one_screen() {

@@ -73,7 +73,192 @@ pub fn fleet_rows(size: Size) -> Rect {
     fleet(size).rows
 }
 
+/// A part of a device's screen that can be walked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pane {
+    /// Its curves.
+    #[default]
+    Graphs,
+    /// Its configuration.
+    Config,
+    /// What happened to it.
+    History,
+    /// What is known of it.
+    Facts,
+}
+
+impl Pane {
+    /// Every pane, in the order in which a key walks through them.
+    pub const ALL: [Self; 4] = [Self::Graphs, Self::Config, Self::History, Self::Facts];
+
+    /// What it is called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Graphs => "Graphs",
+            Self::Config => "Config",
+            Self::History => "History",
+            Self::Facts => "Facts",
+        }
+    }
+}
+
+/// The parts of a device's screen, below the tabs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceParts {
+    /// Which device, and how it is doing.
+    pub head: Rect,
+    /// What is wrong, if anything is. On a high terminal it shares the line of the ranges.
+    pub trouble: Rect,
+    /// The panes' names where only one is in sight, and the time that is shown.
+    pub ranges: Rect,
+    /// The panes in sight.
+    pub panes: Vec<(Pane, Rect)>,
+}
+
+impl DeviceParts {
+    /// Where a pane is, if it is in sight.
+    pub fn pane(&self, pane: Pane) -> Option<Rect> {
+        self.panes.iter().find(|(other, _)| *other == pane).map(|(_, area)| *area)
+    }
+}
+
+/// Divides a device's screen. One pane has it all where there is no room for more, or when it was
+/// given the whole of it.
+pub fn device(size: Size, focus: Pane, is_full: bool, has_trouble: bool) -> DeviceParts {
+    let body = Frame::new(size).body;
+    let line = |row: u16| Rect { y: body.y + row, height: 1, ..body }.intersection(body);
+    let is_low = is_low(size);
+    let above = if is_low && has_trouble { 3 } else { 2 };
+    let trouble = if is_low { above - 1 } else { 1 };
+    let rest = Rect {
+        y: body.y + above.min(body.height),
+        height: body.height.saturating_sub(above),
+        ..body
+    };
+    let panes = if is_low || is_full { vec![(focus, rest)] } else { side_by_side(rest) };
+    DeviceParts { head: line(0), trouble: line(trouble), ranges: line(1), panes }
+}
+
+/// The graphs have two thirds of the width, the other panes stand above one another.
+fn side_by_side(area: Rect) -> Vec<(Pane, Rect)> {
+    let graphs = Rect { width: area.width * 2 / 3, ..area };
+    let right = Rect { x: graphs.right(), width: area.width - graphs.width, ..area };
+    let config = Rect { height: right.height / 3, ..right };
+    let facts = Rect { y: right.bottom() - right.height / 3, height: right.height / 3, ..right };
+    let history = Rect { y: config.bottom(), height: facts.y - config.bottom(), ..right };
+    vec![
+        (Pane::Graphs, graphs),
+        (Pane::Config, config),
+        (Pane::History, history),
+        (Pane::Facts, facts),
+    ]
+}
+
 /// Whether lines are dear: the design for 80×24.
 pub fn is_low(size: Size) -> bool {
     size.height < 30 || size.width < 100
+}
+
+/// The parts of the screen of devices that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingParts {
+    /// How many, filter, marks; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// What the columns had no room for, of the device at the cursor.
+    pub detail: Rect,
+}
+
+/// Divides the screen of devices that wait.
+pub fn pending(size: Size) -> PendingParts {
+    let [line, titles, rows, detail] = listed(size, 2);
+    PendingParts { line, titles, rows, detail }
+}
+
+/// The parts of the screen of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventParts {
+    /// Following, filter, range; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// The event at the cursor in full, with its frame.
+    pub detail: Rect,
+}
+
+/// Divides the screen of events.
+pub fn events(size: Size) -> EventParts {
+    let height = match size.height {
+        0..20 => 0,
+        20..30 => 5,
+        _ => 9,
+    };
+    let [line, titles, rows, detail] = listed(size, height);
+    EventParts { line, titles, rows, detail }
+}
+
+/// A line, titles, rows, and below them some lines about one of the rows.
+fn listed(size: Size, detail_height: u16) -> [Rect; 4] {
+    let body = Frame::new(size).body;
+    let part = |row: u16, height: u16| Rect { y: body.y + row, height, ..body }.intersection(body);
+    let rows_height = body.height.saturating_sub(2 + detail_height);
+    [part(0, 1), part(1, 1), part(2, rows_height), part(2 + rows_height, detail_height)]
+}
+
+/// Where a popup is that would have this size, frame and all.
+pub fn popup(size: Size, width: u16, height: u16) -> Rect {
+    let body = Frame::new(size).body;
+    let (width, height) = (width.min(body.width), height.min(body.height));
+    Rect {
+        x: body.x + (body.width - width) / 2,
+        // A little above the middle, where the eye is.
+        y: body.y + (body.height - height) / 3,
+        width,
+        height,
+    }
+}
+
+/// Rows of a popup that lists things, at most.
+pub fn popup_rows(size: Size) -> usize {
+    usize::from(Frame::new(size).body.height.saturating_sub(5)).max(1)
+}
+
+/// The lines of help, within its frame and above what the last key does.
+pub fn help(size: Size) -> Rect {
+    let body = Frame::new(size).body;
+    Rect {
+        x: body.x + 2,
+        y: body.y + 1,
+        width: body.width.saturating_sub(4),
+        height: body.height.saturating_sub(3),
+    }
+    .intersection(body)
+}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_devices_panes_lie_side_by_side_within_the_body(
+            width in 1..300_u16, height in 1..100_u16, is_full: bool, has_trouble: bool,
+        ) {
+            let size = Size::new(width, height);
+            let parts = device(size, Pane::History, is_full, has_trouble);
+            let body = Frame::new(size).body;
+            prop_assert!(parts.pane(Pane::History).is_some());
+            for (place, (_, area)) in parts.panes.iter().enumerate() {
+                prop_assert_eq!(area.intersection(body), *area);
+                let others = &parts.panes[place + 1..];
+                prop_assert!(others.iter().all(|(_, other)| !area.intersects(*other)));
+            }
+        }
+    }
 }

@@ -4,9 +4,10 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::Verdict;
+use fleet_core::api::{ConfigUpdate, Route, Verdict};
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::operator::browse::Browse;
@@ -14,6 +15,7 @@ use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
 use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
+use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +151,9 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
             };
             Answer::Series(client.series(&query).await?)
         }
+        Request::Device(device) => {
+            Answer::Device(Box::new(client.device_get(&device.to_string()).await?))
+        }
         Request::Config(device) => {
             Answer::Config(Box::new(client.config_get(&device.to_string()).await?))
         }
@@ -176,8 +181,34 @@ async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<(),
         Change::Revoke => client.device_revoke(device, &verdict).await.map(drop),
         Change::Delete => client.device_delete(device).await.map(drop),
         Change::Update(update) => client.device_update(device, update).await.map(drop),
-        Change::Configure(update) => client.config_set(device, update, None).await.map(drop),
+        Change::Interval(interval) => set_interval(client, device, *interval).await,
     }
+}
+
+/// Puts the interval into the configuration that the device has. If somebody else changes that
+/// meanwhile, the server says so and keeps theirs.
+async fn set_interval(
+    client: &Client,
+    device: &str,
+    interval: Duration,
+) -> Result<(), ClientError> {
+    let current = client.config_get(device).await?;
+    let document = with_interval(&current.config, interval)
+        .map_err(|source| ClientError::Answer { route: Box::new(Route::ConfigGet), source })?;
+    let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
+    client.config_set(device, &update, Some(current.version)).await.map(drop)
+}
+
+/// A document with another interval, and everything else as it was.
+fn with_interval(document: &str, interval: Duration) -> Result<Value, serde_json::Error> {
+    let mut document: Map<String, Value> = serde_json::from_str(document)?;
+    // The short form says the same, and one of the two is enough.
+    document.remove("telemetry_interval");
+    let telemetry = document.entry("telemetry").or_insert_with(|| Value::Object(Map::new()));
+    if let Some(telemetry) = telemetry.as_object_mut() {
+        telemetry.insert("interval".to_owned(), interval.as_secs().into());
+    }
+    Ok(Value::Object(document))
 }
 
 fn failed(error: &ClientError) -> Failed {
@@ -198,4 +229,26 @@ fn write_new(folders: &[PathBuf], name: &str, contents: &str) -> std::io::Result
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_rest_of_a_configuration_stays() {
+        for (before, after) in [
+            ("{}", json!({"telemetry": {"interval": 30}})),
+            (
+                r#"{"telemetry":{"interval":60,"metrics":["cpu_usage"]},"later":1}"#,
+                json!({"telemetry": {"interval": 30, "metrics": ["cpu_usage"]}, "later": 1}),
+            ),
+        ] {
+            let found = with_interval(before, Duration::from_secs(30)).unwrap();
+            assert_eq!(found, after, "{before}");
+        }
+        assert!(with_interval("[]", Duration::from_secs(30)).is_err());
+    }
 }

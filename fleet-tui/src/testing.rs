@@ -1,13 +1,25 @@
 //! What tests of anything painted need: a buffer to paint into, and the buffer as text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use fleet_core::api::{DeviceStatus, EventKind, EventView, IndexPage, IndexRow, StreamMessage};
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
 use ratatui::buffer::{Buffer, Cell};
-use ratatui::layout::Rect;
+use ratatui::layout::{Rect, Size};
 use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::effect::Effect;
+use crate::event::{Event, LinkEvent};
+use crate::sample;
+use crate::state::App;
 use crate::terminal::caps::{Caps, GlyphLevel, GraphLevel};
+use crate::theme::{Theme, ThemeName};
+use crate::view::{self, Look};
 
 /// A terminal that has only ASCII.
 pub(crate) fn ascii() -> Caps {
@@ -80,6 +92,109 @@ fn style(cell: &Cell) -> String {
         return String::new();
     }
     words.join("+")
+}
+
+/// A key by the name that help gives it.
+pub(crate) fn key(name: &str) -> KeyEvent {
+    let plain = |code| KeyEvent::new(code, KeyModifiers::NONE);
+    match name {
+        "Enter" => plain(KeyCode::Enter),
+        "Esc" => plain(KeyCode::Esc),
+        "Space" => plain(KeyCode::Char(' ')),
+        "Tab" => plain(KeyCode::Tab),
+        "S-Tab" => plain(KeyCode::BackTab),
+        "Backspace" => plain(KeyCode::Backspace),
+        "Up" => plain(KeyCode::Up),
+        "Down" => plain(KeyCode::Down),
+        "Left" => plain(KeyCode::Left),
+        "Right" => plain(KeyCode::Right),
+        "PgUp" => plain(KeyCode::PageUp),
+        "PgDn" => plain(KeyCode::PageDown),
+        name => {
+            let last = name.chars().last().expect("a key has a name");
+            let is_control = name.len() > 1 && name.starts_with('^');
+            let modifiers = if is_control { KeyModifiers::CONTROL } else { KeyModifiers::NONE };
+            KeyEvent::new(KeyCode::Char(last), modifiers)
+        }
+    }
+}
+
+/// Presses keys, with a blank between them; everything that the console asks for meanwhile.
+pub(crate) fn press(app: &mut App, keys: &str) -> Vec<Effect> {
+    let now = sample::moment(app.desk.now.since_start);
+    keys.split(' ').flat_map(|name| app.apply(now, Event::Key(key(name)))).collect()
+}
+
+/// Lets time pass.
+pub(crate) fn wait(app: &mut App, duration: Duration) -> Vec<Effect> {
+    let now = sample::moment(app.desk.now.since_start + duration);
+    app.apply(now, Event::Tick)
+}
+
+/// Takes the server away.
+pub(crate) fn disconnect(app: &mut App) {
+    let now = sample::moment(app.desk.now.since_start);
+    let down = LinkEvent::Down {
+        reason: "connection refused".to_owned(),
+        retry_in: Some(Duration::from_secs(8)),
+        is_denied: false,
+    };
+    app.apply(now, Event::Link(down));
+    wait(app, Duration::from_secs(10));
+}
+
+/// A console that never heard of a server.
+pub(crate) fn app() -> App {
+    App::new(sample::settings(), Size::new(120, 35))
+}
+
+/// A console that is connected to an empty fleet.
+pub(crate) fn live_app() -> App {
+    sample::app(0, Size::new(120, 35))
+}
+
+/// A console that is connected to a fleet with these devices.
+pub(crate) fn app_with(rows: Vec<IndexRow>) -> App {
+    let mut app = live_app();
+    sample::say(
+        &mut app,
+        StreamMessage::Index(IndexPage { rows, gone: Vec::new(), complete: true }),
+    );
+    app
+}
+
+/// A device that is doing so.
+pub(crate) fn device(slot: u32, id: &str, status: DeviceStatus) -> IndexRow {
+    let why = (status != DeviceStatus::Online).then(|| Untrusted::from("because"));
+    let id = id.parse().expect("a device id");
+    IndexRow { id, status, why, config_error: None, metadata: BTreeMap::new(), ..sample::row(slot) }
+}
+
+/// So many devices that are well: `pump-0000`, `pump-0001` and so on.
+pub(crate) fn fleet_of(count: u32) -> Vec<IndexRow> {
+    (0..count).map(|slot| device(slot, &format!("pump-{slot:04}"), DeviceStatus::Online)).collect()
+}
+
+/// Something that happened, a second after the one with the number before.
+pub(crate) fn event(seq: u64, kind: EventKind, device: Option<&str>, text: &str) -> EventView {
+    let timestamp = Timestamp::from_millis(sample::NOW - 3_600_000);
+    EventView {
+        seq,
+        timestamp: timestamp.plus(Duration::from_secs(seq)),
+        kind,
+        actor: Untrusted::from(if device.is_some() { "device" } else { "server" }),
+        device_id: device.map(|id| id.parse().expect("a device id")),
+        uid: device.map(|_| sample::uid(7)),
+        text: Untrusted::from(text),
+    }
+}
+
+/// The console as it is painted on a terminal that can do so much.
+pub(crate) fn screen(app: &App, caps: Caps) -> Buffer {
+    let mut buffer = Buffer::empty(Rect::from(app.desk.size));
+    let look = Look { theme: Theme::new(ThemeName::Default, &caps), caps };
+    view::paint(app, &look, &mut buffer);
+    buffer
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub struct SeriesReply {
     pub left_out: u32,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -12,8 +12,8 @@ use crate::field::{Field, Kind};
 use crate::limits::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX};
 use crate::untrusted::is_dangerous;
 
-/// Characters of a list that advice repeats.
-const LISTED_CHARS_MAX: usize = 80;
+/// Characters of advice that repeats what was typed; beyond that it is general.
+const ADVICE_CHARS_MAX: usize = 80;
 
 /// Reads a whole filter.
 pub(super) fn parse(text: &str, words: Words) -> Result<Node, FilterError> {
@@ -184,8 +184,9 @@ impl Parser<'_> {
         colon: Range<usize>,
     ) -> Result<Term, FilterError> {
         if target.kind() != Kind::Words {
-            let error = self.scanner.fault(colon, format!("{target} takes no colon"));
-            return Err(error.hint(format!("write it like {target}=x")));
+            let name = quoted(&target.to_string());
+            let error = self.scanner.fault(colon, format!("{name} takes no colon"));
+            return Err(error.hint(format!("write it like {name}=x")));
         }
         self.comparison(target, at, Op::Equal, colon)
     }
@@ -223,7 +224,8 @@ impl Parser<'_> {
         let open = self.scanner.here();
         if !self.scanner.eat('(') {
             let error = self.scanner.fault(sign, "in is followed by a list");
-            return Err(error.hint(format!("write it like {target} in (a,b)")));
+            let name = quoted(&target.to_string());
+            return Err(error.hint(format!("write it like {name} in (a,b)")));
         }
         let mut values = Vec::new();
         loop {
@@ -280,6 +282,9 @@ impl Parser<'_> {
         let error = self.scanner.fault(at, format!("{} is compared with nothing", quoted(word)));
         let hint = match target {
             Target::Field(field) => format!("write it like has {field}, or compare it"),
+            Target::Entry(_) if word.chars().count() > ADVICE_CHARS_MAX => {
+                "write it like name~pump".to_owned()
+            }
             Target::Entry(_) => {
                 let like = |field| spelled(&Target::Field(field), Op::Like, word);
                 format!("write {} or {}", like(Field::Name), like(Field::Device))
@@ -345,12 +350,11 @@ impl Parser<'_> {
         };
         let list = all(",", &|value| Value::text(op, value).to_string());
         let hint = match op {
-            _ if list.chars().count() > LISTED_CHARS_MAX => return error,
             Op::Equal => format!("write {target} in ({list})"),
             Op::Unequal => format!("write not {target} in ({list})"),
             _ => format!("write ({})", all(" or ", &|value| spelled(target, op, value))),
         };
-        error.hint(hint)
+        if hint.chars().count() > ADVICE_CHARS_MAX { error } else { error.hint(hint) }
     }
 
     fn stray_comma(&self) -> FilterError {

@@ -1,13 +1,12 @@
 //! What somebody may have meant whose filter found nothing: `tag:eu-wset` → `tag:eu-west`.
 
-use super::pattern::Pattern;
 use super::tree::{Node, Op, Target, Term};
-use super::value::Value;
+use super::value::{Value, closed_words};
 use super::{Filter, Subject, Words};
 use crate::field::Field;
 use crate::near;
 
-/// Terms that are looked at; each may cost a walk through all devices.
+/// Terms that are looked at, and values of a list; each may cost a walk through all devices.
 const TERMS_MAX: usize = 8;
 
 /// A filter that is nearly the one that was asked for.
@@ -67,27 +66,19 @@ fn replaced(node: &Node, wrong: &Term, right: &Term) -> Node {
 /// A term with one value replaced by the nearest that some device has.
 fn correct<S: Subject>(term: &Term, subjects: &(impl Iterator<Item = S> + Clone)) -> Option<Term> {
     match term {
-        Term::Compare(target, op, Value::Text(pattern, _)) => {
-            let near = nearest(target, pattern, subjects)?;
-            match near {
-                Near::Value(value) => {
-                    Some(Term::Compare(target.clone(), *op, Value::text(*op, &value)))
-                }
-                Near::Field(field) => {
-                    let target = Target::Field(field);
-                    let value = Value::read(&target, *op, pattern.raw()).ok()?;
-                    Some(Term::Compare(target, *op, value))
-                }
-            }
+        Term::Compare(target, op, value) => match nearest(target, value, subjects)? {
+            Near::Value(near) => Some(Term::Compare(target.clone(), *op, Value::text(*op, &near))),
+            Near::Field(field, value) => Some(Term::Compare(Target::Field(field), *op, value)),
+        },
+        Term::In(target, values) => {
+            values.iter().take(TERMS_MAX).enumerate().find_map(|(index, value)| {
+                let Near::Value(near) = nearest(target, value, subjects)? else { return None };
+                let mut values = values.clone();
+                values[index] = Value::text(Op::Equal, &near);
+                Some(Term::In(target.clone(), values))
+            })
         }
-        Term::In(target, values) => values.iter().enumerate().find_map(|(index, value)| {
-            let Value::Text(pattern, _) = value else { return None };
-            let Near::Value(near) = nearest(target, pattern, subjects)? else { return None };
-            let mut values = values.clone();
-            values[index] = Value::text(Op::Equal, &near);
-            Some(Term::In(target.clone(), values))
-        }),
-        Term::Compare(..) | Term::Has(_) | Term::Word(_) => None,
+        Term::Has(_) | Term::Word(_) => None,
     }
 }
 
@@ -95,16 +86,18 @@ fn correct<S: Subject>(term: &Term, subjects: &(impl Iterator<Item = S> + Clone)
 enum Near {
     /// Another value.
     Value(String),
-    /// A field where an entry was named that no device has.
-    Field(Field),
+    /// A field, with this value, where an entry was named that no device has.
+    Field(Field, Value),
 }
 
 fn nearest<S: Subject>(
     target: &Target,
-    pattern: &Pattern,
+    value: &Value,
     subjects: &(impl Iterator<Item = S> + Clone),
 ) -> Option<Near> {
-    if !pattern.is_plain() {
+    // A number, or one of a few known words, was surely meant as it stands.
+    let Value::Text(pattern, None) = value else { return None };
+    if !pattern.is_plain() || closed_words(target).is_some() {
         return None;
     }
     let wanted = pattern.raw().to_lowercase();
@@ -128,7 +121,9 @@ fn nearest<S: Subject>(
         (Some((_, value)), _) => Some(Near::Value(value)),
         (None, Target::Entry(name)) if !is_used => {
             let names = Field::all().map(|field| field.spec().name);
-            near::nearest(name, names)?.parse().ok().map(Near::Field)
+            let field = Field::named(near::nearest(name, names)?)?;
+            let value = Value::read(&Target::Field(field), Op::Equal, pattern.raw()).ok()?;
+            Some(Near::Field(field, value))
         }
         (None, _) => None,
     }

@@ -123,7 +123,7 @@ pub(super) fn number(text: &str) -> Option<f64> {
 }
 
 /// The words that a target holds, where there are no others.
-fn closed_words(target: &Target) -> Option<Vec<&'static str>> {
+pub(super) fn closed_words(target: &Target) -> Option<Vec<&'static str>> {
     match target {
         Target::Field(Field::Status) => Some(DeviceStatus::ALL.map(DeviceStatus::word).to_vec()),
         Target::Field(Field::Config) => Some(ConfigState::ALL.map(ConfigState::word).to_vec()),

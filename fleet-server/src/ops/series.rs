@@ -101,7 +101,7 @@ struct Curves {
     grid: Grid,
     /// The metrics' places in the question.
     metrics: HashMap<String, usize>,
-    curves: BTreeMap<(usize, Labels), Vec<Cell>>,
+    drawn: BTreeMap<(usize, Labels), Vec<Cell>>,
     /// Hashes of the curves that are left out.
     left_out: HashSet<u64>,
     hasher: RandomState,
@@ -115,7 +115,7 @@ impl Curves {
         Self {
             grid,
             metrics: places.map(|(place, name)| (name.to_string(), place)).collect(),
-            curves: BTreeMap::new(),
+            drawn: BTreeMap::new(),
             left_out: HashSet::new(),
             hasher: RandomState::new(),
         }
@@ -127,10 +127,10 @@ impl Curves {
         for Sample { name, labels, value } in samples {
             let Some(metric) = self.metrics.get(&name) else { continue };
             let curve = (*metric, labels);
-            let room = self.curves.len() < SERIES_CURVES_MAX;
-            match self.curves.get_mut(&curve) {
+            let room = self.drawn.len() < SERIES_CURVES_MAX;
+            match self.drawn.get_mut(&curve) {
                 Some(cells) => add_value(cells, step, value),
-                None if room => drop(self.curves.insert(curve, vec![Cell::new(step, value)])),
+                None if room => drop(self.drawn.insert(curve, vec![Cell::new(step, value)])),
                 None if self.left_out.len() < LEFT_OUT_MAX => {
                     self.left_out.insert(self.hasher.hash_one(&curve));
                 }
@@ -140,8 +140,8 @@ impl Curves {
     }
 
     fn reply(&mut self, metrics: &[MetricName]) -> SeriesReply {
-        let curves = std::mem::take(&mut self.curves).into_iter();
-        let series = curves.map(|((metric, labels), cells)| Series {
+        let drawn = std::mem::take(&mut self.drawn).into_iter();
+        let series = drawn.map(|((metric, labels), cells)| Series {
             metric: metrics.get(metric).map(ToString::to_string).unwrap_or_default(),
             labels: labels.into_iter().map(|(name, text)| (name, Untrusted::new(text))).collect(),
             points: cells.into_iter().map(Cell::point).collect(),
@@ -256,7 +256,7 @@ mod tests {
             .series
             .iter()
             .map(|curve| {
-                let core = curve.labels.get("core").map(|core| core.raw());
+                let core = curve.labels.get("core").map(Untrusted::raw);
                 (curve.metric.as_str(), core, curve.points.as_slice())
             })
             .collect();

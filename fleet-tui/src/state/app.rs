@@ -80,6 +80,7 @@ impl App {
     fn settle(&mut self) {
         self.fleet.settle(&self.desk);
         self.pending.settle(&self.desk);
+        self.events.settle(&mut self.desk);
         if let Some(device) = &mut self.device {
             device.settle(&mut self.desk);
         }
@@ -119,8 +120,12 @@ impl App {
 
     /// Pasted text goes into a line that is being typed, and nowhere else: it never presses keys.
     fn paste(&mut self, text: &str) {
-        let taken = match &mut self.desk.popup {
-            Some(popup) => popup.paste(text),
+        let taken = match self.desk.popup.take() {
+            Some(mut popup) => {
+                let taken = popup.paste(text, &self.desk);
+                self.desk.popup = Some(popup);
+                taken
+            }
             None => match self.desk.screen() {
                 Screen::Fleet => self.fleet.paste(text, &self.desk),
                 Screen::Discover => self.discover.paste(text),
@@ -143,7 +148,7 @@ impl App {
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
-            Action::Theme => self.desk.theme_steps += 1,
+            Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
             Action::Palette => self.desk.popup = Some(popup::palette(self)),
             Action::Previous => {
@@ -184,18 +189,40 @@ impl App {
                 self.desk.go(Screen::Fleet);
                 self.fleet.set_filter(&text, &mut self.desk);
             }
+            Command::Narrow(text) => self.narrow(&text),
+            Command::Sort(key) if self.desk.screen() == Screen::Pending => {
+                self.pending.set_sort(key);
+            }
             Command::Sort(key) => self.fleet.set_sort(key),
+            Command::Theme(name) => self.desk.theme = name,
             Command::Columns(columns) => self.fleet.set_columns(columns),
             Command::Copy(what, text) => {
                 self.desk.wish(Effect::Copy(text));
                 self.desk.say(format!("copied {what} (OSC 52)"));
             }
-            Command::Context(name) => self.desk.wish(Effect::Switch(name)),
-            Command::Begin(deed, devices) => deed::begin(deed, devices, &mut self.desk),
-            Command::Do(change, devices) => deed::carry_out(change, &devices, &mut self.desk),
+            Command::Context(name) => match &self.desk.job {
+                None => self.desk.wish(Effect::Switch(name)),
+                Some(job) => {
+                    let progress = job.progress();
+                    self.desk
+                        .warn(format!("not now: something is still under way here ({progress})"));
+                }
+            },
+            Command::Begin(deed, chosen) => deed::begin(deed, chosen, &mut self.desk),
+            Command::Do(plan) => deed::carry_out(plan, &mut self.desk),
             Command::Popup(popup) => self.desk.popup = Some(*popup),
             Command::Provision(chosen) => self.discover.provision(chosen, &mut self.desk),
             Command::Quit => self.desk.wish(Effect::Quit),
+        }
+    }
+
+    /// Shows the screen's list through a filter.
+    fn narrow(&mut self, text: &str) {
+        match self.desk.screen() {
+            Screen::Fleet => self.fleet.set_filter(text, &mut self.desk),
+            Screen::Pending => self.pending.set_filter(text, &mut self.desk),
+            Screen::Events => self.events.set_filter(text, &mut self.desk),
+            Screen::Device | Screen::Discover => self.desk.say("nothing to filter here"),
         }
     }
 
@@ -213,7 +240,7 @@ impl App {
 
     fn leave(&mut self) {
         if !self.desk.go_back() {
-            self.desk.popup = Some(popup::quit());
+            self.desk.popup = Some(popup::quit(&self.desk));
         }
     }
 

@@ -21,6 +21,7 @@ pub struct Fleet {
     rows: Vec<Option<Row>>,
     slots: HashMap<Uid, u32>,
     counts: Counts,
+    widths: Widths,
     /// How many devices the server said there are.
     pub expected: u32,
     /// Whether every device is known.
@@ -29,9 +30,21 @@ pub struct Fleet {
     pub revision: Revision,
 }
 
+/// The longest of each name that there was: columns are made for them, and do not change with
+/// every row that scrolls in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Widths {
+    /// Characters of an id.
+    pub device: usize,
+    /// Characters of a type.
+    pub device_type: usize,
+}
+
 /// How often something changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
+    /// Slots, all of them.
+    pub run: u64,
     /// Rows.
     pub index: u64,
     /// What rows measured.
@@ -63,7 +76,7 @@ impl Counts {
 }
 
 /// One device.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     /// What changes seldom.
     pub index: IndexRow,
@@ -79,8 +92,7 @@ impl Fleet {
     pub fn clear(&mut self) {
         let revision = self.revision;
         *self = Self::default();
-        self.revision.index = revision.index + 1;
-        self.revision.values = revision.values;
+        self.revision = Revision { run: revision.run + 1, ..revision };
     }
 
     /// Takes new, changed and gone rows.
@@ -139,6 +151,11 @@ impl Fleet {
         self.slots.len()
     }
 
+    /// How long names are.
+    pub fn widths(&self) -> Widths {
+        self.widths
+    }
+
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -158,6 +175,9 @@ impl Fleet {
         if slot >= SLOTS_MAX {
             return;
         }
+        let Widths { device, device_type } = &mut self.widths;
+        *device = (*device).max(index.id.as_str().len());
+        *device_type = (*device_type).max(index.device_type.raw().chars().count());
         let place = slot as usize;
         if place >= self.rows.len() {
             self.rows.resize_with(place + 1, || None);

@@ -17,6 +17,7 @@ pub mod popup;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::layout::{Rect, Size};
 
@@ -24,13 +25,17 @@ use crate::effect::{Effect, Request};
 use crate::event::{Moment, Notice};
 use crate::keys::Scope;
 use crate::layout;
+use crate::theme::ThemeName;
 pub use app::App;
 use data::Fleet;
+use deed::Job;
 use link::Link;
 use popup::Popup;
 
 /// Notices that are remembered.
 const NOTICES_MAX: usize = 200;
+/// Commands that are remembered.
+const COMMANDS_MAX: usize = 100;
 /// Screens that `^o` goes back through.
 const PLACES_MAX: usize = 50;
 /// How long a notice that is no error is shown.
@@ -98,10 +103,14 @@ pub struct Desk {
     pub popup: Option<Popup>,
     /// A word to the person, and since when.
     pub notice: Option<(Notice, Duration)>,
-    /// The words of before, newest last.
-    pub notices: VecDeque<Notice>,
-    /// How many times the theme was changed.
-    pub theme_steps: usize,
+    /// The words of before and when they were said, newest last.
+    pub notices: VecDeque<(Notice, Timestamp)>,
+    /// What is being done with devices.
+    pub job: Option<Job>,
+    /// Commands of before, newest last.
+    pub commands: VecDeque<String>,
+    /// The theme in use, as far as the terminal can show it.
+    pub theme: ThemeName,
     /// What is to be done.
     effects: Vec<Effect>,
 }
@@ -119,7 +128,9 @@ impl Desk {
             popup: None,
             notice: None,
             notices: VecDeque::new(),
-            theme_steps: 0,
+            job: None,
+            commands: VecDeque::new(),
+            theme: ThemeName::default(),
             effects: Vec::new(),
         }
     }
@@ -176,11 +187,27 @@ impl Desk {
 
     /// Says something that came as a whole.
     pub fn tell(&mut self, notice: Notice) {
+        self.note(notice.clone());
+        self.notice = Some((notice, self.now.since_start));
+    }
+
+    /// Remembers something that is not worth the line above the keys.
+    pub fn note(&mut self, notice: Notice) {
         if self.notices.len() == NOTICES_MAX {
             self.notices.pop_front();
         }
-        self.notices.push_back(notice.clone());
-        self.notice = Some((notice, self.now.since_start));
+        self.notices.push_back((notice, self.now.wall));
+    }
+
+    /// Remembers a command that was run.
+    pub fn remember(&mut self, command: &str) {
+        if self.commands.back().is_some_and(|last| last == command) {
+            return;
+        }
+        if self.commands.len() == COMMANDS_MAX {
+            self.commands.pop_front();
+        }
+        self.commands.push_back(command.to_owned());
     }
 
     /// Why nothing can be changed now, if so.

@@ -1,34 +1,299 @@
-//! Devices that wait for a word.
+//! Devices that wait for a word, and after them those that were turned away.
+//!
+//! As in the fleet's table the cursor and the marks are devices, not row numbers.
 
-use crossterm::event::KeyEvent;
+use std::collections::BTreeSet;
 
-use super::Desk;
-use super::popup::Command;
+use crossterm::event::{KeyCode, KeyEvent};
+use fleet_core::api::DeviceStatus;
+use fleet_core::field::{Field, SortKey};
+use fleet_core::filter::{self, Filter, FilterError, Words};
+use fleet_core::id::Uid;
+
+use super::data::Row;
+use super::deed::{self, Chosen};
+use super::popup::{Command, Menu, MenuItem, Popup};
+use super::{Desk, Screen, list};
 use crate::keys::Action;
+use crate::layout;
+use crate::widgets::field::{self, FieldOutcome};
+
+/// Characters of a filter that can be typed.
+const FILTER_CHARS_MAX: usize = 500;
+/// What the rows can be sorted by.
+const SORTABLE: [Field; 5] =
+    [Field::Added, Field::Device, Field::Type, Field::Hostname, Field::Address];
 
 /// Devices that wait for a word.
-#[derive(Debug, Default)]
-pub struct PendingScreen {}
+#[derive(Debug)]
+pub struct PendingScreen {
+    order: Vec<Uid>,
+    cursor: Option<Uid>,
+    place: usize,
+    /// The first row in sight.
+    pub top: usize,
+    marks: BTreeSet<Uid>,
+    /// Where a range of marks begins.
+    pub range_from: Option<Uid>,
+    /// What the rows are sorted by; those that were turned away come last all the same.
+    pub sort: SortKey,
+    filter: Filter,
+    text: String,
+    /// The line in which the filter is typed, while it is.
+    pub typing: Option<field::Field>,
+    /// What is wrong with the filter that is being typed.
+    pub error: Option<FilterError>,
+}
+
+impl Default for PendingScreen {
+    fn default() -> Self {
+        Self {
+            order: Vec::new(),
+            cursor: None,
+            place: 0,
+            top: 0,
+            marks: BTreeSet::new(),
+            range_from: None,
+            // Who has waited longest comes first, and new ones come at the end.
+            sort: SortKey { field: Field::Added, is_descending: true },
+            filter: Filter::default(),
+            text: String::new(),
+            typing: None,
+            error: None,
+        }
+    }
+}
+
+/// Whether a device belongs here.
+fn belongs(row: &Row) -> bool {
+    matches!(row.index.status, DeviceStatus::Pending | DeviceStatus::Rejected)
+}
 
 impl PendingScreen {
+    /// The devices, in order.
+    pub fn order(&self) -> &[Uid] {
+        &self.order
+    }
+
+    /// The device at the cursor.
+    pub fn cursor(&self) -> Option<Uid> {
+        self.cursor
+    }
+
+    /// The filter's text; while it is typed, what stands there now.
+    pub fn filter_text(&self) -> &str {
+        self.typing.as_ref().map_or(&self.text, |field| field.text())
+    }
+
+    /// Whether a device is marked.
+    pub fn is_marked(&self, uid: Uid) -> bool {
+        self.marks.contains(&uid)
+    }
+
+    /// How many are marked, and how many of those the filter hides.
+    pub fn marked(&self) -> (usize, usize) {
+        let hidden = self.marks.iter().filter(|uid| !self.order.contains(uid)).count();
+        (self.marks.len(), hidden)
+    }
+
     /// Brings the list up to date.
-    pub fn settle(&mut self, _desk: &Desk) {}
+    pub fn settle(&mut self, desk: &Desk) {
+        if desk.screen() != Screen::Pending {
+            return;
+        }
+        let now = desk.link.server_time(desk.now.wall);
+        let shown = |row: &&Row| belongs(row) && self.filter.matches(*row, now);
+        let mut rows: Vec<&Row> = desk.data.rows().filter(shown).collect();
+        let is_rejected = |row: &Row| row.index.status == DeviceStatus::Rejected;
+        rows.sort_by(|a, b| {
+            is_rejected(a).cmp(&is_rejected(b)).then_with(|| filter::compare(self.sort, *a, *b))
+        });
+        self.order = rows.iter().map(|row| row.index.uid).collect();
+        // A mark is for a decision; once that is made it is of no use.
+        self.marks.retain(|uid| desk.data.device(*uid).is_some_and(belongs));
+        let place = self.cursor.and_then(|uid| self.order.iter().position(|other| *other == uid));
+        self.put_cursor(place.unwrap_or(self.place));
+        let height = usize::from(layout::pending(desk.size).rows.height);
+        self.top = list::follow(self.top, self.place, self.order.len(), height);
+    }
+
+    fn put_cursor(&mut self, place: usize) {
+        self.place = place.min(self.order.len().saturating_sub(1));
+        self.cursor = self.order.get(self.place).copied();
+    }
 
     /// Does what a key asked for.
     pub fn act(&mut self, action: Action, desk: &mut Desk) -> Option<Command> {
-        if action == Action::Back {
-            desk.go_back();
+        let height = usize::from(layout::pending(desk.size).rows.height);
+        if let Some(place) = list::moved(action, self.place, self.order.len(), height) {
+            self.put_cursor(place);
+            return None;
+        }
+        match action {
+            Action::Open => return self.cursor.map(Command::Open),
+            Action::Back => self.back(desk),
+            Action::Mark => {
+                if let Some(uid) = self.cursor {
+                    self.turn(uid);
+                    self.put_cursor(self.place + 1);
+                }
+            }
+            Action::MarkRange => self.mark_range(),
+            Action::MarkAll => self.marks.extend(self.order.iter().copied()),
+            Action::MarkInvert => {
+                for uid in self.order.clone() {
+                    self.turn(uid);
+                }
+            }
+            Action::Filter => {
+                self.typing = Some(field::Field::new(FILTER_CHARS_MAX).with(&self.text));
+            }
+            Action::Sort => desk.popup = Some(Popup::Menu(self.sort_menu())),
+            Action::Reverse => self.sort.is_descending = !self.sort.is_descending,
+            Action::Actions => desk.popup = self.actions_menu(desk).map(Popup::Menu),
+            Action::Copy => desk.popup = self.copy_menu(desk).map(Popup::Menu),
+            _ => {}
         }
         None
     }
 
+    /// Back by one layer: the range, the filter, the marks.
+    fn back(&mut self, desk: &mut Desk) {
+        if self.range_from.take().is_some() {
+            return;
+        }
+        if !self.text.is_empty() {
+            self.set_filter("", desk);
+        } else if !self.marks.is_empty() {
+            self.marks.clear();
+        } else {
+            desk.go_back();
+        }
+    }
+
+    fn turn(&mut self, uid: Uid) {
+        if !self.marks.remove(&uid) {
+            self.marks.insert(uid);
+        }
+    }
+
+    fn mark_range(&mut self) {
+        let Some(from) = self.range_from.take() else {
+            self.range_from = self.cursor;
+            return;
+        };
+        if let Some(from) = self.order.iter().position(|uid| *uid == from) {
+            let range = from.min(self.place)..=from.max(self.place);
+            self.marks.extend(self.order.get(range).unwrap_or_default());
+        }
+    }
+
+    /// Shows the list through another filter.
+    pub fn set_filter(&mut self, text: &str, desk: &mut Desk) {
+        match Filter::parse(text, Words::Fuzzy) {
+            Ok(filter) => {
+                self.filter = filter;
+                text.trim().clone_into(&mut self.text);
+                self.typing = None;
+                self.error = None;
+            }
+            Err(error) => desk.warn(error.to_string()),
+        }
+    }
+
+    /// Sorts by something else.
+    pub fn set_sort(&mut self, sort: SortKey) {
+        self.sort = sort;
+    }
+
     /// Takes a key while something is typed. False if nothing is.
-    pub fn types(&mut self, _key: &KeyEvent, _desk: &mut Desk) -> bool {
-        false
+    pub fn types(&mut self, key: &KeyEvent, desk: &mut Desk) -> bool {
+        let Some(field) = &mut self.typing else { return false };
+        match key.code {
+            KeyCode::Enter if self.error.is_none() => {
+                let text = field.text().to_owned();
+                self.set_filter(&text, desk);
+            }
+            KeyCode::Enter => {}
+            KeyCode::Esc => {
+                let text = self.text.clone();
+                self.set_filter(&text, desk);
+            }
+            KeyCode::Down => self.put_cursor(self.place + 1),
+            KeyCode::Up => self.put_cursor(self.place.saturating_sub(1)),
+            _ => {
+                if field.key(*key) == FieldOutcome::Edited {
+                    self.retyped();
+                }
+            }
+        }
+        true
     }
 
     /// Takes pasted text while something is typed.
-    pub fn paste(&mut self, _text: &str) -> bool {
-        false
+    pub fn paste(&mut self, text: &str) -> bool {
+        let Some(field) = &mut self.typing else { return false };
+        field.insert(text);
+        self.retyped();
+        true
+    }
+
+    fn retyped(&mut self) {
+        let Some(field) = &self.typing else { return };
+        match Filter::parse(field.text(), Words::Fuzzy) {
+            Ok(filter) => {
+                self.filter = filter;
+                self.error = None;
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    /// What can be done with the marked devices, or with the one at the cursor.
+    pub(super) fn actions_menu(&self, desk: &Desk) -> Option<Menu> {
+        let are_marked = !self.marks.is_empty();
+        let devices: Vec<Uid> = if are_marked {
+            self.marks.iter().copied().collect()
+        } else {
+            self.cursor.into_iter().collect()
+        };
+        let (_, hidden) = self.marked();
+        (!devices.is_empty()).then(|| deed::menu(Chosen { devices, are_marked, hidden }, desk))
+    }
+
+    fn copy_menu(&self, desk: &Desk) -> Option<Menu> {
+        let index = &desk.data.device(self.cursor?)?.index;
+        let mut items = Vec::new();
+        let mut item = |key, text: &'static str, copied: String| {
+            let detail = copied.clone();
+            let command = Some(Command::Copy(text, copied));
+            items.push(MenuItem { key, text: text.to_owned(), detail, command });
+        };
+        item('i', "device id", index.id.to_string());
+        if let Some(fingerprint) = index.fingerprint {
+            item('f', "fingerprint", fingerprint.to_string());
+        }
+        if let Some(address) = &index.address {
+            item('a', "address", address.to_string());
+        }
+        item('c', "command for the shell", format!("fleets devices accept {}", index.id));
+        Some(Menu::new(format!("Copy of {}", index.id), items))
+    }
+
+    fn sort_menu(&self) -> Menu {
+        let item = |(letter, field): (char, Field)| {
+            let is_now = field == self.sort.field;
+            let is_descending =
+                if is_now { !self.sort.is_descending } else { field == Field::Added };
+            let spec = field.spec();
+            let detail = if is_now {
+                format!("{} · now, turns round", spec.help)
+            } else {
+                spec.help.to_owned()
+            };
+            let command = Some(Command::Sort(SortKey { field, is_descending }));
+            MenuItem { key: letter, text: spec.title.to_owned(), detail, command }
+        };
+        Menu::new("Sort by", ('a'..).zip(SORTABLE).map(item).collect())
     }
 }

@@ -18,11 +18,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Unix, kill};
 use nix::sys::termios::{FlushArg, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
+use tokio::sync::watch;
 
 use super::caps::Caps;
 use super::input::Inputs;
 use super::panic;
-use super::watch::{Signals, Watch};
+use super::watch::{Condition, Signals, Watch};
 
 /// Alternate screen, no cursor, pasted text marked as such.
 const TAKE: &str = "\x1b[?1049h\x1b[?25l\x1b[?2004h";
@@ -37,6 +38,8 @@ const TITLE_POP: &str = "\x1b[23;2t";
 const TITLE_CHARS_MAX: usize = 80;
 /// How long the end waits for a write that does not end, and for a terminal that takes nothing.
 const GIVE_BACK_PATIENCE: Duration = Duration::from_millis(200);
+/// How long a stop may take to reach every thread.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Whose the terminal is. Locked while something is written.
@@ -87,6 +90,7 @@ pub struct Taken {
 /// Gives the terminal back when dropped.
 pub struct Guard {
     has_title: bool,
+    condition: watch::Receiver<Condition>,
     // Ends with the guard.
     _watch: Watch,
 }
@@ -115,7 +119,7 @@ impl Guard {
         panic::install(report_folder);
         let (watch, signals, condition) = Watch::start()?;
         // From here on the drop of the guard mends what fails.
-        let guard = Self { has_title, _watch: watch };
+        let guard = Self { has_title, condition: condition.clone(), _watch: watch };
         guard.retake()?;
         let inputs = Inputs::start(condition)?;
         Ok(Taken { guard, output: Output { file }, inputs, signals })
@@ -136,8 +140,15 @@ impl Guard {
     /// Gives the terminal back, stops, and takes it over again when somebody calls the program to
     /// the front. Everything that was started with it stops too. The screen must be painted anew.
     pub fn suspend(&self) -> io::Result<()> {
+        let before = self.condition.borrow().continues;
         give_back();
         kill(Pid::from_raw(0), Unix::SIGSTOP)?;
+        // The stop may begin with another thread. The clock goes on meanwhile, so this ends at the
+        // latest right after it.
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.condition.borrow().continues == before && Instant::now() < deadline {
+            thread::sleep(RETRY);
+        }
         self.retake()
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Condition {
     pub(super) is_gone: bool,
     /// How often its size may have changed.
     pub(super) resizes: u64,
+    /// How often the program went on after a stop.
+    pub(super) continues: u64,
 }
 
 /// What the system wants. That the window has another size comes with the input.
@@ -145,6 +147,7 @@ impl Watcher {
             self.leave();
         }
         if signal == Signal::Continue {
+            self.condition.send_modify(|condition| condition.continues += 1);
             // A terminal that goes away wakes its programs too, and there is nothing to go on with.
             self.look();
             if self.condition.borrow().is_gone {

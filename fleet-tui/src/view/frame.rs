@@ -54,8 +54,8 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
         Screen::Pending => "Pending devices".to_owned(),
         Screen::Events => "Events".to_owned(),
         Screen::Device => {
-            let row = app.device.as_ref().and_then(|device| desk.data.device(device.uid));
-            let id = row.map_or_else(|| "(gone)".to_owned(), |row| row.index.id.to_string());
+            let row = app.device.as_ref().and_then(|device| device.row());
+            let id = row.map_or_else(String::new, |row| row.index.id.to_string());
             format!("Fleet {arrow} {id}")
         }
     };

@@ -1,7 +1,11 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod device;
+mod events;
 mod fleet;
 mod frame;
+mod pane;
+mod pending;
 mod popup;
 
 use fleet_core::glyph::Glyph;
@@ -65,7 +69,14 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     frame::tabs(app, parts.tabs, &mut canvas);
     match app.desk.screen() {
         Screen::Fleet => fleet::paint(app, &mut canvas),
-        Screen::Device | Screen::Discover | Screen::Pending | Screen::Events => {}
+        Screen::Pending => pending::paint(app, &mut canvas),
+        Screen::Events => events::paint(app, &mut canvas),
+        Screen::Device => {
+            if let Some(device) = &app.device {
+                device::paint(app, device, &mut canvas);
+            }
+        }
+        Screen::Discover => {}
     }
     frame::notice(app, parts.notice, &mut canvas);
     frame::hints(app, parts.hints, &mut canvas);

@@ -39,7 +39,7 @@ fn thumb(rows: usize, len: usize, first: usize) -> (usize, usize) {
         0 => 0,
         _ if first == hidden => room,
         _ if room < 2 => room / 2,
-        _ => (room * first / hidden).clamp(1, room - 1),
+        _ => ((room as u128 * first as u128 / hidden as u128) as usize).clamp(1, room - 1),
     };
     (start, thumb)
 }

@@ -1,4 +1,5 @@
 //! The console on a terminal.
 
+mod program;
 mod pty;
 mod terminal;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,9 +47,8 @@ pub(crate) struct Shown {
 impl Pty {
     /// Starts a program as the leader of a session on a new terminal, with this environment alone.
     pub(crate) fn start(
-        program: &Path,
-        arguments: &[&OsStr],
-        env: &[(&str, &str)],
+        program: &Command,
+        env: &[(&str, &OsStr)],
         (columns, rows): (u16, u16),
     ) -> Self {
         let (keyboard, terminal) = open().expect("a new terminal");
@@ -57,8 +56,8 @@ impl Pty {
         let side = || Stdio::from(terminal.try_clone().expect("a descriptor"));
         let child = Command::new("setsid")
             .arg("--ctty")
-            .arg(program)
-            .args(arguments)
+            .arg(program.get_program())
+            .args(program.get_args())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(env.iter().copied())
@@ -142,18 +141,33 @@ impl Pty {
         status
     }
 
-    /// Takes the terminal away, as a lost connection does.
-    pub(crate) fn close_terminal(&mut self) {
+    /// Reads nothing any more, as a connection that is stuck.
+    pub(crate) fn stick(&mut self) {
         self.is_closing.store(true, Ordering::SeqCst);
         if let Some(reader) = self.reader.take() {
             reader.join().expect("a reader that ends");
         }
+    }
+
+    /// Waits until the program waits for its terminal to take something.
+    #[track_caller]
+    pub(crate) fn wait_until_stuck(&self) {
+        let is_full = || {
+            let mut fds = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLOUT)];
+            (poll(&mut fds, PollTimeout::ZERO) == Ok(0)).then_some(())
+        };
+        assert!(wait(SOON, is_full).is_some(), "the terminal still takes something");
+    }
+
+    /// Takes the terminal away, as a lost connection does.
+    pub(crate) fn close_terminal(&mut self) {
+        self.stick();
         drop(self.keyboard.take());
     }
 
     /// Waits until nothing that was written is still on its way.
     fn drain(&self) {
-        let Some(screen) = &self.keyboard else { return };
+        let (Some(screen), Some(_)) = (&self.keyboard, &self.reader) else { return };
         let drained = wait(SOON, || {
             let shown = self.shown();
             let mut fds = [PollFd::new(screen.as_fd(), PollFlags::POLLIN)];

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, Termios};
 use tempfile::TempDir;
 
+use crate::program;
 use crate::pty::{Pty, SOON, Shown};
 
 const SIZE: (u16, u16) = (80, 24);
@@ -30,14 +30,25 @@ struct Example {
 }
 
 impl Example {
-    fn start(env: &[(&str, &str)], more: &[&str]) -> Self {
+    fn start(env: &[(&str, &str)]) -> Self {
+        Self::start_as(&program::command(), env)
+    }
+
+    /// The example, which does not hear SIGHUP.
+    fn start_deaf() -> Self {
+        let program = program::command();
+        let mut command = Command::new("env");
+        command.arg("--block-signal=HUP").arg(program.get_program()).args(program.get_args());
+        Self::start_as(&command, &XTERM)
+    }
+
+    fn start_as(command: &Command, env: &[(&str, &str)]) -> Self {
         let reports = tempfile::tempdir().expect("a folder");
         // A terminal as it is before anything is started on it.
-        let fresh = Pty::start(Path::new("true"), &[], &[], SIZE);
-        let before = fresh.modes();
-        let mut arguments = vec![reports.path().as_os_str()];
-        arguments.extend(more.iter().map(OsStr::new));
-        let pty = Pty::start(&program(), &arguments, env, SIZE);
+        let before = Pty::start(&Command::new("true"), &[], SIZE).modes();
+        let mut env: Vec<_> = env.iter().map(|(name, value)| (*name, OsStr::new(value))).collect();
+        env.push((program::REPORTS, reports.path().as_os_str()));
+        let pty = Pty::start(command, &env, SIZE);
         pty.wait_for("ready", SOON);
         Self { pty, before, reports }
     }
@@ -71,17 +82,9 @@ impl Example {
     }
 }
 
-/// Cargo builds examples before it runs this suite.
-fn program() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_fleet-tui")).parent().expect("a folder");
-    let program = folder.join("examples/terminal");
-    assert!(program.is_file(), "not built: cargo build -p fleet-tui --example terminal");
-    program
-}
-
 #[test]
 fn after_the_end_everything_is_as_before() {
-    let mut example = Example::start(&XTERM, &[]);
+    let mut example = Example::start(&XTERM);
     example.assert_taken();
     example.pty.press("q");
     example.ends(0);
@@ -92,7 +95,7 @@ fn after_the_end_everything_is_as_before() {
 #[test]
 fn a_panic_gives_the_terminal_back_and_leaves_a_report() {
     for (key, words) in [("p", "asked for ("), ("t", "asked for in a task (")] {
-        let mut example = Example::start(&XTERM, &[]);
+        let mut example = Example::start(&XTERM);
         example.pty.press(key);
         example.ends(101);
         example.assert_given_back();
@@ -102,7 +105,7 @@ fn a_panic_gives_the_terminal_back_and_leaves_a_report() {
         let path = example.reports.path().join("fleet-tui-panic.txt");
         assert!(said.contains(path.to_str().unwrap()), "{said:?}");
         let report = fs::read_to_string(&path).unwrap();
-        assert!(report.contains(words) && report.contains("terminal.rs"), "{report}");
+        assert!(report.contains(words) && report.contains("program.rs"), "{report}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
@@ -115,7 +118,7 @@ fn signals_end_it_in_order() {
         (Signal::SIGHUP, 129),
         (Signal::SIGQUIT, 143),
     ] {
-        let mut example = Example::start(&XTERM, &[]);
+        let mut example = Example::start(&XTERM);
         example.pty.signal(signal);
         example.ends(code);
         example.assert_given_back();
@@ -124,7 +127,7 @@ fn signals_end_it_in_order() {
 
 #[test]
 fn a_program_that_hears_nothing_is_ended_all_the_same() {
-    let mut example = Example::start(&XTERM, &[]);
+    let mut example = Example::start(&XTERM);
     example.pty.press("w");
     example.pty.signal(Signal::SIGTERM);
     example.ends(143);
@@ -134,7 +137,7 @@ fn a_program_that_hears_nothing_is_ended_all_the_same() {
 #[test]
 fn suspended_it_stops_and_comes_back() {
     for how in [SUSPEND, ""] {
-        let mut example = Example::start(&XTERM, &[]);
+        let mut example = Example::start(&XTERM);
         match how {
             "" => example.pty.signal(Signal::SIGTSTP),
             key => example.pty.press(key),
@@ -156,7 +159,7 @@ fn suspended_it_stops_and_comes_back() {
 
 #[test]
 fn stopped_from_outside_it_takes_the_terminal_again() {
-    let mut example = Example::start(&XTERM, &[]);
+    let mut example = Example::start(&XTERM);
     example.pty.signal(Signal::SIGSTOP);
     example.pty.wait_until_stopped();
     let frames = example.pty.shown().bytes.len();
@@ -172,25 +175,37 @@ fn stopped_from_outside_it_takes_the_terminal_again() {
 #[test]
 fn it_does_not_outlive_its_terminal() {
     // Once told by a signal, once not even that.
-    for options in [[].as_slice(), &["--deaf"]] {
-        let mut example = Example::start(&XTERM, options);
+    for mut example in [Example::start(&XTERM), Example::start_deaf()] {
         example.pty.close_terminal();
-        let status = example.pty.wait_for_end(GONE);
-        assert_eq!(status.code(), Some(129), "{options:?}");
+        assert_eq!(example.pty.wait_for_end(GONE).code(), Some(129));
     }
 }
 
 #[test]
 fn a_program_that_hears_nothing_does_not_outlive_its_terminal_either() {
-    let mut example = Example::start(&XTERM, &["--deaf"]);
+    let mut example = Example::start_deaf();
     example.pty.press("w");
     example.pty.close_terminal();
     assert_eq!(example.pty.wait_for_end(GONE).code(), Some(129));
 }
 
 #[test]
+fn it_ends_although_its_terminal_takes_nothing() {
+    /// Frames that are more than a terminal keeps, and keys that are less.
+    const KEYS: usize = 3_000;
+    let keys: String = "abcdefg".chars().cycle().take(KEYS).collect();
+    let mut example = Example::start(&XTERM);
+    example.pty.stick();
+    example.pty.press(&keys);
+    example.pty.wait_until_stuck();
+    example.pty.signal(Signal::SIGTERM);
+    example.ends(143);
+    assert_eq!(example.pty.modes(), example.before);
+}
+
+#[test]
 fn pasted_text_presses_no_keys() {
-    let mut example = Example::start(&XTERM, &[]);
+    let mut example = Example::start(&XTERM);
     example.pty.press("\x1b[200~qqpt\x1a\x1b[201~");
     example.pty.wait_for("pasted 5 bytes", SOON);
     example.pty.press("x");
@@ -201,7 +216,7 @@ fn pasted_text_presses_no_keys() {
 
 #[test]
 fn another_size_is_painted_while_keys_come() {
-    let mut example = Example::start(&XTERM, &[]);
+    let mut example = Example::start(&XTERM);
     for size in [(100, 30), (20, 5), (80, 24)] {
         example.pty.resize(size);
         example.pty.press("k");
@@ -212,33 +227,28 @@ fn another_size_is_painted_while_keys_come() {
 #[test]
 fn the_selected_row_is_reversed_without_colours_too() {
     let env = [XTERM.as_slice(), &[("NO_COLOR", "1")]].concat();
-    let example = Example::start(&env, &[]);
+    let example = Example::start(&env);
     let is_reversed = |shown: &Shown| shown.emulator.screen().cell(0, 0).unwrap().inverse();
     example.pty.wait_until("a reversed row", SOON, is_reversed);
 }
 
 #[test]
 fn what_is_no_terminal_is_refused_in_one_sentence() {
-    let run = |stdin: Stdio, term: Option<&str>| {
-        let mut command = Command::new(program());
-        command.arg("/nonexistent").env_remove("TERM").stdin(stdin);
-        command.envs(term.map(|term| ("TERM", term)));
-        let output = command.output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(output.stdout.is_empty());
-        assert_eq!(said.lines().count(), 1, "{said}");
-        said
-    };
-    let said = run(Stdio::null(), Some("xterm"));
+    let mut command = program::command();
+    command.env(program::REPORTS, "/nonexistent").env("TERM", "xterm").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("not a terminal") && said.contains("fleets devices"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
 fn a_terminal_without_a_cursor_is_refused_untouched() {
     for (env, name) in [([("TERM", "dumb")].as_slice(), "dumb"), (&[], "not set")] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut pty = Pty::start(&program(), &[folder.path().as_os_str()], env, SIZE);
+        let mut env: Vec<_> = env.iter().map(|(name, value)| (*name, OsStr::new(value))).collect();
+        env.push((program::REPORTS, OsStr::new("/nonexistent")));
+        let mut pty = Pty::start(&program::command(), &env, SIZE);
         assert_eq!(pty.wait_for_end(SOON).code(), Some(2));
         let text = pty.text();
         assert!(text.contains(&format!("TERM is {name}")), "{text}");

@@ -261,6 +261,9 @@ fn an_empty_result_comes_with_what_was_meant() {
         ("site=\"spare part\"", Some(("site=\"spare parts\"", "site=\"spare parts\""))),
         ("staus=offline", Some(("status=offline", "status=offline"))),
         ("staus=nothing", None),
+        // Words and numbers that are right, though nobody has them.
+        ("status=offline config=none tag:mars", None),
+        ("rack=11", None),
         ("tag:eu-west status=revoked", None),
         ("tag:mars", None),
         ("not tag:eu-wset", None),

@@ -8,13 +8,14 @@ use crate::cells;
 use crate::effect::Effect;
 use crate::state::Desk;
 use crate::state::data::Row;
-use crate::state::deed;
+use crate::state::deed::{self, Chosen};
 use crate::state::popup::{Command, Menu, MenuItem, Popup};
 
 impl FleetScreen {
     /// The columns to sort by; the one that is, again, turns the order round.
     pub(super) fn sort_menu(&self) -> Menu {
-        let item = |(place, field): (usize, Field)| {
+        let letters = letters(sortable());
+        let item = |(field, key): (Field, char)| {
             let spec = field.spec();
             let is_now = field == self.sort.field;
             let is_descending = if is_now {
@@ -29,14 +30,9 @@ impl FleetScreen {
             } else {
                 spec.help.to_owned()
             };
-            MenuItem {
-                key: letter(place),
-                text: spec.title.to_owned(),
-                detail,
-                command: Some(command),
-            }
+            MenuItem { key, text: spec.title.to_owned(), detail, command: Some(command) }
         };
-        let mut menu = Menu::new("Sort by", sortable().enumerate().map(item).collect());
+        let mut menu = Menu::new("Sort by", sortable().zip(letters).map(item).collect());
         menu.cursor = sortable().position(|field| field == self.sort.field).unwrap_or_default();
         menu
     }
@@ -67,12 +63,13 @@ impl FleetScreen {
     }
 
     /// What can be done with the marked devices, or with the one at the cursor.
-    pub(super) fn actions_menu(&self, desk: &Desk) -> Option<Menu> {
-        let chosen = self.chosen();
-        if chosen.is_empty() {
+    pub(in crate::state) fn actions_menu(&self, desk: &Desk) -> Option<Menu> {
+        let devices = self.chosen();
+        if devices.is_empty() {
             return None;
         }
-        Some(deed::menu(chosen, desk))
+        let (marked, hidden) = self.marked(desk);
+        Some(deed::menu(Chosen { devices, are_marked: marked > 0, hidden }, desk))
     }
 
     /// The columns to choose from.
@@ -112,7 +109,13 @@ fn sortable() -> impl Iterator<Item = Field> {
     Field::all().filter(|field| !matches!(field, Field::Metadata | Field::Uid | Field::Fingerprint))
 }
 
-/// The letter of the n-th thing.
-fn letter(place: usize) -> char {
-    char::from(b'a' + u8::try_from(place).unwrap_or(25).min(25))
+/// A letter for each field: the first of its name that none before it has.
+fn letters(fields: impl Iterator<Item = Field>) -> Vec<char> {
+    let mut letters = Vec::new();
+    for field in fields {
+        let free = |letter: &char| !letters.contains(letter);
+        let letter = field.spec().name.chars().chain('a'..='z').find(free);
+        letters.push(letter.unwrap_or(' '));
+    }
+    letters
 }

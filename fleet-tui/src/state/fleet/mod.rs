@@ -21,6 +21,8 @@ use crate::layout;
 use crate::widgets::field::{self, FieldOutcome};
 
 mod menus;
+#[cfg(test)]
+mod tests;
 
 /// Characters of a filter that can be typed.
 const FILTER_CHARS_MAX: usize = 500;
@@ -173,12 +175,16 @@ impl FleetScreen {
     fn may_reorder(&self, desk: &Desk, now: Duration) -> bool {
         let Some(ordered) = self.ordered else { return true };
         let is_fast = self.uses_values();
+        if ordered.revision.run != desk.data.revision.run {
+            return true;
+        }
         let is_old = ordered.revision.index != desk.data.revision.index
             || (is_fast && ordered.revision.values != desk.data.revision.values);
         if !is_old || self.is_frozen {
             return false;
         }
-        let is_first = !desk.data.is_complete;
+        // Nothing is under anybody's fingers yet.
+        let is_first = !desk.data.is_complete || self.order.is_empty();
         let interval = if is_fast { FAST_ORDER_INTERVAL } else { Duration::ZERO };
         is_first || (now >= self.still_until && now >= ordered.at + interval)
     }
@@ -217,6 +223,8 @@ impl FleetScreen {
         let place = slot.and_then(|slot| self.order.iter().position(|other| *other == slot));
         match place {
             Some(place) => self.place = place,
+            // It may be among those that the server has not told of yet.
+            None if self.cursor.is_some() && !desk.data.is_complete => {}
             None => {
                 self.place = self.place.min(self.order.len().saturating_sub(1));
                 self.cursor = at(self.place);

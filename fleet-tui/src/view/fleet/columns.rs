@@ -3,12 +3,15 @@
 use fleet_core::field::{Field, Kind};
 
 use super::{BAR_WIDTH, SPARK_WIDTH};
+use crate::state::data::Widths;
 
 /// Cells between columns.
 const GAP: u16 = 1;
+/// Columns that can be spared as easily as this go before pictures do.
+const LUXURY: u8 = 8;
 /// The least that a column of free text has.
 const FREE_MIN: u16 = 10;
-/// The most that the device's column grows to; what is left is for free text.
+/// The most that a device's id gets.
 const DEVICE_MAX: u16 = 24;
 
 /// A column on the screen.
@@ -28,19 +31,15 @@ pub(super) enum Form {
     Spark,
 }
 
-/// The columns that fit into `room` cells: first pictures go, then the columns that can be spared
-/// most easily; what is left over goes to the names and the free text.
-pub(super) fn fitted(fields: &[Field], room: u16) -> Vec<Column> {
-    let mut columns: Vec<Column> = fields.iter().map(|field| column(*field, true)).collect();
+/// The columns that fit into `room` cells. What can be spared most easily goes first, then pictures,
+/// then columns one by one; what is left over goes to the free text.
+pub(super) fn fitted(fields: &[Field], widths: Widths, room: u16) -> Vec<Column> {
+    let all = |is_wide| fields.iter().map(move |field| column(*field, widths, is_wide)).collect();
+    let mut columns: Vec<Column> = all(true);
+    drop_spare(&mut columns, room, LUXURY);
     if total(&columns) > room {
-        columns = fields.iter().map(|field| column(*field, false)).collect();
-    }
-    while total(&columns) > room {
-        let spare = |column: &(usize, &Column)| column.1.field.spec().spare;
-        match columns.iter().enumerate().max_by_key(spare) {
-            Some((place, column)) if column.field.spec().spare > 0 => columns.remove(place),
-            _ => break,
-        };
+        columns = all(false);
+        drop_spare(&mut columns, room, 1);
     }
     grow(&mut columns, room);
     let mut x = 0;
@@ -53,7 +52,18 @@ pub(super) fn fitted(fields: &[Field], room: u16) -> Vec<Column> {
     columns
 }
 
-fn column(field: Field, is_wide: bool) -> Column {
+/// Takes columns away until the others fit, or no other can be spared as easily as `least`.
+fn drop_spare(columns: &mut Vec<Column>, room: u16, least: u8) {
+    while total(columns) > room {
+        let spare = |column: &(usize, &Column)| column.1.field.spec().spare;
+        match columns.iter().enumerate().max_by_key(spare) {
+            Some((place, column)) if column.field.spec().spare >= least => columns.remove(place),
+            _ => return,
+        };
+    }
+}
+
+fn column(field: Field, widths: Widths, is_wide: bool) -> Column {
     let spec = field.spec();
     let (extra, form) = match field {
         Field::Cpu if is_wide => (SPARK_WIDTH + 1, Form::Spark),
@@ -64,8 +74,17 @@ fn column(field: Field, is_wide: bool) -> Column {
     };
     // One more than the title has, for the sign of the sort.
     let title = u16::try_from(spec.title.len()).unwrap_or(u16::MAX).saturating_add(1);
-    let width = if is_free(field) { FREE_MIN.min(spec.width) } else { spec.width };
+    let width = match field {
+        Field::Device => fitting(widths.device, DEVICE_MAX),
+        Field::Type => fitting(widths.device_type, spec.width),
+        _ if is_free(field) => FREE_MIN.min(spec.width),
+        _ => spec.width,
+    };
     Column { field, x: 0, width: width.max(title) + extra, form }
+}
+
+fn fitting(longest: usize, most: u16) -> u16 {
+    u16::try_from(longest).unwrap_or(u16::MAX).min(most)
 }
 
 fn is_free(field: Field) -> bool {
@@ -79,11 +98,6 @@ fn total(columns: &[Column]) -> u16 {
 
 fn grow(columns: &mut [Column], room: u16) {
     let mut left = room.saturating_sub(total(columns));
-    for column in columns.iter_mut().filter(|column| column.field == Field::Device) {
-        let more = left.min(DEVICE_MAX - column.width.min(DEVICE_MAX));
-        column.width += more;
-        left -= more;
-    }
     let free = columns.iter().filter(|column| is_free(column.field)).count();
     let mut free_left = u16::try_from(free).unwrap_or(u16::MAX);
     for column in columns.iter_mut().filter(|column| is_free(column.field)) {
@@ -101,7 +115,10 @@ mod tests {
     use super::*;
 
     fn names(room: u16) -> Vec<&'static str> {
-        fitted(&Field::usual(), room).iter().map(|column| column.field.spec().name).collect()
+        fitted(&Field::usual(), Widths { device: 13, device_type: 11 }, room)
+            .iter()
+            .map(|column| column.field.spec().name)
+            .collect()
     }
 
     #[test]
@@ -110,7 +127,7 @@ mod tests {
             names(77),
             ["status", "device", "cpu", "mem", "disk", "last_seen", "version", "why"]
         );
-        assert!(names(117).contains(&"tag"));
+        assert!(names(117).contains(&"type") && names(150).contains(&"tag"));
         assert!(names(57).starts_with(&["status", "device", "cpu", "mem", "disk"]));
     }
 
@@ -118,10 +135,11 @@ mod tests {
         #[test]
         fn columns_stand_side_by_side_within_the_room(
             fields in prop::collection::vec(prop::sample::select(Field::all().collect::<Vec<_>>()), 0..22),
+            device in 0..300_usize,
             room in 0..400_u16,
         ) {
             let mut end = 0;
-            for column in fitted(&fields, room) {
+            for column in fitted(&fields, Widths { device, device_type: 11 }, room) {
                 prop_assert!(column.x >= end);
                 end = column.x + column.width;
                 prop_assert!(end <= room);

@@ -10,6 +10,8 @@
 
 mod columns;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use fleet_core::api::DeviceStatus;
 use fleet_core::field::Field;
@@ -26,7 +28,7 @@ use crate::theme::Role;
 use crate::widgets::{bar, scrollbar, spark};
 use columns::{Column, Form};
 
-pub(super) use summary::grouped;
+pub(super) use summary::{banner, grouped};
 
 /// Cells before the first column: the mark and the cursor.
 const BEFORE: u16 = 2;
@@ -44,7 +46,7 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
         return;
     }
     let room = parts.rows.width.saturating_sub(BEFORE + 1);
-    let columns = columns::fitted(&app.fleet.columns, room);
+    let columns = columns::fitted(&app.fleet.columns, app.desk.data.widths(), room);
     titles(app, &columns, parts.titles, canvas);
     let now = app.desk.link.server_time(app.desk.now.wall);
     for (y, slot) in (parts.rows.y..).zip(app.fleet.in_sight(&app.desk)) {

@@ -58,7 +58,7 @@ fn blank(area: Rect, canvas: &mut Canvas<'_>) {
 }
 
 /// What the server's absence means, how old the data is, and what happens next.
-fn banner(app: &App, canvas: &Canvas<'_>) -> String {
+pub(crate) fn banner(app: &App, canvas: &Canvas<'_>) -> String {
     let desk = &app.desk;
     let glyph = canvas.glyph(Glyph::Down);
     let Phase::Down { reason, since, retry_at, is_denied } = &desk.link.phase else {
@@ -165,7 +165,15 @@ fn filter_line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
 pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let desk = &app.desk;
     let server = &desk.settings.server;
-    let lines = if !desk.data.is_empty() && desk.data.is_complete {
+    let lines = if app.fleet.filter_error().is_some() {
+        vec![
+            "pump                        letters of an id, a name or a tag".to_owned(),
+            "status=offline type=jetson  fields; the same language as --filter".to_owned(),
+            "cpu>90 or last_seen>10m     numbers, ages".to_owned(),
+            "tag:eu-west not name~test   tags, parts of words".to_owned(),
+            "site in (lyon, nice)        metadata".to_owned(),
+        ]
+    } else if !desk.data.is_empty() && desk.data.is_complete {
         let text = escaped(app.fleet.filter_text());
         let mut line = format!("0 of {} match \"{text}\"", grouped(desk.data.len()));
         if let Some(suggestion) = app.fleet.suggestion() {

@@ -60,6 +60,11 @@ impl Dots {
         (share.clamp(0.0, 1.0) * (columns.max(1) - 1) as f64).round() as usize
     }
 
+    /// The column of cells that has a column of dots.
+    pub(super) fn cell(&self, column: usize) -> u16 {
+        (column / self.parts().0) as u16
+    }
+
     /// The row of dots, counted from the top, for a share of the height.
     pub(super) fn row(&self, share: f64) -> usize {
         let last = (usize::from(self.size.height) * self.parts().1).max(1) - 1;

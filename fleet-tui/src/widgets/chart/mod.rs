@@ -7,7 +7,7 @@ mod dots;
 mod scale;
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Rect, Size};
 use ratatui::style::Style;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -33,7 +33,7 @@ pub struct Point {
 /// One curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Curve<'a> {
-    /// What was measured, oldest first.
+    /// What was measured, oldest first. A point whose mean is no number ends the line.
     pub points: &'a [Point],
     /// Its colour.
     pub role: Role,
@@ -158,8 +158,9 @@ impl Painter<'_> {
         let mut before: Option<(i64, (usize, usize))> = None;
         let joined =
             i64::try_from(self.chart.step_millis.saturating_mul(3) / 2).unwrap_or(i64::MAX);
-        for point in curve.points.iter().filter(|point| point.mean.is_finite()) {
-            let Some(x) = self.share(point.at_millis).map(|share| dots.column(share)) else {
+        for point in curve.points {
+            let at = Some(point.at_millis).filter(|_| point.mean.is_finite());
+            let Some(x) = at.and_then(|at| self.share(at)).map(|share| dots.column(share)) else {
                 before = None;
                 continue;
             };
@@ -218,7 +219,9 @@ impl Painter<'_> {
     }
 
     fn column(&self, at: i64, width: u16) -> Option<u16> {
-        self.share(at).map(|share| (share * f64::from(width - 1)).round() as u16)
+        // The cell that has the dot, so that a cursor and its curve meet.
+        let dots = Dots::new(Size::new(width, 0), self.caps.graphs);
+        self.share(at).map(|share| dots.cell(dots.column(share)))
     }
 
     /// Where in the time shown a time is, from 0 to 1.

@@ -99,6 +99,24 @@ fn labels_stand_where_their_time_is() {
 }
 
 #[test]
+fn the_cursor_meets_its_curve() {
+    let caps = Caps::default();
+    let theme = Theme::new(ThemeName::Default, &caps);
+    for step in 0..=60 {
+        let at_millis = END - step * STEP;
+        let points = [Point { at_millis, mean: 0.0, low: 0.0, high: 0.0 }];
+        let curves = [Curve { points: &points, role: Role::Ok }];
+        let text = painted(33, 4, |area, buffer| {
+            let chart = Chart { cursor_millis: Some(at_millis), ..chart(&curves) };
+            paint(&chart, area, buffer, &theme, &caps);
+        });
+        let rows: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+        let cursor = rows[1].iter().position(|c| *c == '│').unwrap();
+        assert!(('\u{2801}'..='\u{28ff}').contains(&rows[3][cursor]), "{step}: {text}");
+    }
+}
+
+#[test]
 fn hostile_numbers_are_left_out() {
     let point = |mean| Point { at_millis: END, mean, low: f64::NAN, high: f64::INFINITY };
     let points = [point(f64::NAN), point(f64::INFINITY), point(f64::MAX), point(f64::MIN)];

@@ -1,12 +1,12 @@
 //! The smallest program on the terminal: it shows what happens, and can be made to fail.
 //!
-//! `terminal FOLDER [--deaf]`, where reports of panics go into the folder and a deaf program does not
-//! hear SIGHUP. Keys: `q` quit, `p` panic, `t` panic in a task, `w` wait for ever without listening,
-//! `^Z` suspend. Anything else is shown.
+//! It is this suite's own executable, started again for one test that is this program. Keys: `q` quit,
+//! `p` panic, `t` panic in a task, `w` wait for ever without listening, `^Z` suspend. Anything else is
+//! shown.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, exit};
 use std::thread;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -18,37 +18,38 @@ use fleet_tui::terminal::input::Input;
 use fleet_tui::terminal::present::Screen;
 use fleet_tui::terminal::watch::Signal;
 use fleet_tui::theme::{Role, Theme, ThemeName};
-use nix::sys::signal::{SigSet, Signal as Unix};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect, Size};
 use tokio::runtime;
 
+/// Where reports of panics go; set only for the program.
+pub(crate) const REPORTS: &str = "FLEET_TUI_TEST_REPORTS";
 /// Lines that are shown.
 const LINES_MAX: usize = 10;
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let is_use = error.downcast_ref::<TerminalError>().is_some();
-            let text = Chain(error.as_ref()).to_string();
-            // Where not even this can be written, nobody reads it.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
-            ExitCode::from(if is_use { TerminalError::EXIT_CODE } else { 1 })
-        }
-    }
+/// The program, to be started.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this suite"));
+    command.args(["--exact", "program::is_started_by_other_tests", "--nocapture"]);
+    command
 }
 
-fn run() -> Result<u8, Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args_os().skip(1);
-    let folder = PathBuf::from(arguments.next().ok_or("a folder for reports is needed")?);
-    if arguments.next().is_some_and(|argument| argument == "--deaf") {
-        // Before there are threads, which inherit it.
-        SigSet::from(Unix::SIGHUP).thread_block()?;
-    }
+/// Not a test: the program, when another test starts it.
+#[test]
+fn is_started_by_other_tests() {
+    let Some(reports) = std::env::var_os(REPORTS) else { return };
+    let code = run(reports.into()).unwrap_or_else(|error| {
+        // Where not even this can be written, nobody reads it.
+        let _ = writeln!(io::stderr(), "{}", Chain(error.as_ref()));
+        if error.is::<TerminalError>() { TerminalError::EXIT_CODE } else { 1 }
+    });
+    exit(code.into());
+}
+
+fn run(reports: PathBuf) -> Result<u8, Box<dyn std::error::Error>> {
     let caps = Caps::from_env(&|name| std::env::var_os(name), &CapsOptions::default());
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let taken = Guard::take(&caps, folder)?;
+    let taken = Guard::take(&caps, reports)?;
     Ok(runtime.block_on(show(taken, Theme::new(ThemeName::Default, &caps)))?)
 }
 

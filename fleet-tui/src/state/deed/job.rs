@@ -1,0 +1,149 @@
+//! Doing what was agreed to: some devices at a time, until all are done or nothing can be done any
+//! more. How far it is stands in the line above the keys; what failed can be read again there.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use fleet_core::id::Uid;
+
+use super::{Deed, Plan, Step};
+use crate::effect::{Change, Request};
+use crate::event::{Answer, Failed, Notice};
+use crate::state::Desk;
+
+/// Devices that the server is asked about at one time.
+const AT_ONCE_MAX: usize = 8;
+/// Failures that are told one by one; the others are counted.
+const FAILURES_TOLD_MAX: usize = 100;
+
+/// Something under way.
+#[derive(Debug)]
+pub struct Job {
+    deed: Deed,
+    total: usize,
+    waiting: VecDeque<Step>,
+    under_way: Vec<Step>,
+    done: usize,
+    failed: usize,
+    first_failure: Option<String>,
+    /// Why the rest was given up.
+    given_up: Option<&'static str>,
+}
+
+impl Job {
+    /// How far it is: `accept: 37 of 214`.
+    pub fn progress(&self) -> String {
+        let failed =
+            if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
+        format!("{} {} of {}{failed}", self.deed.past(), self.done, self.total)
+    }
+
+    /// Whose answers are waited for.
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty()
+    }
+}
+
+/// Does what somebody agreed to.
+pub fn carry_out(plan: Plan, desk: &mut Desk) {
+    if let Some(reason) = desk.why_not_change() {
+        desk.warn(format!("not done: {reason}"));
+        return;
+    }
+    if let Some(job) = &desk.job {
+        let progress = job.progress();
+        desk.warn(format!(
+            "not done: something else is still under way ({progress}); try again after that"
+        ));
+        return;
+    }
+    let Plan { deed, steps, .. } = plan;
+    let mut seen = BTreeSet::new();
+    let waiting: VecDeque<_> = steps.into_iter().filter(|step| seen.insert(step.uid)).collect();
+    desk.job = Some(Job {
+        deed,
+        total: waiting.len(),
+        waiting,
+        under_way: Vec::new(),
+        done: 0,
+        failed: 0,
+        first_failure: None,
+        given_up: None,
+    });
+    go_on(desk);
+}
+
+/// Takes what came of one change.
+pub fn answered(uid: Uid, change: &Change, answer: Result<Answer, Failed>, desk: &mut Desk) {
+    let is_it = |step: &Step| step.uid == uid && step.change == *change;
+    let place = desk.job.as_ref().and_then(|job| job.under_way.iter().position(is_it));
+    let Some((job, place)) = desk.job.as_mut().zip(place) else {
+        // Some other screen's.
+        if let Err(failed) = answer {
+            desk.warn(failed.text);
+        }
+        return;
+    };
+    let step = job.under_way.swap_remove(place);
+    match answer {
+        Ok(_) => job.done += 1,
+        Err(failed) => {
+            job.failed += 1;
+            let text = told(&step, &failed);
+            job.first_failure.get_or_insert_with(|| text.clone());
+            if job.failed <= FAILURES_TOLD_MAX {
+                desk.note(Notice { text, is_error: true });
+            }
+        }
+    }
+    go_on(desk);
+}
+
+fn told(step: &Step, failed: &Failed) -> String {
+    match &failed.request_id {
+        Some(request) => format!("{}: {} (request {request})", step.id, failed.text),
+        None => format!("{}: {}", step.id, failed.text),
+    }
+}
+
+/// Asks for the next ones, or ends.
+fn go_on(desk: &mut Desk) {
+    let why_not = desk.why_not_change();
+    let Some(job) = &mut desk.job else { return };
+    if why_not.is_some() && !job.waiting.is_empty() {
+        job.given_up = why_not;
+    }
+    if job.given_up.is_none() {
+        let room = AT_ONCE_MAX.saturating_sub(job.under_way.len()).min(job.waiting.len());
+        let next: Vec<Step> = job.waiting.drain(..room).collect();
+        job.under_way.extend(next.iter().cloned());
+        let progress = Notice { text: job.progress(), is_error: false };
+        let is_over = job.is_over();
+        for step in next {
+            desk.ask(Request::Change(step.uid, step.change));
+        }
+        if !is_over {
+            desk.notice = Some((progress, desk.now.since_start));
+            return;
+        }
+    } else if !job.under_way.is_empty() {
+        return;
+    }
+    if let Some(job) = desk.job.take() {
+        desk.tell(outcome(&job));
+    }
+}
+
+/// What came of all.
+fn outcome(job: &Job) -> Notice {
+    let done = format!("{} {}", job.done, job.deed.past());
+    let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));
+    let given_up = job.given_up.map(|reason| format!("{} not tried: {reason}", job.waiting.len()));
+    let counts: Vec<String> = [Some(done), failed, given_up].into_iter().flatten().collect();
+    let counts = counts.join(", ");
+    let text = match &job.first_failure {
+        None => counts,
+        Some(failure) if job.failed == 1 => format!("{counts}: {failure}"),
+        Some(failure) => format!("{counts}: {failure}; all of them in :messages"),
+    };
+    Notice { text, is_error: job.failed > 0 || job.given_up.is_some() }
+}

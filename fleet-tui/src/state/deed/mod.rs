@@ -1,0 +1,237 @@
+//! What can be done to devices from here: each is asked for in a menu, agreed to in a dialog that
+//! names the devices, and then done device by device; what came of each is told.
+//!
+//! Which devices it is about is settled when the dialog opens. What changes afterwards, in the
+//! marks or in the fleet, changes nothing about it.
+
+mod ask;
+mod job;
+mod words;
+
+use fleet_core::api::DeviceStatus;
+use fleet_core::id::{DeviceId, Uid};
+
+use super::Desk;
+use super::data::Row;
+use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
+use crate::effect::Change;
+pub use ask::plan;
+pub use job::{Job, answered, carry_out};
+
+/// More devices than this are grave whatever is done to them.
+const GRAVE_COUNT: usize = 100;
+/// Devices that a dialog names.
+const SAMPLE_LEN: usize = 5;
+
+/// Something that can be done to devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Let it in.
+    Accept,
+    /// Turn it away.
+    Reject,
+    /// Give it a longer name.
+    Rename,
+    /// Note entries of metadata.
+    Note,
+    /// Tag it.
+    Tag,
+    /// Have it report more or less often.
+    Interval,
+    /// Put it out for good.
+    Revoke,
+    /// Remove it.
+    Delete,
+}
+
+/// The devices that something is to be done to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// Which.
+    pub devices: Vec<Uid>,
+    /// Whether they were marked, and not just the one at the cursor.
+    pub are_marked: bool,
+    /// How many of them the filter hides.
+    pub hidden: usize,
+}
+
+impl From<Vec<Uid>> for Chosen {
+    fn from(devices: Vec<Uid>) -> Self {
+        Self { devices, are_marked: false, hidden: 0 }
+    }
+}
+
+/// What is done when somebody agrees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What it is.
+    pub deed: Deed,
+    /// What was typed for it, safe to show.
+    pub typed: String,
+    /// What is done to which device.
+    pub steps: Vec<Step>,
+}
+
+/// What is done to one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The device.
+    pub uid: Uid,
+    /// What it was called when this was planned.
+    pub id: DeviceId,
+    /// What is done to it.
+    pub change: Change,
+}
+
+impl Deed {
+    /// Everything that can be done, in the order of the menu.
+    pub const ALL: [Self; 8] = [
+        Self::Accept,
+        Self::Reject,
+        Self::Rename,
+        Self::Tag,
+        Self::Note,
+        Self::Interval,
+        Self::Revoke,
+        Self::Delete,
+    ];
+
+    fn applies(self, status: DeviceStatus) -> bool {
+        use DeviceStatus::{Late, Lost, Offline, Online, Pending, Rejected, Revoked};
+        match self {
+            Self::Accept => matches!(status, Pending | Rejected),
+            Self::Reject => status == Pending,
+            Self::Revoke => status != Revoked,
+            Self::Interval => matches!(status, Online | Late | Offline | Lost),
+            Self::Rename | Self::Note | Self::Tag | Self::Delete => true,
+        }
+    }
+
+    /// Whether it cannot be taken back.
+    fn is_final(self) -> bool {
+        matches!(self, Self::Revoke | Self::Delete)
+    }
+
+    /// Whether it only concerns what is noted of a device.
+    fn is_note(self) -> bool {
+        matches!(self, Self::Rename | Self::Note | Self::Tag)
+    }
+
+    /// What is asked of the server, where nothing has to be typed first.
+    fn change(self) -> Option<Change> {
+        match self {
+            Self::Accept => Some(Change::Accept),
+            Self::Reject => Some(Change::Reject),
+            Self::Revoke => Some(Change::Revoke),
+            Self::Delete => Some(Change::Delete),
+            Self::Rename | Self::Note | Self::Tag | Self::Interval => None,
+        }
+    }
+
+    /// Why it cannot be done to these, if so.
+    fn why_not(self, applicable: usize, chosen: usize) -> Option<&'static str> {
+        if self == Self::Rename && chosen > 1 {
+            return Some("a name is given to one device at a time");
+        }
+        if applicable > 0 {
+            return None;
+        }
+        Some(match self {
+            Self::Accept => "only what waits or was rejected can be accepted",
+            Self::Reject => "only what waits can be rejected",
+            Self::Revoke => "revoked already",
+            Self::Interval => "only devices of the fleet take a configuration",
+            Self::Rename | Self::Note | Self::Tag | Self::Delete => "gone from the fleet",
+        })
+    }
+}
+
+/// What can be done with these devices.
+pub fn menu(chosen: impl Into<Chosen>, desk: &Desk) -> Menu {
+    let chosen = chosen.into();
+    let item = |deed: Deed| {
+        let count = rows(deed, &chosen, desk).count();
+        let why_not = desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len()));
+        let some = if why_not.is_none() && count < chosen.devices.len() {
+            format!(" {count} of {}", chosen.devices.len())
+        } else {
+            String::new()
+        };
+        MenuItem {
+            key: deed.key(),
+            text: format!("{}{some}…", deed.verb()),
+            detail: why_not.unwrap_or(deed.summary()).to_owned(),
+            command: why_not.is_none().then(|| Command::Begin(deed, chosen.clone())),
+        }
+    };
+    Menu::new(words::subject(&chosen, desk), Deed::ALL.map(item).to_vec())
+}
+
+/// Asks how and whether it is to be done.
+pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
+    let count = rows(deed, &chosen, desk).count();
+    if let Some(reason) =
+        desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len()))
+    {
+        desk.warn(format!("not done: {reason}"));
+        return;
+    }
+    desk.popup = Some(match deed.change() {
+        Some(change) => {
+            let steps = rows(deed, &chosen, desk).map(|row| step(row, change.clone())).collect();
+            Popup::Confirm(confirm(Plan { deed, typed: String::new(), steps }, &chosen, desk))
+        }
+        None => Popup::Form(ask::form(deed, chosen, desk)),
+    });
+}
+
+/// What is done with what was typed: at once if it only notes something about one device, and
+/// after a question otherwise.
+pub fn settle(form: &Form, desk: &Desk) -> Result<Command, String> {
+    let plan = plan(form.deed, &form.chosen, form.field.text(), desk)?;
+    if form.deed.is_note() && plan.steps.len() == 1 {
+        return match desk.why_not_change() {
+            Some(reason) => Err(reason.to_owned()),
+            None => Ok(Command::Do(plan)),
+        };
+    }
+    let confirm = confirm(plan, &form.chosen, desk);
+    Ok(Command::Popup(Box::new(Popup::Confirm(confirm))))
+}
+
+/// Those of the chosen devices that it can be done to.
+fn rows<'a>(deed: Deed, chosen: &'a Chosen, desk: &'a Desk) -> impl Iterator<Item = &'a Row> {
+    let known = chosen.devices.iter().filter_map(|uid| desk.data.device(*uid));
+    known.filter(move |row| deed.applies(row.index.status))
+}
+
+fn step(row: &Row, change: Change) -> Step {
+    Step { uid: row.index.uid, id: row.index.id.clone(), change }
+}
+
+/// The question, with everything that one should know before.
+fn confirm(plan: Plan, chosen: &Chosen, desk: &Desk) -> Confirm {
+    let (deed, count) = (plan.deed, plan.steps.len());
+    let subject = match plan.steps.as_slice() {
+        [step] => step.id.to_string(),
+        _ => format!("{count} devices"),
+    };
+    let title = format!("{} {subject}", words::capital(deed.verb()));
+    let verb = format!("{} {subject}", deed.verb());
+    let facts = words::facts(&plan, chosen, desk);
+    let lock = lock(&plan);
+    let mut confirm = Confirm::new(title, verb, lock, Command::Do(plan)).changing();
+    confirm.lines = facts;
+    confirm
+}
+
+/// The graver, the more there is to type.
+fn lock(plan: &Plan) -> Lock {
+    match plan.steps.as_slice() {
+        [step] if plan.deed.is_final() => {
+            Lock::Typed { text: step.id.to_string(), name: "the device's id" }
+        }
+        [_] => Lock::Yes,
+        steps => Lock::Typed { text: steps.len().to_string(), name: "the number of devices" },
+    }
+}

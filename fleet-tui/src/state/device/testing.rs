@@ -1,0 +1,262 @@
+//! A device of the sample fleet, looked at: keys, and a server that answers what is asked.
+
+use std::time::Duration;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use fleet_core::api::{
+    ConfigView, Device, EventView, LiveReport, LiveSample, Series, SeriesPoint, SeriesReply,
+    StreamMessage,
+};
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
+use ratatui::layout::Size;
+use serde_json::json;
+
+use super::DeviceScreen;
+use super::graphs::Window;
+use super::metric::Metric;
+use crate::effect::{Effect, Request};
+use crate::event::{Answer, Event, Failed};
+use crate::sample;
+use crate::state::App;
+
+/// A device of which there is something to say: it refused its configuration.
+pub(crate) const SLOT: u32 = 12;
+
+/// A console that is connected to a fleet, with one device open and nothing answered yet.
+pub(crate) fn opened(slot: u32, size: Size) -> (App, Vec<Effect>) {
+    let mut app = sample::app(20, size);
+    app.open(sample::uid(slot));
+    let effects = app.apply(sample::moment(Duration::ZERO), Event::Tick);
+    (app, effects)
+}
+
+/// The same, with everything answered.
+pub(crate) fn answered(slot: u32, size: Size) -> App {
+    let (mut app, effects) = opened(slot, size);
+    answer_all(&mut app, effects);
+    app
+}
+
+/// Answers what is asked, and what is asked then.
+pub(crate) fn answer_all(app: &mut App, mut effects: Vec<Effect>) {
+    while let Some(effect) = effects.pop() {
+        if let Effect::Ask(request) = effect {
+            let answer = answer(&request);
+            effects.extend(tell(app, Event::Answer(request, Ok(answer))));
+        }
+    }
+}
+
+/// Answers what is asked, of a device of which there is nothing to say.
+pub(crate) fn answer_empty(app: &mut App, effects: Vec<Effect>) {
+    for effect in effects {
+        let Effect::Ask(request) = effect else { continue };
+        let answer = match &request {
+            Request::Series { from, .. } => {
+                Answer::Series(SeriesReply { from: *from, ..SeriesReply::default() })
+            }
+            Request::Events { .. } => Answer::Events(Vec::new()),
+            Request::Config(_) => {
+                let view = json!({"device_id": "a", "server_url": null, "api_key": "(masked)",
+                    "config": "{}", "version": 0, "hash": "", "reported": null});
+                Answer::Config(Box::new(serde_json::from_value(view).unwrap()))
+            }
+            other => answer(other),
+        };
+        tell(app, Event::Answer(request, Ok(answer)));
+    }
+}
+
+/// Fails what is asked.
+pub(crate) fn fail_all(app: &mut App, effects: Vec<Effect>) {
+    for effect in effects {
+        if let Effect::Ask(request) = effect {
+            let failed = Failed { text: "the server is busy".to_owned(), request_id: None };
+            tell(app, Event::Answer(request, Err(failed)));
+        }
+    }
+}
+
+/// Lets something happen now.
+pub(crate) fn tell(app: &mut App, event: Event) -> Vec<Effect> {
+    let now = app.desk.now;
+    app.apply(now, event)
+}
+
+/// Lets time pass.
+pub(crate) fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
+    let since_start = app.desk.now.since_start + Duration::from_secs(secs);
+    app.apply(sample::moment(since_start), Event::Tick)
+}
+
+/// Presses keys, named as help prints them.
+pub(crate) fn press(app: &mut App, keys: &str) -> Vec<Effect> {
+    keys.split(' ').flat_map(|key| tell(app, Event::Key(key_named(key)))).collect()
+}
+
+fn key_named(name: &str) -> KeyEvent {
+    let code = match name {
+        "Esc" => KeyCode::Esc,
+        "Enter" => KeyCode::Enter,
+        "Tab" => KeyCode::Tab,
+        "S-Tab" => KeyCode::BackTab,
+        "←" => KeyCode::Left,
+        "→" => KeyCode::Right,
+        other => KeyCode::Char(other.chars().next().unwrap()),
+    };
+    KeyEvent::new(code, KeyModifiers::NONE)
+}
+
+/// The device that is open.
+pub(crate) fn screen(app: &App) -> &DeviceScreen {
+    app.device.as_ref().unwrap()
+}
+
+/// The requests among effects.
+pub(crate) fn asked(effects: &[Effect]) -> Vec<&Request> {
+    let ask = |effect| match effect {
+        &Effect::Ask(ref request) => Some(request),
+        _ => None,
+    };
+    effects.iter().filter_map(ask).collect()
+}
+
+/// The window that curves are asked for, if they are.
+pub(crate) fn window_asked(effects: &[Effect]) -> Option<Window> {
+    asked(effects).into_iter().find_map(|request| match request {
+        Request::Series { from, to, step, .. } => {
+            Some(Window { from: *from, to: *to, step: *step })
+        }
+        _ => None,
+    })
+}
+
+/// A live report of the device, so long after the sample's time.
+pub(crate) fn report(app: &mut App, slot: u32, secs: u64, cpu: f64) -> Vec<Effect> {
+    let sample = |metric: &str, value| LiveSample {
+        metric: metric.to_owned(),
+        labels: Default::default(),
+        value,
+    };
+    let report = LiveReport {
+        slot,
+        timestamp: time(0).plus(Duration::from_secs(secs)),
+        samples: vec![sample("cpu_usage", cpu), sample("memory_usage", 41.0)],
+    };
+    let message = StreamMessage::Report(report);
+    tell(app, Event::Link(crate::event::LinkEvent::Message(Box::new(message))))
+}
+
+/// So many seconds before the sample's time.
+pub(crate) fn time(secs_ago: u64) -> Timestamp {
+    Timestamp::from_millis(sample::NOW).minus(Duration::from_secs(secs_ago))
+}
+
+/// What the server of the sample fleet would answer.
+pub(crate) fn answer(request: &Request) -> Answer {
+    match request {
+        Request::Series { from, to, step, .. } => {
+            Answer::Series(series(&Window { from: *from, to: *to, step: *step }))
+        }
+        Request::Config(_) => Answer::Config(Box::new(config())),
+        Request::Device(_) => Answer::Device(Box::new(device())),
+        Request::Events { before: None, .. } => Answer::Events(events()),
+        Request::Events { .. } => Answer::Events(Vec::new()),
+        Request::Change(..) => Answer::Done,
+    }
+}
+
+/// Curves with a gap in their middle.
+fn series(window: &Window) -> SeriesReply {
+    let steps = (window.to.since(window.from).as_millis() / window.step.as_millis()) as u32;
+    let wave = |middle: f64, height: f64, length: f64| {
+        let highest = if middle < 100.0 { 100.0 } else { f64::MAX };
+        let is_there = |step: &u32| !(steps * 5 / 12..steps / 2).contains(step);
+        let point = move |step: u32| {
+            let mean = middle + height * (f64::from(step) / f64::from(steps) * length).sin();
+            let spread = if step < steps / 3 { height / 3.0 } else { 0.0 };
+            SeriesPoint(step, mean, (mean - spread).max(0.0), (mean + spread).min(highest))
+        };
+        (0..steps).filter(is_there).map(point).collect::<Vec<_>>()
+    };
+    let curve = |metric: Metric, label: Option<(&str, &str)>, points| Series {
+        metric: metric.name().to_owned(),
+        labels: label
+            .map(|(name, value)| (name.to_owned(), Untrusted::from(value)))
+            .into_iter()
+            .collect(),
+        points,
+    };
+    let eth = Some(("interface", "eth0"));
+    let disk = Some(("device", "mmcblk0"));
+    SeriesReply {
+        from: window.from,
+        step_millis: window.step.as_millis() as u64,
+        steps,
+        series: vec![
+            curve(Metric::Cpu, None, wave(70.0, 25.0, 9.0)),
+            curve(Metric::Memory, None, wave(62.0, 3.0, 4.0)),
+            curve(Metric::Disk, None, wave(64.0, 0.1, 1.0)),
+            curve(Metric::Receive, eth, wave(3.1e6, 2.0e6, 12.0)),
+            curve(Metric::Receive, Some(("interface", "lo")), wave(9e9, 1e9, 5.0)),
+            curve(Metric::Transmit, eth, wave(1.0e6, 0.4e6, 7.0)),
+            curve(Metric::Read, disk, wave(2.0e6, 1.9e6, 20.0)),
+            curve(Metric::Write, disk, wave(0.5e6, 0.3e6, 15.0)),
+            curve(
+                Metric::Uptime,
+                None,
+                vec![SeriesPoint(steps - 1, 3_542_400.0, 0.0, 3_542_400.0)],
+            ),
+        ],
+        ..SeriesReply::default()
+    }
+}
+
+fn config() -> ConfigView {
+    let view = json!({
+        "device_id": "pump-eu-0012", "server_url": null, "api_key": "(masked)",
+        "config": "{\"telemetry\":{\"interval\":30,\"metrics\":[\"cpu_usage\",\"gpu_usage\"]}}",
+        "version": 18, "hash": "3f9a77c2d01b8e54", "author": "operator:k3xq2m7a",
+        "at": time(7_300), "comment": "twice as often while line 3 is watched",
+        "reported": {"version": 18, "hash": "3f9a77c2d01b8e54", "applied_at": time(7_200),
+            "error": "telemetry.metrics: this device has no gpu_usage"},
+    });
+    serde_json::from_value(view).unwrap()
+}
+
+fn device() -> Device {
+    let row = sample::row(SLOT);
+    let device = json!({
+        "id": row.id, "name": "Pump \u{1b}[31m 12", "type": row.device_type, "version": row.version,
+        "status": "online", "last_seen": row.last_seen, "why": "", "uid": row.uid,
+        "fingerprint": row.fingerprint, "metadata": row.metadata, "created_at": row.created_at,
+        "missed_reports": 3, "config_version": 18, "config_reported": 18, "latest": null,
+        "facts": {"hostname": row.hostname, "model": row.model, "os": row.os,
+            "kernel": "6.6.31+rpt-rpi-v8", "arch": row.arch, "cores": 4, "memory_bytes": 8_160_437_862_u64,
+            "addresses": ["10.8.0.13", "fe80::dea6:32ff:fe01:2"], "interval_secs": 60},
+    });
+    serde_json::from_value(device).unwrap()
+}
+
+fn events() -> Vec<EventView> {
+    let event = |seq: u64, secs_ago, kind: &str, actor: &str, text: &str| -> EventView {
+        let event = json!({
+            "seq": seq, "timestamp": time(secs_ago), "kind": kind, "actor": actor,
+            "device_id": "pump-eu-0012", "uid": sample::uid(SLOT), "text": text,
+        });
+        serde_json::from_value(event).unwrap()
+    };
+    let operator = "operator:k3xq2m7a";
+    vec![
+        event(91, 7_200, "config.refused", "device", "refused r18: this device has no gpu_usage"),
+        event(90, 7_300, "config.set", operator, "set r18"),
+        event(77, 30_000, "device.online", "server", "is heard again after 14m"),
+        event(71, 31_000, "device.offline", "server", "no report for 3m, expected every 60s"),
+        event(70, 31_100, "device.late", "server", "no report for 2m, expected every 60s"),
+        event(20, 90_000, "device.updated", operator, "metadata \u{202e} site=lyon"),
+        event(12, 3_542_000, "config.applied", "device", "applied r17"),
+        event(3, 3_542_400, "device.accepted", operator, "let in"),
+        event(2, 3_542_460, "device.pending", "device", "asks to be let in"),
+    ]
+}

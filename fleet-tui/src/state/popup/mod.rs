@@ -1,0 +1,153 @@
+//! What lies over a screen and takes the keys while it does.
+
+mod columns;
+mod confirm;
+mod form;
+mod help;
+mod menu;
+mod notices;
+mod palette;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use fleet_core::field::{Field, SortKey};
+use fleet_core::id::Uid;
+use fleet_core::identity::Fingerprint;
+
+use super::Desk;
+use super::deed::{Chosen, Deed, Plan};
+use crate::effect::Effect;
+use crate::keys::{self, Action, Scope};
+use crate::theme::ThemeName;
+pub use columns::Columns;
+pub use confirm::{Confirm, Focus, Lock};
+pub use form::Form;
+pub use help::{Help, help};
+pub use menu::{Menu, MenuItem};
+pub use notices::Notices;
+pub use palette::{Entry, Palette, VERBS, palette};
+
+/// What a menu, a dialog or the palette can ask for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// As if its key had been pressed.
+    Act(Action),
+    /// Open a device.
+    Open(Uid),
+    /// Leave the screen.
+    Back,
+    /// Show the fleet through a filter.
+    Filter(String),
+    /// Show the screen's list through a filter.
+    Narrow(String),
+    /// Sort the list.
+    Sort(SortKey),
+    /// Show these columns of the fleet.
+    Columns(Vec<Field>),
+    /// Copy a text; the first words say what it is.
+    Copy(&'static str, String),
+    /// Leave this server for the one of a context.
+    Context(String),
+    /// Look like this.
+    Theme(ThemeName),
+    /// Ask how and whether something is to be done with these devices.
+    Begin(Deed, Chosen),
+    /// Do it: somebody has agreed.
+    Do(Plan),
+    /// Show another popup.
+    Popup(Box<Popup>),
+    /// Configure these devices that were seen on the network.
+    Provision(Vec<Fingerprint>),
+    /// The end.
+    Quit,
+}
+
+/// What becomes of a popup after a key.
+#[derive(Debug)]
+pub enum PopupEnd {
+    /// It stays.
+    Stay,
+    /// It goes.
+    Close,
+    /// It goes, and this is done.
+    Run(Command),
+}
+
+/// What lies over a screen.
+#[derive(Clone, Debug)]
+pub enum Popup {
+    /// Things to choose from.
+    Menu(Menu),
+    /// The columns of the fleet's table.
+    Columns(Columns),
+    /// A question that takes a deliberate answer.
+    Confirm(Confirm),
+    /// A line to fill in.
+    Form(Form),
+    /// The keys, the filters, the glyphs.
+    Help(Help),
+    /// What was said.
+    Notices(Notices),
+    /// Commands by name.
+    Palette(Palette),
+}
+
+/// Asks whether to quit.
+pub fn quit(desk: &Desk) -> Popup {
+    let question = Confirm::new("Quit?", "quit", Lock::Yes, Command::Quit);
+    Popup::Confirm(match &desk.job {
+        None => question.line("", "Nothing on the server stops."),
+        Some(job) => question
+            .line("", "What runs on the server goes on there.")
+            .line("", format!("Not finished here: {}. The others would be left.", job.progress())),
+    })
+}
+
+impl Popup {
+    /// Takes a key. Those that concern the whole program hold over popups too.
+    pub fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            match keys::lookup(desk.screen().scope(), key) {
+                Some(Action::Quit) => return PopupEnd::Run(Command::Quit),
+                Some(Action::Suspend) => {
+                    desk.wish(Effect::Suspend);
+                    return PopupEnd::Stay;
+                }
+                Some(Action::Redraw) => {
+                    desk.wish(Effect::Redraw);
+                    return PopupEnd::Stay;
+                }
+                _ => {}
+            }
+        }
+        match self {
+            Self::Menu(menu) => menu.press(key, desk),
+            Self::Columns(columns) => columns.press(key, desk),
+            Self::Confirm(confirm) => confirm.press(key, desk),
+            Self::Form(form) => form.press(key, desk),
+            Self::Help(help) => help.press(key, desk),
+            Self::Notices(notices) => notices.press(key, desk),
+            Self::Palette(palette) => palette.press(key, desk),
+        }
+    }
+
+    /// Takes pasted text. False if there is no place for it.
+    pub fn paste(&mut self, text: &str, desk: &Desk) -> bool {
+        match self {
+            Self::Confirm(confirm) => confirm.paste(text),
+            Self::Form(form) => form.paste(text),
+            Self::Palette(palette) => palette.paste(text, desk),
+            Self::Menu(_) | Self::Columns(_) | Self::Help(_) | Self::Notices(_) => false,
+        }
+    }
+}
+
+/// Where a key moves a cursor in a list that a popup shows.
+fn moved(key: &KeyEvent, cursor: usize, len: usize, height: usize) -> Option<usize> {
+    let action = keys::lookup(Scope::Fleet, key)?;
+    super::list::moved(action, cursor, len, height)
+}
+
+/// Whether a key leaves a popup in which nothing is typed.
+fn leaves(key: &KeyEvent) -> bool {
+    matches!(key.code, KeyCode::Esc | KeyCode::Char('q'))
+}

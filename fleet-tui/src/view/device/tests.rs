@@ -1,0 +1,194 @@
+//! The device's screen as it looks, and in any size.
+
+use fleet_core::api::{IndexPage, StreamMessage};
+use fleet_core::time::Timestamp;
+use insta::assert_snapshot;
+use proptest::prelude::*;
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Rect, Size};
+
+use super::{clock, span};
+use crate::event::{Event, LinkEvent};
+use crate::state::device::testing::{SLOT, answered, fail_all, opened, press, report, tell, wait};
+use crate::state::{App, device};
+use crate::terminal::caps::{Caps, Colour};
+use crate::testing::{ascii, picture};
+use crate::theme::{Theme, ThemeName};
+use crate::view::{Look, paint};
+
+const WIDE: Size = Size::new(120, 35);
+const LOW: Size = Size::new(80, 24);
+
+fn shown_with(app: &App, caps: Caps) -> String {
+    let mut buffer = Buffer::empty(Rect::from(app.desk.size));
+    let look = Look { theme: Theme::new(ThemeName::Default, &caps), caps };
+    paint(app, &look, &mut buffer);
+    picture(&buffer)
+}
+
+fn shown(app: &App) -> String {
+    shown_with(app, Caps::default())
+}
+
+fn down(app: &mut App, is_denied: bool) {
+    let reason = "connection refused".to_owned();
+    let retry_in = Some(std::time::Duration::from_secs(15));
+    tell(app, Event::Link(LinkEvent::Down { reason, retry_in, is_denied }));
+}
+
+#[test]
+fn normal() {
+    assert_snapshot!("wide", shown(&answered(SLOT, WIDE)));
+    assert_snapshot!("low", shown(&answered(SLOT, LOW)));
+}
+
+#[test]
+fn without_colours_or_signs() {
+    let (wide, low) = (answered(SLOT, WIDE), answered(SLOT, LOW));
+    let mono = Caps { colour: Colour::None, ..Caps::default() };
+    assert_snapshot!("wide_mono", shown_with(&wide, mono));
+    assert_snapshot!("low_mono", shown_with(&low, mono));
+    let (wide, low) = (shown_with(&wide, ascii()), shown_with(&low, ascii()));
+    // Text from outside, and the frame's own keys, are as they are.
+    let body = |text: &str| {
+        text.lines()
+            .skip(2)
+            .take(19)
+            .map(|line| line.trim_matches('│').to_owned())
+            .collect::<String>()
+    };
+    assert!(body(&low).replace('│', "").is_ascii(), "{low}");
+    assert_snapshot!("wide_ascii", wide);
+    assert_snapshot!("low_ascii", low);
+}
+
+#[test]
+fn loading() {
+    assert_snapshot!("wide_loading", shown(&opened(SLOT, WIDE).0));
+    assert_snapshot!("low_loading", shown(&opened(SLOT, LOW).0));
+}
+
+#[test]
+fn empty() {
+    for (name, size) in [("wide_empty", WIDE), ("low_empty", LOW)] {
+        let (mut app, effects) = opened(3, size);
+        device::testing::answer_empty(&mut app, effects);
+        assert_snapshot!(name, shown(&app));
+    }
+}
+
+#[test]
+fn failed() {
+    let (mut app, effects) = opened(SLOT, WIDE);
+    fail_all(&mut app, effects);
+    assert_snapshot!("wide_failed", shown(&app));
+}
+
+#[test]
+fn server_away() {
+    for (name, size) in [("wide_away", WIDE), ("low_away", LOW)] {
+        let mut app = answered(SLOT, size);
+        down(&mut app, false);
+        wait(&mut app, 12);
+        assert_snapshot!(name, shown(&app));
+    }
+}
+
+#[test]
+fn denied() {
+    for (name, size) in [("wide_denied", WIDE), ("low_denied", LOW)] {
+        let mut app = answered(SLOT, size);
+        down(&mut app, true);
+        assert_snapshot!(name, shown(&app));
+    }
+}
+
+#[test]
+fn gone() {
+    let mut app = answered(SLOT, WIDE);
+    let page = IndexPage { rows: Vec::new(), gone: vec![SLOT], complete: false };
+    let message = Box::new(StreamMessage::Index(page));
+    tell(&mut app, Event::Link(LinkEvent::Message(message)));
+    assert_snapshot!("wide_gone", shown(&app));
+}
+
+#[test]
+fn panes_by_themselves() {
+    let mut app = answered(SLOT, LOW);
+    for name in ["low_config", "low_history", "low_facts"] {
+        press(&mut app, "Tab");
+        assert_snapshot!(name, shown(&app));
+    }
+    let mut app = answered(SLOT, WIDE);
+    press(&mut app, "Enter");
+    assert_snapshot!("wide_graphs_full", shown(&app));
+    press(&mut app, "S-Tab S-Tab");
+    assert_snapshot!("wide_history_full", shown(&app));
+}
+
+#[test]
+fn a_cursor_and_a_picture_held_still() {
+    let mut app = answered(SLOT, WIDE);
+    press(&mut app, "j");
+    (0..31).for_each(|_| drop(press(&mut app, "←")));
+    assert_snapshot!("wide_cursor", shown(&app));
+    press(&mut app, "Esc z");
+    let before = shown(&app);
+    wait(&mut app, 20);
+    report(&mut app, SLOT, 20, 3.0);
+    let body =
+        |text: &str| text.lines().skip(3).take(28).map(ToOwned::to_owned).collect::<Vec<_>>();
+    assert_eq!(body(&shown(&app)), body(&before));
+    assert_snapshot!("wide_frozen", before);
+}
+
+#[test]
+fn outside_text_is_spelled_out() {
+    let mut app = answered(SLOT, WIDE);
+    press(&mut app, "Tab Tab Tab Enter");
+    let facts = shown(&app);
+    assert!(facts.contains("fe80::dea6"), "{facts}");
+    press(&mut app, "S-Tab");
+    let history = shown(&app);
+    assert!(history.contains("\\u{202e}") && !history.contains('\u{202e}'), "{history}");
+}
+
+#[test]
+fn times_are_short_and_name_another_day() {
+    let time = |text: &str| text.parse::<Timestamp>().unwrap();
+    let now = time("2026-02-03T14:03:22Z");
+    assert_eq!(clock(time("2026-02-03T13:59:51.25Z"), now), "13:59:51Z");
+    assert_eq!(clock(time("2026-02-02T13:59:51Z"), now), "02-02 13:59Z");
+}
+
+#[test]
+fn spans_are_short() {
+    for (secs, text) in [(5.0, "5s"), (90.0, "1m"), (7_300.0, "2h"), (3_542_400.0, "41d")] {
+        assert_eq!(span(secs), text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_size_and_any_keys(
+        width in 1..300_u16,
+        height in 1..100_u16,
+        keys in prop::collection::vec(
+            prop::sample::select(vec!["Tab", "S-Tab", "Enter", "j", "k", "G", "g", "[", "]", "+", "-", "t", "←", "→", "z", "="]),
+            0..12,
+        ),
+        is_down: bool,
+    ) {
+        let mut app = answered(SLOT, Size::new(width, height));
+        keys.iter().for_each(|key| drop(press(&mut app, key)));
+        if is_down {
+            down(&mut app, false);
+            wait(&mut app, 9);
+        }
+        let before = app.desk.screen();
+        prop_assert_eq!(shown(&app).lines().count(), usize::from(height));
+        prop_assert_eq!(app.desk.screen(), before);
+    }
+}

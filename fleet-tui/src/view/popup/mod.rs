@@ -1,0 +1,31 @@
+//! What lies over a screen.
+
+mod columns;
+mod confirm;
+mod form;
+mod help;
+mod menu;
+mod notices;
+mod palette;
+mod window;
+
+use super::Canvas;
+use crate::state::App;
+use crate::state::popup::Popup;
+pub(super) use window::frame;
+
+/// Paints a popup over what is there.
+pub(super) fn paint(popup: &Popup, app: &App, canvas: &mut Canvas<'_>) {
+    // The cursor is the popup's, and nothing scrolls under it.
+    canvas.painted = super::Painted::default();
+    let desk = &app.desk;
+    match popup {
+        Popup::Menu(menu) => menu::paint(menu, desk, canvas),
+        Popup::Columns(columns) => columns::paint(columns, desk, canvas),
+        Popup::Confirm(confirm) => confirm::paint(confirm, desk, canvas),
+        Popup::Form(form) => form::paint(form, desk, canvas),
+        Popup::Help(help) => help::paint(help, desk, canvas),
+        Popup::Notices(notices) => notices::paint(notices, desk, canvas),
+        Popup::Palette(palette) => palette::paint(palette, desk, canvas),
+    }
+}
