@@ -201,12 +201,7 @@ impl Action {
     pub fn asks(self) -> bool {
         matches!(
             self,
-            Self::Actions
-                | Self::Sort
-                | Self::Columns
-                | Self::Copy
-                | Self::Filter
-                | Self::Palette
+            Self::Actions | Self::Sort | Self::Columns | Self::Copy | Self::Filter | Self::Palette
         )
     }
 }

@@ -109,7 +109,7 @@ impl Performer {
                     let _ = events
                         .try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
                 };
-                let outcome = 
+                let outcome =
                     provision::provision_one(&client, &target, url.as_ref(), &slots, &told).await;
                 let progress = Progress::Done(outcome);
                 let _ =

@@ -17,8 +17,8 @@ pub mod popup;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use fleet_core::time::Timestamp;
 use fleet_core::identity::ServerIdentity;
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::layout::{Rect, Size};
 

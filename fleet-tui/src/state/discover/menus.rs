@@ -42,16 +42,12 @@ impl DiscoverScreen {
         };
         let order = Order { targets, server_url: server_url.clone(), tags: tags.clone() };
         let command = Command::Provision(order);
-        let mut question = Confirm::new(
-            format!("Configure {what}"),
-            format!("configure {count}"),
-            lock,
-            command,
-        )
-        .changing()
-        .line("server", self.place_name(desk))
-        .line("devices", names.join(", "))
-        .line("effect", "each proves its key and gets a grant; nothing else on it changes");
+        let mut question =
+            Confirm::new(format!("Configure {what}"), format!("configure {count}"), lock, command)
+                .changing()
+                .line("server", self.place_name(desk))
+                .line("devices", names.join(", "))
+                .line("effect", "each proves its key and gets a grant; nothing else on it changes");
         if let Some(url) = &server_url {
             question = question.line("told", format!("to look for the server at {url} first"));
         }

@@ -129,7 +129,8 @@ impl DiscoverScreen {
 
     /// Whether a device is marked.
     pub fn is_marked(&self, seen: &Seen) -> bool {
-        let is_it = |target: &Target| self.marks.get(&target.fingerprint) == Some(&target.device_id);
+        let is_it =
+            |target: &Target| self.marks.get(&target.fingerprint) == Some(&target.device_id);
         seen.target().is_some_and(is_it)
     }
 

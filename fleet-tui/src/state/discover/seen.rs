@@ -201,9 +201,8 @@ impl SeenList {
         ours: Option<ServerIdentity>,
         fleet: &Fleet,
     ) -> Vec<usize> {
-        let matches = |row: &Seen| {
-            words.is_empty() || row.has(words, &self.haystack(row, ours, fleet))
-        };
+        let matches =
+            |row: &Seen| words.is_empty() || row.has(words, &self.haystack(row, ours, fleet));
         let rows = self.rows.iter().enumerate();
         rows.filter(|(_, row)| matches(row)).map(|(place, _)| place).collect()
     }

@@ -13,8 +13,8 @@ use fleet_core::field::{Field, SortKey};
 use fleet_core::id::Uid;
 
 use super::Desk;
-use super::discover::Order;
 use super::deed::{Chosen, Deed, Plan};
+use super::discover::Order;
 use crate::effect::Effect;
 use crate::keys::{self, Action, Scope};
 use crate::theme::ThemeName;

@@ -252,7 +252,9 @@ fn is_verb(word: &str) -> bool {
 /// Whether a verb makes sense on a screen.
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
-        "filter" => matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events),
+        "filter" => {
+            matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events)
+        }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
         _ => true,
     }
@@ -299,7 +301,9 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
         }
         "fleet" => filter(argument).map(Command::Filter),
         // Some lists have a language of their own, which their screen reads.
-        "filter" if matches!(scope, Scope::Events | Scope::Discover) => Ok(Command::Narrow(argument.to_owned())),
+        "filter" if matches!(scope, Scope::Events | Scope::Discover) => {
+            Ok(Command::Narrow(argument.to_owned()))
+        }
         "filter" => filter(argument).map(Command::Narrow),
         "sort" => argument
             .parse()
