@@ -47,7 +47,7 @@ impl DiscoverScreen {
                 .changing()
                 .line("server", self.place_name(desk))
                 .line("devices", names.join(", "))
-                .line("effect", "each proves its key and gets a grant; nothing else on it changes");
+                .line("effect", "each gets a grant to join; nothing else on it changes");
         if let Some(url) = &server_url {
             question = question.line("told", format!("to look for the server at {url} first"));
         }
@@ -58,7 +58,7 @@ impl DiscoverScreen {
         if hidden > 0 {
             question = question.line("hidden", format!("{hidden} of them by the filter"));
         }
-        let undo = "`sudo fleetd reset` on a device, and x delete in the fleet";
+        let undo = "`sudo fleetd reset` on the device; delete it in the fleet";
         Ok(Popup::Confirm(question.line("undo", undo)))
     }
 

@@ -2,9 +2,9 @@
 
 use fleet_core::glyph::Glyph;
 use fleet_core::net::url::ServerUrl;
-use ratatui::layout::Rect;
+use fleet_core::untrusted::escaped;
+use ratatui::layout::{Position, Rect};
 
-use super::lines;
 use crate::layout::DiscoverPane;
 use crate::state::App;
 use crate::state::discover::form::FormPlace;
@@ -15,6 +15,8 @@ use crate::widgets::field::{self, Field};
 
 /// Cells of the labels.
 const LABEL_WIDTH: u16 = 12;
+/// Lines of the form where every field has one of its own.
+const HEIGHT: u16 = 11;
 
 /// Paints the form.
 pub(super) fn paint(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
@@ -29,69 +31,123 @@ pub(super) fn paint(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     };
     let inside = pane::paint(area, &title, &[], is_focused, canvas);
     let inside = Rect { x: inside.x + 1, width: inside.width.saturating_sub(2), ..inside };
-    let is_high = inside.height >= 11;
-    let mut rows = inside.rows();
-    let mut next = |is_wanted: bool| if is_wanted { rows.next() } else { None };
-    let form = &discover.form;
-    let is_at = |place: FormPlace| is_focused && form.place == place;
+    let button = button(count, canvas);
+    let parts = Parts { app, is_focused, button };
+    if inside.height >= HEIGHT {
+        parts.high(inside, canvas);
+    } else {
+        parts.low(inside, canvas);
+    }
+}
 
-    text(&form.url, "Server URL", is_at(FormPlace::Url), next(true), canvas);
-    note(url_note(app, canvas), next(true), canvas);
-    next(is_high);
-    let key = app.desk.link.server.as_ref().map(|server| server.key.to_string());
-    label("Key", next(true), canvas, &key.unwrap_or_else(|| "not known yet".to_owned()));
-    note(("stays here: no device gets it".to_owned(), Role::Muted), next(is_high), canvas);
-    next(is_high);
-    text(&form.tags, "Tags", is_at(FormPlace::Tags), next(true), canvas);
-    note(("noted once a device is in the fleet".to_owned(), Role::Muted), next(is_high), canvas);
-    next(is_high);
-    note(link_note(app, canvas), next(true), canvas);
-    next(is_high);
-    if let Some(row) = next(true) {
-        let role = if count > 0 { Role::Plain } else { Role::Muted };
-        let button = if count > 0 {
-            format!("[ Configure {count}… ]")
-        } else {
-            "[ Configure… ]".to_owned()
+fn button(count: usize, canvas: &Canvas<'_>) -> (String, Role) {
+    let ellipsis = canvas.glyph(Glyph::Ellipsis);
+    match count {
+        0 => (format!("[ Configure{ellipsis} ]"), Role::Muted),
+        _ => (format!("[ Configure {count}{ellipsis} ]"), Role::Plain),
+    }
+}
+
+/// What the form is painted from.
+struct Parts<'a> {
+    app: &'a App,
+    is_focused: bool,
+    button: (String, Role),
+}
+
+impl Parts<'_> {
+    /// Each field has a line of its own below its label.
+    fn high(&self, area: Rect, canvas: &mut Canvas<'_>) {
+        let form = &self.app.discover.form;
+        let mut rows = area.rows();
+        let mut next = || rows.next().unwrap_or_default();
+        let told = url_note(self.app, canvas);
+        head("Server URL", told, self.is_at(FormPlace::Url), next(), canvas);
+        text(&form.url, self.is_at(FormPlace::Url), next(), canvas);
+        next();
+        let told = ("noted when it is in".to_owned(), Role::Muted);
+        head("Tags", told, self.is_at(FormPlace::Tags), next(), canvas);
+        text(&form.tags, self.is_at(FormPlace::Tags), next(), canvas);
+        next();
+        let told = ("stays here".to_owned(), Role::Muted);
+        let row = next();
+        head("Key", told, false, row, canvas);
+        canvas.put(row.x + LABEL_WIDTH, row.y, row.right(), &self.key(), Role::Plain);
+        next();
+        let (words, role) = link_note(self.app, canvas);
+        let row = next();
+        canvas.put(row.x, row.y, row.right(), &words, role);
+        next();
+        self.button(next(), canvas);
+    }
+
+    /// Each field stands beside its label.
+    fn low(&self, area: Rect, canvas: &mut Canvas<'_>) {
+        let form = &self.app.discover.form;
+        let mut rows = area.rows();
+        let mut next = || rows.next().unwrap_or_default();
+        let value = |row: Rect| Rect {
+            x: row.x + LABEL_WIDTH.min(row.width),
+            width: row.width.saturating_sub(LABEL_WIDTH),
+            ..row
         };
-        let end = canvas.put(row.x, row.y, row.right(), &button, role);
-        if is_at(FormPlace::Button) {
-            canvas.shade(Rect { width: end - row.x, ..row }, Role::Select);
-            canvas.painted.cursor = Some(ratatui::layout::Position::new(row.x, row.y));
+        let (row, none) = (next(), (String::new(), Role::Muted));
+        head("Server URL", none.clone(), self.is_at(FormPlace::Url), row, canvas);
+        text(&form.url, self.is_at(FormPlace::Url), value(row), canvas);
+        let ((words, role), row) = (url_note(self.app, canvas), value(next()));
+        canvas.put(row.x, row.y, row.right(), &words, role);
+        let row = next();
+        head("Tags", none.clone(), self.is_at(FormPlace::Tags), row, canvas);
+        text(&form.tags, self.is_at(FormPlace::Tags), value(row), canvas);
+        let row = next();
+        head("Key", none, false, row, canvas);
+        let row = value(row);
+        let end = canvas.put(row.x, row.y, row.right(), &self.key(), Role::Plain);
+        let (words, role) = link_note(self.app, canvas);
+        canvas.put(end + 3, row.y, row.right(), &words, role);
+        self.button(next(), canvas);
+    }
+
+    fn is_at(&self, place: FormPlace) -> bool {
+        self.is_focused && self.app.discover.form.place == place
+    }
+
+    fn key(&self) -> String {
+        let server = self.app.desk.link.server.as_ref();
+        server.map_or_else(|| "not known yet".to_owned(), |server| server.key.to_string())
+    }
+
+    fn button(&self, row: Rect, canvas: &mut Canvas<'_>) {
+        let (words, role) = &self.button;
+        let end = canvas.put(row.x, row.y, row.right(), words, *role);
+        if self.is_at(FormPlace::Button) && !row.is_empty() {
+            canvas.shade(Rect { width: end.saturating_sub(row.x), ..row }, Role::Select);
+            canvas.painted.cursor = Some(Position::new(row.x, row.y));
         }
     }
 }
 
-fn label(name: &str, row: Option<Rect>, canvas: &mut Canvas<'_>, value: &str) {
-    let Some(row) = row else { return };
-    canvas.put(row.x, row.y, row.right(), name, Role::Muted);
-    canvas.put(row.x + LABEL_WIDTH, row.y, row.right(), value, Role::Plain);
+/// A label, and on the right a word on what it is for.
+fn head(name: &str, told: (String, Role), is_at: bool, row: Rect, canvas: &mut Canvas<'_>) {
+    let role = if is_at { Role::Accent } else { Role::Muted };
+    let x = canvas.put(row.x, row.y, row.right(), name, role);
+    canvas.put_right(x + 1, row.y, row.right(), &told.0, told.1);
 }
 
-fn text(field: &Field, name: &str, is_at: bool, row: Option<Rect>, canvas: &mut Canvas<'_>) {
-    let Some(row) = row else { return };
-    let role = if is_at { Role::Accent } else { Role::Muted };
-    canvas.put(row.x, row.y, row.right(), name, role);
-    let x = row.x + LABEL_WIDTH;
-    let room = Rect { x, width: row.right().saturating_sub(x), ..row };
-    if is_at || !field.is_empty() {
-        let (theme, caps) = (&canvas.look.theme, &canvas.look.caps);
-        let cursor = field::paint(field, room, canvas.buffer, theme, caps);
-        if is_at {
-            canvas.painted.cursor = cursor;
-        }
-    } else {
-        canvas.put(x, row.y, row.right(), "none", Role::Muted);
+/// What was typed; with a cursor only where keys go.
+fn text(field: &Field, is_at: bool, room: Rect, canvas: &mut Canvas<'_>) {
+    if room.is_empty() {
+        return;
     }
     if is_at {
+        let (theme, caps) = (&canvas.look.theme, &canvas.look.caps);
+        canvas.painted.cursor = field::paint(field, room, canvas.buffer, theme, caps);
         canvas.shade(room, Role::Accent);
+    } else if field.is_empty() {
+        canvas.put(room.x, room.y, room.right(), "none", Role::Muted);
+    } else {
+        canvas.put(room.x, room.y, room.right(), &escaped(field.text()), Role::Plain);
     }
-}
-
-fn note(note: (String, Role), row: Option<Rect>, canvas: &mut Canvas<'_>) {
-    let Some(row) = row else { return };
-    let area = Rect { x: row.x + LABEL_WIDTH, width: row.width.saturating_sub(LABEL_WIDTH), ..row };
-    lines(&note.0, area, note.1, canvas);
 }
 
 /// What the URL means for the chosen devices.

@@ -257,7 +257,7 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             "They are looked for as soon as there is one.".to_owned(),
         ],
         Search::On(since) if app.desk.now.since_start.saturating_sub(*since) < SILENCE => {
-            vec!["Asking the local network for agents …".to_owned()]
+            vec!["Asking the local network for agents.".to_owned()]
         }
         Search::On(_) | Search::Off => vec![
             "No agent has answered yet.".to_owned(),

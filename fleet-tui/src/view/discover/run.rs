@@ -218,7 +218,9 @@ fn detail(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let failed = run.failed().count();
     if failed > 0 && taken < told.height {
         let dot = canvas.glyph(Glyph::Dot);
-        let text = format!("  R tries {failed} again {dot} Tab goes here {dot} y copies the error");
+        let is_focused = app.discover.pane == DiscoverPane::Run;
+        let next = if is_focused { "y copies the error" } else { "Tab goes here" };
+        let text = format!("  R tries {failed} again {dot} {next}");
         canvas.put(told.x, told.y + taken, told.right(), &text, Role::Muted);
     }
     if has_command {
