@@ -221,7 +221,7 @@ pub fn discover(size: Size, pane: DiscoverPane, has_run: bool, has_banner: bool)
         (true, false) => None,
     };
     let run = (has_run && !is_form_below).then_some(bottom);
-    let [rows, detail] = framed(list, 1, if is_low { 1 } else { 2 });
+    let [rows, detail] = framed(list, 1, if is_low { 1 } else { 3 });
     let run_above = if is_low { 1 } else { 3 };
     let [run_rows, run_detail] =
         framed(run.unwrap_or_default(), run_above, if is_low { 2 } else { 4 });

@@ -93,6 +93,11 @@ impl Form {
         Ok((self.own_url.parse().as_ref() != Ok(&url)).then_some(url))
     }
 
+    /// Whether the URL leads to the host of whoever follows it.
+    pub fn is_loopback(&self) -> bool {
+        self.url.text().parse::<ServerUrl>().is_ok_and(|url| url.is_loopback())
+    }
+
     /// The tags, each once.
     pub fn tags(&self) -> Vec<String> {
         let mut tags: Vec<String> = Vec::new();

@@ -40,6 +40,10 @@ impl DiscoverScreen {
         } else {
             Lock::Yes
         };
+        let is_elsewhere = |target: &Target| {
+            target.addresses.iter().any(|address| !address.ip().to_canonical().is_loopback())
+        };
+        let targets_are_elsewhere = targets.iter().any(is_elsewhere);
         let order = Order { targets, server_url: server_url.clone(), tags: tags.clone() };
         let command = Command::Provision(order);
         let mut question =
@@ -48,7 +52,10 @@ impl DiscoverScreen {
                 .line("server", self.place_name(desk))
                 .line("devices", names.join(", "))
                 .line("effect", "each gets a grant to join; nothing else on it changes");
-        if let Some(url) = &server_url {
+        if self.form.is_loopback() && targets_are_elsewhere {
+            let told = "the server's own addresses, for this URL leads nowhere but to its host";
+            question = question.line("told", told);
+        } else if let Some(url) = &server_url {
             question = question.line("told", format!("to look for the server at {url} first"));
         }
         if !tags.is_empty() {

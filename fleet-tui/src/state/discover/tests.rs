@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use fleet_core::api::{DeviceUpdate, DiscoverOutcome, IndexPage, StreamMessage};
-use fleet_core::operator::browse::Sighting;
 use fleet_core::operator::provision::Step;
 use ratatui::layout::Size;
 use serde_json::json;
@@ -284,6 +283,16 @@ fn another_url_is_told_to_the_devices_and_none_that_is_none() {
 }
 
 #[test]
+fn a_loopback_url_is_not_what_devices_elsewhere_are_told() {
+    let mut app = found(SIZE);
+    app.discover.form.url.set("http://localhost:8080");
+    press(&mut app, "x c");
+    let Some(Popup::Confirm(confirm)) = &app.desk.popup else { panic!("a question") };
+    let told = confirm.lines.iter().find(|(label, _)| *label == "told").unwrap();
+    assert!(told.1.starts_with("the server's own addresses"), "{}", told.1);
+}
+
+#[test]
 fn nothing_is_configured_while_the_server_is_away() {
     let mut app = found(SIZE);
     press(&mut app, "a x c");
@@ -317,6 +326,4 @@ fn link_local_addresses_name_their_link() {
     let addresses: Vec<_> = app.discover.shown().filter_map(address).collect();
     assert_eq!(addresses[0], "192.168.1.101:6789");
     assert_eq!(addresses[3], "[fe80::1c2a%eth0]:6789");
-    let nowhere = Sighting { target: None, ..sighting(1, "a") };
-    assert!(nowhere.target.is_none());
 }

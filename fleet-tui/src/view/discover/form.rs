@@ -159,11 +159,11 @@ fn url_note(app: &App, canvas: &Canvas<'_>) -> (String, Role) {
     };
     if url.is_loopback() {
         // A server tells no other host of it.
-        return ("others are told its own ones".to_owned(), Role::Muted);
+        return ("found from its host only".to_owned(), Role::Muted);
     }
     match form.server_url() {
-        Ok(Some(_)) => ("tried first by the devices".to_owned(), Role::Muted),
-        _ => ("before the server's own ones".to_owned(), Role::Muted),
+        Ok(Some(_)) => ("tried first by devices".to_owned(), Role::Muted),
+        _ => ("before the server's own".to_owned(), Role::Muted),
     }
 }
 

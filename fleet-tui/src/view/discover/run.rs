@@ -81,12 +81,17 @@ pub(super) fn paint(app: &App, area: Rect, parts: &DiscoverParts, canvas: &mut C
 fn notes(app: &App, canvas: &Canvas<'_>) -> [String; 2] {
     let run = &app.discover.run;
     let (tally, dot) = (run.tally(), canvas.glyph(Glyph::Dot));
-    let took = run.took(app.desk.now.since_start).as_secs();
+    let took = run.took(app.desk.now.since_start);
+    let took = if run.is_under_way() {
+        format!("{} s", took.as_secs())
+    } else {
+        format!("{:.1} s", took.as_secs_f64())
+    };
     let mut done = format!("{} of {} done", grouped(tally.done()), grouped(tally.all));
     if tally.failed > 0 {
         done.push_str(&format!(" {dot} {} failed", grouped(tally.failed)));
     }
-    [format!("{done} {dot} {took} s"), done]
+    [format!("{done} {dot} {took}"), done]
 }
 
 fn summary(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
