@@ -49,7 +49,7 @@ impl DiscoverScreen {
         let mut question =
             Confirm::new(format!("Configure {what}"), format!("configure {count}"), lock, command)
                 .changing()
-                .line("server", self.place_name(desk))
+                .line("server", place_name(desk))
                 .line("devices", names.join(", "))
                 .line("effect", "each gets a grant to join; nothing else on it changes");
         if self.form.is_loopback() && targets_are_elsewhere {
@@ -172,13 +172,14 @@ impl DiscoverScreen {
             None => "no device is marked".to_owned(),
         }
     }
+}
 
-    fn place_name(&self, desk: &Desk) -> String {
-        let server = &desk.settings.server;
-        match &desk.settings.context {
-            Some(context) => format!("{context}, {server}"),
-            None => server.clone(),
-        }
+/// The server as a question names it.
+fn place_name(desk: &Desk) -> String {
+    let server = &desk.settings.server;
+    match &desk.settings.context {
+        Some(context) => format!("{context}, {server}"),
+        None => server.clone(),
     }
 }
 

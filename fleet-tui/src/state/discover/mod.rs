@@ -6,6 +6,7 @@
 //! tags are settled when it opens.
 
 pub mod form;
+mod marks;
 mod menus;
 pub mod run;
 pub mod seen;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
-use fleet_core::api::{DeviceUpdate, DiscoverOutcome};
+use fleet_core::api::{DeviceStatus, DeviceUpdate, DiscoverOutcome};
 use fleet_core::field::SortKey;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::Fingerprint;
@@ -29,7 +30,7 @@ use fleet_core::operator::claim::Target;
 use fleet_core::operator::standing::{Standing, unconfirmed};
 use serde_json::json;
 
-use super::data::{Revision, Row};
+use super::data::Row;
 use super::popup::{Command, Popup};
 use super::{Desk, Screen, list};
 use crate::effect::{Change, Effect, Request};
@@ -38,7 +39,7 @@ use crate::keys::Action;
 use crate::layout::{self, DiscoverPane, DiscoverParts};
 use crate::widgets::field::{Field, FieldOutcome};
 use form::{Form, FormOutcome};
-use run::{RUN_MAX, Run, RunRow};
+use run::{Run, RunRow};
 use seen::{Name, Seen, SeenList};
 
 /// Characters of a filter that can be typed.
@@ -74,8 +75,10 @@ pub struct DiscoverScreen {
     /// The part of the screen that keys are for.
     pub pane: DiscoverPane,
     new_devices: usize,
-    joined: Option<(u64, Revision)>,
-    tagged: Option<Revision>,
+    /// Of which revisions the rows and the fleet were brought together.
+    joined: Option<(u64, u64)>,
+    /// In which revision of the fleet devices that are to be tagged were looked for.
+    tagged: Option<u64>,
 }
 
 /// How the search is.
@@ -125,34 +128,6 @@ impl DiscoverScreen {
     /// The filter's text; while it is typed, what stands there now.
     pub fn filter_text(&self) -> &str {
         self.typing.as_ref().map_or(&self.filter, |field| field.text())
-    }
-
-    /// Whether a device is marked.
-    pub fn is_marked(&self, seen: &Seen) -> bool {
-        let is_it =
-            |target: &Target| self.marks.get(&target.fingerprint) == Some(&target.device_id);
-        seen.target().is_some_and(is_it)
-    }
-
-    /// How many are marked, and how many of those the filter hides.
-    pub fn marked(&self) -> (usize, usize) {
-        let in_sight = self.shown().filter(|seen| self.is_marked(seen)).count();
-        (self.marks.len(), self.marks.len().saturating_sub(in_sight))
-    }
-
-    /// The devices that configuring is about: the marked ones, or else the one at the cursor; only
-    /// those that can be configured now.
-    pub fn chosen(&self, desk: &Desk) -> Vec<Target> {
-        let ours = desk.settings.identity;
-        let is_chosen = |seen: &&Seen| self.marks.is_empty() || self.is_marked(seen);
-        let at_cursor = self.at_cursor().filter(|_| self.marks.is_empty());
-        let rows: Vec<&Seen> = match at_cursor {
-            Some(seen) => vec![seen],
-            None if self.marks.is_empty() => Vec::new(),
-            None => self.seen.rows().iter().filter(is_chosen).collect(),
-        };
-        let new = rows.into_iter().filter(|seen| seen.is_new(ours));
-        new.filter_map(|seen| seen.target().cloned()).collect()
     }
 
     /// The device of the fleet that has the key of a device that was seen.
@@ -215,6 +190,9 @@ impl DiscoverScreen {
         let was_under_way = self.run.is_under_way();
         self.run.take(news, desk.now.since_start);
         if was_under_way && !self.run.is_under_way() {
+            if self.pane != DiscoverPane::Run {
+                self.run.show_failure();
+            }
             let tally = self.run.tally();
             let mut text = format!("{} of {} configured", tally.configured, tally.all);
             if tally.pending > 0 {
@@ -257,14 +235,19 @@ impl DiscoverScreen {
             };
             self.seen.tidy(desk.now.since_start, since, is_marked);
         }
-        let present = (self.seen.revision, desk.data.revision);
+        let present = (self.seen.revision, desk.data.revision.index);
         if self.joined != Some(present) {
             self.seen.join(&desk.data);
             self.joined = Some(present);
         }
+        self.tag(desk);
+        if desk.screen() != Screen::Discover {
+            self.count_new(desk);
+            return;
+        }
         self.prune_marks(desk);
+        self.count_new(desk);
         let ours = desk.settings.identity;
-        self.new_devices = self.seen.rows().iter().filter(|seen| seen.is_new(ours)).count();
         self.shown = self.seen.matching(&words(self.filter_text()), ours, &desk.data);
         self.find_cursor();
         let parts = self.parts(desk);
@@ -274,7 +257,17 @@ impl DiscoverScreen {
         run.cursor = run.cursor.min(run.rows().len().saturating_sub(1));
         let height = usize::from(parts.run_rows.height);
         run.top = list::follow(run.top, run.cursor, run.rows().len(), height);
-        self.tag(desk);
+    }
+
+    /// Counts what could be configured. Who is online in the fleet only has not said so here yet.
+    fn count_new(&mut self, desk: &Desk) {
+        let ours = desk.settings.identity;
+        let is_online = |seen: &Seen| {
+            let known = self.known(seen, desk);
+            known.is_some_and(|row| row.index.status == DeviceStatus::Online)
+        };
+        let new = self.seen.rows().iter().filter(|seen| seen.is_new(ours) && !is_online(seen));
+        self.new_devices = new.count();
     }
 
     fn settle_search(&mut self, desk: &mut Desk) {
@@ -289,19 +282,6 @@ impl DiscoverScreen {
             }
             _ => {}
         }
-    }
-
-    /// A mark is for a device that is to be configured; when that is over it is of no use.
-    fn prune_marks(&mut self, desk: &Desk) {
-        let ours = desk.settings.identity;
-        let stays = |seen: &Seen| seen.standing(ours) == Standing::New;
-        let rows = self.seen.rows().iter().filter(|seen| stays(seen));
-        let targets: BTreeMap<_, _> = rows
-            .filter_map(Seen::target)
-            .filter(|target| self.marks.get(&target.fingerprint) == Some(&target.device_id))
-            .map(|target| (target.fingerprint, target.device_id.clone()))
-            .collect();
-        self.marks = targets;
     }
 
     /// Finds the cursor's row again; if its device is gone, the row in its place has the cursor.
@@ -321,7 +301,7 @@ impl DiscoverScreen {
         let is_due = |row: &RunRow| {
             !row.tags.is_empty() && row.status() == Some(DiscoverOutcome::Configured)
         };
-        let revision = desk.data.revision;
+        let revision = desk.data.revision.index;
         if desk.why_not_change().is_some() || !self.run.rows().iter().any(is_due) {
             self.tagged = None;
             return;
@@ -453,60 +433,6 @@ impl DiscoverScreen {
             self.marks.clear();
         } else {
             desk.go_back();
-        }
-    }
-
-    fn mark(&mut self, desk: &mut Desk) {
-        let Some(seen) = self.at_cursor() else { return };
-        let Some(target) = seen.target().filter(|_| self.is_marked(seen)).cloned() else {
-            match self.why_not(seen, desk) {
-                Some(reason) => desk.say(format!("not marked: {reason}")),
-                None => {
-                    let target = seen.target().cloned();
-                    self.add_marks(target, desk);
-                    self.put_cursor(self.place + 1);
-                }
-            }
-            return;
-        };
-        self.marks.remove(&target.fingerprint);
-        self.put_cursor(self.place + 1);
-    }
-
-    fn mark_range(&mut self, desk: &mut Desk) {
-        let Some(from) = self.range_from.take() else {
-            self.range_from.clone_from(&self.cursor);
-            return;
-        };
-        let Some(from) = self.shown().position(|seen| seen.name == from) else { return };
-        self.mark_between(from.min(self.place), from.max(self.place), desk);
-    }
-
-    fn mark_all(&mut self, desk: &mut Desk) {
-        if self.shown.is_empty() {
-            return;
-        }
-        self.mark_between(0, self.shown.len() - 1, desk);
-        if self.marks.is_empty() {
-            desk.say("nothing here can be configured");
-        }
-    }
-
-    fn mark_between(&mut self, first: usize, last: usize, desk: &mut Desk) {
-        let ours = desk.settings.identity;
-        let rows = self.shown().skip(first).take(last + 1 - first);
-        let new = rows.filter(|seen| seen.is_new(ours));
-        let targets: Vec<_> = new.filter_map(|seen| seen.target().cloned()).collect();
-        self.add_marks(targets, desk);
-    }
-
-    fn add_marks(&mut self, targets: impl IntoIterator<Item = Target>, desk: &mut Desk) {
-        for target in targets {
-            if self.marks.len() == RUN_MAX && !self.marks.contains_key(&target.fingerprint) {
-                desk.say(format!("{RUN_MAX} devices are configured at one time at most"));
-                return;
-            }
-            self.marks.insert(target.fingerprint, target.device_id);
         }
     }
 

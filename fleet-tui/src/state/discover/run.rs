@@ -120,6 +120,11 @@ impl Run {
         self.rows.iter().filter(|row| row.is_failed())
     }
 
+    /// Puts the cursor at the first that failed, if any did.
+    pub fn show_failure(&mut self) {
+        self.cursor = self.rows.iter().position(RunRow::is_failed).unwrap_or(self.cursor);
+    }
+
     /// How many have come how far.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally { all: self.rows.len(), ..Tally::default() };

@@ -5,6 +5,7 @@ use fleet_core::operator::provision::Step;
 use ratatui::layout::Size;
 use serde_json::json;
 
+use super::run::RUN_MAX;
 use super::testing::{claimed, end, fingerprint, found, give, looking, network, sighting, step};
 use super::*;
 use crate::event::Event;
