@@ -70,14 +70,12 @@ fn title(app: &App) -> String {
     let service = fleet_core::beacon::SERVICE_TYPE;
     let Some(interfaces) = &app.discover.interfaces else { return format!("mDNS {service}") };
     let names = interfaces.iter().take(INTERFACES_MAX).map(|interface| escaped(&interface.name));
-    let mut names = names.collect::<Vec<_>>().join(" ");
-    match interfaces.len() {
-        0 => names = "no interface".to_owned(),
-        len if len > INTERFACES_MAX => {
-            names.push_str(&format!(" and {} more", len - INTERFACES_MAX));
-        }
-        _ => {}
-    }
+    let names = names.collect::<Vec<_>>().join(" ");
+    let names = match interfaces.len() {
+        0 => "no interface".to_owned(),
+        len if len > INTERFACES_MAX => format!("{names} and {} more", len - INTERFACES_MAX),
+        _ => names,
+    };
     format!("mDNS {service} on {names}")
 }
 
