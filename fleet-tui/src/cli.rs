@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use fleet_core::cli::args::{self, Interfaces};
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::configure::{self, FoundArgs};
@@ -139,7 +139,7 @@ fn parse_from(
     call: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     has_terminal: bool,
 ) -> Result<Invocation, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(call)?;
+    let matches = command().try_get_matches_from(call)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let level = |usual| if cli.debug { LogLevel::DEBUG } else { cli.log_level.unwrap_or(usual) };
     if cli.auto {
@@ -149,7 +149,7 @@ fn parse_from(
     if let Some(argument) = AUTO_ONLY.iter().find(|name| is_given(&matches, name)) {
         let flag = argument.replace('_', "-");
         let message = format!("--{flag} goes with --auto only");
-        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+        return Err(command().error(ErrorKind::ArgumentConflict, message));
     }
     if !has_terminal {
         let message = "the console needs a terminal; without one use --auto, or `fleets`\n";
@@ -167,6 +167,10 @@ fn parse_from(
         refresh,
         log_level,
     }))
+}
+
+fn command() -> Command {
+    Cli::command().mut_arg("device", |device| device.help("Only these devices"))
 }
 
 fn is_given(matches: &ArgMatches, name: &str) -> bool {
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -26,13 +26,19 @@ pub struct Programs {
     pub fleets: PathBuf,
     /// The agent.
     pub fleetd: PathBuf,
+    /// The operator's console.
+    pub console: PathBuf,
 }
 
 impl Programs {
     /// The programs as cargo leaves them for a profile (`dev`, `release`, `agent`).
     pub fn of(profile: &str) -> Self {
         let folder = target_folder().join(if profile == "dev" { "debug" } else { profile });
-        Self { fleets: folder.join("fleets"), fleetd: folder.join("fleetd") }
+        Self {
+            fleets: folder.join("fleets"),
+            fleetd: folder.join("fleetd"),
+            console: folder.join("fleet-tui"),
+        }
     }
 
     /// Builds the programs for looking at: with the whole workspace, as `cargo build` and the gate

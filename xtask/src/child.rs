@@ -21,6 +21,8 @@ use crate::leash;
 /// How long a child may take to end when asked.
 const GRACE: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_millis(5);
+/// Between two looks whether a program that people use has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Log lines that a failure shows.
 const TAIL_LINES: usize = 15;
 
@@ -50,16 +52,27 @@ impl Finished {
 }
 
 /// A command that takes nothing from the environment that could make FleetD's programs behave
-/// otherwise than asked.
+/// otherwise than asked, without input and in a group of its own.
 pub fn command(program: impl AsRef<OsStr>) -> process::Command {
+    let mut command = plain(program);
+    apart(&mut command);
+    command
+}
+
+/// The same with this process' input and in its group, as whoever has the terminal needs it.
+pub fn plain(program: impl AsRef<OsStr>) -> process::Command {
     let mut command = leash::command(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FLEETD_") {
             command.env_remove(name);
         }
     }
-    command.stdin(Stdio::null()).process_group(0);
     command
+}
+
+/// Takes the input from a command, and puts it into a group of its own.
+pub fn apart(command: &mut process::Command) -> &mut process::Command {
+    command.stdin(Stdio::null()).process_group(0)
 }
 
 impl Child {
@@ -138,6 +151,23 @@ impl Drop for Child {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
+    }
+}
+
+/// Runs a [`plain`] command on this process' terminal, as long as it likes.
+pub fn converse(
+    name: &str,
+    command: &mut process::Command,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitStatus> {
+    let process = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let mut child =
+        Child { name: name.to_owned(), process, log: PathBuf::new(), started: Instant::now() };
+    loop {
+        if let Some(status) = child.process.try_wait()? {
+            return Ok(status);
+        }
+        interrupt.pause(LOOK_EVERY)?;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,15 +14,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// The signals that ask this process to end.
 pub struct Interrupt {
     signals: SignalFd,
-}
-
-/// What a wait ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// The time has passed.
-    TimedOut,
-    /// The other descriptor has something to read, or has closed.
-    Readable,
 }
 
 /// Somebody asked this process to end.
@@ -51,7 +42,17 @@ impl Interrupt {
 
     /// Waits for `timeout`, or until a signal comes.
     pub fn pause(&self, timeout: Duration) -> anyhow::Result<()> {
-        self.wait(timeout, None).map(drop)
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let millis = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
+        match poll(&mut fds, PollTimeout::from(millis)) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if self.signals.read_signal()?.is_some() {
+            return Err(Interrupted.into());
+        }
+        Ok(())
     }
 
     /// Looks every `pause` until `found` gives something, at most for `bound`; `None` is a
@@ -72,22 +73,5 @@ impl Interrupt {
             }
             self.pause(pause)?;
         }
-    }
-
-    /// Waits for `timeout`, for `other` to be readable, or until a signal comes.
-    pub fn wait(&self, timeout: Duration, other: Option<BorrowedFd<'_>>) -> anyhow::Result<Woken> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(other.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let millis = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
-        match poll(&mut fds, PollTimeout::from(millis)) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Woken::TimedOut),
-            Err(error) => return Err(error.into()),
-        }
-        if self.signals.read_signal()?.is_some() {
-            return Err(Interrupted.into());
-        }
-        let readable = fds.get(1).and_then(PollFd::any).unwrap_or(false);
-        Ok(if readable { Woken::Readable } else { Woken::TimedOut })
     }
 }

@@ -12,7 +12,7 @@ pub mod gate;
 pub mod interrupt;
 pub mod leash;
 pub mod packages;
-pub mod screen;
+pub mod pty;
 pub mod tidy;
 
 use std::ffi::OsString;

@@ -6,13 +6,14 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 /// Each package, a program that it brings, and what needs it.
-const PACKAGES: [(&str, &str, &str); 6] = [
+const PACKAGES: [(&str, &str, &str); 7] = [
     ("iproute2", "ip", "network namespaces"),
     ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
     ("dbus", "dbus-daemon", "the neighbour's bus"),
     ("curl", "curl", "requests as a third party makes them"),
     ("faketime", "faketime", "clocks that are years off"),
+    ("chromium", "chromium", "the status page in a browser"),
 ];
 
 /// Where Debian puts programs that an ordinary user's `PATH` may leave out.

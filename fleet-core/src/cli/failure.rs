@@ -27,6 +27,9 @@ pub struct Told {
     pub(super) exit: Exit,
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    /// What shows the place of the mistake, line by line; for people only.
+    #[serde(skip)]
+    pub(super) picture: Vec<String>,
     pub(super) request_id: Option<String>,
 }
 
@@ -34,7 +37,13 @@ impl Failure {
     /// A failure with one sentence, without a full stop.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::Told(Box::new(Told { exit, message, hint: None, request_id: None }))
+        Self::Told(Box::new(Told {
+            exit,
+            message,
+            hint: None,
+            picture: Vec::new(),
+            request_id: None,
+        }))
     }
 
     /// A call that makes no sense.
@@ -62,6 +71,15 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Self::Told(told) = &mut self {
             told.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// The same with lines that show where the mistake is.
+    #[must_use]
+    pub fn picture(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        if let Self::Told(told) = &mut self {
+            told.picture = lines.into_iter().map(Into::into).collect();
         }
         self
     }

@@ -190,6 +190,9 @@ impl<'a> Output<'a> {
         }
         let message = format!("error: {}", told.message);
         self.err.write_all(safe_line(&message, ERROR_CHARS_MAX).as_bytes())?;
+        for line in &told.picture {
+            self.note(line)?;
+        }
         if let Some(hint) = &told.hint {
             self.note(&format!("hint: {hint}"))?;
         }
@@ -343,6 +346,9 @@ mod tests {
         let (mut output, out, err) = written(Format::Table, Terminal::default());
         output.fail(&failure).unwrap();
         assert_eq!(err.text(), "error: the server refused\nhint: ask somebody\n");
+        let (mut output, _, err) = written(Format::Table, Terminal::default());
+        output.fail(&Failure::usage("a value is missing").picture(["  cpu>", "     ^"])).unwrap();
+        assert_eq!(err.text(), "error: a value is missing\n  cpu>\n     ^\n");
         let (mut output, json_out, json_err) = written(Format::Json, Terminal::default());
         output.fail(&failure).unwrap();
         let told: serde_json::Value = serde_json::from_str(&json_err.text()).unwrap();

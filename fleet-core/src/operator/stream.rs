@@ -112,8 +112,13 @@ fn read(event: Event) -> Result<Option<Arrived>, ClientError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::identity::PrivateKey;
+    use crate::net::shutdown::Tasks;
+    use crate::net::{accept, tls};
     use crate::operator::exit::Exit;
     use crate::operator::pretend::Pretend;
     use crate::secret::{ApiKey, KeyKind};
@@ -159,5 +164,29 @@ mod tests {
         let (_pretend, client) = pretend(200, "event: ping\ndata: nonsense\n\n").await;
         let error = client.stream(None).await.unwrap().next().await.unwrap_err();
         assert!(matches!(error, ClientError::Answer { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_gone() {
+        let key = PrivateKey::from_seed(&[7; 32]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = tls::server_config(&key).unwrap();
+        let tasks = Tasks::default();
+        tasks.spawn("silent server", async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = accept::negotiate(stream, config).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n: hello\n\n").await.unwrap();
+            stream.flush().await.unwrap();
+            // It stays until the client leaves.
+            while stream.read_u8().await.is_ok() {}
+        });
+        let text = ApiKey::generate(KeyKind::Operator, key.public().identity()).unwrap();
+        let url = ServerUrl::from_address(address.ip(), address.port());
+        let mut stream = Client::new(url, text).unwrap().stream(None).await.unwrap();
+        stream.silence_max = Duration::from_millis(100);
+        let error = stream.next().await.unwrap_err();
+        assert!(matches!(error, ClientError::Silent { .. }), "{error:?}");
+        assert_eq!(error.exit(), Exit::TimedOut);
     }
 }

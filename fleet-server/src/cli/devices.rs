@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use fleet_core::api::{DeviceUpdate, Verdict};
-use fleet_core::field::Field;
-use fleet_core::filter::urgency;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
 
-use super::device_view::{Columns, Details};
+use super::device_list::{ListArgs, list};
+use super::device_view::Details;
 use fleet_core::cli::args::Assignment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::each::for_each;
@@ -74,16 +73,6 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
-    /// Devices at most
-    #[arg(long = "limit", value_name = "N")]
-    count_max: Option<usize>,
-    /// The columns of the table or csv, such as device,status,cpu
-    #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
-    columns: Vec<Field>,
-}
-
-#[derive(Debug, clap::Args)]
 struct VerdictArgs {
     /// Their ids or uids
     #[arg(required = true, value_name = "ID")]
@@ -101,58 +90,40 @@ pub(super) fn run(args: DevicesArgs) -> ExitCode {
 
 async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let DevicesArgs { action, list: list_args, server, .. } = args;
+    let action = match action {
+        None => Action::List(list_args),
+        Some(Action::List(args)) => Action::List(args.or(list_args)),
+        Some(action) => action,
+    };
+    if let Action::List(args) = &action {
+        args.check()?;
+    }
     let client = server.client(output)?;
     match action {
-        None => list(&client, &list_args, output).await,
-        Some(Action::List(args)) => list(&client, &args.or(list_args), output).await,
-        Some(Action::Get { id }) => get(&client, &id, output).await,
-        Some(Action::Set { id, metadata, name }) => set(&client, &id, metadata, name, output).await,
-        Some(Action::Delete { ids, yes }) => {
+        Action::List(args) => list(&client, &args, output).await,
+        Action::Get { id } => get(&client, &id, output).await,
+        Action::Set { id, metadata, name } => set(&client, &id, metadata, name, output).await,
+        Action::Delete { ids, yes } => {
             ask_before_delete(&ids, yes, output).await?;
             let delete = async |id: &str| client.device_delete(id).await;
             for_each(&ids, "deleted", delete, output).await
         }
-        Some(Action::Accept(VerdictArgs { ids, reason })) => {
+        Action::Accept(VerdictArgs { ids, reason }) => {
             let verdict = Verdict { reason };
             let accept = async |id: &str| client.device_accept(id, &verdict).await;
             for_each(&ids, "accepted", accept, output).await
         }
-        Some(Action::Reject(VerdictArgs { ids, reason })) => {
+        Action::Reject(VerdictArgs { ids, reason }) => {
             let verdict = Verdict { reason };
             let reject = async |id: &str| client.device_reject(id, &verdict).await;
             for_each(&ids, "rejected", reject, output).await
         }
-        Some(Action::Revoke(VerdictArgs { ids, reason })) => {
+        Action::Revoke(VerdictArgs { ids, reason }) => {
             let verdict = Verdict { reason };
             let revoke = async |id: &str| client.device_revoke(id, &verdict).await;
             for_each(&ids, "revoked", revoke, output).await
         }
     }
-}
-
-impl ListArgs {
-    /// What stands behind `list`, or else before it.
-    fn or(self, other: Self) -> Self {
-        let columns = if self.columns.is_empty() { other.columns } else { self.columns };
-        Self { count_max: self.count_max.or(other.count_max), columns }
-    }
-}
-
-async fn list(client: &Client, args: &ListArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let mut devices = client.device_list(args.count_max).await?;
-    if output.format.is_table() {
-        // Programs get the server's order.
-        devices.sort_by(|a, b| (urgency(a.status), &a.id).cmp(&(urgency(b.status), &b.id)));
-    }
-    let columns = match args.columns.as_slice() {
-        [] => Columns::usual(output.format),
-        chosen => Columns::chosen(chosen),
-    };
-    columns.list(&devices, output)?;
-    if devices.is_empty() {
-        output.note("No devices yet: `fleets configure` finds them and brings them in.")?;
-    }
-    Ok(Exit::Done)
 }
 
 async fn get(client: &Client, id: &str, output: &mut Output<'_>) -> Result<Exit, Failure> {

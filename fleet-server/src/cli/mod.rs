@@ -5,6 +5,7 @@
 
 mod config;
 mod context;
+mod device_list;
 mod device_view;
 mod devices;
 mod events;
@@ -113,6 +114,8 @@ mod tests {
             "fleets configure --server http://your-server:8080 --auto --api-key your-api-key",
             "fleets configure --server http://server:8080 --debug",
             "fleets devices -o json",
+            "fleets devices list --filter cpu>90 --sort -cpu --columns device,cpu --no-headers -o csv",
+            "fleets devices --filter tag:canary -o wide",
             "fleets --debug devices list --limit 5 --json",
             "fleets keys create --enrol --uses 3 --expires 30d",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",

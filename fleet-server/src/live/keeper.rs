@@ -73,6 +73,8 @@ impl Keeper {
                 keeper.put_off(uid, &error);
             }
         }
+        let millis = keeper.swept.elapsed().as_millis();
+        tracing::debug!(devices = keeper.board.len(), millis, "the fleet is on the board");
         Ok(keeper)
     }
 

@@ -1,9 +1,10 @@
 //! What the rows on a reader's screen measured: only what that reader has not seen.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use fleet_core::api::{StreamView, ValueRow, Values};
+use fleet_core::time::Timestamp;
 use tokio::time::Instant;
 
 use super::board::Board;
@@ -108,10 +109,11 @@ impl All {
                 self.sent.remove(&slot);
             }
         }
+        let there: HashSet<u32> = values.rows.iter().map(|row| row.0).collect();
         for ((_, reading), slot) in readings.iter().zip(slots) {
             let Some(slot) = slot else { continue };
             let sent = self.sent.insert(slot, reading.numbers);
-            if sent != Some(reading.numbers) && !values.rows.iter().any(|row| row.0 == slot) {
+            if sent != Some(reading.numbers) && !there.contains(&slot) {
                 values.rows.push(row(slot, reading));
             }
         }
@@ -121,7 +123,7 @@ impl All {
 
 fn row(slot: u32, reading: &Reading) -> ValueRow {
     let Numbers { cpu, memory, disk, temperature } = reading.numbers;
-    ValueRow(slot, reading.last_seen.map(|at| at.millis()), cpu, memory, disk, temperature)
+    ValueRow(slot, reading.last_seen.map(Timestamp::millis), cpu, memory, disk, temperature)
 }
 
 /// Values in messages that are not too long for a line.

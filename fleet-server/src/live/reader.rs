@@ -30,8 +30,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const KEY_INTERVAL: Duration = Duration::from_secs(4);
 /// Events that one look brings.
 const EVENTS_MAX: usize = 100;
-/// Events that a reader gets of the time in which it was away. Who was away longer asks for the
-/// list.
+/// Events that a reader may be behind. What is older it finds in the list, if it wants it.
 const EVENTS_BEHIND_MAX: u64 = 1_000;
 /// Bytes of names and labels in one live report; more would not fit a line, escaped.
 const REPORT_BYTES_MAX: usize = 64 * 1024;

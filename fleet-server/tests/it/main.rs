@@ -1,8 +1,11 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod cli;
 mod hostile;
 mod link;
+mod page;
+mod page_kit;
 mod program;
 mod rest_auth;
 mod rest_events;

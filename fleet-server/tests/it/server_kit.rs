@@ -70,6 +70,16 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Self::config).await
+    }
+
+    /// A server for other programs, which may take their time on a busy machine.
+    pub(crate) async fn start_patient() -> Self {
+        let patience = ServerConfig::new(PathBuf::new()).patience;
+        Self::start_with(|rig| ServerConfig { patience, ..rig.config() }).await
+    }
+
+    async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {
         let now: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
         let mut rig = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -79,7 +89,7 @@ impl Rig {
             }),
             server: None,
         };
-        rig.server = Some(rig.launch(rig.config()).await.unwrap());
+        rig.server = Some(rig.launch(config(&rig)).await.unwrap());
         rig
     }
 
@@ -214,7 +224,10 @@ pub(crate) async fn send(
     let stream = socket.connect(to).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let mut request = Request::builder().method(method).uri(path).header("host", "server");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "server");
+    }
     for (name, value) in headers {
         request = request.header(*name, value);
     }

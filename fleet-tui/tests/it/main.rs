@@ -1,5 +1,4 @@
 //! The console on a terminal.
 
 mod program;
-mod pty;
 mod terminal;

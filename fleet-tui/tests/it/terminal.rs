@@ -9,9 +9,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, Termios};
 use tempfile::TempDir;
+use xtask::pty::{Pty, SOON, Shown};
 
 use crate::program;
-use crate::pty::{Pty, SOON, Shown};
 
 const SIZE: (u16, u16) = (80, 24);
 const XTERM: [(&str, &str); 2] = [("TERM", "xterm-256color"), ("LANG", "C.UTF-8")];

@@ -113,7 +113,8 @@ pub(super) fn clean_build() -> anyhow::Result<f64> {
 impl<'a> Bench<'a> {
     fn fleet(&self, simulated: usize, own_machine: bool) -> anyhow::Result<Fleet<'a>> {
         let programs = self.programs.clone();
-        let plan = Plan { programs, simulated, own_machine, interval_secs: INTERVAL_SECS };
+        let plan =
+            Plan { programs, simulated, unclaimed: 0, own_machine, interval_secs: INTERVAL_SECS };
         Fleet::start(&plan, self.interrupt)
     }
 }

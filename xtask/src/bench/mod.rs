@@ -22,14 +22,15 @@ pub struct Args {
 
 /// Builds as a release is built, measures, prints the table.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    note("building fleets (release) and fleetd (agent): minutes the first time")?;
-    cargo::build(&["fleet-server"], "release")?;
+    note("building fleets and fleet-tui (release) and fleetd (agent): minutes the first time")?;
+    cargo::build(&["fleet-server", "fleet-tui"], "release")?;
     cargo::build(&["fleet-agent"], "agent")?;
     let built = if args.build { Some(figures::clean_build()?) } else { None };
     let interrupt = Interrupt::catch()?;
     let fleets = Programs::of("release").fleets;
     let fleetd = Programs::of("agent").fleetd;
-    let bench = Bench { programs: Programs { fleets, fleetd }, interrupt: &interrupt };
+    let console = Programs::of("release").console;
+    let bench = Bench { programs: Programs { fleets, fleetd, console }, interrupt: &interrupt };
 
     let mut rows = Vec::new();
     let mut complete = true;

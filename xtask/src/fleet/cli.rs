@@ -31,7 +31,7 @@ pub(super) fn discover_first(fleet: &Fleet<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn configure(fleet: &Fleet<'_>) -> anyhow::Result<Vec<DiscoverReply>> {
-    let ids: Vec<&str> = fleet.ids.iter().map(fleet_core::id::DeviceId::as_str).collect();
+    let ids: Vec<&str> = fleet.claimed().iter().map(fleet_core::id::DeviceId::as_str).collect();
     let ids = ids.join(",");
     let args = ["configure", "--auto", "--interface", "lo", "--device", &ids, "--json"];
     let timeout = ["--timeout", CONFIGURE_TIMEOUT];
@@ -42,10 +42,17 @@ pub(super) fn devices(fleet: &Fleet<'_>) -> anyhow::Result<Vec<Device>> {
     json(&call(fleet, &["devices", "-o", "json"])?, &[0])
 }
 
+pub(super) fn table(fleet: &Fleet<'_>) -> anyhow::Result<String> {
+    let said = call(fleet, &["devices"])?;
+    if said.code() != Some(0) {
+        bail!("fleets failed ({}): {}", said.status, said.stderr.trim());
+    }
+    String::from_utf8(said.stdout).context("what fleets printed is no text")
+}
+
 fn call(fleet: &Fleet<'_>, args: &[&str]) -> anyhow::Result<Finished> {
-    let mut command: Command = child::command(&fleet.programs.fleets);
-    command.args(args).env("FLEETD_SERVER", fleet.url());
-    command.env("FLEETD_API_KEY_FILE", fleet.key_file());
+    let mut command: Command = fleet.operator(&fleet.programs.fleets);
+    child::apart(&mut command).args(args);
     let name = format!("fleets {}", args[0]);
     child::finish(&name, &mut command, fleet.folder.path(), CALL_BOUND, fleet.interrupt)
 }

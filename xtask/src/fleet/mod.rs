@@ -11,6 +11,7 @@ pub mod sysroot;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -42,8 +43,10 @@ const OWN_NAME_CHARS_MAX: usize = 40;
 pub struct Plan {
     /// The programs to run.
     pub programs: Programs,
-    /// Simulated devices.
+    /// Simulated devices that are configured.
     pub simulated: usize,
+    /// Simulated devices that are left for somebody to find.
+    pub unclaimed: usize,
     /// Whether this machine's own agent is of the party.
     pub own_machine: bool,
     /// Seconds between two reports.
@@ -57,6 +60,8 @@ pub struct Fleet<'a> {
     server: Child,
     world: Option<World>,
     ids: Vec<DeviceId>,
+    /// How many of the ids, the first ones, are to be configured.
+    claimed: usize,
     address: SocketAddr,
     start_time: Duration,
     programs: Programs,
@@ -77,6 +82,7 @@ impl<'a> Fleet<'a> {
             server,
             world: None,
             ids: Vec::new(),
+            claimed: usize::from(plan.own_machine) + plan.simulated,
             address,
             start_time: Duration::ZERO,
             programs,
@@ -91,6 +97,11 @@ impl<'a> Fleet<'a> {
     /// Where the server answers.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The folder that everything lies in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The key of its operator.
@@ -111,6 +122,11 @@ impl<'a> Fleet<'a> {
     /// The ids of the devices, in the order of [`Fleet::agents`].
     pub fn ids(&self) -> &[DeviceId] {
         &self.ids
+    }
+
+    /// The ids of those that are configured.
+    pub fn claimed(&self) -> &[DeviceId] {
+        &self.ids[..self.claimed]
     }
 
     /// How long the server took from its start to its first answer.
@@ -136,11 +152,12 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// Configures every device of this fleet, and no other, with `fleets configure --auto`.
+    /// Configures the devices of this fleet but those that are left over, and no other, with
+    /// `fleets configure --auto`.
     pub fn configure(&mut self) -> anyhow::Result<()> {
         let replies = cli::configure(self)?;
         self.check()?;
-        for id in &self.ids {
+        for id in self.claimed() {
             let reply = replies.iter().find(|reply| reply.device_id == *id);
             let Some(reply) = reply else { bail!("fleets configure did not mention {id}") };
             if reply.status != DiscoverOutcome::Configured {
@@ -156,7 +173,23 @@ impl<'a> Fleet<'a> {
         cli::devices(self)
     }
 
-    /// Waits until every device has sent values, and gives the list.
+    /// The same as a table.
+    pub fn table(&self) -> anyhow::Result<String> {
+        cli::table(self)
+    }
+
+    /// A command with this fleet's server and operator's key at hand, and with nothing of the
+    /// user's own: neither contexts nor a place for logs.
+    pub fn operator(&self, program: &Path) -> process::Command {
+        let mut command = child::plain(program);
+        command.env("FLEETD_SERVER", self.url()).env("FLEETD_API_KEY_FILE", self.key_file());
+        for (variable, folder) in [("XDG_CONFIG_HOME", "config"), ("XDG_STATE_HOME", "state")] {
+            command.env(variable, self.folder.path().join(folder));
+        }
+        command
+    }
+
+    /// Waits until every configured device has sent values, and gives the list.
     pub fn wait_for_values(&mut self) -> anyhow::Result<Vec<Device>> {
         let has_values = |device: &Device| {
             device.latest.as_ref().is_some_and(|latest| latest.metrics.contains_key("cpu_usage"))
@@ -164,7 +197,7 @@ impl<'a> Fleet<'a> {
         let found = self.interrupt.until(VALUES_BOUND, LIST_EVERY, || {
             let devices = self.list()?;
             let ready = devices.iter().filter(|device| has_values(device)).count();
-            Ok((ready >= self.ids.len()).then_some(devices))
+            Ok((ready >= self.claimed).then_some(devices))
         })?;
         self.check()?;
         found.with_context(|| {
@@ -198,7 +231,7 @@ impl<'a> Fleet<'a> {
             let id = own_id(&mark)?;
             self.start_agent(&id, None, network.device(0), plan)?;
         }
-        for number in 1..=plan.simulated {
+        for number in 1..=plan.simulated + plan.unclaimed {
             let kind = Kind::of(number);
             let id: DeviceId = format!("{}-{number:03}-{mark}", kind.name).parse()?;
             let root = self.folder.path().join("roots").join(id.as_str());

@@ -4,11 +4,14 @@
 //! Each test builds its own lab. Programs are those that cargo built beside this suite, run with
 //! their usual ports, because each host has ports of its own.
 
+mod browser;
 mod claims;
 mod clocks;
+mod console;
 mod hostile;
 mod kills;
 mod life;
+mod page;
 mod ports;
 mod refusals;
 
@@ -34,7 +37,7 @@ const METRIC: &str = "uptime_seconds";
 /// Reports that a query returns at most.
 const QUERY_LIMIT: &str = "10000";
 
-/// `fleets` or `fleetd`, beside the executable of xtask.
+/// One of our programs, beside the executable of xtask.
 fn program(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name(name);
     assert!(path.is_file(), "{} is not built; cargo build --workspace does that", path.display());

@@ -1,4 +1,5 @@
-//! A program on a terminal of its own: its output goes into an emulator, keys come from the test.
+//! A program on a terminal of its own, for tests: its output goes into an emulator, keys come from
+//! the test. What does not happen in time fails the test, with what was seen instead.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,14 +22,14 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 
 /// How long anything may take on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 /// Between two looks at something that makes no noise.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long the reader waits before it looks whether it should end.
 const READ: u16 = 20;
 
 /// A terminal and the program on it, which is killed with it.
-pub(crate) struct Pty {
+pub struct Pty {
     child: Child,
     keyboard: Option<File>,
     /// The program's side: it stays a terminal after the program has ended.
@@ -39,18 +40,16 @@ pub(crate) struct Pty {
 }
 
 /// What came out.
-pub(crate) struct Shown {
-    pub(crate) emulator: vt100::Parser,
-    pub(crate) bytes: Vec<u8>,
+pub struct Shown {
+    /// The terminal's screen.
+    pub emulator: vt100::Parser,
+    /// Every byte, in order.
+    pub bytes: Vec<u8>,
 }
 
 impl Pty {
     /// Starts a program as the leader of a session on a new terminal, with this environment alone.
-    pub(crate) fn start(
-        program: &Command,
-        env: &[(&str, &OsStr)],
-        (columns, rows): (u16, u16),
-    ) -> Self {
+    pub fn start(program: &Command, env: &[(&str, &OsStr)], (columns, rows): (u16, u16)) -> Self {
         let (keyboard, terminal) = open().expect("a new terminal");
         set_size(&terminal, (columns, rows));
         let side = || Stdio::from(terminal.try_clone().expect("a descriptor"));
@@ -79,52 +78,54 @@ impl Pty {
     }
 
     /// What is seen.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.shown().emulator.screen().contents()
     }
 
-    pub(crate) fn shown(&self) -> MutexGuard<'_, Shown> {
+    /// All that came out so far. Nothing more comes out while this is held.
+    pub fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a text is seen.
     #[track_caller]
-    pub(crate) fn wait_for(&self, text: &str, bound: Duration) {
+    pub fn wait_for(&self, text: &str, bound: Duration) {
         self.wait_until(text, bound, |shown| shown.emulator.screen().contents().contains(text));
     }
 
     /// Waits until something is true of what came out; `what` names it.
     #[track_caller]
-    pub(crate) fn wait_until(&self, what: &str, bound: Duration, is_so: impl Fn(&Shown) -> bool) {
+    pub fn wait_until(&self, what: &str, bound: Duration, is_so: impl Fn(&Shown) -> bool) {
         let seen = wait(bound, || is_so(&self.shown()).then_some(()));
         assert!(seen.is_some(), "not seen: {what}\n{}", self.text());
     }
 
     /// Presses keys, or whatever else these bytes are.
-    pub(crate) fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         let keyboard = self.keyboard.as_mut().expect("an open terminal");
         keyboard.write_all(keys.as_bytes()).expect("a terminal that takes keys");
     }
 
     /// Gives the terminal another size.
-    pub(crate) fn resize(&mut self, (columns, rows): (u16, u16)) {
+    pub fn resize(&mut self, (columns, rows): (u16, u16)) {
         let side = |cells| NonZero::new(cells).expect("at least one cell");
         self.shown().emulator.screen_mut().set_size(side(rows), side(columns));
         set_size(&self.terminal, (columns, rows));
     }
 
     /// How the terminal is set.
-    pub(crate) fn modes(&self) -> Termios {
+    pub fn modes(&self) -> Termios {
         tcgetattr(&self.terminal).expect("a terminal")
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("a program that was not waited for");
     }
 
     /// Waits until the program is stopped.
     #[track_caller]
-    pub(crate) fn wait_until_stopped(&self) {
+    pub fn wait_until_stopped(&self) {
         let stat = PathBuf::from(format!("/proc/{}/stat", self.pid()));
         let stopped = wait(SOON, || {
             fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")).then_some(())
@@ -134,7 +135,7 @@ impl Pty {
 
     /// Waits for the end of the program, and until all it wrote has come out.
     #[track_caller]
-    pub(crate) fn wait_for_end(&mut self, bound: Duration) -> ExitStatus {
+    pub fn wait_for_end(&mut self, bound: Duration) -> ExitStatus {
         let status = wait(bound, || self.child.try_wait().expect("a child"));
         let Some(status) = status else { panic!("it still runs\n{}", self.text()) };
         self.drain();
@@ -142,7 +143,7 @@ impl Pty {
     }
 
     /// Reads nothing any more, as a connection that is stuck.
-    pub(crate) fn stick(&mut self) {
+    pub fn stick(&mut self) {
         self.is_closing.store(true, Ordering::SeqCst);
         if let Some(reader) = self.reader.take() {
             reader.join().expect("a reader that ends");
@@ -151,7 +152,7 @@ impl Pty {
 
     /// Waits until the program waits for its terminal to take something.
     #[track_caller]
-    pub(crate) fn wait_until_stuck(&self) {
+    pub fn wait_until_stuck(&self) {
         let is_full = || {
             let mut fds = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLOUT)];
             (poll(&mut fds, PollTimeout::ZERO) == Ok(0)).then_some(())
@@ -160,7 +161,7 @@ impl Pty {
     }
 
     /// Takes the terminal away, as a lost connection does.
-    pub(crate) fn close_terminal(&mut self) {
+    pub fn close_terminal(&mut self) {
         self.stick();
         drop(self.keyboard.take());
     }
