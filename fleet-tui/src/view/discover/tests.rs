@@ -1,3 +1,5 @@
+//! The screen as it looks, and that it holds together whatever it is shown.
+
 use std::time::Duration;
 
 use fleet_core::api::{DeviceState, Discovered};
