@@ -186,7 +186,7 @@ fn row(app: &App, seen: &Seen, area: Rect, columns: &Columns, canvas: &mut Canva
 
 /// Who the device at the cursor is, and why it cannot be configured, if so.
 fn detail(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
-    let Some(seen) = app.discover.at_cursor() else { return };
+    let Some(seen) = app.discover.at_cursor().filter(|_| !area.is_empty()) else { return };
     let mut identity = who(app, seen, canvas);
     let why_not = app.discover.why_not(seen, &app.desk);
     match (why_not, area.height) {

@@ -103,6 +103,13 @@ fn hostile_names_stay_in_their_cells() {
     assert!(text.contains(r"\u{1b}]0;owned\u{7}") && text.contains(r"\u{202e}gnp"), "{text}");
 }
 
+#[test]
+fn the_smallest_terminal_keeps_its_borders() {
+    let mut app = after_a_run(Size { width: 60, height: 16 });
+    press(&mut app, "Tab");
+    assert_snapshot!("form_smallest", shown(&app));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
