@@ -194,14 +194,13 @@ impl DiscoverScreen {
                 self.run.show_failure();
             }
             let tally = self.run.tally();
-            let mut text = format!("{} of {} configured", tally.configured, tally.all);
-            if tally.pending > 0 {
-                text.push_str(&format!(", {} pending", tally.pending));
+            let mut words = vec![format!("{} of {} configured", tally.configured, tally.all)];
+            for (count, word) in [(tally.pending, "pending"), (tally.failed, "failed")] {
+                if count > 0 {
+                    words.push(format!("{count} {word}"));
+                }
             }
-            if tally.failed > 0 {
-                text.push_str(&format!(", {} failed", tally.failed));
-            }
-            desk.say(text);
+            desk.say(words.join(", "));
         }
     }
 

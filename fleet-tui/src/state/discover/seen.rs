@@ -3,7 +3,7 @@
 //! Everything here is a hint from strangers, so there is a limit to how much of it is kept. A device
 //! that is not announced any more stays for a while, dimmed, and as long as it is marked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -113,17 +113,8 @@ impl Seen {
 
     /// Where it is: the address that a claim would try first, or else the first it announces.
     pub fn address(&self, interfaces: &[Interface]) -> Option<String> {
-        let device = &self.sighting.device;
-        let announced = device.ipv4.iter().chain(&device.ipv6).next();
-        let address = self.target().and_then(|target| target.addresses.first().copied());
-        let address = address.or_else(|| Some(SocketAddr::new(*announced?, device.port)))?;
+        let address = first_address(self)?;
         Some(shown(&address, interfaces))
-    }
-
-    /// Whether all these words, in lower case, are somewhere in what is known of it.
-    fn has(&self, words: &[String], text: &str) -> bool {
-        let text = text.to_lowercase();
-        words.iter().all(|word| text.contains(word.as_str()))
     }
 }
 
@@ -180,10 +171,10 @@ impl SeenList {
     /// Finds the devices of the fleet that have the keys that were seen.
     pub fn join(&mut self, fleet: &Fleet) {
         self.known.clear();
-        let seen: HashMap<Fingerprint, ()> =
-            self.rows.iter().filter_map(|row| Some((row.name.fingerprint?, ()))).collect();
+        let seen: HashSet<Fingerprint> =
+            self.rows.iter().filter_map(|row| row.name.fingerprint).collect();
         for row in fleet.rows() {
-            if let Some(key) = row.index.fingerprint.filter(|key| seen.contains_key(key)) {
+            if let Some(key) = row.index.fingerprint.filter(|key| seen.contains(key)) {
                 self.known.insert(key, row.index.slot);
             }
         }
@@ -201,8 +192,13 @@ impl SeenList {
         ours: Option<ServerIdentity>,
         fleet: &Fleet,
     ) -> Vec<usize> {
-        let matches =
-            |row: &Seen| words.is_empty() || row.has(words, &self.haystack(row, ours, fleet));
+        let matches = |row: &Seen| {
+            if words.is_empty() {
+                return true;
+            }
+            let text = self.haystack(row, ours, fleet).to_lowercase();
+            words.iter().all(|word| text.contains(word.as_str()))
+        };
         let rows = self.rows.iter().enumerate();
         rows.filter(|(_, row)| matches(row)).map(|(place, _)| place).collect()
     }
@@ -238,20 +234,19 @@ impl SeenList {
         self.rows.iter().filter(|row| row.is_gone()).count()
     }
 
+    /// Everything about a device that a filter can find.
     fn haystack(&self, row: &Seen, ours: Option<ServerIdentity>, fleet: &Fleet) -> String {
         let device = &row.sighting.device;
         let known = self.known(row, fleet);
-        let mut text =
-            format!("{} {} {}", row.label(known), device.host.raw(), row.state(ours, known).0);
-        for ip in device.ipv4.iter().chain(&device.ipv6) {
-            text.push_str(&format!(" {ip}"));
-        }
-        if let Some(fingerprint) = device.fingerprint {
-            text.push_str(&format!(" {fingerprint}"));
-        }
-        text.push(' ');
-        text.push_str(&version(row));
-        text
+        let mut words = vec![
+            row.label(known),
+            device.host.raw().to_owned(),
+            row.state(ours, known).0.to_owned(),
+            version(row),
+        ];
+        words.extend(device.ipv4.iter().chain(&device.ipv6).map(ToString::to_string));
+        words.extend(device.fingerprint.map(|fingerprint| fingerprint.to_string()));
+        words.join(" ")
     }
 }
 
@@ -278,6 +273,7 @@ fn version(row: &Seen) -> String {
     row.sighting.device.version.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
+/// Where a claim would try first, or else what it announces first.
 fn first_address(row: &Seen) -> Option<SocketAddr> {
     let device = &row.sighting.device;
     let announced = device.ipv4.iter().chain(&device.ipv6).next();

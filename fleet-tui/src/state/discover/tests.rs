@@ -1,3 +1,5 @@
+//! A network, marks, questions and runs, by keys and events.
+
 use std::time::Duration;
 
 use fleet_core::api::{DeviceUpdate, DiscoverOutcome, IndexPage, StreamMessage};

@@ -70,14 +70,12 @@ fn title(app: &App) -> String {
     let service = fleet_core::beacon::SERVICE_TYPE;
     let Some(interfaces) = &app.discover.interfaces else { return format!("mDNS {service}") };
     let names = interfaces.iter().take(INTERFACES_MAX).map(|interface| escaped(&interface.name));
-    let mut names = names.collect::<Vec<_>>().join(" ");
-    match interfaces.len() {
-        0 => names = "no interface".to_owned(),
-        len if len > INTERFACES_MAX => {
-            names.push_str(&format!(" and {} more", len - INTERFACES_MAX));
-        }
-        _ => {}
-    }
+    let names = names.collect::<Vec<_>>().join(" ");
+    let names = match interfaces.len() {
+        0 => "no interface".to_owned(),
+        len if len > INTERFACES_MAX => format!("{names} and {} more", len - INTERFACES_MAX),
+        _ => names,
+    };
     format!("mDNS {service} on {names}")
 }
 
@@ -188,7 +186,7 @@ fn row(app: &App, seen: &Seen, area: Rect, columns: &Columns, canvas: &mut Canva
 
 /// Who the device at the cursor is, and why it cannot be configured, if so.
 fn detail(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
-    let Some(seen) = app.discover.at_cursor() else { return };
+    let Some(seen) = app.discover.at_cursor().filter(|_| !area.is_empty()) else { return };
     let mut identity = who(app, seen, canvas);
     let why_not = app.discover.why_not(seen, &app.desk);
     match (why_not, area.height) {

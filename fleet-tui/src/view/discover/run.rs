@@ -87,10 +87,11 @@ fn notes(app: &App, canvas: &Canvas<'_>) -> [String; 2] {
     } else {
         format!("{:.1} s", took.as_secs_f64())
     };
-    let mut done = format!("{} of {} done", grouped(tally.done()), grouped(tally.all));
-    if tally.failed > 0 {
-        done.push_str(&format!(" {dot} {} failed", grouped(tally.failed)));
-    }
+    let failed = match tally.failed {
+        0 => String::new(),
+        failed => format!(" {dot} {} failed", grouped(failed)),
+    };
+    let done = format!("{} of {} done{failed}", grouped(tally.done()), grouped(tally.all));
     [format!("{done} {dot} {took}"), done]
 }
 

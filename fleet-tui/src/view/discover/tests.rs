@@ -1,3 +1,5 @@
+//! The screen as it looks, and that it holds together whatever it is shown.
+
 use std::time::Duration;
 
 use fleet_core::api::{DeviceState, Discovered};
@@ -99,6 +101,13 @@ fn hostile_names_stay_in_their_cells() {
     }
     let text = picture(&buffer);
     assert!(text.contains(r"\u{1b}]0;owned\u{7}") && text.contains(r"\u{202e}gnp"), "{text}");
+}
+
+#[test]
+fn the_smallest_terminal_keeps_its_borders() {
+    let mut app = after_a_run(Size { width: 60, height: 16 });
+    press(&mut app, "Tab");
+    assert_snapshot!("form_smallest", shown(&app));
 }
 
 proptest! {
