@@ -4,17 +4,18 @@
 //! store at the start and written back now and then, so a crash loses seconds of "last seen" and
 //! nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet_core::api::LatestReport;
 use fleet_core::id::Uid;
+use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
 use super::judgement::{self, Deaf, Judgement};
-use super::vitals::{Numbers, Vitals};
+use super::vitals::{self, Numbers, TEMPERATURE, Vitals};
 use crate::bell::Bell;
 
 /// What the server heard of its devices.
@@ -72,7 +73,7 @@ impl Presence {
         for (uid, report) in latest {
             let known = devices.entry(uid).or_default();
             let at = Timestamp::from_millis(report.at_millis);
-            known.latest = Some(without_labels(at, &report.samples));
+            known.latest = Some(summary(at, &report.samples));
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };
@@ -95,7 +96,7 @@ impl Presence {
         let known = state.touched(uid);
         let is_news = known.latest.as_ref().is_none_or(|latest| latest.timestamp <= at);
         if is_news && !samples.is_empty() {
-            known.latest = Some(without_labels(at, samples));
+            known.latest = Some(summary(at, samples));
             known.vitals.report(samples);
             known.reports += 1;
         }
@@ -106,10 +107,17 @@ impl Presence {
     pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        match &mut known.latest {
-            Some(latest) if latest.timestamp > at => return,
-            Some(latest) => latest.metrics.extend(without_labels(at, samples).metrics),
-            None => known.latest = Some(without_labels(at, samples)),
+        let posted = summary(at, samples);
+        let empty = || LatestReport { timestamp: at, metrics: BTreeMap::new() };
+        let latest = known.latest.get_or_insert_with(empty);
+        if latest.timestamp > at {
+            return;
+        }
+        for (name, value) in posted.metrics {
+            // A device that never reports itself never empties it, so there is an end to names.
+            if latest.metrics.len() < REPORT_SAMPLES_MAX || latest.metrics.contains_key(&name) {
+                latest.metrics.insert(name, value);
+            }
         }
         known.vitals.join(samples);
         known.reports += 1;
@@ -227,10 +235,12 @@ impl Known {
     }
 }
 
-fn without_labels(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
+/// What lists say of a report: the values without labels, and the hottest sensor's temperature.
+fn summary(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
     let plain = samples.iter().filter(|sample| sample.labels.is_empty());
-    let metrics = plain.map(|sample| (sample.name.clone(), sample.value)).collect();
-    LatestReport { timestamp, metrics }
+    let plain = plain.map(|sample| (sample.name.clone(), sample.value));
+    let hottest = vitals::hottest(samples).map(|value| (TEMPERATURE.to_owned(), value));
+    LatestReport { timestamp, metrics: plain.chain(hottest).collect() }
 }
 
 #[cfg(test)]
@@ -253,6 +263,35 @@ mod tests {
         assert_eq!(metrics(), Some((at(10), 2)));
         presence.reported(uid, at(20), &[Sample::new("cpu_usage", 1.0)]);
         assert_eq!(metrics(), Some((at(20), 1)));
+    }
+
+    #[test]
+    fn what_third_parties_post_has_an_end() {
+        let presence = Presence::default();
+        let (uid, at) = (Uid::new(), Timestamp::from_millis(10));
+        let latest = || presence.latest(uid).unwrap().metrics;
+        for number in 0..REPORT_SAMPLES_MAX + 5 {
+            presence.posted(uid, at, &[Sample::new(&format!("metric_{number}"), 1.0)]);
+        }
+        assert_eq!(latest().len(), REPORT_SAMPLES_MAX);
+        presence.posted(uid, at, &[Sample::new("metric_0", 2.0)]);
+        assert_eq!(latest()["metric_0"], 2.0, "what is there stays up to date");
+    }
+
+    #[test]
+    fn lists_have_the_hottest_sensor_and_no_other_value_with_labels() {
+        let presence = Presence::default();
+        let uid = Uid::new();
+        let sensor = |zone, value| Sample::labelled("temperature_celsius", "zone", zone, value);
+        let samples = [
+            Sample::new("cpu_usage", 1.0),
+            sensor("cpu", 61.5),
+            sensor("gpu", 48.0),
+            Sample::labelled("disk_usage", "mount", "/data", 9.0),
+        ];
+        presence.reported(uid, Timestamp::from_millis(10), &samples);
+        let expected = [("cpu_usage".to_owned(), 1.0), ("temperature_celsius".to_owned(), 61.5)];
+        assert_eq!(presence.latest(uid).unwrap().metrics, expected.into());
     }
 
     #[test]
