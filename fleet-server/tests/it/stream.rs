@@ -268,7 +268,7 @@ async fn values_come_for_the_rows_in_view_when_they_are_new() {
     assert_eq!((slot, cpu, memory, disk, celsius), (first, Some(20), Some(44), None, Some(62)));
     assert_eq!(seen, Some(1_705_314_600_000));
     // The list says the same of the hottest sensor, though a sensor's value has a label.
-    let hot = rig.ask("GET", "/api/v1/devices?filter=temp>61", None).await.expect(200);
+    let hot = rig.ask("GET", "/api/v1/devices?filter=temp%3E61", None).await.expect(200);
     assert_eq!(hot[0]["id"], "rpi4-001", "{hot}");
 
     let all = StreamView { all: true, ..StreamView::default() };
