@@ -178,6 +178,8 @@ impl Keeper {
             Some(device) => self.show(device).await,
             None => {
                 self.retire(uid);
+                // Its link may have heard it once more after it was forgotten.
+                self.presence().forget(uid);
                 self.board.take_down(uid);
                 Ok(())
             }
