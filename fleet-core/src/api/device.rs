@@ -99,7 +99,7 @@ pub struct Device {
     /// Why it refused the configuration that it shall have, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<Untrusted>,
-    /// Its newest report's values that have no label.
+    /// Its newest report's values that have no label, and the temperature of its hottest sensor.
     pub latest: Option<LatestReport>,
 }
 
@@ -126,7 +126,7 @@ pub struct DeviceFacts {
     pub interval_secs: u32,
 }
 
-/// The newest report of a device, without labelled series.
+/// The newest report of a device: of its labelled series only the hottest sensor's temperature.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LatestReport {
     /// When it was collected.

@@ -100,6 +100,8 @@ fn what_a_server_says() {
     check(&ToAgent::Ack { stream: [0xee; 16], seq: 300 }, &format!("0501 01 {uid} fb2c01"));
     let push = ConfigPush { version: 2, document: "{}".to_owned(), signature: [0xcc; 64] };
     check(&ToAgent::Config(push), &format!("0501 02 02 027b7d {}", "cc".repeat(64)));
+    check(&ToAgent::Watch { secs: 15 }, "0501 03 0f");
+    check(&ToAgent::Watch { secs: 300 }, "0501 03 fb2c01");
 }
 
 proptest! {

@@ -3,6 +3,8 @@
 //! The server chooses and sorts. A filter is read here too, so that a mistake in it is shown in its
 //! place before anybody is asked.
 
+use std::num::NonZeroUsize;
+
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
 use fleet_core::field::{Field, SortKey};
@@ -26,7 +28,7 @@ pub(super) struct ListArgs {
     columns: Vec<Field>,
     /// Devices at most
     #[arg(long = "limit", value_name = "N")]
-    count_max: Option<usize>,
+    count_max: Option<NonZeroUsize>,
 }
 
 impl ListArgs {
@@ -60,11 +62,12 @@ pub(super) async fn list(
     let filter = args.filter.as_deref().unwrap_or_default();
     // Programs get the server's own order.
     let usual = output.format.is_table().then(SortKey::default);
+    let count_max = args.count_max.map(NonZeroUsize::get);
     let mut devices = match args.sort.or(usual) {
-        None if filter.is_empty() => client.device_list(args.count_max).await?,
+        None if filter.is_empty() => client.device_list(count_max).await?,
         sort => client.device_select(filter, sort).await?,
     };
-    devices.truncate(args.count_max.unwrap_or(usize::MAX));
+    devices.truncate(count_max.unwrap_or(usize::MAX));
     let columns = match args.columns.as_slice() {
         [] => Columns::usual(output.format),
         chosen => Columns::chosen(chosen),
@@ -111,7 +114,13 @@ mod tests {
         let merged = args(&["--sort", "name", "--filter", "cpu>1"]).unwrap().or(before);
         assert_eq!(merged.sort, "name".parse().ok());
         assert_eq!(merged.columns, [Field::Device, Field::Cpu]);
-        assert_eq!((merged.filter.as_deref(), merged.count_max), (Some("cpu>1"), Some(5)));
+        assert_eq!(merged.filter.as_deref(), Some("cpu>1"));
+        assert_eq!(merged.count_max, NonZeroUsize::new(5));
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_not_asked_for() {
+        assert!(args(&["--limit", "0"]).is_err());
     }
 
     #[test]

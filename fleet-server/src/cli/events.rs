@@ -1,5 +1,6 @@
 //! `fleets events`: what happened in the fleet, newest first.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use fleet_core::api::{EventKind, EventView};
@@ -18,7 +19,7 @@ use fleet_core::time::{Clock as _, SystemClock};
 use serde::Serialize;
 
 /// Events unless told otherwise.
-const COUNT_USUAL: usize = 100;
+const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
 
 /// Which events.
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub(super) struct EventsArgs {
     until: Option<Moment>,
     /// Events at most
     #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
-    count_max: usize,
+    count_max: NonZeroUsize,
     #[command(flatten)]
     server: ServerChoice,
     #[command(flatten)]
@@ -54,7 +55,7 @@ pub(super) fn run(args: EventsArgs) -> ExitCode {
 
 async fn events(args: EventsArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
-    let found = select(&client, args.query(), args.count_max).await?;
+    let found = select(&client, args.query(), args.count_max.get()).await?;
     let events: Vec<_> = found.into_iter().map(Event).collect();
     output.list(&events)?;
     if events.is_empty() {
@@ -183,6 +184,7 @@ mod tests {
         let refusal = query("device.gone").unwrap_err().to_string();
         assert!(refusal.contains("device.offline"), "{refusal}");
         assert_eq!(Call::parse_from(["events"]).args.query().kind, None);
+        assert!(Call::try_parse_from(["events", "--limit", "0"]).is_err());
     }
 
     fn event(text: &str) -> Event {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fleet_core::api::StreamView;
 use fleet_core::id::Uid;
-use fleet_core::limits::{VIEW_ROWS_MAX, WATCHED_METRICS_MAX};
+use fleet_core::limits::{METRIC_NAME_BYTES_MAX, VIEW_ROWS_MAX, WATCHED_METRICS_MAX};
 use fleet_core::untrusted::Untrusted;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -59,8 +59,13 @@ pub(super) fn look(
     if view.rows.len() > VIEW_ROWS_MAX {
         return Err(Failure::invalid("rows", &format!("must not be more than {VIEW_ROWS_MAX}")));
     }
-    let metrics = view.watch.as_ref().map_or(0, |watch| watch.metrics.len());
-    if metrics > WATCHED_METRICS_MAX {
+    let metrics = view.watch.as_ref().map_or(&[][..], |watch| &watch.metrics);
+    // A view is kept for as long as its stream.
+    if metrics.iter().any(|metric| metric.len() > METRIC_NAME_BYTES_MAX) {
+        let problem = format!("must each not be longer than {METRIC_NAME_BYTES_MAX} bytes");
+        return Err(Failure::invalid("watch.metrics", &problem));
+    }
+    if metrics.len() > WATCHED_METRICS_MAX {
         let problem = format!("must not be more than {WATCHED_METRICS_MAX}");
         return Err(Failure::invalid("watch.metrics", &problem));
     }

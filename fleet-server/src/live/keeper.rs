@@ -14,6 +14,7 @@ use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
+use super::again::Again;
 use super::board::Board;
 use super::row::row;
 use crate::hub::Hub;
@@ -38,7 +39,7 @@ pub(crate) struct Keeper {
     /// When the active devices' statuses end.
     ends: BTreeSet<(Timestamp, Uid)>,
     /// Devices that could not be read.
-    again: HashSet<Uid>,
+    again: Again,
     /// What happened and is not written down yet.
     news: Vec<NewEvent>,
     swept: Instant,
@@ -63,15 +64,14 @@ impl Keeper {
             board: Arc::default(),
             active: HashMap::new(),
             ends: BTreeSet::new(),
-            again: HashSet::new(),
+            again: Again::every(LOOK_INTERVAL),
             news: Vec::new(),
             swept: Instant::now(),
         };
         for device in keeper.ops.world.store.device_list().await? {
             let uid = device.uid;
-            if let Err(error) = keeper.show(device).await {
-                keeper.put_off(uid, &error);
-            }
+            let shown = keeper.show(device).await;
+            keeper.note(uid, shown);
         }
         let millis = keeper.swept.elapsed().as_millis();
         tracing::debug!(devices = keeper.board.len(), millis, "the fleet is on the board");
@@ -91,9 +91,11 @@ impl Keeper {
                 () = tasks.stopping() => return,
                 changed = ops.devices.hub.changed() => changed,
                 returned = ops.presence.returned() => returned,
-                () = tokio::time::sleep(self.rest()) => self.again.drain().collect(),
+                () = tokio::time::sleep(self.rest()) => Vec::new(),
             };
-            for uid in changed.into_iter().chain(self.ended()) {
+            // In a busy fleet something changes all the time, so nothing may wait for the rest.
+            let again = self.again.due(Instant::now());
+            for uid in changed.into_iter().chain(again).chain(self.ended()) {
                 self.look(uid).await;
             }
             if self.swept.elapsed() >= SWEEP_INTERVAL {
@@ -144,9 +146,8 @@ impl Keeper {
         let listed: HashSet<Uid> = devices.iter().map(|device| device.uid).collect();
         for device in devices {
             let uid = device.uid;
-            if let Err(error) = self.show(device).await {
-                self.put_off(uid, &error);
-            }
+            let shown = self.show(device).await;
+            self.note(uid, shown);
         }
         for uid in self.board.listed().into_iter().filter(|uid| !listed.contains(uid)) {
             self.look(uid).await;
@@ -155,14 +156,20 @@ impl Keeper {
 
     /// Looks at a device; if it cannot be read now, again later.
     async fn look(&mut self, uid: Uid) {
-        if let Err(error) = self.read(uid).await {
-            self.put_off(uid, &error);
-        }
+        let read = self.read(uid).await;
+        self.note(uid, read);
     }
 
-    fn put_off(&mut self, uid: Uid, error: &OpsError) {
-        tracing::warn!(%uid, error = %Chain(error), "a device cannot be read, trying again");
-        self.again.insert(uid);
+    /// Sees to it that a device that could not be looked at is looked at again. The log is told of
+    /// it once and not at each try, or a store that fails would fill it.
+    fn note(&mut self, uid: Uid, looked: Result<(), OpsError>) {
+        match looked {
+            Ok(()) => self.again.done(uid),
+            Err(error) if self.again.failed(uid) => {
+                tracing::warn!(%uid, error = %Chain(&error), "a device cannot be read, trying again");
+            }
+            Err(_) => {}
+        }
     }
 
     async fn read(&mut self, uid: Uid) -> Result<(), OpsError> {
@@ -171,6 +178,8 @@ impl Keeper {
             Some(device) => self.show(device).await,
             None => {
                 self.retire(uid);
+                // Its link may have heard it once more after it was forgotten.
+                self.presence().forget(uid);
                 self.board.take_down(uid);
                 Ok(())
             }

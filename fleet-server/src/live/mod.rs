@@ -8,6 +8,7 @@
 //! what it sends, what is new since it last asked; so a slow one gets fewer and newer rows, and
 //! there is no queue that could grow.
 
+mod again;
 mod board;
 mod keeper;
 mod looking;

@@ -121,14 +121,16 @@ impl Reader {
         let mut piece = Piece::default();
         self.say_hello(&mut piece).await?;
         loop {
+            // What is said is found out when there is room for it, not before.
+            let room = timeout(self.live.patience, sender.reserve()).await;
+            let Ok(Ok(room)) = room else { return Ok(()) };
+            // Also before a page of the index: one who reads slowly is at that for long.
+            self.check_access().await?;
             self.say_index(&mut piece)?;
             if self.is_complete {
                 self.say_news(&mut piece).await?;
             }
             if let Some(bytes) = std::mem::take(&mut piece).into_bytes() {
-                // What is said next is found out when there is room for it, not before.
-                let room = timeout(self.live.patience, sender.reserve()).await;
-                let Ok(Ok(room)) = room else { return Ok(()) };
                 room.send(bytes.into());
             }
             if self.is_complete {
@@ -169,20 +171,27 @@ impl Reader {
         Ok(())
     }
 
+    /// Ends the stream of whoever may not read it any more.
+    async fn check_access(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if now < self.key_due {
+            return Ok(());
+        }
+        self.key_due = now + KEY_INTERVAL;
+        if !self.live.ops.keys.is_good(&self.place.key).await? {
+            return Err(End::Key);
+        }
+        if let Some(session) = &self.session
+            && self.live.ops.sessions.find(session).await?.is_none()
+        {
+            return Err(End::Session);
+        }
+        Ok(())
+    }
+
     /// Says all that is not the index.
     async fn say_news(&mut self, piece: &mut Piece) -> Result<(), End> {
         let now = Instant::now();
-        if now >= self.key_due {
-            self.key_due = now + KEY_INTERVAL;
-            if !self.live.ops.keys.is_good(&self.place.key).await? {
-                return Err(End::Key);
-            }
-            if let Some(session) = &self.session
-                && self.live.ops.sessions.find(session).await?.is_none()
-            {
-                return Err(End::Session);
-            }
-        }
         let view = self.place.view.borrow().clone();
         self.say_events(piece).await?;
         self.say_counts(piece)?;

@@ -4,17 +4,18 @@
 //! store at the start and written back now and then, so a crash loses seconds of "last seen" and
 //! nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet_core::api::LatestReport;
 use fleet_core::id::Uid;
+use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
 use super::judgement::{self, Deaf, Judgement};
-use super::vitals::{Numbers, Vitals};
+use super::vitals::{self, Numbers, TEMPERATURE, Vitals};
 use crate::bell::Bell;
 
 /// What the server heard of its devices.
@@ -40,6 +41,8 @@ struct State {
 struct Known {
     last_seen: Option<Timestamp>,
     latest: Option<LatestReport>,
+    /// Whether the device itself has a part in that.
+    is_own: bool,
     vitals: Vitals,
     /// Reports since the server's start.
     reports: u64,
@@ -72,7 +75,8 @@ impl Presence {
         for (uid, report) in latest {
             let known = devices.entry(uid).or_default();
             let at = Timestamp::from_millis(report.at_millis);
-            known.latest = Some(without_labels(at, &report.samples));
+            known.latest = Some(summary(at, &report.samples));
+            known.is_own = true;
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };
@@ -93,23 +97,37 @@ impl Presence {
     pub(crate) fn reported(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        let is_news = known.latest.as_ref().is_none_or(|latest| latest.timestamp <= at);
+        // Others may be ahead of time, and are not to keep the device from being heard.
+        let is_behind = known.latest.as_ref().is_some_and(|latest| at < latest.timestamp);
+        let is_news = !(is_behind && known.is_own);
         if is_news && !samples.is_empty() {
-            known.latest = Some(without_labels(at, samples));
+            known.is_own = true;
+            known.latest = Some(summary(at, samples));
             known.vitals.report(samples);
             known.reports += 1;
         }
     }
 
     /// Notes what a third party posted for a device: it joins the newest report until the device's
-    /// next one, and makes that report neither newer nor emptier.
+    /// next one, and makes that report neither newer nor emptier. Of a device that never reports
+    /// itself, the newest post is the newest report.
     pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        match &mut known.latest {
-            Some(latest) if latest.timestamp > at => return,
-            Some(latest) => latest.metrics.extend(without_labels(at, samples).metrics),
-            None => known.latest = Some(without_labels(at, samples)),
+        let posted = summary(at, samples);
+        let empty = || LatestReport { timestamp: at, metrics: BTreeMap::new() };
+        let latest = known.latest.get_or_insert_with(empty);
+        if latest.timestamp > at {
+            return;
+        }
+        if !known.is_own {
+            latest.timestamp = at;
+        }
+        for (name, value) in posted.metrics {
+            // A device that never reports itself never empties it, so there is an end to names.
+            if latest.metrics.len() < REPORT_SAMPLES_MAX || latest.metrics.contains_key(&name) {
+                latest.metrics.insert(name, value);
+            }
         }
         known.vitals.join(samples);
         known.reports += 1;
@@ -227,10 +245,12 @@ impl Known {
     }
 }
 
-fn without_labels(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
+/// What lists say of a report: the values without labels, and the hottest sensor's temperature.
+fn summary(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
     let plain = samples.iter().filter(|sample| sample.labels.is_empty());
-    let metrics = plain.map(|sample| (sample.name.clone(), sample.value)).collect();
-    LatestReport { timestamp, metrics }
+    let plain = plain.map(|sample| (sample.name.clone(), sample.value));
+    let hottest = vitals::hottest(samples).map(|value| (TEMPERATURE.to_owned(), value));
+    LatestReport { timestamp, metrics: plain.chain(hottest).collect() }
 }
 
 #[cfg(test)]
@@ -253,6 +273,51 @@ mod tests {
         assert_eq!(metrics(), Some((at(10), 2)));
         presence.reported(uid, at(20), &[Sample::new("cpu_usage", 1.0)]);
         assert_eq!(metrics(), Some((at(20), 1)));
+    }
+
+    #[test]
+    fn who_posts_ahead_of_time_does_not_drown_the_device() {
+        let presence = Presence::default();
+        let uid = Uid::new();
+        let at = Timestamp::from_millis;
+        let latest = || presence.latest(uid).map(|latest| (latest.timestamp, latest.metrics.len()));
+        presence.posted(uid, at(900), &[Sample::new("doors_open", 2.0)]);
+        presence.posted(uid, at(1_000), &[Sample::new("doors_shut", 2.0)]);
+        assert_eq!(latest(), Some((at(1_000), 2)), "nobody else says when");
+        presence.reported(uid, at(50), &[Sample::new("cpu_usage", 1.0)]);
+        assert_eq!(latest(), Some((at(50), 1)));
+        presence.reported(uid, at(40), &[Sample::new("cpu_usage", 9.0)]);
+        presence.posted(uid, at(60), &[Sample::new("doors_open", 3.0)]);
+        assert_eq!(latest(), Some((at(50), 2)));
+    }
+
+    #[test]
+    fn what_third_parties_post_has_an_end() {
+        let presence = Presence::default();
+        let (uid, at) = (Uid::new(), Timestamp::from_millis(10));
+        let latest = || presence.latest(uid).unwrap().metrics;
+        for number in 0..REPORT_SAMPLES_MAX + 5 {
+            presence.posted(uid, at, &[Sample::new(&format!("metric_{number}"), 1.0)]);
+        }
+        assert_eq!(latest().len(), REPORT_SAMPLES_MAX);
+        presence.posted(uid, at, &[Sample::new("metric_0", 2.0)]);
+        assert!(latest()["metric_0"] > 1.0, "what is there stays up to date");
+    }
+
+    #[test]
+    fn lists_have_the_hottest_sensor_and_no_other_value_with_labels() {
+        let presence = Presence::default();
+        let uid = Uid::new();
+        let sensor = |zone, value| Sample::labelled("temperature_celsius", "zone", zone, value);
+        let samples = [
+            Sample::new("cpu_usage", 1.0),
+            sensor("cpu", 61.5),
+            sensor("gpu", 48.0),
+            Sample::labelled("disk_usage", "mount", "/data", 9.0),
+        ];
+        presence.reported(uid, Timestamp::from_millis(10), &samples);
+        let expected = [("cpu_usage".to_owned(), 1.0), ("temperature_celsius".to_owned(), 61.5)];
+        assert_eq!(presence.latest(uid).unwrap().metrics, expected.into());
     }
 
     #[test]

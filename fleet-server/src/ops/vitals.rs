@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use fleet_core::metric::Sample;
 
+/// The temperature of each sensor, in degrees Celsius.
+pub(super) const TEMPERATURE: &str = "temperature_celsius";
 /// CPU values that are kept of each device.
 const PAST_MAX: usize = 10;
 
@@ -63,16 +65,20 @@ impl Numbers {
             samples.iter().find(|sample| sample.labels.is_empty() && sample.name == name)
         };
         let percent = |name| plain(name).map(|sample| sample.value.round().clamp(0.0, 100.0) as u8);
-        let sensors = samples.iter().filter(|sample| sample.name == "temperature_celsius");
-        let hottest = sensors.map(|sample| sample.value).max_by(f64::total_cmp);
         Self {
             cpu: percent("cpu_usage"),
             memory: percent("memory_usage"),
             disk: percent("disk_usage"),
             // Out of range, `as` gives the nearest number that there is.
-            temperature: hottest.map(|celsius| celsius.round() as i16),
+            temperature: hottest(samples).map(|celsius| celsius.round() as i16),
         }
     }
+}
+
+/// The temperature of the hottest sensor.
+pub(super) fn hottest(samples: &[Sample]) -> Option<f64> {
+    let sensors = samples.iter().filter(|sample| sample.name == TEMPERATURE);
+    sensors.map(|sample| sample.value).max_by(f64::total_cmp)
 }
 
 #[cfg(test)]

@@ -153,3 +153,16 @@ fn a_link_stays_a_link() {
     assert!(fs::symlink_metadata(home.path()).unwrap().is_symlink());
     assert!(fs::read_to_string(&real).unwrap().contains("current = \"lab\""));
 }
+
+#[test]
+fn tables_on_one_line_are_changed_too() {
+    let home = Home::with("contexts = { prod = { server = \"http://prod:8080\" } }\n");
+    let mut contexts = home.load().unwrap();
+    let server = Some("http://lab:8080".parse().unwrap());
+    contexts.set("lab", &ContextUpdate { server, ..ContextUpdate::default() }).unwrap();
+    let update = ContextUpdate { is_read_only: Some(true), ..ContextUpdate::default() };
+    contexts.set("prod", &update).unwrap();
+    let read = home.load().unwrap();
+    assert_eq!(read.names().collect::<Vec<_>>(), ["lab", "prod"], "{}", read.text);
+    assert!(read.get("prod").unwrap().is_read_only);
+}
