@@ -31,6 +31,8 @@ let ahead = 0; // of the server's clock, against ours
 let redrawn = Date.now();
 let redrawing = false;
 let waiting = false;
+let loaded = Date.now();
+let missed = false; // whether the last load came to nothing
 
 if (table) {
   table.querySelectorAll("thead th").forEach((th, at) => columns.set(th.dataset.field, at));
@@ -177,20 +179,37 @@ function tell() {
   const isQuiet = source?.readyState === EventSource.OPEN && Date.now() - heard > QUIET_MS;
   if (source?.readyState === EventSource.OPEN && !isQuiet) lost = null;
   else lost ??= isQuiet ? -Infinity : Date.now();
-  const isShown = lost !== null && Date.now() - lost > LOST_MS;
-  const text = isShown ? `No connection to the server. This is ${age(heard + ahead)} old.` : "";
+  warn(lost !== null && Date.now() - lost > LOST_MS, heard);
+}
+
+function warn(isShown, at) {
+  const text = isShown ? `No connection to the server. This is ${age(at + ahead)} old.` : "";
   if (banner.textContent !== text) banner.textContent = text;
+}
+
+function isSignedIn(page) {
+  return page.querySelector("header form") !== null;
+}
+
+// Not a reload: after a link from elsewhere, that might leave the cookie out again.
+function begin() {
+  location.replace(location.pathname + location.search);
 }
 
 // Loads this page again and takes over the parts that the server draws.
 async function redraw() {
   redrawing = true;
   waiting = false;
+  missed = true;
   try {
     const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (reply.redirected) return location.reload();
+    // The session is over, or the device is gone.
+    if (reply.redirected || reply.status === 404) return begin();
     if (!reply.ok) return;
     const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+    if (isSignedIn(fresh) !== isSignedIn(document)) return begin();
+    missed = false;
+    loaded = Date.now();
     document.title = fresh.title;
     for (const id of REDRAWN) {
       const [old, now] = [document.getElementById(id), fresh.getElementById(id)];
@@ -223,10 +242,21 @@ function tick() {
   tell();
 }
 
+// There is no stream for who is not signed in: the numbers come with the page itself.
+function look() {
+  if (document.hidden || redrawing) return;
+  if (Date.now() - redrawn > CURVES_MS) redraw();
+  else warn(missed, loaded);
+}
+
 // Who comes by a link from elsewhere arrives without a cookie; a request of our own brings it.
 async function goOn(form) {
-  const reply = await fetch("/sign-in", { headers: { Accept: "application/json" } });
-  if (reply.ok && (await reply.json()).signed_in) location.replace(form.elements.next.value);
+  try {
+    const reply = await fetch("/sign-in", { headers: { Accept: "application/json" } });
+    if (reply.ok && (await reply.json()).signed_in) location.replace(form.elements.next.value);
+  } catch {
+    // The form is there all the same.
+  }
 }
 
 const form = document.getElementById("sign-in");
@@ -241,4 +271,6 @@ if (form) {
   });
   connect();
   setInterval(tick, 1_000);
+} else if (document.getElementById("summary")) {
+  setInterval(look, 1_000);
 }

@@ -87,7 +87,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// A text as a parameter's value.
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

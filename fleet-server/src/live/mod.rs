@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use crate::ops::Ops;
 use crate::ops::sessions::SessionSecret;
 use crate::watched::Watched;
-use board::Board;
+use board::{Board, Counts};
 pub(crate) use keeper::Keeper;
 use position::Position;
 use reader::Reader;
@@ -85,6 +85,11 @@ impl Live {
         let reader = Reader::new(self.clone(), place, wish.session, since, wish.only);
         self.tasks.spawn("stream", reader.run(sender));
         Ok(receiver)
+    }
+
+    /// How many devices have each status. Costs the same for any fleet.
+    pub(crate) fn counts(&self) -> Counts {
+        self.board.counts()
     }
 
     /// Takes what a stream's reader looks at now.

@@ -54,11 +54,12 @@ impl Configs {
     ) -> Result<ConfigView, OpsError> {
         let device = find(&self.world, name).await?;
         let not_applied = not_applied(&update);
-        let new = self.new_config(&device, update, author).await?;
         let latest = self.world.store.config_latest(device.uid).await?;
         if let Some(latest) = &latest {
             self.versions.grew(device.uid, latest.version);
         }
+        let expected = basis(expected, &update, latest.as_ref());
+        let new = self.new_config(latest.as_ref(), update, author)?;
         let (stored, is_new) = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
             Some(latest) if expected.is_none_or(|expected| expected == latest.version) => {
                 (latest, false)
@@ -144,9 +145,9 @@ impl Configs {
         Ok(())
     }
 
-    async fn new_config(
+    fn new_config(
         &self,
-        device: &Device,
+        latest: Option<&ConfigVersion>,
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<NewConfig, OpsError> {
@@ -155,10 +156,7 @@ impl Configs {
                 .map_err(|error| OpsError::invalid(error.path.to_string(), error.problem))?
                 .to_json()
                 .to_string(),
-            None => {
-                let latest = self.world.store.config_latest(device.uid).await?;
-                latest.map_or(EMPTY_DOCUMENT.to_owned(), |latest| latest.config.document)
-            }
+            None => latest.map_or(EMPTY_DOCUMENT, |latest| &latest.config.document).to_owned(),
         };
         if update.comment.as_ref().is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
             let problem = format!("must not be longer than {COMMENT_BYTES_MAX} bytes");
@@ -180,6 +178,17 @@ impl Configs {
             server_url,
         })
     }
+}
+
+/// The version that a new one may follow. What takes over the document of the one before follows
+/// that one only: it would undo what somebody else sets meanwhile.
+fn basis(
+    expected: Option<u64>,
+    update: &ConfigUpdate,
+    latest: Option<&ConfigVersion>,
+) -> Option<u64> {
+    let taken_over = || latest.map_or(0, |latest| latest.version);
+    expected.or_else(|| update.config.is_none().then(taken_over))
 }
 
 /// Whether a configuration adds nothing to the one before it.
@@ -329,12 +338,34 @@ mod tests {
         let uid = device.uid;
         store.device_insert(device.clone()).await.unwrap();
         assert!(configs.push_after(uid, 0).await.unwrap().is_none());
-        let new =
-            configs.new_config(&device, ConfigUpdate::default(), &Actor::Server).await.unwrap();
+        let new = configs.new_config(None, ConfigUpdate::default(), &Actor::Server).unwrap();
         store.config_append(uid, None, new).await.unwrap();
         let again = configs.update("a", Some(0), ConfigUpdate::default(), &Actor::Server).await;
         assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
+    }
+
+    #[test]
+    fn what_takes_over_a_document_follows_its_version_only() {
+        let config = NewConfig {
+            document: EMPTY_DOCUMENT.to_owned(),
+            author: String::new(),
+            at: Timestamp::default(),
+            comment: None,
+            server_url: None,
+        };
+        let latest = ConfigVersion { version: 3, config };
+        let comment = ConfigUpdate { comment: Some("c".to_owned()), ..ConfigUpdate::default() };
+        let whole = ConfigUpdate { config: Some(serde_json::json!({})), ..comment.clone() };
+        for (expected, update, latest, follows) in [
+            (None, &comment, Some(&latest), Some(3)),
+            (None, &comment, None, Some(0)),
+            (Some(2), &comment, Some(&latest), Some(2)),
+            (None, &whole, Some(&latest), None),
+            (Some(2), &whole, Some(&latest), Some(2)),
+        ] {
+            assert_eq!(basis(expected, update, latest), follows, "{update:?}");
+        }
     }
 
     #[test]

@@ -95,10 +95,7 @@ impl Keys {
     /// Whether an operator key that was good still is.
     pub(crate) async fn is_good(&self, id: &str) -> Result<bool, OpsError> {
         let record = self.world.store.key_get(id).await?;
-        Ok(record.is_some_and(|record| {
-            let is_over = record.expires_at.is_some_and(|at| self.world.now() >= at);
-            record.kind == KeyKind::Operator && record.revoked_at.is_none() && !is_over
-        }))
+        Ok(record.is_some_and(|record| record.is_good_operator(self.world.now())))
     }
 
     /// What people call a key.

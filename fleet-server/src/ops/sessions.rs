@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 use ring::digest;
 use zeroize::Zeroizing;
@@ -50,12 +49,7 @@ impl Sessions {
             return Ok(None);
         };
         let key = self.world.store.key_get(&session.key).await?;
-        let works = key.is_some_and(|key| {
-            key.kind == KeyKind::Operator
-                && key.revoked_at.is_none()
-                && key.expires_at.is_none_or(|end| now < end)
-        });
-        if !works {
+        if !key.is_some_and(|key| key.is_good_operator(now)) {
             return Ok(None);
         }
         if now.since(session.used_at) >= LAST_USED_STEP

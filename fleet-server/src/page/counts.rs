@@ -50,6 +50,11 @@ impl Counts {
         Self(counts)
     }
 
+    /// Counts that are kept already.
+    pub(super) fn kept(counts: &BTreeMap<DeviceStatus, u32>) -> Self {
+        Self(counts.iter().map(|(status, number)| (*status, *number as usize)).collect())
+    }
+
     /// How many have a status.
     pub(super) fn of_status(&self, status: DeviceStatus) -> usize {
         self.0.get(&status).copied().unwrap_or_default()

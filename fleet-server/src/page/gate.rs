@@ -30,7 +30,9 @@ impl Hosts {
             names.insert(machine.clone());
         }
         names.extend(public_url.map(|url| plain(url.host())));
-        names.extend(allowed.iter().map(|name| plain(name)));
+        // Browsers send the port along, so somebody may well write it here.
+        names.extend(allowed.iter().map(|name| plain(host(name))));
+        names.remove("");
         Self(names)
     }
 
@@ -72,7 +74,14 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure::new(StatusCode::FORBIDDEN, "this was not sent from a page of this server"))
 }
 
-fn authority(headers: &HeaderMap) -> Option<&str> {
+/// Whether others could read what a browser sends. One that reaches this server through a proxy
+/// inside TLS, or on its own machine, says where a request comes from; it says so nowhere else.
+pub(super) fn is_overheard(headers: &HeaderMap, is_tls: bool, remote: IpAddr) -> bool {
+    !is_tls && !remote.to_canonical().is_loopback() && !headers.contains_key(SEC_FETCH_SITE)
+}
+
+/// The name and port by which a request calls this server.
+pub(super) fn authority(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
 }
 
@@ -100,7 +109,8 @@ mod tests {
     #[test]
     fn a_server_answers_to_its_own_names_and_addresses() {
         let url: ServerUrl = "http://fleet.example:8080".parse().unwrap();
-        let hosts = Hosts::new("Lab-1.example.net", Some(&url), &["proxy.example".to_owned()]);
+        let allowed = ["proxy.example", "port.example:8443", "", ":8080"].map(str::to_owned);
+        let hosts = Hosts::new("Lab-1.example.net", Some(&url), &allowed);
         for own in [
             "localhost",
             "localhost:8080",
@@ -114,15 +124,37 @@ mod tests {
             "lab-1.example.net.:8080",
             "fleet.example:8080",
             "proxy.example",
+            "port.example:8443",
         ] {
             assert!(hosts.check(&headers(&[("host", own)])).is_ok(), "{own}");
         }
-        for other in
-            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[x]", "local"]
-        {
+        for other in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            ":8080",
+            "[x]",
+            "local",
+        ] {
             assert!(hosts.check(&headers(&[("host", other)])).is_err(), "{other}");
         }
         assert!(hosts.check(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_goes_over_a_network_in_plain_text_is_overheard() {
+        let (bare, fetch) = (headers(&[]), headers(&[("sec-fetch-site", "none")]));
+        for (headers, is_tls, remote, is_so) in [
+            (&bare, false, "10.0.0.7", true),
+            (&bare, false, "2001:db8::1", true),
+            (&bare, true, "10.0.0.7", false),
+            (&bare, false, "127.0.0.1", false),
+            (&bare, false, "::ffff:127.0.0.1", false),
+            (&fetch, false, "10.0.0.7", false),
+        ] {
+            assert_eq!(is_overheard(headers, is_tls, remote.parse().unwrap()), is_so, "{remote}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::fmt::{self, Display, Write};
 
 use fleet_core::untrusted::write_escaped;
 
+use crate::http::query::encoded;
+
 /// A piece of a page.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -41,19 +43,6 @@ impl Html {
     pub(super) fn into_string(self) -> String {
         self.0
     }
-}
-
-/// Text as a parameter's value in a URL.
-pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
-        }
-    }
-    out
 }
 
 /// Spells out what is dangerous anywhere, then what is dangerous in HTML.

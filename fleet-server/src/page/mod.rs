@@ -32,6 +32,7 @@ use self::cookie::{Cookie, Jar};
 use self::gate::Hosts;
 use crate::config::ServerConfig;
 use crate::door::Visit;
+use crate::http::query::encoded;
 use crate::http::reply::{Failure, Reply, json};
 use crate::http::{Http, auth};
 use crate::ops::keys::Principal;
@@ -103,7 +104,7 @@ pub(crate) async fn answer(
         Route::PageSignOut => sign_in::end(ask, request).await,
         Route::PageOverview => match reader(ask, request.headers()).await? {
             Some(reader) => overview::show(ask, &reader, request.uri().query()).await,
-            None if http.page.is_public => overview::show_to_anybody(ask).await,
+            None if http.page.is_public => Ok(overview::show_to_anybody(ask)),
             None => stranger(ask, &request),
         },
         Route::PageDevice(name) => match reader(ask, request.headers()).await? {
@@ -162,7 +163,7 @@ fn stranger(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Reply, Failure>
     if wanted == "/" {
         return reply::see_other("/sign-in");
     }
-    reply::see_other(&format!("/sign-in?next={}", html::encoded(wanted)))
+    reply::see_other(&format!("/sign-in?next={}", encoded(wanted)))
 }
 
 fn ok(body: &impl serde::Serialize) -> Reply {

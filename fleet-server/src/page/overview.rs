@@ -75,19 +75,19 @@ pub(super) async fn show(
     Ok(found(ask.browser, &sheet))
 }
 
-/// `GET /` for anybody: numbers without names.
-pub(super) async fn show_to_anybody(ask: Ask<'_>) -> Result<Reply, Failure> {
-    let devices = ask.http.ops.devices.list(None, usize::MAX).await?;
-    let counts = Counts::of(&devices);
+/// `GET /` for anybody: numbers without names. They are those of the live streams, so that however
+/// often strangers ask, no list of all devices is made for them.
+pub(super) fn show_to_anybody(ask: Ask<'_>) -> Reply {
+    let counts = Counts::kept(&ask.http.live.counts());
     if ask.browser.wants_json {
-        return Ok(ok(&counts.summary()));
+        return ok(&counts.summary());
     }
     let mut html = Html::default();
     summary(&mut html, &counts, false);
     html.raw("<p><a href=\"/sign-in\">Sign in</a> to see which.</p>");
     let sheet =
         Sheet { title: counts.title(), reader: None, is_live: true, identity: None, content: html };
-    Ok(found(ask.browser, &sheet))
+    found(ask.browser, &sheet)
 }
 
 /// The sentence, and the counts, which lead to their devices.

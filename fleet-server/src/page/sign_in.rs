@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fleet_core::api::Route;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
@@ -60,8 +60,11 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
         );
     }
     if let Some(wait) = ask.visit.wait_before_key(Instant::now()) {
-        let problem = format!("Too many wrong keys. Try again in {} s.", wait.as_secs().max(1));
-        return refuse(StatusCode::TOO_MANY_REQUESTS, &problem);
+        let secs = wait.as_secs().max(1);
+        let problem = format!("Too many wrong keys. Try again in {secs} s.");
+        let mut reply = refuse(StatusCode::TOO_MANY_REQUESTS, &problem)?;
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        return Ok(reply);
     }
     let text = sent.get("key").unwrap_or_default();
     let key = match auth::authenticate(text, &ask.http.ops.keys, ask.visit).await? {
@@ -119,6 +122,12 @@ fn form(
     content.raw("<h1>Sign in</h1>");
     if let Some(problem) = problem {
         content.raw("<p class=\"problem\" role=\"alert\">").text(problem).raw("</p>");
+    }
+    if gate::is_overheard(headers, ask.is_tls, ask.visit.remote().ip()) {
+        let host = gate::authority(headers).unwrap_or_default();
+        content.raw("<p class=\"problem\">Others on the network could read the key: this ");
+        content.raw("connection is not encrypted. <a href=\"https://").text(host);
+        content.raw("/sign-in?next=").parameter(next).raw("\">Use one that is</a></p>");
     }
     // For password managers, which keep a key under some name.
     content.raw("<input name=\"username\" autocomplete=\"username\" value=\"operator\" hidden>");

@@ -54,3 +54,12 @@ pub struct KeyRecord {
     /// When it was last used, as far as that was noted.
     pub last_used: Option<Timestamp>,
 }
+
+impl KeyRecord {
+    /// Whether an operator comes in with it at a time.
+    pub fn is_good_operator(&self, at: Timestamp) -> bool {
+        self.kind == KeyKind::Operator
+            && self.revoked_at.is_none()
+            && self.expires_at.is_none_or(|end| at < end)
+    }
+}

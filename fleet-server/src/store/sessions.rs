@@ -11,7 +11,8 @@ pub trait SessionStore: Send + Sync {
     /// Adds a session. Of more than `max` sessions, those used longest ago give way.
     async fn session_insert(&self, session: SessionRecord, max: usize) -> Result<(), StoreError>;
 
-    /// A session by the hash of its secret, whether it still works or not.
+    /// A session by the hash of its secret, whether it still works or not. A damaged one is none,
+    /// and health says so: its browser can sign in anew.
     async fn session_get(&self, hash: [u8; 32]) -> Result<Option<SessionRecord>, StoreError>;
 
     /// Notes that a session is used. Of one that is gone, nothing comes back.

@@ -2,10 +2,13 @@
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::page_kit::{Browser, between, encoded, location, post_values, text};
 use crate::server_kit::{Rig, key_id, send};
@@ -128,6 +131,7 @@ async fn wrong_keys_count_and_other_kinds_of_keys_are_told() {
     }
     let refused = browser.sign_in(&rig.admin(), "/").await;
     assert_eq!(refused.status, 429);
+    assert!(refused.headers.contains_key("retry-after"));
     assert!(text(&refused).contains("Too many wrong keys"));
 }
 
@@ -154,18 +158,22 @@ async fn a_stream_ends_with_its_session() {
     let mut browser = Browser::signed_in(&rig, &rig.admin()).await;
     let token = browser.token("/").await;
     let headers = browser.headers(&[]);
-    let from = Ipv4Addr::LOCALHOST.into();
-    let path = "/api/v1/stream?only=00000000-0000-0000-0000-000000000000";
-    // The answer is whole when the stream has ended; this waits for it, with a bound.
-    let stream = send(rig.address(), from, "GET", path, &headers, Vec::new());
-    let sign_out = async { browser.post("/sign-out", &[("token", &token)]).await };
-    let (stream, signed_out) = tokio::join!(stream, sign_out);
-    assert_eq!(signed_out.status, 303);
-    if stream.status == 200 {
-        assert!(String::from_utf8_lossy(&stream.body).contains("event: hello"));
-    } else {
-        assert_eq!(stream.status, 401, "the session was over first");
+    let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    let head = format!("GET /api/v1/stream HTTP/1.1\r\n{}\r\n", headers.collect::<String>());
+    let mut stream = TcpStream::connect(rig.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut begun = Vec::new();
+    while !String::from_utf8_lossy(&begun).contains("event: hello") {
+        assert_ne!(stream.read_buf(&mut begun).await.unwrap(), 0, "{begun:?}");
     }
+    let signed_out = browser.post("/sign-out", &[("token", &token)]).await;
+    assert_eq!(signed_out.status, 303);
+    let over = Instant::now();
+    let end = async {
+        while !begun.ends_with(b"0\r\n\r\n") && stream.read_buf(&mut begun).await.unwrap() > 0 {}
+    };
+    timeout(Duration::from_secs(20), end).await.expect("the stream ends in time");
+    assert!(over.elapsed() < Duration::from_secs(7), "{:?}", over.elapsed());
 }
 
 #[tokio::test]

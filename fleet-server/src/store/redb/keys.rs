@@ -1,7 +1,6 @@
 //! Key records in redb.
 
 use async_trait::async_trait;
-use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 
 use super::RedbStore;
@@ -49,7 +48,7 @@ impl KeyStore for RedbStore {
             let others = has_other_operator(txn, &id, at)?;
             let mut revoked_before = None;
             let key = change(txn, id, |key| {
-                if is_good_operator(key, at) && !others {
+                if key.is_good_operator(at) && !others {
                     return Err(KeyRefusal::LastOperator);
                 }
                 revoked_before = key.revoked_at;
@@ -80,18 +79,12 @@ fn change(
     Ok(key)
 }
 
-fn is_good_operator(key: &KeyRecord, at: Timestamp) -> bool {
-    key.kind == KeyKind::Operator
-        && key.revoked_at.is_none()
-        && key.expires_at.is_none_or(|end| at < end)
-}
-
 /// Whether an operator could still come in without one of the keys. Damaged ones do not count.
 fn has_other_operator(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<bool, Fault> {
     for entry in txn.open(&KEYS)?.all()? {
         let (other, row) = entry?;
         let other = String::from_utf8_lossy(&other).into_owned();
-        if other != id && is_good_operator(&row.into_key(other), at) {
+        if other != id && row.into_key(other).is_good_operator(at) {
             return Ok(true);
         }
     }

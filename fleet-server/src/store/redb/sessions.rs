@@ -20,9 +20,10 @@ impl SessionStore for RedbStore {
     }
 
     async fn session_get(&self, hash: [u8; 32]) -> Result<Option<SessionRecord>, StoreError> {
-        self.read(move |txn| {
-            let row = txn.open(&SESSIONS)?.get(&hash)?;
-            Ok(row.map(|row| row.into_session(hash)))
+        self.read(move |txn| match txn.open(&SESSIONS)?.get(&hash) {
+            Ok(row) => Ok(row.map(|row| row.into_session(hash))),
+            Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(None),
+            Err(fault) => Err(fault),
         })
         .await
     }
@@ -89,4 +90,28 @@ fn remove<'a>(txn: &Writing<'_>, hashes: impl Iterator<Item = &'a Vec<u8>>) -> R
         sessions.remove(hash)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::store::{MetaStore as _, StoreHealth};
+
+    #[tokio::test]
+    async fn a_damaged_session_is_none_and_gives_way_to_a_new_one() {
+        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let at = Timestamp::default();
+        let session = |hash| SessionRecord { hash, key: "k".to_owned(), begun_at: at, used_at: at };
+        store.session_insert(session([1; 32]), 9).await.unwrap();
+        let damage = |txn: &Writing<'_>| txn.open(&SESSIONS)?.put_sealed(&[1; 32], b"junk");
+        store.write(damage).await.unwrap();
+        assert_eq!(store.session_get([1; 32]).await.unwrap(), None);
+        let health = "1 stored value in sessions is damaged";
+        assert_eq!(store.health(), StoreHealth::Degraded(health.to_owned()));
+        store.session_end([1; 32]).await.unwrap();
+        store.session_insert(session([2; 32]), 9).await.unwrap();
+        assert_eq!(store.session_get([2; 32]).await.unwrap(), Some(session([2; 32])));
+    }
 }
