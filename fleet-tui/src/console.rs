@@ -45,7 +45,7 @@ pub struct Options {
     /// The server.
     pub place: Place,
     /// The server of another context, by its name; or why there is none.
-    pub contexts: Box<dyn Fn(&str) -> Result<Place, String> + Send>,
+    pub contexts: Contexts,
     /// A filter to begin with.
     pub filter: Option<String>,
     /// Where to look for devices.
@@ -59,6 +59,9 @@ pub struct Options {
     /// Where reports of panics go.
     pub report_folder: PathBuf,
 }
+
+/// Finds the server of a context by the context's name.
+pub type Contexts = Box<dyn Fn(&str) -> Result<Place, String> + Send>;
 
 /// A server, as the console needs it.
 pub struct Place {
