@@ -198,11 +198,16 @@ impl Palette {
         self.error = None;
         let line = self.field.text().trim_start();
         let mut found = match line.split_once(' ') {
-            Some((verb, argument)) if is_verb(verb) => {
-                arguments(verb, argument.trim(), self.scope, desk)
-            }
-            _ => ranked(self.all(), line),
+            Some((word, argument)) => match verb(word, self.scope) {
+                Some(verb) => arguments(verb, argument.trim(), self.scope, desk),
+                None => Vec::new(),
+            },
+            None => Vec::new(),
         };
+        // What begins like a verb may also be meant as the name of something else.
+        if !line.split_once(' ').is_some_and(|(word, _)| is_verb(word)) {
+            found.extend(ranked(self.all(), line));
+        }
         self.more = found.len().saturating_sub(ENTRIES_MAX);
         found.truncate(ENTRIES_MAX);
         self.entries = found;
@@ -248,6 +253,14 @@ fn is_verb(word: &str) -> bool {
     VERBS.iter().any(|verb| verb.name == word && !verb.argument.is_empty())
 }
 
+/// The verb that takes an argument and is called so, or begins so as no other one does here.
+fn verb(word: &str, scope: Scope) -> Option<&'static str> {
+    let names = || VERBS.iter().filter(|verb| !verb.argument.is_empty()).map(|verb| verb.name);
+    let mut begun = names().filter(|name| name.starts_with(word) && takes(name, scope));
+    let only = begun.next().filter(|_| !word.is_empty() && begun.next().is_none());
+    names().find(|name| *name == word).or(only)
+}
+
 /// Whether a verb makes sense on a screen.
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
@@ -283,9 +296,9 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
                 .map(Ok),
         };
     }
-    if !is_verb(verb) || !takes(verb, scope) {
+    let Some(verb) = self::verb(verb, scope).filter(|verb| takes(verb, scope)) else {
         return None;
-    }
+    };
     Some(match verb {
         "device" => {
             let row = desk.data.rows().find(|row| row.index.id.as_str() == argument);
@@ -445,12 +458,16 @@ mod tests {
         assert!(matches!(run("quit"), Ok(Command::Act(Action::Quit))));
         assert!(matches!(run("columns"), Ok(Command::Act(Action::Columns))));
         assert!(matches!(run("colum"), Ok(Command::Act(Action::Columns))));
+        assert!(matches!(run("dev 99"), Ok(Command::Open(_))));
+        assert!(matches!(run("so -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
+        assert!(matches!(run("next problem"), Ok(Command::Act(Action::NextProblem))));
     }
 
     #[test]
     fn what_is_not_known_stays_and_is_told() {
         for (text, wrong) in [
             ("frobnicate", "no command"),
+            ("f pump", "no command"),
             ("device zzz", "no device"),
             ("sort nothing", "no field"),
             ("theme pink", "no theme"),
@@ -474,6 +491,10 @@ mod tests {
         palette.paste("99", &app.desk);
         palette.press(&key("Tab"), &mut app.desk);
         assert_eq!(palette.field.text(), "device pump-0099");
+        palette.field.clear();
+        palette.paste("dev 98", &app.desk);
+        palette.press(&key("Tab"), &mut app.desk);
+        assert_eq!(palette.field.text(), "device pump-0098");
         assert_eq!(run("dev").map(drop), Err(("device ".to_owned(), None)));
     }
 
