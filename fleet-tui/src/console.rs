@@ -26,7 +26,7 @@ use crate::state::{App, Settings};
 use crate::terminal::caps::Caps;
 use crate::terminal::guard::{Guard, Output, Taken, TerminalError};
 use crate::terminal::input::{Input, Inputs};
-use crate::terminal::present::{Screen, ScrollHint};
+use crate::terminal::present::{Presented, Screen, ScrollHint};
 use crate::terminal::watch::{Signal, Signals};
 use crate::theme::{Theme, ThemeName};
 use crate::view::{self, Look, Scrolled};
@@ -262,6 +262,9 @@ impl Console {
             Err(error) => {
                 tracing::warn!(%error, "a frame was not written");
                 self.is_dirty = true;
+                // The next attempt has its time too, or a terminal that has gone is written to
+                // without a pause until somebody notices.
+                self.pace.presented(Presented::default());
             }
         }
         self.retitle();
