@@ -331,6 +331,22 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
     })
 }
 
+/// A line with a filter in it, as far as that is typed: what it will do, or what is wrong with it.
+fn filtering(verb: &'static str, argument: &str, scope: Scope) -> Entry {
+    let text = format!("{verb} {argument}");
+    let help = VERBS.iter().find(|known| known.name == verb).map_or("", |known| known.help);
+    let read = match (verb, scope) {
+        _ if argument.is_empty() => Ok(None),
+        ("fleet", _) => filter(argument).map(|filter| Some(Command::Filter(filter))),
+        (_, Scope::Events) => Ok(Some(Command::Narrow(argument.to_owned()))),
+        _ => filter(argument).map(|filter| Some(Command::Narrow(filter))),
+    };
+    match read {
+        Ok(command) => Entry { text, detail: help.to_owned(), key: "", command },
+        Err(error) => Entry { text, detail: error, key: "", command: None },
+    }
+}
+
 fn filter(text: &str) -> Result<String, String> {
     match Filter::parse(text, Words::Fuzzy) {
         Ok(_) => Ok(text.to_owned()),
@@ -339,7 +355,7 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 /// What may follow a verb.
-fn arguments(verb: &str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry> {
+fn arguments(verb: &'static str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry> {
     let entry = |argument: String, detail: String, command: Command| Entry {
         text: format!("{verb} {argument}"),
         detail,
@@ -358,6 +374,7 @@ fn arguments(verb: &str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry
             };
             return found.into_iter().map(row).collect();
         }
+        "fleet" | "filter" => return vec![filtering(verb, argument, scope)],
         "sort" if takes(verb, scope) => {
             let keys = Field::all().flat_map(|field| {
                 [false, true].map(|is_descending| SortKey { field, is_descending })
@@ -496,6 +513,17 @@ mod tests {
         palette.press(&key("Tab"), &mut app.desk);
         assert_eq!(palette.field.text(), "device pump-0098");
         assert_eq!(run("dev").map(drop), Err(("device ".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_filter_is_judged_as_it_is_typed() {
+        let (mut palette, app) = opened();
+        for (text, is_read) in [("fleet cpu>", false), ("90", true), (" and", false)] {
+            palette.paste(text, &app.desk);
+            let [entry] = palette.entries.as_slice() else { panic!("{:?}", palette.entries) };
+            assert_eq!(entry.text, palette.field.text());
+            assert_eq!(entry.command.is_some(), is_read, "{}: {}", entry.text, entry.detail);
+        }
     }
 
     #[test]
