@@ -20,6 +20,8 @@ use crate::theme::ThemeName;
 
 /// Arguments that only `--auto` has a use for.
 const AUTO_ONLY: [&str; 6] = ["device", "timeout", "dry_run", "output", "json", "no_headers"];
+/// Arguments that `--auto` does not obey, and that nobody gives who can do without.
+const CONSOLE_ONLY: [&str; 2] = ["read_only", "filter"];
 /// The shortest time between two looks at what the server does not send by itself.
 const REFRESH_MIN: Duration = Duration::from_millis(100);
 
@@ -143,6 +145,11 @@ fn parse_from(
     let cli = Cli::from_arg_matches(&matches)?;
     let level = |usual| if cli.debug { LogLevel::DEBUG } else { cli.log_level.unwrap_or(usual) };
     if cli.auto {
+        if let Some(argument) = CONSOLE_ONLY.iter().find(|name| is_given(&matches, name)) {
+            let flag = argument.replace('_', "-");
+            let message = format!("--{flag} is for the console, not for --auto");
+            return Err(command().error(ErrorKind::ArgumentConflict, message));
+        }
         let level = level(LogLevel::WARN);
         return Ok(Invocation::Auto(Auto { server: cli.server, found: cli.found, level }));
     }
@@ -234,6 +241,8 @@ mod tests {
             ("fleet-tui --dry-run", true, "--dry-run goes with --auto only"),
             ("fleet-tui --device a", true, "--device goes with --auto only"),
             ("fleet-tui --json", true, "--json goes with --auto only"),
+            ("fleet-tui --auto --read-only", true, "--read-only is for the console"),
+            ("fleet-tui --auto --filter type=x86", true, "--filter is for the console"),
             ("fleet-tui --filter cpu>", true, "column 4"),
             ("fleet-tui --refresh 1ms", true, "must be 100ms or longer"),
             ("fleet-tui --theme pink", true, "high-contrast"),

@@ -35,8 +35,13 @@ pub fn sequence(text: &str, multiplexer: Multiplexer) -> Result<Vec<u8>, TooLong
 /// GNU screen hands on at most 768 bytes at a time.
 fn screen(plain: &str) -> String {
     const PIECE: usize = 500;
-    let pieces = plain.as_bytes().chunks(PIECE);
-    pieces.map(|piece| format!("\u{1b}P{}\u{1b}\\", String::from_utf8_lossy(piece))).collect()
+    let mut wrapped = String::with_capacity(plain.len() + plain.len() / PIECE * 4 + 4);
+    for piece in plain.as_bytes().chunks(PIECE) {
+        wrapped.push_str("\u{1b}P");
+        wrapped.push_str(&String::from_utf8_lossy(piece));
+        wrapped.push_str("\u{1b}\\");
+    }
+    wrapped
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::state::{App, Settings};
 use crate::terminal::caps::Caps;
 use crate::terminal::guard::{Guard, Output, Taken, TerminalError};
 use crate::terminal::input::{Input, Inputs};
-use crate::terminal::present::{Screen, ScrollHint};
+use crate::terminal::present::{Presented, Screen, ScrollHint};
 use crate::terminal::watch::{Signal, Signals};
 use crate::theme::{Theme, ThemeName};
 use crate::view::{self, Look, Scrolled};
@@ -45,7 +45,7 @@ pub struct Options {
     /// The server.
     pub place: Place,
     /// The server of another context, by its name; or why there is none.
-    pub contexts: Box<dyn Fn(&str) -> Result<Place, String> + Send>,
+    pub contexts: Contexts,
     /// A filter to begin with.
     pub filter: Option<String>,
     /// Where to look for devices.
@@ -59,6 +59,9 @@ pub struct Options {
     /// Where reports of panics go.
     pub report_folder: PathBuf,
 }
+
+/// Finds the server of a context by the context's name.
+pub type Contexts = Box<dyn Fn(&str) -> Result<Place, String> + Send>;
 
 /// A server, as the console needs it.
 pub struct Place {
@@ -259,6 +262,9 @@ impl Console {
             Err(error) => {
                 tracing::warn!(%error, "a frame was not written");
                 self.is_dirty = true;
+                // The next attempt has its time too, or a terminal that has gone is written to
+                // without a pause until somebody notices.
+                self.pace.presented(Presented::default());
             }
         }
         self.retitle();

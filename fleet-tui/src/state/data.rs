@@ -198,6 +198,10 @@ impl Fleet {
             }
             _ => {
                 self.remove(slot);
+                // A device has one row.
+                if let Some(before) = self.slots.get(&index.uid).copied() {
+                    self.remove(before);
+                }
                 self.slots.insert(index.uid, slot);
                 self.counts.add(index.status);
                 self.rows[place] = Some(Row::new(index));

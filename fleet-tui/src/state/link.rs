@@ -90,7 +90,7 @@ impl Link {
 
     /// Notes a sign of life with the server's time.
     pub fn heard(&mut self, server_time: Timestamp, now: super::Moment) {
-        self.clock_ahead_millis = server_time.millis() - now.wall.millis();
+        self.clock_ahead_millis = server_time.millis().saturating_sub(now.wall.millis());
         self.lives(now);
     }
 

@@ -110,9 +110,16 @@ impl PendingScreen {
         });
         self.order = rows.iter().map(|row| row.index.uid).collect();
         // A mark is for a decision; once that is made it is of no use.
-        self.marks.retain(|uid| desk.data.device(*uid).is_some_and(belongs));
+        if desk.data.is_complete {
+            self.marks.retain(|uid| desk.data.device(*uid).is_some_and(belongs));
+        }
         let place = self.cursor.and_then(|uid| self.order.iter().position(|other| *other == uid));
-        self.put_cursor(place.unwrap_or(self.place));
+        match place {
+            Some(place) => self.put_cursor(place),
+            // It may be among those that the server has not told of yet.
+            None if self.cursor.is_some() && !desk.data.is_complete => {}
+            None => self.put_cursor(self.place),
+        }
         let height = usize::from(layout::pending(desk.size).rows.height);
         self.top = list::follow(self.top, self.place, self.order.len(), height);
     }
@@ -344,6 +351,20 @@ mod tests {
             StreamMessage::Index(IndexPage { rows, gone: vec![], complete: true }),
         );
         assert_eq!(app.pending.marked(), (0, 0), "it waits no longer");
+    }
+
+    #[test]
+    fn marks_and_cursor_outlive_another_run_of_the_server() {
+        let mut app = waiting();
+        press(&mut app, "7 Space j");
+        let rows: Vec<_> = app.desk.data.rows().map(|row| row.index.clone()).collect();
+        let (cursor, first) = (app.pending.cursor(), rows[0].clone());
+        sample::say(&mut app, StreamMessage::Hello(sample::hello(4)));
+        for (rows, complete) in [(vec![first], false), (rows, true)] {
+            let page = IndexPage { rows, gone: vec![], complete };
+            sample::say(&mut app, StreamMessage::Index(page));
+        }
+        assert_eq!((app.pending.marked(), app.pending.cursor()), ((1, 0), cursor));
     }
 
     #[test]

@@ -129,14 +129,21 @@ fn step(bytes: &[u8], is_all: bool) -> Step {
         [ESC, b'[', rest @ ..] if !rest.is_empty() => sequence(rest, is_all),
         [ESC, b'O', key, ..] => known(3, letter(*key)),
         [ESC, rest @ ..] => match plain(rest, is_all) {
-            Step::Take(count, Some(Input::Key(key))) => {
+            Step::Take(count, Some(Input::Key(key))) if has_alt(&key) => {
                 take(count + 1, key.code, key.modifiers | KeyModifiers::ALT)
             }
-            Step::Take(count, input) => Step::Take(count + 1, input),
+            Step::Take(..) => take(1, KeyCode::Esc, KeyModifiers::NONE),
             other => other,
         },
         _ => plain(bytes, is_all),
     }
+}
+
+/// Whether a key is one that is pressed with Alt, as lines are edited. Before every other one an
+/// Escape is the key itself: a slow way brings both at once, and what was left with Escape must not
+/// get the key after it.
+fn has_alt(key: &KeyEvent) -> bool {
+    matches!(key.code, KeyCode::Char('b' | 'f') | KeyCode::Backspace) && key.modifiers.is_empty()
 }
 
 /// A key without an escape sequence.
@@ -325,7 +332,7 @@ mod tests {
             ("\0", KeyCode::Char(' '), CONTROL),
             ("\x1b", KeyCode::Esc, NONE),
             ("\x1bb", KeyCode::Char('b'), KeyModifiers::ALT),
-            ("\x1b\x02", KeyCode::Char('b'), CONTROL | KeyModifiers::ALT),
+            ("\x1b\x7f", KeyCode::Backspace, KeyModifiers::ALT),
             ("\x1b[A", KeyCode::Up, NONE),
             ("\x1bOB", KeyCode::Down, NONE),
             ("\x1b[1;5C", KeyCode::Right, CONTROL),
@@ -344,10 +351,24 @@ mod tests {
             ("\x1b[15~", KeyCode::F(5), NONE),
             ("\x1b[21~", KeyCode::F(10), NONE),
             ("\x1b[24~", KeyCode::F(12), NONE),
-            ("\x1b[", KeyCode::Char('['), KeyModifiers::ALT),
-            ("\x1bO", KeyCode::Char('O'), KeyModifiers::ALT | KeyModifiers::SHIFT),
         ] {
             assert_eq!(decoded(bytes.as_bytes()), [key(code, modifiers)], "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_together_with_escape_is_a_key_of_its_own() {
+        const NONE: KeyModifiers = KeyModifiers::NONE;
+        for (bytes, code, modifiers) in [
+            ("\x1by", KeyCode::Char('y'), NONE),
+            ("\x1b\r", KeyCode::Enter, NONE),
+            ("\x1b\x02", KeyCode::Char('b'), KeyModifiers::CONTROL),
+            ("\x1b世", KeyCode::Char('世'), NONE),
+            ("\x1b[", KeyCode::Char('['), NONE),
+            ("\x1bO", KeyCode::Char('O'), KeyModifiers::SHIFT),
+        ] {
+            let both = [key(KeyCode::Esc, NONE), key(code, modifiers)];
+            assert_eq!(decoded(bytes.as_bytes()), both, "{bytes:?}");
         }
     }
 

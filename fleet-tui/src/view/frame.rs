@@ -1,5 +1,7 @@
 //! What every screen has: who and where one is, the screens, what was last said, the keys.
 
+use std::fmt::Write as _;
+
 use fleet_core::api::DeviceStatus;
 use fleet_core::glyph::Glyph;
 use ratatui::layout::Rect;
@@ -111,7 +113,7 @@ pub(super) fn tabs(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let mut text = format!("{key} {name}");
         let count = count(app, screen);
         if count > 0 {
-            text.push_str(&format!(" {}", super::fleet::grouped(count)));
+            let _ = write!(text, " {}", super::fleet::grouped(count));
         }
         let is_here = screen == app.desk.screen()
             || (screen == Screen::Fleet && app.desk.screen() == Screen::Device);
@@ -186,7 +188,7 @@ pub(super) fn too_small(app: &App, canvas: &mut Canvas<'_>) {
         DeviceStatus::Online,
     ] {
         if counts.of(status) > 0 {
-            summary.push_str(&format!("{}{} ", canvas.glyph(Glyph::of(status)), counts.of(status)));
+            let _ = write!(summary, "{}{} ", canvas.glyph(Glyph::of(status)), counts.of(status));
         }
     }
     let needs = format!("fleet-tui needs {}×{}", layout::SMALLEST.width, layout::SMALLEST.height);

@@ -47,6 +47,8 @@ pub struct FleetScreen {
     /// The first row in sight.
     pub top: usize,
     marks: BTreeSet<Uid>,
+    /// The index that the marks were last compared with.
+    marks_seen: u64,
     /// Where a range of marks begins.
     pub range_from: Option<Uid>,
     /// Whether the picture is held still.
@@ -83,6 +85,7 @@ impl Default for FleetScreen {
             place: 0,
             top: 0,
             marks: BTreeSet::new(),
+            marks_seen: 0,
             range_from: None,
             is_frozen: false,
             still_until: Duration::ZERO,
@@ -165,11 +168,23 @@ impl FleetScreen {
     /// Brings the order and the cursor up to date, when rows may move.
     pub fn settle(&mut self, desk: &Desk) {
         let now = desk.now.since_start;
+        self.forget_gone(desk);
         if self.may_reorder(desk, now) {
             self.reorder(desk);
         }
         self.find_cursor(desk);
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
+    }
+
+    /// Takes the marks off devices that have left the fleet, once all of those that are in it are
+    /// known.
+    fn forget_gone(&mut self, desk: &Desk) {
+        if !desk.data.is_complete || self.marks_seen == desk.data.revision.index {
+            return;
+        }
+        self.marks_seen = desk.data.revision.index;
+        self.marks.retain(|uid| desk.data.device(*uid).is_some());
+        self.range_from = self.range_from.filter(|uid| desk.data.device(*uid).is_some());
     }
 
     fn may_reorder(&self, desk: &Desk, now: Duration) -> bool {

@@ -162,3 +162,18 @@ fn another_run_of_the_server_numbers_anew_and_marks_stay() {
     assert_eq!(shown(&app).len(), 3);
     assert_eq!(id(&app, app.fleet.cursor()), "pump-0002");
 }
+
+#[test]
+fn marks_go_with_the_devices_that_leave() {
+    let mut app = app_with(fleet_of(4));
+    press(&mut app, "Space Space Space");
+    say_rows(&mut app, Vec::new(), vec![0, 1]);
+    assert_eq!(app.fleet.marked(&app.desk), (1, 0));
+    // A device that came back has one row, wherever that is now.
+    let mut row = device(2, "pump-0002", DeviceStatus::Online);
+    row.slot = 9;
+    say_rows(&mut app, vec![row], Vec::new());
+    say_rows(&mut app, Vec::new(), vec![2]);
+    assert_eq!(app.fleet.marked(&app.desk), (1, 0));
+    assert_eq!((app.desk.data.len(), app.desk.data.counts().total()), (2, 2));
+}

@@ -111,7 +111,8 @@ impl Confirm {
             }
             (KeyCode::Enter, Lock::Yes) if self.focus == Focus::Cancel => PopupEnd::Close,
             (KeyCode::Enter, Lock::Typed { .. }) if self.is_cancelled() => PopupEnd::Close,
-            (KeyCode::Enter, _) | (KeyCode::Char('y'), Lock::Yes) => self.agree(desk),
+            (KeyCode::Enter, _) => self.agree(desk),
+            (KeyCode::Char('y'), Lock::Yes) if key.modifiers.is_empty() => self.agree(desk),
             (KeyCode::Char('n' | 'q'), Lock::Yes) => PopupEnd::Close,
             (_, Lock::Yes) => PopupEnd::Stay,
             (_, Lock::Typed { .. }) => {
@@ -175,6 +176,7 @@ mod tests {
         let mut yes = Confirm::new("Quit?", "quit", Lock::Yes, Command::Quit);
         assert!(matches!(end(&mut yes.clone(), "Enter", &mut desk), PopupEnd::Close));
         assert!(matches!(end(&mut yes.clone(), "x", &mut desk), PopupEnd::Stay));
+        assert!(matches!(end(&mut yes.clone(), "^y", &mut desk), PopupEnd::Stay));
         assert!(matches!(end(&mut yes.clone(), "y", &mut desk), PopupEnd::Run(Command::Quit)));
         assert!(matches!(end(&mut yes, "Tab Enter", &mut desk), PopupEnd::Run(Command::Quit)));
     }

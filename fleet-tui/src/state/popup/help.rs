@@ -33,8 +33,9 @@ impl Help {
         self.about = Some(help::about(self.scope, key));
         let area = layout::help(desk.size);
         let height = usize::from(area.height);
-        let highest = help::lines(self.scope, area.width).len().saturating_sub(height);
-        let page = height.saturating_sub(1).max(1);
+        let highest = help::lines(self.scope, area.as_size()).len().saturating_sub(height);
+        // A screenful has its own columns.
+        let page = height.max(1);
         self.top = match keys::lookup(Scope::Fleet, key) {
             Some(Action::Down) => self.top + 1,
             Some(Action::Up) => self.top.saturating_sub(1),

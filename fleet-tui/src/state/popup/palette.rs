@@ -199,11 +199,16 @@ impl Palette {
         self.error = None;
         let line = self.field.text().trim_start();
         let mut found = match line.split_once(' ') {
-            Some((verb, argument)) if is_verb(verb) => {
-                arguments(verb, argument.trim(), self.scope, desk)
-            }
-            _ => ranked(self.all(), line),
+            Some((word, argument)) => match verb(word, self.scope) {
+                Some(verb) => arguments(verb, argument.trim(), self.scope, desk),
+                None => Vec::new(),
+            },
+            None => Vec::new(),
         };
+        // What begins like a verb may also be meant as the name of something else.
+        if !line.split_once(' ').is_some_and(|(word, _)| is_verb(word)) {
+            found.extend(ranked(self.all(), line));
+        }
         self.more = found.len().saturating_sub(ENTRIES_MAX);
         found.truncate(ENTRIES_MAX);
         self.entries = found;
@@ -249,6 +254,14 @@ fn is_verb(word: &str) -> bool {
     VERBS.iter().any(|verb| verb.name == word && !verb.argument.is_empty())
 }
 
+/// The verb that takes an argument and is called so, or begins so as no other one does here.
+fn verb(word: &str, scope: Scope) -> Option<&'static str> {
+    let names = || VERBS.iter().filter(|verb| !verb.argument.is_empty()).map(|verb| verb.name);
+    let mut begun = names().filter(|name| name.starts_with(word) && takes(name, scope));
+    let only = begun.next().filter(|_| !word.is_empty() && begun.next().is_none());
+    names().find(|name| *name == word).or(only)
+}
+
 /// Whether a verb makes sense on a screen.
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
@@ -286,9 +299,9 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
                 .map(Ok),
         };
     }
-    if !is_verb(verb) || !takes(verb, scope) {
+    let Some(verb) = self::verb(verb, scope).filter(|verb| takes(verb, scope)) else {
         return None;
-    }
+    };
     Some(match verb {
         "device" => {
             let row = desk.data.rows().find(|row| row.index.id.as_str() == argument);
@@ -323,6 +336,22 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
     })
 }
 
+/// A line with a filter in it, as far as that is typed: what it will do, or what is wrong with it.
+fn filtering(verb: &'static str, argument: &str, scope: Scope) -> Entry {
+    let text = format!("{verb} {argument}");
+    let help = VERBS.iter().find(|known| known.name == verb).map_or("", |known| known.help);
+    let read = match (verb, scope) {
+        _ if argument.is_empty() => Ok(None),
+        ("fleet", _) => filter(argument).map(|filter| Some(Command::Filter(filter))),
+        (_, Scope::Events) => Ok(Some(Command::Narrow(argument.to_owned()))),
+        _ => filter(argument).map(|filter| Some(Command::Narrow(filter))),
+    };
+    match read {
+        Ok(command) => Entry { text, detail: help.to_owned(), key: "", command },
+        Err(error) => Entry { text, detail: error, key: "", command: None },
+    }
+}
+
 fn filter(text: &str) -> Result<String, String> {
     match Filter::parse(text, Words::Fuzzy) {
         Ok(_) => Ok(text.to_owned()),
@@ -331,7 +360,7 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 /// What may follow a verb.
-fn arguments(verb: &str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry> {
+fn arguments(verb: &'static str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry> {
     let entry = |argument: String, detail: String, command: Command| Entry {
         text: format!("{verb} {argument}"),
         detail,
@@ -350,6 +379,7 @@ fn arguments(verb: &str, argument: &str, scope: Scope, desk: &Desk) -> Vec<Entry
             };
             return found.into_iter().map(row).collect();
         }
+        "fleet" | "filter" => return vec![filtering(verb, argument, scope)],
         "sort" if takes(verb, scope) => {
             let keys = Field::all().flat_map(|field| {
                 [false, true].map(|is_descending| SortKey { field, is_descending })
@@ -450,12 +480,16 @@ mod tests {
         assert!(matches!(run("quit"), Ok(Command::Act(Action::Quit))));
         assert!(matches!(run("columns"), Ok(Command::Act(Action::Columns))));
         assert!(matches!(run("colum"), Ok(Command::Act(Action::Columns))));
+        assert!(matches!(run("dev 99"), Ok(Command::Open(_))));
+        assert!(matches!(run("so -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
+        assert!(matches!(run("next problem"), Ok(Command::Act(Action::NextProblem))));
     }
 
     #[test]
     fn what_is_not_known_stays_and_is_told() {
         for (text, wrong) in [
             ("frobnicate", "no command"),
+            ("f pump", "no command"),
             ("device zzz", "no device"),
             ("sort nothing", "no field"),
             ("theme pink", "no theme"),
@@ -479,7 +513,22 @@ mod tests {
         palette.paste("99", &app.desk);
         palette.press(&key("Tab"), &mut app.desk);
         assert_eq!(palette.field.text(), "device pump-0099");
+        palette.field.clear();
+        palette.paste("dev 98", &app.desk);
+        palette.press(&key("Tab"), &mut app.desk);
+        assert_eq!(palette.field.text(), "device pump-0098");
         assert_eq!(run("dev").map(drop), Err(("device ".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_filter_is_judged_as_it_is_typed() {
+        let (mut palette, app) = opened();
+        for (text, is_read) in [("fleet cpu>", false), ("90", true), (" and", false)] {
+            palette.paste(text, &app.desk);
+            let [entry] = palette.entries.as_slice() else { panic!("{:?}", palette.entries) };
+            assert_eq!(entry.text, palette.field.text());
+            assert_eq!(entry.command.is_some(), is_read, "{}: {}", entry.text, entry.detail);
+        }
     }
 
     #[test]

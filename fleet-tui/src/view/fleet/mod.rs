@@ -98,7 +98,7 @@ fn row(
         let glyph = canvas.glyph(Glyph::Marked).to_string();
         canvas.put(area.x, area.y, area.right(), &glyph, Role::Accent);
     }
-    for column in columns {
+    for &column in columns {
         let x = area.x + BEFORE + column.x;
         let cell = Rect { x, width: column.width, ..area };
         paint_cell(device, column, is_at_cursor, now, cell, canvas);
@@ -114,7 +114,7 @@ fn row(
 
 fn paint_cell(
     device: &Row,
-    column: &Column,
+    column: Column,
     is_at_cursor: bool,
     now: Timestamp,
     area: Rect,

@@ -1,5 +1,7 @@
 //! What stands above the fleet's rows, and in their place when there are none.
 
+use std::fmt::Write as _;
+
 use fleet_core::api::DeviceStatus;
 use fleet_core::glyph::Glyph;
 use fleet_core::untrusted::escaped;
@@ -177,7 +179,7 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let text = escaped(app.fleet.filter_text());
         let mut line = format!("0 of {} match \"{text}\"", grouped(desk.data.len()));
         if let Some(suggestion) = app.fleet.suggestion() {
-            line.push_str(&format!(" · {}?", escaped(suggestion)));
+            let _ = write!(line, " · {}?", escaped(suggestion));
         }
         vec![
             line,

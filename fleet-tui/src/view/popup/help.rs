@@ -20,7 +20,7 @@ pub(super) fn paint(help: &Help, desk: &Desk, canvas: &mut Canvas<'_>) {
     );
     window::open(inside, TITLE, desk, canvas);
     let area = layout::help(desk.size);
-    let lines = help::lines(help.scope, area.width);
+    let lines = help::lines(help.scope, area.as_size());
     let top = help.top.min(lines.len().saturating_sub(usize::from(area.height)));
     for (row, pieces) in area.rows().zip(lines.iter().skip(top)) {
         line(pieces, row, canvas);
