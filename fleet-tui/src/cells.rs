@@ -18,8 +18,8 @@ const NOW: Duration = Duration::from_secs(10);
 /// A field's words, safe to show; empty where there is nothing to say.
 pub fn text(row: &Row, field: Field, now: Timestamp) -> String {
     match field.spec().kind {
-        Kind::Percent => number(row, field).map(|value| format!("{value:.0}%")).unwrap_or_default(),
-        Kind::Celsius => number(row, field).map(|value| format!("{value:.0}°")).unwrap_or_default(),
+        Kind::Percent => row.number(field).map(|value| format!("{value:.0}%")).unwrap_or_default(),
+        Kind::Celsius => row.number(field).map(|value| format!("{value:.0}°")).unwrap_or_default(),
         Kind::Age => row.time(field).map(|time| age(now.since(time))).unwrap_or_default(),
         Kind::Status => row.index.status.word().to_owned(),
         Kind::Text | Kind::Version | Kind::Words => {
@@ -28,18 +28,12 @@ pub fn text(row: &Row, field: Field, now: Timestamp) -> String {
     }
 }
 
-/// A number that still holds: an absent device has none.
-pub fn number(row: &Row, field: Field) -> Option<f64> {
-    use fleet_core::api::DeviceStatus::{Late, Online};
-    matches!(row.index.status, Online | Late).then(|| row.number(field)).flatten()
-}
-
 /// How a field's words are to be taken.
 pub fn tone(row: &Row, field: Field) -> Tone {
     match field {
         Field::Status => glyph::Glyph::of(row.index.status).spec().tone,
         Field::Cpu | Field::Memory | Field::Disk => {
-            number(row, field).map(glyph::level).unwrap_or_default()
+            row.number(field).map(glyph::level).unwrap_or_default()
         }
         Field::Why if row.index.config_error.is_some() => Tone::Warn,
         _ => Tone::Plain,

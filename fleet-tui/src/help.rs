@@ -12,11 +12,9 @@ use crate::state::popup::VERBS;
 /// Cells of a column's keys.
 const KEYS_WIDTH: u16 = 14;
 /// Cells of an example's text.
-const EXAMPLE_WIDTH: u16 = 34;
+const EXAMPLE_WIDTH: u16 = 17;
 /// A column of keys that is narrower than this is hard to read.
 const COLUMN_WIDTH_MIN: u16 = 38;
-/// The same for examples with what they mean.
-const EXAMPLES_WIDTH_MIN: u16 = 58;
 /// Cells between columns.
 const GAP: u16 = 2;
 
@@ -50,14 +48,16 @@ pub enum Kind {
 /// Everything that help says on a screen.
 pub fn lines(scope: Scope, width: u16) -> Vec<Line> {
     let count = (width / COLUMN_WIDTH_MIN).clamp(1, 3);
-    let keys_width = width / count - GAP;
-    let sections =
-        [("MOVE", Section::Move), ("SELECT & ACT", Section::Act), ("VIEW", Section::View)];
-    let sections = sections.map(|(title, section)| keys_block(title, scope, section, keys_width));
-    let mut lines = side_by_side(sections.to_vec(), count, width);
-    let count = (width / EXAMPLES_WIDTH_MIN).clamp(1, 2);
-    let block_width = width / count - GAP;
-    lines.extend(side_by_side(vec![filters(block_width), commands(block_width)], count, width));
+    let column_width = (width / count).saturating_sub(GAP);
+    let keys = |title, section| keys_block(title, scope, section, column_width);
+    let blocks = vec![
+        keys("MOVE", Section::Move),
+        keys("SELECT & ACT", Section::Act),
+        keys("VIEW", Section::View),
+        filters(column_width),
+        commands(column_width),
+    ];
+    let mut lines = side_by_side(blocks, count, width);
     lines.extend(glyphs(width));
     for sentence in [
         "Nothing that changes a device is on one key: x, a letter, then a dialog that names the devices and the server.",
@@ -101,7 +101,7 @@ fn keys_block(title: &str, scope: Scope, section: Section, width: u16) -> Vec<Li
 }
 
 fn filters(width: u16) -> Vec<Line> {
-    let mut lines = vec![vec![piece(0, "FILTER  (/ here, --filter in scripts)", Kind::Head)]];
+    let mut lines = vec![vec![piece(0, "FILTER  / here, --filter in scripts", Kind::Head)]];
     entry("pump", "letters in this order in id, name or tags", EXAMPLE_WIDTH, width, &mut lines);
     for (example, meaning) in filter::HELP {
         entry(example, meaning, EXAMPLE_WIDTH, width, &mut lines);
@@ -115,7 +115,7 @@ fn filters(width: u16) -> Vec<Line> {
 }
 
 fn commands(width: u16) -> Vec<Line> {
-    let mut lines = vec![vec![piece(0, "COMMANDS  (:)", Kind::Head)]];
+    let mut lines = vec![vec![piece(0, "COMMANDS  :", Kind::Head)]];
     for verb in VERBS {
         let example = format!(":{} {}", verb.name, verb.argument);
         entry(example.trim_end(), verb.help, EXAMPLE_WIDTH, width, &mut lines);

@@ -113,7 +113,6 @@ use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
 /// Every screen.
 pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
 
-const OWN: &[Scope] = &[Fleet, Device, Discover, Pending, Events];
 const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
 const ALL: &[Scope] = &[Everywhere];
 
@@ -157,14 +156,14 @@ const BINDINGS: &[Binding] = {
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
-        bind(Action::Down, OWN, &["j", "↓", "^n"], "", "down", Move),
-        bind(Action::Up, OWN, &["k", "↑", "^p"], "", "up", Move),
-        bind(Action::First, OWN, &["g", "Home"], "", "the first", Move),
-        bind(Action::Last, OWN, &["G", "End"], "", "the last", Move),
-        bind(Action::PageDown, OWN, &["^f", "PgDn"], "", "a page down", Move),
-        bind(Action::PageUp, OWN, &["^b", "PgUp"], "", "a page up", Move),
-        bind(Action::HalfDown, OWN, &["^d"], "", "half a page down", Move),
-        bind(Action::HalfUp, OWN, &["^u"], "", "half a page up", Move),
+        bind(Action::Down, &SCREENS, &["j", "↓", "^n"], "", "down", Move),
+        bind(Action::Up, &SCREENS, &["k", "↑", "^p"], "", "up", Move),
+        bind(Action::First, &SCREENS, &["g", "Home"], "", "the first", Move),
+        bind(Action::Last, &SCREENS, &["G", "End"], "", "the last", Move),
+        bind(Action::PageDown, &SCREENS, &["^f", "PgDn"], "", "a page down", Move),
+        bind(Action::PageUp, &SCREENS, &["^b", "PgUp"], "", "a page up", Move),
+        bind(Action::HalfDown, &SCREENS, &["^d"], "", "half a page down", Move),
+        bind(Action::HalfUp, &SCREENS, &["^u"], "", "half a page up", Move),
         bind(Action::Fleet, ALL, &["1"], "", "the fleet", Move),
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),

@@ -107,7 +107,7 @@ impl Pane {
 pub struct DeviceParts {
     /// Which device, and how it is doing.
     pub head: Rect,
-    /// What is wrong, if anything is. On a high terminal it shares the line of the ranges.
+    /// What is wrong, if anything is.
     pub trouble: Rect,
     /// The panes' names where only one is in sight, and the time that is shown.
     pub ranges: Rect,
@@ -127,16 +127,15 @@ impl DeviceParts {
 pub fn device(size: Size, focus: Pane, is_full: bool, has_trouble: bool) -> DeviceParts {
     let body = Frame::new(size).body;
     let line = |row: u16| Rect { y: body.y + row, height: 1, ..body }.intersection(body);
-    let is_low = is_low(size);
-    let above = if is_low && has_trouble { 3 } else { 2 };
-    let trouble = if is_low { above - 1 } else { 1 };
+    let above: u16 = if has_trouble { 3 } else { 2 };
     let rest = Rect {
         y: body.y + above.min(body.height),
         height: body.height.saturating_sub(above),
         ..body
     };
-    let panes = if is_low || is_full { vec![(focus, rest)] } else { side_by_side(rest) };
-    DeviceParts { head: line(0), trouble: line(trouble), ranges: line(1), panes }
+    let panes = if is_low(size) || is_full { vec![(focus, rest)] } else { side_by_side(rest) };
+    let trouble = if has_trouble { line(1) } else { Rect::default() };
+    DeviceParts { head: line(0), trouble, ranges: line(above - 1), panes }
 }
 
 /// The graphs have two thirds of the width, the other panes stand above one another.
@@ -239,6 +238,7 @@ pub fn help(size: Size) -> Rect {
     }
     .intersection(body)
 }
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

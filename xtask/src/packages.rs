@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 /// Each package, a program that it brings, and what needs it.
-const PACKAGES: [(&str, &str, &str); 9] = [
+const PACKAGES: [(&str, &str, &str); 10] = [
     ("iproute2", "ip", "network namespaces"),
     ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
@@ -16,6 +16,7 @@ const PACKAGES: [(&str, &str, &str); 9] = [
     ("tmux", "tmux", "the console inside another terminal"),
     ("openssh-server", "sshd", "the console through ssh"),
     ("openssh-client", "ssh", "the other end of that"),
+    ("chromium", "chromium", "the status page in a browser"),
 ];
 
 /// Where Debian puts programs that an ordinary user's `PATH` may leave out.

@@ -32,6 +32,11 @@ pub enum DeviceStatus {
 }
 
 impl DeviceStatus {
+    /// Whether what the device measured last still says how it is.
+    pub fn is_heard(self) -> bool {
+        matches!(self, Self::Online | Self::Late)
+    }
+
     /// Every status.
     pub const ALL: [Self; 7] = [
         Self::Online,

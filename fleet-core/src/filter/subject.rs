@@ -71,7 +71,9 @@ impl Subject for Device {
             Field::Temperature => "temperature_celsius",
             _ => return None,
         };
-        self.latest.as_ref()?.metrics.get(metric).copied()
+        // What an absent device measured last is not how it is.
+        let latest = self.latest.as_ref().filter(|_| self.status.is_heard())?;
+        latest.metrics.get(metric).copied()
     }
 
     fn time(&self, field: Field) -> Option<Timestamp> {

@@ -239,7 +239,7 @@ fn numbers(html: &mut Html, reply: &SeriesReply, panels: &[Panel<'_>]) {
     html.raw("aria-label=\"Numbers\" tabindex=\"0\"><table class=\"numbers\"><thead><tr>");
     html.raw("<th scope=\"col\">Time</th>");
     for (title, ..) in &columns {
-        html.raw("<th scope=\"col\">").text(title).raw("</th>");
+        html.raw("<th scope=\"col\">").text(title.trim_end()).raw("</th>");
     }
     html.raw("</tr></thead><tbody>");
     for step in (0..reply.steps).rev() {

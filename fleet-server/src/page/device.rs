@@ -86,7 +86,8 @@ fn heading(html: &mut Html, device: &Device, now: Timestamp) {
     if device.name.raw() != device.id.as_str() {
         html.raw(" <small>").text(&device.name).raw("</small>");
     }
-    html.raw("</h1><table class=\"now\" data-glyphs=\"");
+    html.raw("</h1><div class=\"wide\" role=\"region\" aria-label=\"Now\" tabindex=\"0\">");
+    html.raw("<table class=\"now\" data-glyphs=\"");
     table::glyphs(html);
     html.raw("\"><thead><tr>");
     const SHOWN: [Field; 6] =
@@ -100,7 +101,7 @@ fn heading(html: &mut Html, device: &Device, now: Timestamp) {
     for field in SHOWN {
         table::cell(html, device, field, now);
     }
-    html.raw("</tr></tbody></table><p id=\"why\">");
+    html.raw("</tr></tbody></table></div><p id=\"why\">");
     table::text(html, device, Field::Why);
     html.raw("</p>");
 }

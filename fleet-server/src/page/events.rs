@@ -41,6 +41,7 @@ pub(super) fn section(html: &mut Html, events: &[EventView], now: Timestamp) {
         if let Some(id) = &event.device_id {
             html.raw("<a href=\"/devices/").text(id).raw("\">").text(id).raw("</a> ");
         }
+        html.raw("<span class=\"muted\">").text(event.kind.word()).raw("</span> ");
         html.text(&event.text).raw(" <span class=\"muted\">").text(&event.actor);
         html.raw("</span></li>");
     }

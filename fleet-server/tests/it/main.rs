@@ -4,6 +4,8 @@
 mod cli;
 mod hostile;
 mod link;
+mod page;
+mod page_kit;
 mod program;
 mod rest_auth;
 mod rest_events;

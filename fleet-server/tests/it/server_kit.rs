@@ -224,7 +224,10 @@ pub(crate) async fn send(
     let stream = socket.connect(to).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let mut request = Request::builder().method(method).uri(path).header("host", "server");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "server");
+    }
     for (name, value) in headers {
         request = request.header(*name, value);
     }

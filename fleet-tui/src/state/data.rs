@@ -263,7 +263,9 @@ impl Subject for Row {
     }
 
     fn number(&self, field: Field) -> Option<f64> {
-        let ValueRow(_, _, cpu, memory, disk, temperature) = self.values?;
+        // What an absent device measured last is not how it is.
+        let ValueRow(_, _, cpu, memory, disk, temperature) =
+            self.values.filter(|_| self.index.status.is_heard())?;
         match field {
             Field::Cpu => cpu.map(f64::from),
             Field::Memory => memory.map(f64::from),

@@ -297,3 +297,65 @@ impl PendingScreen {
         Menu::new("Sort by", ('a'..).zip(SORTABLE).map(item).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fleet_core::api::{IndexPage, StreamMessage};
+
+    use super::*;
+    use crate::effect::{Change, Effect, Request};
+    use crate::sample;
+    use crate::state::App;
+    use crate::testing::{app_with, device, press};
+
+    fn waiting() -> App {
+        let statuses = [DeviceStatus::Pending, DeviceStatus::Rejected, DeviceStatus::Online];
+        let mut rows: Vec<_> = (0..)
+            .zip(statuses)
+            .map(|(slot, status)| device(slot, &format!("d{slot}"), status))
+            .collect();
+        rows.push(device(3, "d3", DeviceStatus::Pending));
+        rows[3].created_at = rows[0].created_at.minus(Duration::from_secs(60));
+        app_with(rows)
+    }
+
+    #[test]
+    fn who_waits_longest_is_first_and_who_was_turned_away_last() {
+        let mut app = waiting();
+        press(&mut app, "7");
+        assert_eq!(app.pending.order(), [3, 0, 1].map(sample::uid));
+        press(&mut app, "S");
+        assert_eq!(app.pending.order(), [0, 3, 1].map(sample::uid));
+    }
+
+    #[test]
+    fn marks_and_cursor_stay_with_their_devices() {
+        let mut app = waiting();
+        press(&mut app, "7 j Space");
+        assert!(app.pending.is_marked(sample::uid(0)));
+        assert_eq!(app.pending.cursor(), Some(sample::uid(1)));
+        press(&mut app, "/ d 3 Enter");
+        assert_eq!((app.pending.order(), app.pending.marked()), (&[sample::uid(3)][..], (1, 1)));
+        let rows = vec![device(0, "d0", DeviceStatus::Online)];
+        sample::say(
+            &mut app,
+            StreamMessage::Index(IndexPage { rows, gone: vec![], complete: true }),
+        );
+        assert_eq!(app.pending.marked(), (0, 0), "it waits no longer");
+    }
+
+    #[test]
+    fn the_marked_ones_are_accepted_after_a_question() {
+        let mut app = waiting();
+        let effects = press(&mut app, "7 Space Space x a 2 Enter");
+        let change = |effect: &Effect| match effect {
+            Effect::Ask(Request::Change(uid, change)) => Some((*uid, change.clone())),
+            _ => None,
+        };
+        let mut changes: Vec<_> = effects.iter().filter_map(change).collect();
+        changes.sort_by_key(|(uid, _)| *uid);
+        assert_eq!(changes, [0, 3].map(|slot| (sample::uid(slot), Change::Accept)));
+    }
+}

@@ -6,7 +6,6 @@ use fleet_core::untrusted::escaped;
 use ratatui::layout::{Position, Rect};
 
 use super::fleet::{banner, grouped};
-use super::popup::frame;
 use super::{Canvas, Scrolled};
 use crate::cells::wrapped;
 use crate::layout;
@@ -14,7 +13,7 @@ use crate::state::App;
 use crate::state::events::Range;
 use crate::state::link::Phase;
 use crate::theme::Role;
-use crate::widgets::{field, scrollbar};
+use crate::widgets::{field, panel, scrollbar};
 
 /// Cells before the first column: the cursor.
 const BEFORE: u16 = 2;
@@ -188,17 +187,9 @@ fn role(kind: EventKind) -> Role {
 
 /// The event at the cursor in full.
 fn detail(event: &EventView, area: Rect, canvas: &mut Canvas<'_>) {
-    if area.height < 3 {
-        return;
-    }
-    let title = format!("#{}  {}", event.seq, event.kind.word());
-    frame(area, &title, canvas);
-    let inside = Rect {
-        x: area.x + 1,
-        y: area.y + 1,
-        width: area.width.saturating_sub(2),
-        height: area.height - 2,
-    };
+    let (title, look) = (format!("#{}  {}", event.seq, event.kind.word()), canvas.look);
+    let inside =
+        panel::paint(area, canvas.buffer, &look.theme, &look.caps, (&title, ""), Role::Muted);
     let device = match (&event.device_id, event.uid) {
         (Some(id), Some(uid)) => format!("{id}  uid {uid}"),
         (Some(id), None) => id.to_string(),

@@ -141,13 +141,20 @@ pub(super) fn notice(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
 pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let scope = app.desk.screen().scope();
     let mut x = area.x + 1;
+    if app.desk.popup.is_some() {
+        // The screen's keys do not hold now.
+        x = canvas.put(x, area.y, area.right(), "Esc", Role::Accent) + 1;
+        canvas.put(x, area.y, area.right(), "close", Role::Muted);
+        return;
+    }
     for binding in hinted(scope) {
-        let width = binding.key().width() + 1 + binding.hint.width();
+        let key = canvas.keys(binding.key());
+        let width = key.width() + 1 + binding.hint.width();
         let width = u16::try_from(width).unwrap_or(u16::MAX);
         if x.saturating_add(width) > area.right() {
             return;
         }
-        x = canvas.put(x, area.y, area.right(), binding.key(), Role::Accent) + 1;
+        x = canvas.put(x, area.y, area.right(), &key, Role::Accent) + 1;
         x = canvas.put(x, area.y, area.right(), binding.hint, Role::Muted) + 2;
     }
 }

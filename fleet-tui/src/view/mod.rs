@@ -7,6 +7,8 @@ mod frame;
 mod pane;
 mod pending;
 mod popup;
+#[cfg(test)]
+mod snapshots;
 
 use fleet_core::glyph::Glyph;
 use ratatui::buffer::Buffer;
@@ -83,12 +85,32 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
     if let Some(popup) = &app.desk.popup {
         popup::paint(popup, app, &mut canvas);
     }
+    if look.caps.is_ascii() {
+        spell_plainly(canvas.buffer);
+    }
     canvas.painted
 }
 
 /// What the terminal's title says: what is wrong, and where.
 pub fn title(app: &App) -> String {
     frame::title(app)
+}
+
+/// Replaces what is not ASCII, in our own words and in others', by what comes near it.
+fn spell_plainly(buffer: &mut Buffer) {
+    for cell in buffer.content.iter_mut().filter(|cell| !cell.symbol().is_ascii()) {
+        let plain = match cell.symbol() {
+            "…" => ".",
+            "·" | "—" | "–" => "-",
+            "×" => "x",
+            "→" | "›" => ">",
+            "←" => "<",
+            "↑" => "^",
+            "↓" => "v",
+            _ => "?",
+        };
+        cell.set_symbol(plain);
+    }
 }
 
 impl Canvas<'_> {
@@ -100,6 +122,16 @@ impl Canvas<'_> {
     /// A glyph.
     pub fn glyph(&self, glyph: Glyph) -> char {
         self.look.caps.glyph(glyph)
+    }
+
+    /// Names of keys as this terminal can spell them: an arrow that looked like a `v` would be
+    /// another key.
+    pub fn keys(&self, names: &str) -> String {
+        if !self.look.caps.is_ascii() {
+            return names.to_owned();
+        }
+        let arrows = [("←", "Left"), ("→", "Right"), ("↑", "Up"), ("↓", "Down")];
+        arrows.iter().fold(names.to_owned(), |names, (arrow, name)| names.replace(arrow, name))
     }
 
     /// Writes text that is safe to show, as far as there is room; returns the column after it.

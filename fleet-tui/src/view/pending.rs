@@ -28,12 +28,12 @@ use crate::widgets::{field, scrollbar};
 const BEFORE: u16 = 4;
 /// The columns in their order, with their width, and which goes first where there is no room.
 const COLUMNS: [(Field, u16, u8); 7] = [
-    (Field::Device, 18, 0),
+    (Field::Device, 19, 0),
     (Field::Type, 11, 3),
-    (Field::Hostname, 16, 1),
+    (Field::Hostname, 15, 1),
     (Field::Address, 15, 2),
     (Field::Fingerprint, 16, 0),
-    (Field::Added, 5, 0),
+    (Field::Added, 6, 0),
     (Field::Why, 18, 4),
 ];
 
@@ -99,9 +99,11 @@ fn line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let counts = desk.data.counts();
     let waiting = counts.of(DeviceStatus::Pending) as usize;
     let glyph = canvas.glyph(Glyph::Pending);
-    let role = if waiting > 0 { Role::Warn } else { Role::Plain };
-    let words = if waiting == 1 { "waits for your word" } else { "wait for your word" };
-    let text = format!("{glyph} {} {words}", grouped(waiting));
+    let (text, role) = match waiting {
+        0 => ("0 wait".to_owned(), Role::Muted),
+        1 => (format!("{glyph} 1 waits for your word"), Role::Warn),
+        _ => (format!("{glyph} {} wait for your word", grouped(waiting)), Role::Warn),
+    };
     let mut x = canvas.put(area.x + 1, area.y, area.right(), &text, role) + 3;
     let rejected = counts.of(DeviceStatus::Rejected) as usize;
     if rejected > 0 {
@@ -233,12 +235,10 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         vec![
             "Nobody waits.".to_owned(),
             String::new(),
-            "A device comes here when it asks for this server by itself, without a grant:"
-                .to_owned(),
-            format!("on a device    fleetd agent --server {server}"),
+            "A device comes here when it asks for this server by itself:".to_owned(),
+            format!("on a device    api_endpoint: {server}   in /etc/fleetd/config.yaml"),
             String::new(),
-            "5              find devices and bring them in yourself; they need no word here"
-                .to_owned(),
+            "5              find devices and bring them in yourself".to_owned(),
         ]
     };
     for (y, line) in (area.y + 1..area.bottom()).zip(lines) {

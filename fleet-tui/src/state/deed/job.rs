@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use fleet_core::id::Uid;
+use fleet_core::id::{DeviceId, Uid};
 
 use super::{Deed, Plan, Step};
 use crate::effect::{Change, Request};
@@ -25,6 +25,8 @@ pub struct Job {
     done: usize,
     failed: usize,
     first_failure: Option<String>,
+    /// The device, if there is only one.
+    only: Option<DeviceId>,
     /// Why the rest was given up.
     given_up: Option<&'static str>,
 }
@@ -59,6 +61,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
     let Plan { deed, steps, .. } = plan;
     let mut seen = BTreeSet::new();
     let waiting: VecDeque<_> = steps.into_iter().filter(|step| seen.insert(step.uid)).collect();
+    let only = waiting.front().filter(|_| waiting.len() == 1).map(|step| step.id.clone());
     desk.job = Some(Job {
         deed,
         total: waiting.len(),
@@ -67,6 +70,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         done: 0,
         failed: 0,
         first_failure: None,
+        only,
         given_up: None,
     });
     go_on(desk);
@@ -135,7 +139,10 @@ fn go_on(desk: &mut Desk) {
 
 /// What came of all.
 fn outcome(job: &Job) -> Notice {
-    let done = format!("{} {}", job.done, job.deed.past());
+    let done = match &job.only {
+        Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
+        _ => format!("{} {}", job.done, job.deed.past()),
+    };
     let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));
     let given_up = job.given_up.map(|reason| format!("{} not tried: {reason}", job.waiting.len()));
     let counts: Vec<String> = [Some(done), failed, given_up].into_iter().flatten().collect();

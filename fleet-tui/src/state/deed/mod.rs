@@ -159,7 +159,7 @@ pub fn menu(chosen: impl Into<Chosen>, desk: &Desk) -> Menu {
         };
         MenuItem {
             key: deed.key(),
-            text: format!("{}{some}…", deed.verb()),
+            text: format!("{}{some}…", deed.label()),
             detail: why_not.unwrap_or(deed.summary()).to_owned(),
             command: why_not.is_none().then(|| Command::Begin(deed, chosen.clone())),
         }
@@ -235,3 +235,6 @@ fn lock(plan: &Plan) -> Lock {
         steps => Lock::Typed { text: steps.len().to_string(), name: "the number of devices" },
     }
 }
+
+#[cfg(test)]
+mod tests;

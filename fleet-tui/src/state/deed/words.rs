@@ -18,6 +18,16 @@ impl Deed {
         }
     }
 
+    /// What it is called in the menu.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tag => "tags",
+            Self::Note => "metadata",
+            Self::Interval => "report interval",
+            Self::Accept | Self::Reject | Self::Rename | Self::Revoke | Self::Delete => self.verb(),
+        }
+    }
+
     /// What is done.
     pub fn verb(self) -> &'static str {
         match self {
@@ -65,7 +75,7 @@ impl Deed {
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
             Self::Rename | Self::Tag | Self::Note | Self::Interval => "set it back",
-            Self::Revoke => "none; its key is never let in again",
+            Self::Revoke => "none; once deleted it may ask anew",
             Self::Delete => "none",
         }
     }
@@ -120,13 +130,11 @@ fn server(desk: &Desk) -> String {
 fn effect(plan: &Plan) -> String {
     let typed = &plan.typed;
     match plan.deed {
-        Deed::Accept => "it belongs to the fleet from now on".to_owned(),
-        Deed::Reject => "it stays outside and may not report".to_owned(),
-        Deed::Revoke => "its link is cut and its key refused for good".to_owned(),
-        Deed::Delete => {
-            "its access ends now, its data goes later; its agent may ask anew".to_owned()
-        }
-        Deed::Interval => format!("it reports every {typed}; the rest of its configuration stays"),
+        Deed::Accept => "let into the fleet from now on".to_owned(),
+        Deed::Reject => "kept outside, may not report".to_owned(),
+        Deed::Revoke => "link cut, key refused for good".to_owned(),
+        Deed::Delete => "access ends now, data goes later; the agent may ask anew".to_owned(),
+        Deed::Interval => format!("a report every {typed}; the rest of the configuration stays"),
         Deed::Tag if typed.is_empty() => "all tags are taken away".to_owned(),
         Deed::Tag => format!("tags {typed}"),
         Deed::Rename | Deed::Note => format!("{typed}; what is not named stays"),

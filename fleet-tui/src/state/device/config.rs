@@ -158,18 +158,18 @@ mod tests {
         serde_json::from_value(view).unwrap()
     }
 
-    fn reported(version: u64, error: Option<&str>) -> Option<Value> {
+    fn reported(version: u64, error: Option<&str>) -> Value {
         let at = "2026-01-01T00:00:00Z";
-        Some(json!({"version": version, "hash": "h", "applied_at": at, "error": error}))
+        json!({"version": version, "hash": "h", "applied_at": at, "error": error})
     }
 
     #[test]
     fn keys_are_paths_and_only_what_is_known_is_the_same() {
         let document = json!({"telemetry": {"interval": 30, "metrics": ["cpu_usage", "disk"]}});
         for (reported, state_is, same) in [
-            (reported(2, None), ConfigState::Applied, [true, true]),
-            (reported(1, None), ConfigState::Waiting, [true, false]),
-            (reported(2, Some("no")), ConfigState::Refused, [true, false]),
+            (Some(reported(2, None)), ConfigState::Applied, [true, true]),
+            (Some(reported(1, None)), ConfigState::Waiting, [true, false]),
+            (Some(reported(2, Some("no"))), ConfigState::Refused, [true, false]),
             (None, ConfigState::Waiting, [true, false]),
         ] {
             let view = view(document.clone(), reported);
@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(found[1].desired, "cpu_usage, disk");
             assert_eq!([found[0].is_same(), found[1].is_same()], same);
         }
-        let late = keys(&view(document, reported(2, None)), Some(60));
+        let late = keys(&view(document, Some(reported(2, None))), Some(60));
         assert_eq!(late[0].reported.as_deref(), Some("60"));
         assert!(!late[0].is_same());
     }

@@ -12,8 +12,12 @@ use fleet_core::time::Timestamp;
 
 /// Points that a curve keeps; the oldest give way.
 const POINTS_MAX: usize = SERIES_STEPS_MAX;
+/// No answer takes longer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// A point may come so many times later than the one before it did.
 const LATE: f64 = 2.5;
+/// A shorter silence is none: a busy device leaves out a second or two.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// A step without a point is a gap, two halves of one are not.
 const SKIPPED: f64 = 1.5;
 
@@ -69,9 +73,11 @@ impl Rhythm {
 }
 
 impl Curve {
-    /// Takes other points, which are in order. Of those before only the ones after `until` stay.
+    /// Takes other points, which are in order. Of those before only the ones stay that came after
+    /// `until` while the others were asked for.
     pub fn replace(&mut self, points: Vec<Point>, until: Timestamp) {
-        let newer = self.points.iter().filter(|point| point.at > until);
+        let meanwhile = until..=until.plus(ANSWER_TIME_MAX);
+        let newer = self.points.iter().filter(|point| meanwhile.contains(&point.at));
         let newer: Vec<_> = newer.copied().collect();
         self.points.clear();
         points.into_iter().chain(newer).for_each(|point| self.push(point));
@@ -163,7 +169,7 @@ impl Curve {
         let around = [place.checked_sub(1), Some(place + 1)];
         let around = around.map(|place| place.and_then(spacing).unwrap_or(rhythm.interval));
         let usual = around[0].max(around[1]).max(rhythm.step);
-        apart <= rhythm.reach() && apart <= usual.mul_f64(LATE)
+        apart <= rhythm.reach() && apart <= usual.mul_f64(LATE).max(SILENCE_MIN)
     }
 }
 
@@ -186,7 +192,9 @@ mod tests {
 
     fn curve(secs: &[i64]) -> Curve {
         let mut curve = Curve::default();
-        secs.iter().for_each(|secs| curve.push(Point::new(at(*secs), *secs as f64)));
+        for secs in secs {
+            curve.push(Point::new(at(*secs), *secs as f64));
+        }
         curve
     }
 
@@ -207,7 +215,7 @@ mod tests {
         assert_eq!(lines(&[0, 60, 300, 360], RHYTHM), [[0, 60], [300, 360]]);
         // While it is watched, half a minute is a long time.
         assert_eq!(lines(&[0, 1, 2, 30, 31, 32], RHYTHM), [[0, 1, 2], [30, 31, 32]]);
-        assert_eq!(lines(&[0, 1, 3, 4], RHYTHM).len(), 1);
+        assert_eq!(lines(&[0, 1, 5, 6], RHYTHM).len(), 1);
         // In longer steps one without a point is a gap, if it had room for several reports.
         let long = Rhythm { step: Duration::from_secs(300), ..RHYTHM };
         assert_eq!(lines(&[0, 300, 900, 1_200], long), [[0, 300], [900, 1_200]]);
@@ -224,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_answer_replaces_what_it_covers() {
-        let mut curve = curve(&[1, 2, 3, 9]);
+        let mut curve = curve(&[1, 2, 3, 9, 900]);
         curve.replace(vec![Point::new(at(0), 7.0), Point::new(at(4), 8.0)], at(4));
         let found: Vec<_> = curve.within(at(0), at(99)).map(|point| point.mean as i64).collect();
         assert_eq!(found, [7, 8, 9]);

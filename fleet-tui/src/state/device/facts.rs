@@ -1,12 +1,13 @@
 //! Everything that is known of a device, line by line.
 
-use fleet_core::api::{Device, IndexRow};
+use fleet_core::api::Device;
 use fleet_core::field::Field;
 use fleet_core::filter::Subject as _;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::{Untrusted, escaped};
 
 use crate::cells;
+use crate::state::data::Row;
 
 /// Binary bytes of a gibibyte.
 const GIB: f64 = 1_073_741_824.0;
@@ -21,7 +22,8 @@ pub struct Fact {
 }
 
 /// What is known: from the row, and from the device's record once that has come.
-pub fn facts(row: &IndexRow, device: Option<&Device>, now: Timestamp) -> Vec<Fact> {
+pub fn facts(device_row: &Row, device: Option<&Device>, now: Timestamp) -> Vec<Fact> {
+    let row = &device_row.index;
     let mut list = List::default();
     list.put("id", row.id.to_string());
     list.outside("name", row.name.as_ref());
@@ -50,7 +52,7 @@ pub fn facts(row: &IndexRow, device: Option<&Device>, now: Timestamp) -> Vec<Fac
     }
     list.put("config", row.text(Field::Config).map(|text| escaped(&text)).unwrap_or_default());
     list.put("added", since(row.created_at, now));
-    list.put("last seen", row.last_seen.map(|seen| since(seen, now)).unwrap_or_default());
+    list.put("last seen", device_row.last_seen().map(|seen| since(seen, now)).unwrap_or_default());
     list.put("key", row.fingerprint.map(|key| key.to_string()).unwrap_or_default());
     list.put("uid", row.uid.to_string());
     let metadata = device.map_or(&row.metadata, |device| &device.metadata);

@@ -128,9 +128,8 @@ impl Graphs {
     pub fn shown(&self) -> Vec<Graph> {
         let is_known = |metric: &Metric| self.known[*metric as usize];
         let is_any = self.known.contains(&true);
-        let is_shown = |graph: &Graph| match is_any {
-            true => graph.metrics().iter().any(is_known),
-            false => *graph != Graph::Temperature,
+        let is_shown = |graph: &Graph| {
+            if is_any { graph.metrics().iter().any(is_known) } else { *graph != Graph::Temperature }
         };
         Graph::ALL.into_iter().filter(is_shown).collect()
     }
@@ -233,7 +232,7 @@ impl Graphs {
                 // Of reports that came meanwhile the newest belong to no step of the answer.
                 let until =
                     if self.is_live() { window.to } else { Timestamp::from_millis(i64::MAX) };
-                for (metric, points) in metric::of_reply(&reply) {
+                for (metric, points) in metric::of_reply(&reply, window.to) {
                     self.known[metric as usize] |= !points.is_empty();
                     self.curves[metric as usize].replace(points, until);
                 }

@@ -1,6 +1,7 @@
 //! Which metrics a device's graphs show, and how the parts of one are drawn together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fleet_core::api::{LiveReport, Series, SeriesPoint, SeriesReply};
 use fleet_core::limits::SERIES_STEPS_MAX;
@@ -154,8 +155,8 @@ pub(super) fn of_report(report: &LiveReport) -> Vec<(Metric, f64)> {
 }
 
 /// The points of each metric of an answer. Of a sum that has several parts only the mean is known:
-/// the parts need not have been highest at one time.
-pub(super) fn of_reply(reply: &SeriesReply) -> Vec<(Metric, Vec<Point>)> {
+/// the parts need not have been highest at one time. Of the last step only what is before `to` was.
+pub(super) fn of_reply(reply: &SeriesReply, to: Timestamp) -> Vec<(Metric, Vec<Point>)> {
     let drawn = |metric: Metric| {
         let is_own =
             |series: &&Series| series.metric == metric.name() && !is_loopback(&series.labels);
@@ -166,7 +167,7 @@ pub(super) fn of_reply(reply: &SeriesReply) -> Vec<(Metric, Vec<Point>)> {
         }
         let points = steps.into_values().take(SERIES_STEPS_MAX);
         let points = points.map(|SeriesPoint(step, mean, min, max)| Point {
-            at: middle(reply, step),
+            at: middle(reply, step, to),
             mean,
             min,
             max,
@@ -186,11 +187,12 @@ fn merged(sisters: Sisters, a: SeriesPoint, b: SeriesPoint) -> SeriesPoint {
     }
 }
 
-/// The middle of a step.
-fn middle(reply: &SeriesReply, step: u32) -> Timestamp {
-    let millis =
-        reply.step_millis.saturating_mul(u64::from(step)).saturating_add(reply.step_millis / 2);
-    Timestamp::from_millis(reply.from.millis().saturating_add_unsigned(millis))
+/// The middle of what there is of a step.
+fn middle(reply: &SeriesReply, step: u32, to: Timestamp) -> Timestamp {
+    let begin = Duration::from_millis(reply.step_millis.saturating_mul(u64::from(step)));
+    let begin = reply.from.plus(begin);
+    let end = begin.plus(Duration::from_millis(reply.step_millis)).min(to);
+    begin.plus(end.since(begin) / 2)
 }
 
 fn is_loopback(labels: &BTreeMap<String, Untrusted>) -> bool {
@@ -268,11 +270,11 @@ mod tests {
             ],
             ..SeriesReply::default()
         };
-        let found = of_reply(&reply);
+        let found = of_reply(&reply, Timestamp::from_millis(17_000));
         let of = |metric: Metric| found[metric as usize].1.clone();
         let at = Timestamp::from_millis;
         let sum = Point::new(at(11_000), 10.0);
-        assert_eq!(of(Metric::Read), [sum, Point::new(at(17_000), 1.0)]);
+        assert_eq!(of(Metric::Read), [sum, Point::new(at(16_500), 1.0)]);
         assert_eq!(of(Metric::Receive), []);
         assert_eq!(
             of(Metric::Temperature),
@@ -289,6 +291,6 @@ mod tests {
         };
         let reply =
             SeriesReply { step_millis: u64::MAX, series: vec![series], ..SeriesReply::default() };
-        assert_eq!(of_reply(&reply)[0].1.len(), 1);
+        assert_eq!(of_reply(&reply, Timestamp::default())[0].1.len(), 1);
     }
 }

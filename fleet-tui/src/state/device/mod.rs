@@ -100,7 +100,7 @@ impl DeviceScreen {
     /// Everything that is known of it.
     pub fn facts(&self, desk: &Desk) -> Vec<Fact> {
         let now = desk.link.server_time(desk.now.wall);
-        let facts = |row: &Row| facts::facts(&row.index, self.record.value(), now);
+        let facts = |row: &Row| facts::facts(row, self.record.value(), now);
         self.row.as_ref().map(facts).unwrap_or_default()
     }
 

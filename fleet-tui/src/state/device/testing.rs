@@ -1,8 +1,8 @@
 //! A device of the sample fleet, looked at: keys, and a server that answers what is asked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fleet_core::api::{
     ConfigView, Device, EventView, LiveReport, LiveSample, Series, SeriesPoint, SeriesReply,
     StreamMessage,
@@ -84,30 +84,6 @@ pub(crate) fn tell(app: &mut App, event: Event) -> Vec<Effect> {
     app.apply(now, event)
 }
 
-/// Lets time pass.
-pub(crate) fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
-    let since_start = app.desk.now.since_start + Duration::from_secs(secs);
-    app.apply(sample::moment(since_start), Event::Tick)
-}
-
-/// Presses keys, named as help prints them.
-pub(crate) fn press(app: &mut App, keys: &str) -> Vec<Effect> {
-    keys.split(' ').flat_map(|key| tell(app, Event::Key(key_named(key)))).collect()
-}
-
-fn key_named(name: &str) -> KeyEvent {
-    let code = match name {
-        "Esc" => KeyCode::Esc,
-        "Enter" => KeyCode::Enter,
-        "Tab" => KeyCode::Tab,
-        "S-Tab" => KeyCode::BackTab,
-        "←" => KeyCode::Left,
-        "→" => KeyCode::Right,
-        other => KeyCode::Char(other.chars().next().unwrap()),
-    };
-    KeyEvent::new(code, KeyModifiers::NONE)
-}
-
 /// The device that is open.
 pub(crate) fn screen(app: &App) -> &DeviceScreen {
     app.device.as_ref().unwrap()
@@ -115,11 +91,13 @@ pub(crate) fn screen(app: &App) -> &DeviceScreen {
 
 /// The requests among effects.
 pub(crate) fn asked(effects: &[Effect]) -> Vec<&Request> {
-    let ask = |effect| match effect {
-        &Effect::Ask(ref request) => Some(request),
-        _ => None,
-    };
-    effects.iter().filter_map(ask).collect()
+    let mut requests = Vec::new();
+    for effect in effects {
+        if let Effect::Ask(request) = effect {
+            requests.push(request);
+        }
+    }
+    requests
 }
 
 /// The window that curves are asked for, if they are.
@@ -136,7 +114,7 @@ pub(crate) fn window_asked(effects: &[Effect]) -> Option<Window> {
 pub(crate) fn report(app: &mut App, slot: u32, secs: u64, cpu: f64) -> Vec<Effect> {
     let sample = |metric: &str, value| LiveSample {
         metric: metric.to_owned(),
-        labels: Default::default(),
+        labels: BTreeMap::new(),
         value,
     };
     let report = LiveReport {
@@ -169,7 +147,9 @@ pub(crate) fn answer(request: &Request) -> Answer {
 
 /// Curves with a gap in their middle.
 fn series(window: &Window) -> SeriesReply {
-    let steps = (window.to.since(window.from).as_millis() / window.step.as_millis()) as u32;
+    let step_millis = window.step.as_millis() as i64;
+    let first = window.from.millis() / step_millis;
+    let steps = (window.to.millis() / step_millis - first + 1) as u32;
     let wave = |middle: f64, height: f64, length: f64| {
         let highest = if middle < 100.0 { 100.0 } else { f64::MAX };
         let is_there = |step: &u32| !(steps * 5 / 12..steps / 2).contains(step);
@@ -191,8 +171,8 @@ fn series(window: &Window) -> SeriesReply {
     let eth = Some(("interface", "eth0"));
     let disk = Some(("device", "mmcblk0"));
     SeriesReply {
-        from: window.from,
-        step_millis: window.step.as_millis() as u64,
+        from: Timestamp::from_millis(first * step_millis),
+        step_millis: step_millis.unsigned_abs(),
         steps,
         series: vec![
             curve(Metric::Cpu, None, wave(70.0, 25.0, 9.0)),

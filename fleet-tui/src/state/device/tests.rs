@@ -14,9 +14,14 @@ use crate::layout::Pane;
 use crate::sample;
 use crate::state::popup::Popup;
 use crate::state::{App, Screen};
+use crate::testing::press;
 
 const WIDE: Size = Size::new(120, 35);
 const LOW: Size = Size::new(80, 24);
+
+fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
+    crate::testing::wait(app, Duration::from_secs(secs))
+}
 
 fn looks(effects: &[Effect]) -> Option<&StreamView> {
     effects.iter().rev().find_map(|effect| match effect {
@@ -141,7 +146,7 @@ fn zooming_stops_at_both_ends_and_ranges_go_round() {
 fn zooming_keeps_what_is_at_the_cursor_in_the_middle() {
     let mut app = answered(SLOT, WIDE);
     press(&mut app, "- -");
-    (0..50).for_each(|_| drop(press(&mut app, "←")));
+    (0..50).for_each(|_| drop(press(&mut app, "Left")));
     let at = screen(&app).graphs.cursor().unwrap();
     press(&mut app, "+");
     let window = screen(&app).graphs.window();
@@ -163,11 +168,27 @@ fn long_ranges_are_asked_for_again_step_by_step() {
 }
 
 #[test]
+fn a_long_range_leaves_nothing_behind_that_keeps_reports_out_of_a_short_one() {
+    let mut app = answered(SLOT, WIDE);
+    for _ in 0..4 {
+        let effects = press(&mut app, "t");
+        answer_all(&mut app, effects);
+        let newest = screen(&app).graphs.curve(Metric::Cpu).newest().unwrap();
+        assert!(newest.at <= screen(&app).graphs.window().to);
+    }
+    assert_eq!(screen(&app).graphs.span().word, "5m");
+    wait(&mut app, 1);
+    report(&mut app, SLOT, 1, 12.5);
+    let newest = screen(&app).graphs.curve(Metric::Cpu).newest();
+    assert_eq!(newest.map(|point| point.mean), Some(12.5));
+}
+
+#[test]
 fn going_back_goes_layer_by_layer_and_leaves_the_fleet_as_it_was() {
     let mut app = sample::app(20, WIDE);
     press(&mut app, "j j j");
     let (cursor, top) = (app.fleet.cursor(), app.fleet.top);
-    press(&mut app, "Enter ← Enter");
+    press(&mut app, "Enter Left Enter");
     assert_eq!(app.desk.screen(), Screen::Device);
     assert!(screen(&app).is_full && screen(&app).graphs.cursor().is_some());
     press(&mut app, "Esc");
@@ -182,11 +203,11 @@ fn going_back_goes_layer_by_layer_and_leaves_the_fleet_as_it_was() {
 #[test]
 fn the_cursor_stays_in_the_window() {
     let mut app = answered(SLOT, WIDE);
-    press(&mut app, "←");
+    press(&mut app, "Left");
     assert_eq!(screen(&app).graphs.cursor(), Some(time(0)));
-    press(&mut app, "← ← →");
+    press(&mut app, "Left Left Right");
     assert_eq!(screen(&app).graphs.cursor(), Some(time(3)));
-    press(&mut app, "g ←");
+    press(&mut app, "g Left");
     assert_eq!(screen(&app).graphs.cursor(), Some(time(300)));
     // It stands at a time, which time carries out of the picture.
     wait(&mut app, 1);

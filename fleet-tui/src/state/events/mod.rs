@@ -482,3 +482,6 @@ fn cells_of(event: &EventView) -> [String; 5] {
 fn rows_height(desk: &Desk) -> usize {
     usize::from(layout::events(desk.size).rows.height)
 }
+
+#[cfg(test)]
+mod tests;

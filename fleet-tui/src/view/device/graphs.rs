@@ -117,7 +117,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
     let dot = format!(" {} ", canvas.glyph(Glyph::Dot));
     let window = device.graphs.window();
     let unit = graph.unit();
-    let word = match (device.graphs.cursor(), device.graphs.is_live() && app.desk.link.is_live()) {
+    let is_live = device.graphs.is_live() && app.desk.link.is_live() && !device.is_gone;
+    let word = match (device.graphs.cursor(), is_live) {
         (Some(_), _) => "here",
         (None, true) => "now",
         (None, false) => "last",
@@ -127,8 +128,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
         told(device, metric).map_or_else(|| none.clone(), |point| number(point.mean, unit))
     };
     let summary = |metric: Metric| device.graphs.curve(metric).summary(window.from, window.to);
-    match graph.metrics() {
-        &[metric] => {
+    match *graph.metrics() {
+        [metric] => {
             let short = format!("{} {word}", told(metric));
             let long = summary(metric).map(|summary| {
                 let (mean, max) = (number(summary.mean, unit), number(summary.max, unit));
@@ -136,7 +137,7 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
             });
             long.into_iter().chain([short]).collect()
         }
-        &[first, second] => {
+        [first, second] => {
             let [first_sign, second_sign] = signs(graph, canvas);
             let short = format!("{first_sign}{} {second_sign}{}", told(first), told(second));
             let max = [first, second].map(|metric| summary(metric).map(|summary| summary.max));
@@ -147,7 +148,8 @@ fn notes(app: &App, device: &DeviceScreen, graph: Graph, canvas: &Canvas<'_>) ->
                 }
                 _ => None,
             };
-            let tight = short.replace("B/s", "").replace(' ', "");
+            let tight = |metric: Metric| told(metric).replace("B/s", "").replace(' ', "");
+            let tight = format!("{first_sign}{} {second_sign}{}", tight(first), tight(second));
             long.into_iter().chain([format!("{short} {word}"), short, tight]).collect()
         }
         _ => Vec::new(),

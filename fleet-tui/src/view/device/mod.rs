@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  ● online cam-us-1180  Jetson Orin Nano aarch64 · 10.8.3.180 · up 41d · seen now       head
-//!  configuration refused: …                     range  5m  1h  24h  7d   ● live  step 1 s
+//!  configuration refused: …                                                             trouble
+//!                                          range  5m  1h  24h  7d   ● live  step 1 s    ranges
 //! ┌ CPU % ─────────────── 97 now · 92 avg · 99 max ┐┌ Config ── desired r18 · reported r17 ┐
 //! ```
 
@@ -26,24 +27,26 @@ use crate::layout::{self, Pane};
 use crate::state::App;
 use crate::state::data::Row;
 use crate::state::device::DeviceScreen;
-use crate::state::device::graphs::SPANS;
+use crate::state::device::graphs::{SPANS, Span};
 use crate::state::device::metric::Metric;
 use crate::theme::Role;
+
+/// From this width on all ranges are told, beside the panes' names.
+const ROOM_FOR_RANGES: u16 = 76;
 
 /// Paints a device.
 pub(super) fn paint(app: &App, device: &DeviceScreen, canvas: &mut Canvas<'_>) {
     let parts = device.parts(&app.desk);
     head(app, device, parts.head, canvas);
+    trouble(app, device, parts.trouble, canvas);
     let right = ranges(app, device, parts.ranges, canvas);
-    let trouble = if parts.trouble.y == parts.ranges.y {
-        Rect { width: right.saturating_sub(parts.trouble.x + 1), ..parts.trouble }
-    } else {
-        parts.trouble
-    };
-    if layout::is_low(app.desk.size) {
+    if parts.panes.len() == 1 {
         pane_names(device, Rect { width: right.saturating_sub(1), ..parts.ranges }, canvas);
     }
-    trouble_line(app, device, trouble, canvas);
+    let is_old = !app.desk.link.is_live() || device.is_gone;
+    if is_old {
+        canvas.shade(parts.head, Role::Stale);
+    }
     for (pane, area) in &parts.panes {
         match pane {
             Pane::Graphs => graphs::paint(app, device, *area, canvas),
@@ -51,7 +54,7 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, canvas: &mut Canvas<'_>) {
             Pane::History => text::history(app, device, *area, canvas),
             Pane::Facts => text::facts(app, device, *area, canvas),
         }
-        if !app.desk.link.is_live() || device.is_gone {
+        if is_old {
             canvas.shade(*area, Role::Stale);
         }
         if *pane == device.focus {
@@ -120,7 +123,7 @@ fn ago(now: Timestamp, at: Timestamp) -> String {
 }
 
 /// What is wrong, if anything is.
-fn trouble_line(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut Canvas<'_>) {
+fn trouble(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut Canvas<'_>) {
     let (text, role) = if app.desk.link.wants_banner(app.desk.now.since_start) {
         (super::fleet::banner(app, canvas), Role::Crit)
     } else if device.is_gone {
@@ -167,7 +170,9 @@ fn ranges(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut Canvas<'_>)
     if !is_low {
         words.push(("range ".to_owned(), Role::Muted));
     }
-    for span in SPANS.iter().filter(|span| span.is_main || **span == graphs.span()) {
+    let has_room = area.width >= ROOM_FOR_RANGES;
+    let is_told = |span: &&Span| **span == graphs.span() || (span.is_main && has_room);
+    for span in SPANS.iter().filter(is_told) {
         let role = if *span == graphs.span() { Role::Select } else { Role::Plain };
         words.push((gap.to_owned(), Role::Plain));
         words.push((format!(" {} ", span.word), role));

@@ -1,29 +1,25 @@
 //! The device's screen as it looks, and in any size.
 
+use std::time::Duration;
+
 use fleet_core::api::{IndexPage, StreamMessage};
 use fleet_core::time::Timestamp;
 use insta::assert_snapshot;
 use proptest::prelude::*;
-use ratatui::buffer::Buffer;
-use ratatui::layout::{Rect, Size};
+use ratatui::layout::Size;
 
 use super::{clock, span};
 use crate::event::{Event, LinkEvent};
-use crate::state::device::testing::{SLOT, answered, fail_all, opened, press, report, tell, wait};
+use crate::state::device::testing::{SLOT, answered, fail_all, opened, report, tell};
 use crate::state::{App, device};
 use crate::terminal::caps::{Caps, Colour};
-use crate::testing::{ascii, picture};
-use crate::theme::{Theme, ThemeName};
-use crate::view::{Look, paint};
+use crate::testing::{ascii, picture, press, screen, wait};
 
 const WIDE: Size = Size::new(120, 35);
 const LOW: Size = Size::new(80, 24);
 
 fn shown_with(app: &App, caps: Caps) -> String {
-    let mut buffer = Buffer::empty(Rect::from(app.desk.size));
-    let look = Look { theme: Theme::new(ThemeName::Default, &caps), caps };
-    paint(app, &look, &mut buffer);
-    picture(&buffer)
+    picture(&screen(app, caps))
 }
 
 fn shown(app: &App) -> String {
@@ -32,7 +28,7 @@ fn shown(app: &App) -> String {
 
 fn down(app: &mut App, is_denied: bool) {
     let reason = "connection refused".to_owned();
-    let retry_in = Some(std::time::Duration::from_secs(15));
+    let retry_in = Some(Duration::from_secs(15));
     tell(app, Event::Link(LinkEvent::Down { reason, retry_in, is_denied }));
 }
 
@@ -89,7 +85,7 @@ fn server_away() {
     for (name, size) in [("wide_away", WIDE), ("low_away", LOW)] {
         let mut app = answered(SLOT, size);
         down(&mut app, false);
-        wait(&mut app, 12);
+        wait(&mut app, Duration::from_secs(12));
         assert_snapshot!(name, shown(&app));
     }
 }
@@ -130,11 +126,11 @@ fn panes_by_themselves() {
 fn a_cursor_and_a_picture_held_still() {
     let mut app = answered(SLOT, WIDE);
     press(&mut app, "j");
-    (0..31).for_each(|_| drop(press(&mut app, "←")));
+    (0..31).for_each(|_| drop(press(&mut app, "Left")));
     assert_snapshot!("wide_cursor", shown(&app));
     press(&mut app, "Esc z");
     let before = shown(&app);
-    wait(&mut app, 20);
+    wait(&mut app, Duration::from_secs(20));
     report(&mut app, SLOT, 20, 3.0);
     let body =
         |text: &str| text.lines().skip(3).take(28).map(ToOwned::to_owned).collect::<Vec<_>>();
@@ -176,16 +172,18 @@ proptest! {
         width in 1..300_u16,
         height in 1..100_u16,
         keys in prop::collection::vec(
-            prop::sample::select(vec!["Tab", "S-Tab", "Enter", "j", "k", "G", "g", "[", "]", "+", "-", "t", "←", "→", "z", "="]),
+            prop::sample::select(vec!["Tab", "S-Tab", "Enter", "j", "k", "G", "g", "[", "]", "+", "-", "t", "Left", "Right", "z", "="]),
             0..12,
         ),
         is_down: bool,
     ) {
         let mut app = answered(SLOT, Size::new(width, height));
-        keys.iter().for_each(|key| drop(press(&mut app, key)));
+        for key in keys {
+            press(&mut app, key);
+        }
         if is_down {
             down(&mut app, false);
-            wait(&mut app, 9);
+            wait(&mut app, Duration::from_secs(9));
         }
         let before = app.desk.screen();
         prop_assert_eq!(shown(&app).lines().count(), usize::from(height));

@@ -15,6 +15,7 @@ mod tests;
 
 use fleet_core::api::DeviceStatus;
 use fleet_core::field::Field;
+use fleet_core::filter::Subject as _;
 use fleet_core::glyph::{Glyph, Tone};
 use fleet_core::time::Timestamp;
 use ratatui::layout::Rect;
@@ -129,7 +130,7 @@ fn paint_cell(
             canvas.put(area.x, area.y, right, &text, role);
         }
         Field::Cpu | Field::Memory | Field::Disk => {
-            let Some(value) = cells::number(device, field) else {
+            let Some(value) = device.number(field) else {
                 let none = canvas.glyph(Glyph::None).to_string();
                 canvas.put_right(area.x, area.y, right, &none, Role::Muted);
                 return;

@@ -28,9 +28,12 @@ pub(super) fn paint(help: &Help, desk: &Desk, canvas: &mut Canvas<'_>) {
     let below = lines.len().saturating_sub(top + usize::from(area.height));
     let y = area.bottom();
     let keys = if top + below > 0 { "↓ ↑ scroll · ? Esc close" } else { "? Esc close" };
-    let right = canvas.put_right(area.x, y, area.right(), keys, Role::Muted);
+    let keys = canvas.keys(keys);
+    let right = canvas.put_right(area.x, y, area.right(), &keys, Role::Muted);
     match &help.about {
-        Some(about) => canvas.put(area.x, y, right.saturating_sub(1), about, Role::Accent),
+        Some(about) => {
+            canvas.put(area.x, y, right.saturating_sub(1), &canvas.keys(about), Role::Accent)
+        }
         None if below > 0 => canvas.put(
             area.x,
             y,
@@ -49,7 +52,7 @@ fn line(pieces: &Line, row: Rect, canvas: &mut Canvas<'_>) {
         let right = pieces.get(place + 1).map_or(row.right(), |next| row.x + next.x);
         match piece.kind {
             Kind::Head => canvas.put(x, row.y, right, &piece.text, Role::Head),
-            Kind::Key => canvas.put(x, row.y, right, &piece.text, Role::Accent),
+            Kind::Key => canvas.put(x, row.y, right, &canvas.keys(&piece.text), Role::Accent),
             Kind::Text => canvas.put(x, row.y, right, &piece.text, Role::Plain),
             Kind::Glyph(glyph) => {
                 let role = Role::from(glyph.spec().tone);

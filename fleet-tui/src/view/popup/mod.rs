@@ -12,7 +12,6 @@ mod window;
 use super::Canvas;
 use crate::state::App;
 use crate::state::popup::Popup;
-pub(super) use window::frame;
 
 /// Paints a popup over what is there.
 pub(super) fn paint(popup: &Popup, app: &App, canvas: &mut Canvas<'_>) {

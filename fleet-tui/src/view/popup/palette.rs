@@ -47,12 +47,12 @@ pub(super) fn paint(palette: &Palette, desk: &Desk, canvas: &mut Canvas<'_>) {
         }
         None => {}
     }
-    let keys = "Tab completes · ↓ chooses · ↑ commands of before · Esc closes";
-    window::foot(inside, keys, canvas);
+    let keys = canvas.keys("Tab completes · ↓ chooses · ↑ commands of before · Esc closes");
+    window::foot(inside, &keys, canvas);
     if palette.more > 0 {
         let more = format!("and {} more", palette.more);
         let y = inside.bottom().saturating_sub(1);
-        canvas.put_right(inside.x + cells(keys) + 1, y, inside.right(), &more, Role::Muted);
+        canvas.put_right(inside.x + cells(&keys) + 1, y, inside.right(), &more, Role::Muted);
     }
 }
 
@@ -61,7 +61,8 @@ fn entry(entry: &Entry, text_width: u16, row: Rect, canvas: &mut Canvas<'_>) {
     let role = if entry.command.is_some() || needs_more { Role::Plain } else { Role::Muted };
     let right = (row.x + text_width).min(row.right());
     canvas.put(row.x, row.y, right, entry.text.trim_end(), role);
-    let key = canvas.put_right(row.x, row.y, row.right(), entry.key, Role::Accent);
+    let key = canvas.keys(entry.key);
+    let key = canvas.put_right(row.x, row.y, row.right(), &key, Role::Accent);
     let x = row.x + text_width + 2;
     canvas.put(x, row.y, key.saturating_sub(1), &entry.detail, Role::Muted);
 }

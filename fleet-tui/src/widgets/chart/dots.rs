@@ -54,10 +54,9 @@ impl Dots {
         }
     }
 
-    /// The column of dots for a share of the width.
-    pub(super) fn column(&self, share: f64) -> usize {
-        let columns = usize::from(self.size.width) * self.parts().0;
-        (share.clamp(0.0, 1.0) * (columns.max(1) - 1) as f64).round() as usize
+    /// How many columns of dots there are.
+    pub(super) fn columns(&self) -> usize {
+        usize::from(self.size.width) * self.parts().0
     }
 
     /// The column of cells that has a column of dots.

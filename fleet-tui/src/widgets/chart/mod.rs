@@ -160,7 +160,7 @@ impl Painter<'_> {
             i64::try_from(self.chart.step_millis.saturating_mul(3) / 2).unwrap_or(i64::MAX);
         for point in curve.points {
             let at = Some(point.at_millis).filter(|_| point.mean.is_finite());
-            let Some(x) = at.and_then(|at| self.share(at)).map(|share| dots.column(share)) else {
+            let Some(x) = at.and_then(|at| self.dot_column(at, dots)) else {
                 before = None;
                 continue;
             };
@@ -218,19 +218,24 @@ impl Painter<'_> {
         text
     }
 
-    fn column(&self, at: i64, width: u16) -> Option<u16> {
-        // The cell that has the dot, so that a cursor and its curve meet.
-        let dots = Dots::new(Size::new(width, 0), self.caps.graphs);
-        self.share(at).map(|share| dots.cell(dots.column(share)))
-    }
-
-    /// Where in the time shown a time is, from 0 to 1.
-    fn share(&self, at: i64) -> Option<f64> {
+    /// The column of dots of a time, if that is shown. Which times share a column does not depend on
+    /// the time shown, so that a curve moves as a whole and does not change its shape on the way.
+    fn dot_column(&self, at: i64, dots: &Dots) -> Option<usize> {
         let (from, to) = (self.chart.from_millis, self.chart.to_millis);
         if to <= from || at < from || at > to {
             return None;
         }
-        Some(at.saturating_sub(from) as f64 / to.saturating_sub(from) as f64)
+        let last = dots.columns().checked_sub(1)?;
+        let span = to.saturating_sub(from);
+        let dot = (span / i64::try_from(last.max(1)).unwrap_or(i64::MAX)).max(1);
+        let behind = to.div_euclid(dot).saturating_sub(at.div_euclid(dot));
+        Some(last.saturating_sub(usize::try_from(behind).unwrap_or(usize::MAX)))
+    }
+
+    /// The column of cells that has the dot, so that a cursor and its curve meet.
+    fn column(&self, at: i64, width: u16) -> Option<u16> {
+        let dots = Dots::new(Size::new(width, 0), self.caps.graphs);
+        self.dot_column(at, &dots).map(|column| dots.cell(column))
     }
 }
 

@@ -4,12 +4,14 @@
 //! Each test builds its own lab. Programs are those that cargo built beside this suite, run with
 //! their usual ports, because each host has ports of its own.
 
+mod browser;
 mod claims;
 mod clocks;
 mod console;
 mod hostile;
 mod kills;
 mod life;
+mod page;
 mod ports;
 mod refusals;
 

@@ -25,28 +25,23 @@ fn what_a_device_says_never_reaches_the_terminal_raw() {
     let mut console = Console::start(&server, &[], &XTERM, WIDE);
     console.pty.wait_for("cam", SOON);
     // Through every screen, pane and menu that shows something of a device.
-    for (keys, seen) in [
-        ("y", SHOWN),
-        (ESC, "live"),
-        ("x", "tag"),
-        (ESC, "live"),
-        ("/RVZJ\r", "1 of 1"),
-        (ESC, "live"),
-        ("\r", "Fleet › cam"),
-    ] {
-        console.press(keys, seen);
-    }
+    console.press("y", SHOWN);
+    console.press_away(ESC, "Copy of cam");
+    console.press("xn", SHOWN);
+    console.press_away(ESC, "Name cam");
+    console.press("/note~RVZJ\r", "1 of 1");
+    console.press_away(ESC, "1 of 1");
+    console.press("\r", "Fleet › cam");
     console.pty.wait_for(SHOWN, SOON);
-    for _pane in 0..8 {
-        console.press("\t", "live");
-        console.press("\r", "live");
-        console.press("\r", "live");
+    for pane in ["CPU", "Config", "History", "Facts"] {
+        console.press("\r", "Enter");
+        console.press("\r", pane);
+        console.press("\t", "Fleet › cam");
     }
-    console.press("6", "Events");
-    console.pty.wait_for(SHOWN, SOON);
-    console.press(":", "live");
-    console.press("RVZJ", "RVZJ");
-    console.press(ESC, "live");
+    console.press("6", "› Events");
+    console.pty.wait_for("configured", SOON);
+    console.press(":device c", "cam");
+    console.press_away(ESC, "device c");
     assert_harmless(&console);
     console.quit();
 }

@@ -103,8 +103,8 @@ fn nothing_is_shown_of_a_fleet_without_devices_but_what_to_do() {
     let server = super::Server::start(&desk);
     let mut console = Console::start(&server, &[], &super::XTERM, WIDE);
     console.pty.wait_for("No devices yet.", SOON);
-    console.press("?", "the next device with a problem");
-    console.press_away(ESC, "the next device with a problem");
+    console.press("?", "Keys here");
+    console.press_away(ESC, "Keys here");
     console.press("6", "configured");
     console.quit();
 }

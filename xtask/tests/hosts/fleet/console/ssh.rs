@@ -38,7 +38,7 @@ fn a_device_is_let_in_over_ssh() {
 
     console.press("7", "Pending devices");
     console.press("x", "accept");
-    console.press("a", "[ accept ]");
+    console.press("a", "Accept rpi4-001");
     console.press("y", "accepted");
     console.press("1", "1 online");
     let all = console.pty.shown().bytes.len();
