@@ -363,7 +363,8 @@ mod tests {
             {
                 let mut app = live_app();
                 press(&mut app, open);
-                assert!(press(&mut app, key).contains(&effect), "{key} after {open}");
+                let wished = format!("{:?}", press(&mut app, key));
+                assert!(wished.contains(&format!("{effect:?}")), "{key} after {open}: {wished}");
             }
         }
     }

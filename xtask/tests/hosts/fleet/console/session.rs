@@ -105,6 +105,6 @@ fn nothing_is_shown_of_a_fleet_without_devices_but_what_to_do() {
     console.pty.wait_for("No devices yet.", SOON);
     console.press("?", "Keys here");
     console.press_away(ESC, "Keys here");
-    console.press("6", "configured");
+    console.press("6", "server.started");
     console.quit();
 }
