@@ -269,7 +269,9 @@ impl Console {
                 }
                 Effect::Ask(request) => self.performer.ask(request),
                 Effect::Browse(is_wanted) => self.performer.browse(is_wanted),
-                Effect::Provision(targets) => self.performer.provision(targets),
+                Effect::Provision { targets, server_url } => {
+                    self.performer.provision(targets, server_url);
+                }
                 Effect::Copy(text) => self.copy(&text),
                 Effect::Export { stem, extension, contents } => {
                     let now = SystemClock.now();

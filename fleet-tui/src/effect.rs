@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleet_core::api::{DeviceUpdate, StreamView};
 use fleet_core::id::Uid;
+use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
 use fleet_core::time::Timestamp;
 
@@ -17,7 +18,12 @@ pub enum Effect {
     /// Begin or stop to look for devices on the local networks.
     Browse(bool),
     /// Bring these devices into the fleet.
-    Provision(Vec<Target>),
+    Provision {
+        /// The devices.
+        targets: Vec<Target>,
+        /// Where they shall find the server; where the console does if absent.
+        server_url: Option<ServerUrl>,
+    },
     /// Put a text into the clipboard of whoever sits at the terminal.
     Copy(String),
     /// Write a file, and tell where.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use fleet_core::api::{ConfigView, Device, EventView, SeriesReply, StreamMessage};
 use fleet_core::identity::Fingerprint;
+use fleet_core::mdns::Interface;
 use fleet_core::operator::browse::Sighting;
 use fleet_core::operator::provision::Progress;
 use fleet_core::time::Timestamp;
@@ -39,6 +40,8 @@ pub enum Event {
     Answer(Request, Result<Answer, Failed>),
     /// The devices that the network shows, all of them.
     Sightings(Vec<Sighting>),
+    /// Devices are looked for on these interfaces.
+    Searching(Vec<Interface>),
     /// Looking for devices does not work.
     BrowseFailed(String),
     /// A device's provisioning goes on, or has ended.

@@ -60,7 +60,6 @@ pub enum Action {
     CursorOn,
     LiveEdge,
     Retry,
-    Add,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -134,7 +133,6 @@ const BINDINGS: &[Binding] = {
         bind(Action::MarkInvert, &[Fleet, Pending], &["i"], "", "invert the marks within the filter", Act),
         bind(Action::Actions, &[Fleet, Device, Discover, Pending], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
         bind(Action::Retry, &[Discover], &["R"], "retry failed", "configure those again that failed", Act),
-        bind(Action::Add, &[Discover], &["o"], "add by address", "add a device by its address", Act),
         bind(Action::NextPane, &[Device, Discover], &["Tab"], "pane", "the next pane", Move),
         bind(Action::PreviousPane, &[Device, Discover], &["S-Tab"], "", "the pane before", Move),
         bind(Action::Range, &[Device, Events], &["t"], "range", "the next time range: 5m, 1h, 24h, 7d", View),
@@ -202,13 +200,7 @@ impl Action {
     pub fn asks(self) -> bool {
         matches!(
             self,
-            Self::Actions
-                | Self::Sort
-                | Self::Columns
-                | Self::Copy
-                | Self::Filter
-                | Self::Palette
-                | Self::Add
+            Self::Actions | Self::Sort | Self::Columns | Self::Copy | Self::Filter | Self::Palette
         )
     }
 }

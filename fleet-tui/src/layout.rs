@@ -158,6 +158,92 @@ pub fn is_low(size: Size) -> bool {
     size.height < 30 || size.width < 100
 }
 
+/// A part of the screen on which devices are found and configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiscoverPane {
+    /// What the network shows.
+    #[default]
+    List,
+    /// With what devices are configured.
+    Form,
+    /// The last run.
+    Run,
+}
+
+/// The parts of the screen on which devices are found and configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscoverParts {
+    /// What the server's absence means, while it is away.
+    pub banner: Option<Rect>,
+    /// The list with its border.
+    pub list: Rect,
+    /// The list's rows.
+    pub rows: Rect,
+    /// What is known of the device at the cursor.
+    pub detail: Rect,
+    /// The form with its border, if there is room.
+    pub form: Option<Rect>,
+    /// The last run with its border, if there was one and there is room.
+    pub run: Option<Rect>,
+    /// The run's rows.
+    pub run_rows: Rect,
+    /// What is known of the run's device at the cursor.
+    pub run_detail: Rect,
+}
+
+/// Cells of the form where it stands beside the list.
+const FORM_WIDTH: u16 = 42;
+/// Lines of the form, with its border, where it stands below the list.
+const FORM_HEIGHT: u16 = 9;
+
+/// Divides the screen on which devices are found and configured. On a low terminal the form and the
+/// run share a place below the list: the form has it while keys go there.
+pub fn discover(size: Size, pane: DiscoverPane, has_run: bool, has_banner: bool) -> DiscoverParts {
+    let body = Frame::new(size).body;
+    let above = u16::from(has_banner).min(body.height);
+    let banner = has_banner.then_some(Rect { height: above, ..body });
+    let body = Rect { y: body.y + above, height: body.height - above, ..body };
+    let is_low = is_low(size);
+    let is_form_below = is_low && pane == DiscoverPane::Form;
+    let below = match (is_form_below, has_run) {
+        (true, _) => FORM_HEIGHT.min(body.height * 2 / 3),
+        (false, true) => body.height / 2,
+        (false, false) => 0,
+    };
+    let top = Rect { height: body.height - below, ..body };
+    let bottom = Rect { y: top.bottom(), height: below, ..body };
+    let form_width = if is_low { 0 } else { FORM_WIDTH.min(body.width) };
+    let list = Rect { width: top.width - form_width, ..top };
+    let form = match (is_low, is_form_below) {
+        (false, _) => Some(Rect { x: list.right(), width: form_width, ..top }),
+        (true, true) => Some(bottom),
+        (true, false) => None,
+    };
+    let run = (has_run && !is_form_below).then_some(bottom);
+    let [rows, detail] = framed(list, 1, if is_low { 1 } else { 3 });
+    let run_above = if is_low { 1 } else { 3 };
+    let [run_rows, run_detail] =
+        framed(run.unwrap_or_default(), run_above, if is_low { 2 } else { 4 });
+    DiscoverParts { banner, list, rows, detail, form, run, run_rows, run_detail }
+}
+
+/// The rows of a pane with a border, below some lines and above some others.
+fn framed(area: Rect, above: u16, below: u16) -> [Rect; 2] {
+    let inside = Rect {
+        x: area.x + 1.min(area.width),
+        y: area.y + 1.min(area.height),
+        width: area.width.saturating_sub(2),
+        height: area.height.saturating_sub(2),
+    };
+    let below = below.min(inside.height.saturating_sub(above + 1));
+    let rows = Rect {
+        y: inside.y + above.min(inside.height),
+        height: inside.height.saturating_sub(above + below),
+        ..inside
+    };
+    [rows, Rect { y: rows.bottom(), height: below, ..inside }]
+}
+
 /// The parts of the screen of devices that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingParts {

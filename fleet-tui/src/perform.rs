@@ -10,6 +10,7 @@ use fleet_core::Chain;
 use fleet_core::api::{ConfigUpdate, Route, Verdict};
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
+use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
@@ -17,6 +18,7 @@ use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::effect::{Change, Request};
@@ -24,6 +26,10 @@ use crate::event::{Answer, Event, Failed, Notice, Provisioning};
 
 /// Requests under way at one time; further ones wait.
 const REQUESTS_MAX: usize = 8;
+/// Between looks at the interfaces on which devices are looked for.
+const LINKS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long what the network shows is gathered before it is told.
+const SETTLE: Duration = Duration::from_millis(100);
 /// Events asked for at one time.
 const EVENTS_PAGE: usize = 200;
 
@@ -78,16 +84,23 @@ impl Performer {
         self.tasks.spawn("search", async move {
             tokio::select! {
                 () = token.cancelled() => {}
-                () = search(options, &events) => token.cancel(),
+                ended = search(options, &events) => {
+                    token.cancel();
+                    if let Err(reason) = ended {
+                        // Without a receiver the console has ended.
+                        let _ = events.send(Event::BrowseFailed(reason)).await;
+                    }
+                }
             }
         });
     }
 
     /// Brings devices into the fleet; their steps come as events.
-    pub fn provision(&self, targets: Vec<Target>) {
+    pub fn provision(&self, targets: Vec<Target>, server_url: Option<ServerUrl>) {
         let slots = Arc::new(Semaphore::new(provision::AT_ONCE_MAX));
         for target in targets {
             let (client, events, slots) = (self.client.clone(), self.events.clone(), slots.clone());
+            let url = server_url.clone();
             self.tasks.spawn("provisioning", async move {
                 let fingerprint = target.fingerprint;
                 let told = |step| {
@@ -96,7 +109,8 @@ impl Performer {
                     let _ = events
                         .try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
                 };
-                let outcome = provision::provision_one(&client, &target, &slots, &told).await;
+                let outcome =
+                    provision::provision_one(&client, &target, url.as_ref(), &slots, &told).await;
                 let progress = Progress::Done(outcome);
                 let _ =
                     events.send(Event::Provisioning(Provisioning { fingerprint, progress })).await;
@@ -123,20 +137,37 @@ impl Performer {
     }
 }
 
-async fn search(options: mdns::Options, events: &mpsc::Sender<Event>) {
-    let mut browse = match Browse::start(options) {
-        Ok(browse) => browse,
-        Err(error) => {
-            let _ = events.send(Event::BrowseFailed(error.to_string())).await;
-            return;
-        }
-    };
-    while browse.changed().await {
-        if events.send(Event::Sightings(browse.sightings())).await.is_err() {
-            return;
+/// Looks for devices, and tells of all of them whenever something is different. Returns why that
+/// has ended; nothing if nobody listens any more.
+async fn search(options: mdns::Options, events: &mpsc::Sender<Event>) -> Result<(), String> {
+    let told = |error: std::io::Error| Chain(&error).to_string();
+    let mut browse = Browse::start(options.clone()).map_err(told)?;
+    let mut links = tokio::time::interval(LINKS_INTERVAL);
+    let mut interfaces = None;
+    loop {
+        let news = tokio::select! {
+            _ = links.tick() => {
+                let now = mdns::interfaces(&options).map_err(told)?;
+                if interfaces.as_ref() == Some(&now) {
+                    continue;
+                }
+                interfaces = Some(now.clone());
+                Event::Searching(now)
+            }
+            is_on = browse.changed() => {
+                if !is_on {
+                    return Err("the search has ended by itself".to_owned());
+                }
+                // Many answers come at the same time.
+                let end = Instant::now() + SETTLE;
+                while let Ok(true) = timeout_at(end, browse.changed()).await {}
+                Event::Sightings(browse.sightings())
+            }
+        };
+        if events.send(news).await.is_err() {
+            return Ok(());
         }
     }
-    let _ = events.send(Event::BrowseFailed("the search has ended by itself".to_owned())).await;
 }
 
 async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_core::api::{DeviceStatus, Hello, IndexPage, IndexRow, StreamMessage, ValueRow, Values};
 use fleet_core::id::Uid;
-use fleet_core::identity::{Fingerprint, PrivateKey};
+use fleet_core::identity::{Fingerprint, PrivateKey, ServerIdentity};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::layout::Size;
@@ -29,8 +29,14 @@ pub fn settings() -> Settings {
         context: Some(Untrusted::from("prod")),
         contexts: vec![Untrusted::from("prod"), Untrusted::from("staging")],
         is_read_only: false,
+        identity: Some(identity()),
         user: Untrusted::from("alice@jump1"),
     }
+}
+
+/// The identity of the sample server.
+pub fn identity() -> ServerIdentity {
+    PrivateKey::from_seed(&[3; 32]).public().identity()
 }
 
 /// A console that is connected to a fleet of so many devices.

@@ -86,7 +86,7 @@ fn converse(options: Options) -> Result<u8, Failure> {
 fn settled(choice: &ServerChoice, is_read_only: bool) -> Result<(Place, KeyOrigin), Failure> {
     let chosen = choice.settle()?;
     let (client, origin) = chosen.client()?;
-    let settings = settings(&chosen, is_read_only);
+    let settings = Settings { identity: Some(client.server()), ..settings(&chosen, is_read_only) };
     let colour = chosen.context.as_ref().and_then(|(context, _)| context.colour).map(colour);
     Ok((Place { client: limited(client, is_read_only), settings, colour }, origin))
 }
@@ -104,6 +104,7 @@ fn settings(chosen: &Chosen, is_read_only: bool) -> Settings {
         // A file that cannot be read was told already if one of it was asked for.
         contexts: names.unwrap_or_default(),
         is_read_only: is_read_only || chosen.is_read_only(),
+        identity: None,
         user: user(&|name| std::env::var_os(name)),
     }
 }

@@ -9,12 +9,13 @@ use super::failure::Failure;
 use super::listed::{Listed, Reader};
 use super::output::Output;
 use super::table::{Cell, Column};
-use crate::api::{ClaimMode, Device, DeviceState, DeviceStatus, DiscoverOutcome, Discovered};
+use crate::api::{Device, DiscoverOutcome, Discovered};
 use crate::id::DeviceId;
 use crate::identity::ServerIdentity;
 use crate::operator::browse::Sighting;
 use crate::operator::claim::Target;
 use crate::operator::provision::Outcome;
+use crate::operator::standing::{self, Standing};
 use crate::untrusted::Untrusted;
 
 pub(super) fn is_named(sighting: &Sighting, named: &[DeviceId]) -> bool {
@@ -56,48 +57,43 @@ impl Plan {
     ) -> Self {
         let mut plan = Self::default();
         for sighting in sightings {
-            let device = &sighting.device;
-            let name = device.name.to_string();
-            let foreign = device.server.filter(|server| *server != ours);
-            match (device.conflict, device.state, foreign) {
-                (false, Some(DeviceState::Claimed), None) => {
-                    plan.ours.push(device.clone());
+            match Standing::of(sighting, Some(ours)) {
+                Standing::Ours => plan.ours.push(sighting.device.clone()),
+                standing @ Standing::Foreign(_) if !is_named(sighting, named) => {
+                    let name = &sighting.device.name;
+                    plan.notes.extend(
+                        standing.why_not().map(|no| format!("{name} left alone: {}", no.reason)),
+                    );
                 }
-                (false, Some(DeviceState::Claimed), Some(server)) => {
-                    let reason = format!("already managed by {server}");
-                    if is_named(sighting, named) {
-                        let hint = Some("run `sudo fleetd reset` on the device".to_owned());
-                        plan.done.push(Configured::refused(sighting, reason, hint));
-                    } else {
-                        plan.notes.push(format!("{name} left alone: {reason}"));
-                    }
-                }
-                (false, Some(DeviceState::Closed), _) => {
-                    let (reason, hint) = closed(device.claim);
-                    plan.done.push(Configured::refused(sighting, reason, Some(hint.to_owned())));
-                }
-                (true, _, _) | (false, Some(DeviceState::Unclaimed) | None, _) => {
-                    plan.add(sighting);
-                }
+                standing => plan.add_if(sighting, standing),
             }
         }
         plan.add_missing(missing);
         plan
     }
 
+    /// A device that somebody chose: it is asked itself whatever it announces, if that is possible.
     fn add(&mut self, sighting: &Sighting) {
-        match &sighting.target {
-            Some(target) => self.go.push((sighting.device.name.clone(), target.clone())),
-            None if sighting.device.conflict => self.done.push(Configured::refused(
-                sighting,
-                "conflict: another device with another key has the same id",
-                Some("run `fleetd info` on the device and compare fingerprints".to_owned()),
-            )),
-            None => self.done.push(Configured::refused(
-                sighting,
-                "it announces no id or no key of its own",
-                None,
-            )),
+        self.add_if(
+            sighting,
+            match &sighting.target {
+                Some(_) => Standing::New,
+                None if sighting.device.conflict => Standing::Conflict,
+                None => Standing::Nameless,
+            },
+        );
+    }
+
+    fn add_if(&mut self, sighting: &Sighting, standing: Standing) {
+        match standing.why_not() {
+            None => {
+                let target = sighting.target.clone();
+                self.go.extend(target.map(|target| (sighting.device.name.clone(), target)));
+            }
+            Some(no) => {
+                let hint = no.hint.map(str::to_owned);
+                self.done.push(Configured::refused(sighting, no.reason, hint));
+            }
         }
     }
 
@@ -148,51 +144,15 @@ pub(super) fn nobody_of_id(id: &DeviceId, others: usize) -> String {
     }
 }
 
-/// Why a device takes no claims, and what would help.
-fn closed(claim: Option<ClaimMode>) -> (&'static str, &'static str) {
-    match claim {
-        Some(ClaimMode::Disabled) => (
-            "its policy takes no claims",
-            "edit /etc/fleetd/policy.yaml on the device, or give it its server in config.yaml",
-        ),
-        Some(ClaimMode::Open) | None => (
-            "its time to be claimed is over",
-            "restart its agent, which begins that time anew, or give it its server in config.yaml",
-        ),
-    }
-}
-
 /// What still has to be done for a device that says it belongs here; nothing if it does.
 fn told_apart(seen: &Discovered, known: Option<&Device>) -> Option<Configured> {
-    let (status, reason, hint) = match known.map(|known| (known, known.status)) {
-        Some((known, DeviceStatus::Pending)) => (
-            DiscoverOutcome::Pending,
-            "claimed, and waits for approval at the server".to_owned(),
-            format!("fleets devices accept {}", known.id),
-        ),
-        Some((known, DeviceStatus::Rejected)) => (
-            DiscoverOutcome::Refused,
-            "the server has rejected it".to_owned(),
-            format!("fleets devices accept {}", known.id),
-        ),
-        Some((known, DeviceStatus::Revoked)) => (
-            DiscoverOutcome::Refused,
-            "the server has revoked it".to_owned(),
-            format!("`fleets devices delete {}` forgets it; configure it again then", known.id),
-        ),
-        Some(_) => return None,
-        None => (
-            DiscoverOutcome::Pending,
-            "says it belongs to this server, which has not heard from it".to_owned(),
-            "`fleetd status` on the device says what it waits for".to_owned(),
-        ),
-    };
+    let not_done = standing::unconfirmed(known.map(|known| (&known.id, known.status)))?;
     Some(Configured {
         device_id: known.map(|known| known.id.clone()).or_else(|| seen.device_id.clone()),
         name: seen.name.clone(),
-        status,
-        reason: Some(reason),
-        hint: Some(hint),
+        status: not_done.status,
+        reason: Some(not_done.reason.to_owned()),
+        hint: Some(not_done.hint),
     })
 }
 
@@ -285,6 +245,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::{ClaimMode, DeviceState};
     use crate::cli::discover;
     use crate::identity::{Fingerprint, PrivateKey};
 

@@ -32,6 +32,21 @@ pub(super) struct Net {
     pub(super) prefix: u32,
 }
 
+/// An interface that is in use, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number, as link-local addresses have it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// The interfaces that are in use with these options now.
+pub fn interfaces(options: &Options) -> io::Result<Vec<Interface>> {
+    let chosen = choose(&scan()?, options);
+    Ok(chosen.into_iter().map(|link| Interface { index: link.index, name: link.name }).collect())
+}
+
 impl Link {
     /// The addresses to announce on this link.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {

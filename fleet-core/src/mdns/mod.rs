@@ -43,6 +43,7 @@ use crate::net::shutdown::Tasks;
 
 pub use self::browser::{Browser, browse};
 pub use self::instance::{Address, Event, Instance, Text};
+pub use self::interfaces::{Interface, interfaces};
 pub use self::responder::Responder;
 
 /// Where to listen and speak.

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod keyfile;
 pub mod provision;
 mod sse;
+pub mod standing;
 pub mod stream;
 
 #[cfg(test)]

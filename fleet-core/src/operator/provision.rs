@@ -18,6 +18,7 @@ use crate::api::{
     DeviceStatus, DiscoverOutcome, GrantCreated, GrantRequest, GrantState, GrantView,
 };
 use crate::id::DeviceId;
+use crate::net::url::ServerUrl;
 
 /// Conversations with devices and the server at one time.
 pub const AT_ONCE_MAX: usize = 16;
@@ -71,22 +72,24 @@ pub fn provision_all<'a>(
         .enumerate()
         .map(|(position, target)| {
             let slots = slots.clone();
-            async move { (position, provision_one(client, target, &slots, &|_| {}).await) }
+            async move { (position, provision_one(client, target, None, &slots, &|_| {}).await) }
         })
         .collect::<FuturesUnordered<_>>()
 }
 
-/// Provisions one device, for callers that tell of its steps. `slots` bounds how many such
+/// Provisions one device, for callers that tell of its steps. `server_url` is where the device
+/// shall look for the server first, the client's own URL if absent; `slots` bounds how many such
 /// conversations there are at one time.
 pub async fn provision_one(
     client: &Client,
     target: &Target,
+    server_url: Option<&ServerUrl>,
     slots: &Semaphore,
     told: &(dyn Fn(Step) + Sync),
 ) -> Outcome {
     let granted = {
         let _slot = slots.acquire().await.expect("the semaphore is never closed");
-        match claim(client, target, told).await {
+        match claim(client, target, server_url, told).await {
             Ok(granted) => granted,
             Err(failure) => return failure.into(),
         }
@@ -106,22 +109,24 @@ pub async fn provision_one(
 async fn claim(
     client: &Client,
     target: &Target,
+    server_url: Option<&ServerUrl>,
     told: &(dyn Fn(Step) + Sync),
 ) -> Result<GrantCreated, ProvisionError> {
     let met = claim::meet(target).await?;
     told(Step::Met);
-    let granted = client.grant_create(&grant_request(client, &met)).await?;
+    let granted =
+        client.grant_create(&grant_request(server_url.unwrap_or(client.url()), &met)).await?;
     told(Step::Granted);
     claim::deliver(&met, &granted.grant).await?;
     told(Step::Delivered);
     Ok(granted)
 }
 
-fn grant_request(client: &Client, met: &Met) -> GrantRequest {
+fn grant_request(server_url: &ServerUrl, met: &Met) -> GrantRequest {
     GrantRequest {
         device_id: met.device_id.clone(),
         device_key: met.device_key,
-        server_url: Some(client.url().to_string()),
+        server_url: Some(server_url.to_string()),
         device_address: Some(met.address.ip()),
     }
 }
@@ -233,7 +238,7 @@ mod tests {
     const ACCEPTED: &str = r#"{"device_id":"rpi4-001","status":"claimed"}"#;
 
     async fn alone(client: &Client, target: &Target) -> Outcome {
-        provision_one(client, target, &Semaphore::new(1), &|_| {}).await
+        provision_one(client, target, None, &Semaphore::new(1), &|_| {}).await
     }
 
     fn key(seed: u8) -> PrivateKey {
@@ -284,6 +289,18 @@ mod tests {
         // The operator's key is for the server's eyes.
         let told = format!("{:?}", agent.asked());
         assert!(!told.contains("flt_op_") && !told.contains("uthorization"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_device_may_be_told_another_url_than_the_clients() {
+        let (server, client) = server("active").await;
+        let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
+        let url: ServerUrl = "https://fleet.example.com:8443".parse().unwrap();
+        let slots = Semaphore::new(1);
+        let outcome = provision_one(&client, &target(&agent), Some(&url), &slots, &|_| {}).await;
+        assert_eq!(outcome.status, DiscoverOutcome::Configured, "{outcome:?}");
+        let grant: serde_json::Value = serde_json::from_str(&server.asked()[0].body).unwrap();
+        assert_eq!(grant["server_url"], url.to_string());
     }
 
     #[tokio::test]

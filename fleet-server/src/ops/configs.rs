@@ -115,7 +115,13 @@ impl Configs {
         };
         let is_known = |device: &Device, reported: &ReportedConfig| {
             device.reported.as_ref().is_some_and(|known| {
-                (known.version, &known.error) == (reported.version, &reported.error)
+                let is_same = (known.version, &known.error) == (reported.version, &reported.error);
+                // A device that refused a version goes on with the one before, and says so whenever
+                // it connects.
+                let goes_on = known.error.is_some()
+                    && reported.error.is_none()
+                    && reported.version < known.version;
+                is_same || goes_on
             })
         };
         let device = self.world.store.device_get(uid).await?;

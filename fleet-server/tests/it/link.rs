@@ -266,6 +266,19 @@ async fn a_configuration_is_delivered_signed_and_reported() {
     let ToAgent::Config(push) = agent.next().await else { panic!("a configuration") };
     assert_eq!(push.version, 2);
     agent.report(1, &[1], 1.0).await;
+
+    // It refuses that one, and with its next link says what it goes on with: that is no news.
+    let word = |version, error: Option<&str>| {
+        let error = error.map(str::to_owned);
+        ToServer::ConfigReported(ConfigReported { version, at_millis: 0, error })
+    };
+    let reported = async || device(&rig, "a").await["config_error"].clone();
+    agent.say(&word(1, None)).await;
+    agent.say(&word(2, Some("never"))).await;
+    wait_for("the refusal", async || reported().await == "never").await;
+    agent.say(&word(1, None)).await;
+    agent.report(2, &[1], 1.0).await;
+    assert_eq!(reported().await, "never");
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ impl App {
             Event::Link(event) => self.linked(event),
             Event::Answer(request, answer) => self.answered(request, answer),
             Event::Sightings(sightings) => self.discover.saw(sightings),
+            Event::Searching(interfaces) => self.discover.searching(interfaces),
             Event::BrowseFailed(reason) => self.discover.browse_failed(reason),
             Event::Provisioning(news) => self.discover.provisioning(news, &mut self.desk),
             Event::Told(notice) => self.desk.tell(notice),
@@ -84,6 +85,7 @@ impl App {
         if let Some(device) = &mut self.device {
             device.settle(&mut self.desk);
         }
+        self.discover.settle(&mut self.desk);
         self.look();
     }
 
@@ -198,6 +200,9 @@ impl App {
             Command::Sort(key) if self.desk.screen() == Screen::Pending => {
                 self.pending.set_sort(key);
             }
+            Command::Sort(key) if self.desk.screen() == Screen::Discover => {
+                self.discover.set_sort(key, &self.desk);
+            }
             Command::Sort(key) => self.fleet.set_sort(key),
             Command::Theme(name) => self.desk.theme = name,
             Command::Columns(columns) => self.fleet.set_columns(columns),
@@ -216,7 +221,7 @@ impl App {
             Command::Begin(deed, chosen) => deed::begin(deed, chosen, &mut self.desk),
             Command::Do(plan) => deed::carry_out(plan, &mut self.desk),
             Command::Popup(popup) => self.desk.popup = Some(*popup),
-            Command::Provision(chosen) => self.discover.provision(chosen, &mut self.desk),
+            Command::Provision(order) => self.discover.provision(order, &mut self.desk),
             Command::Quit => self.desk.wish(Effect::Quit),
         }
     }
@@ -227,7 +232,8 @@ impl App {
             Screen::Fleet => self.fleet.set_filter(text, &mut self.desk),
             Screen::Pending => self.pending.set_filter(text, &mut self.desk),
             Screen::Events => self.events.set_filter(text, &mut self.desk),
-            Screen::Device | Screen::Discover => self.desk.say("nothing to filter here"),
+            Screen::Discover => self.discover.set_filter(text),
+            Screen::Device => self.desk.say("nothing to filter here"),
         }
     }
 
@@ -251,7 +257,7 @@ impl App {
 
     fn go_discover(&mut self) {
         self.desk.go(Screen::Discover);
-        self.discover.entered(&mut self.desk);
+        self.discover.entered();
     }
 
     fn go_events(&mut self) {

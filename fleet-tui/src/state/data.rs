@@ -20,6 +20,8 @@ pub const PAST_LEN: usize = 10;
 pub struct Fleet {
     rows: Vec<Option<Row>>,
     slots: HashMap<Uid, u32>,
+    /// The slots of all rows, sorted by the rows' ids: what is nearly in order is soon sorted.
+    by_id: Vec<u32>,
     counts: Counts,
     widths: Widths,
     /// How many devices the server said there are.
@@ -97,11 +99,17 @@ impl Fleet {
 
     /// Takes new, changed and gone rows.
     pub fn take_index(&mut self, page: IndexPage) {
+        let known = self.slots.len();
+        let mut is_sorted = page.gone.is_empty();
         for slot in page.gone {
             self.remove(slot);
         }
         for row in page.rows {
+            is_sorted &= self.row(row.slot).is_some_and(|known| known.index.id == row.id);
             self.put(row);
+        }
+        if !is_sorted || self.slots.len() != known {
+            self.sort();
         }
         self.is_complete |= page.complete;
         self.revision.index += 1;
@@ -141,9 +149,9 @@ impl Fleet {
         self.slots.get(&uid).copied()
     }
 
-    /// Every row.
+    /// Every row, sorted by id.
     pub fn rows(&self) -> impl Iterator<Item = &Row> + Clone {
-        self.rows.iter().flatten()
+        self.by_id.iter().filter_map(|slot| self.row(*slot))
     }
 
     /// How many devices are known.
@@ -195,6 +203,20 @@ impl Fleet {
                 self.rows[place] = Some(Row::new(index));
             }
         }
+    }
+
+    fn sort(&mut self) {
+        let mut slots = std::mem::take(&mut self.by_id);
+        slots.retain(|slot| self.row(*slot).is_some());
+        let mut is_there = vec![false; self.rows.len()];
+        for slot in &slots {
+            is_there[*slot as usize] = true;
+        }
+        let new = (0..).zip(&self.rows).zip(is_there).filter(|((_, row), is)| row.is_some() && !is);
+        slots.extend(new.map(|((slot, _), _)| slot));
+        let id = |slot: &u32| self.row(*slot).map(|row| &row.index.id);
+        slots.sort_by(|a, b| id(a).cmp(&id(b)));
+        self.by_id = slots;
     }
 
     fn remove(&mut self, slot: u32) {

@@ -17,6 +17,7 @@ pub mod popup;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fleet_core::identity::ServerIdentity;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::layout::{Rect, Size};
@@ -80,6 +81,8 @@ pub struct Settings {
     pub contexts: Vec<Untrusted>,
     /// Whether nothing may be changed from here.
     pub is_read_only: bool,
+    /// The server's identity: what devices say of whose they are is compared with it.
+    pub identity: Option<ServerIdentity>,
     /// Who sits here: `alice@jump1`.
     pub user: Untrusted,
 }

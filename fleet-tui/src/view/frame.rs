@@ -41,25 +41,35 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
     let desk = &app.desk;
     let arrow = canvas.glyph(Glyph::Cursor);
     let mut text = "fleet-tui".to_owned();
-    let place = desk
-        .settings
-        .context
-        .as_ref()
-        .map_or_else(|| desk.settings.server.clone(), ToString::to_string);
+    let is_low = layout::is_low(desk.size);
     text.push_str("  ");
-    text.push_str(&place);
+    text.push_str(&place(desk));
     let name = match desk.screen() {
         Screen::Fleet => "Fleet".to_owned(),
+        Screen::Discover if is_low => "Discover".to_owned(),
         Screen::Discover => "Discover & configure".to_owned(),
+        Screen::Pending if is_low => "Pending".to_owned(),
         Screen::Pending => "Pending devices".to_owned(),
         Screen::Events => "Events".to_owned(),
         Screen::Device => {
             let row = app.device.as_ref().and_then(|device| device.row());
             let id = row.map_or_else(String::new, |row| row.index.id.to_string());
-            format!("Fleet {arrow} {id}")
+            // Without room, what is open says more than the way there.
+            if is_low { id } else { format!("Fleet {arrow} {id}") }
         }
     };
     format!("{text} {arrow} {name}")
+}
+
+/// The context, or else the server without what all servers' URLs have.
+fn place(desk: &Desk) -> String {
+    let settings = &desk.settings;
+    match &settings.context {
+        Some(context) => context.to_string(),
+        None => {
+            settings.server.split_once("://").map_or(&*settings.server, |(_, it)| it).to_owned()
+        }
+    }
 }
 
 /// What is wrong, and where, in few characters: a title is read in a row of tabs.
@@ -69,11 +79,7 @@ pub(super) fn title(app: &App) -> String {
     let away = if desk.link.is_live() { "" } else { "○ " };
     let offline = counts.of(DeviceStatus::Offline) + counts.of(DeviceStatus::Lost);
     let trouble = if offline > 0 { format!("○{offline} ") } else { String::new() };
-    let place = desk
-        .settings
-        .context
-        .as_ref()
-        .map_or_else(|| desk.settings.server.clone(), ToString::to_string);
+    let place = place(desk);
     format!("{away}{trouble}fleet-tui {place}")
 }
 

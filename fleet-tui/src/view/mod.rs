@@ -1,6 +1,7 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
 mod device;
+mod discover;
 mod events;
 mod fleet;
 mod frame;
@@ -78,7 +79,7 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
                 device::paint(app, device, &mut canvas);
             }
         }
-        Screen::Discover => {}
+        Screen::Discover => discover::paint(app, &mut canvas),
     }
     frame::notice(app, parts.notice, &mut canvas);
     frame::hints(app, parts.hints, &mut canvas);

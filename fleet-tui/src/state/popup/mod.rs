@@ -11,10 +11,10 @@ mod palette;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::field::{Field, SortKey};
 use fleet_core::id::Uid;
-use fleet_core::identity::Fingerprint;
 
 use super::Desk;
 use super::deed::{Chosen, Deed, Plan};
+use super::discover::Order;
 use crate::keys::{self, Action, Scope};
 use crate::theme::ThemeName;
 pub use columns::Columns;
@@ -55,7 +55,7 @@ pub enum Command {
     /// Show another popup.
     Popup(Box<Popup>),
     /// Configure these devices that were seen on the network.
-    Provision(Vec<Fingerprint>),
+    Provision(Order),
     /// The end.
     Quit,
 }

@@ -80,7 +80,8 @@ pub fn palette(app: &App) -> Popup {
         Screen::Fleet => app.fleet.actions_menu(desk),
         Screen::Pending => app.pending.actions_menu(desk),
         Screen::Device => app.device.as_ref().map(|device| deed::menu(vec![device.uid], desk)),
-        Screen::Discover | Screen::Events => None,
+        Screen::Discover => Some(app.discover.actions_menu(desk)),
+        Screen::Events => None,
     };
     let mut palette = Palette {
         field: field::Field::new(COMMAND_CHARS_MAX),
@@ -251,7 +252,9 @@ fn is_verb(word: &str) -> bool {
 /// Whether a verb makes sense on a screen.
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
-        "filter" => matches!(scope, Scope::Fleet | Scope::Pending | Scope::Events),
+        "filter" => {
+            matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events)
+        }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
         _ => true,
     }
@@ -297,8 +300,10 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
             }
         }
         "fleet" => filter(argument).map(Command::Filter),
-        // Events have a language of their own, which their screen reads.
-        "filter" if scope == Scope::Events => Ok(Command::Narrow(argument.to_owned())),
+        // Some lists have a language of their own, which their screen reads.
+        "filter" if matches!(scope, Scope::Events | Scope::Discover) => {
+            Ok(Command::Narrow(argument.to_owned()))
+        }
         "filter" => filter(argument).map(Command::Narrow),
         "sort" => argument
             .parse()
