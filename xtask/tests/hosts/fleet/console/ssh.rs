@@ -1,4 +1,4 @@
-//! The console through a real ssh session: a person at a jump host lets a device in, and what went
+//! The console through a real ssh session: a person configures a device, and what went
 //! over the line is counted.
 
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
@@ -19,29 +19,27 @@ const FIRST_BYTES_MAX: usize = 4 * 1024;
 const SESSION_BYTES_MAX: usize = 24 * 1024;
 
 #[test]
-fn a_device_is_let_in_over_ssh() {
+fn a_device_is_configured_over_ssh() {
     if !has_users() {
         return;
     }
     let (_lab, desk, plant) = desk_and_plant();
     let server = Server::start(&desk);
     let sshd = Sshd::start(&desk);
-    let settings = format!("api_endpoint: {}\n", server.url());
-    let (_world, ids) = start_devices(&plant, 1, &settings);
-    wait_for("the device to wait", SOON, || server.device(&ids[0]));
+    let (_world, ids) = start_devices(&plant, 1, "");
 
     let mut console = Console::start_as(&server, &sshd.session(&server), &XTERM, WIDE);
-    console.pty.wait_for("7 Pending 1", SOON);
-    console.pty.wait_for(&ids[0], SOON);
+    console.pty.wait_for("No devices yet.", SOON);
     let first = console.pty.shown().bytes.len();
     assert!(first <= FIRST_BYTES_MAX, "first picture: {first} bytes");
 
-    console.press("7", "Pending devices");
-    console.press("x", "accept");
-    console.press("a", "Accept rpi4-001");
-    console.press("y", "accepted");
+    console.press("5", &ids[0]);
+    console.pty.wait_for(" new ", SOON);
+    console.press("xc", "Configure rpi4-001");
+    console.press("y", "✓ 1 configured");
     console.press("1", "1 online");
     let all = console.pty.shown().bytes.len();
+    println!("first picture: {first} bytes, whole session: {all} bytes");
     assert!(all <= SESSION_BYTES_MAX, "whole session: {all} bytes");
     console.pty.press("\x03");
     assert_eq!(console.pty.wait_for_end(SOON).code(), Some(0));
