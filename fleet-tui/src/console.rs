@@ -10,8 +10,7 @@ use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::operator::client::Client;
 use fleet_core::time::{Clock as _, SystemClock};
-use ratatui::buffer::Buffer;
-use ratatui::layout::{Rect, Size};
+use ratatui::layout::Size;
 use ratatui::style::Color;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -19,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use crate::clipboard;
 use crate::effect::Effect;
 use crate::event::{Event, Moment, Notice};
+use crate::frames::Frames;
 use crate::net::Link;
 use crate::pace::Pace;
 use crate::perform::Performer;
@@ -26,10 +26,10 @@ use crate::state::{App, Settings};
 use crate::terminal::caps::Caps;
 use crate::terminal::guard::{Guard, Output, Taken, TerminalError};
 use crate::terminal::input::{Input, Inputs};
-use crate::terminal::present::{Presented, Screen, ScrollHint};
+use crate::terminal::present::Presented;
 use crate::terminal::watch::{Signal, Signals};
 use crate::theme::{Theme, ThemeName};
-use crate::view::{self, Look, Scrolled};
+use crate::view::{self, Look};
 
 /// Events that wait to be taken; whoever brings more waits.
 const EVENTS_MAX: usize = 1_024;
@@ -89,12 +89,10 @@ struct Console {
     options: Options,
     app: App,
     guard: Guard,
-    screen: Screen<Output>,
+    frames: Frames<Output>,
     started: Instant,
     pace: Pace,
     is_dirty: bool,
-    buffer: Buffer,
-    scrolled: Option<Scrolled>,
     title: String,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -121,12 +119,10 @@ impl Console {
         Self {
             app,
             guard,
-            screen: Screen::new(output, size),
+            frames: Frames::new(output, size),
             started: Instant::now(),
             pace,
             is_dirty: true,
-            buffer: Buffer::empty(Rect::from(size)),
-            scrolled: None,
             title: String::new(),
             sender,
             events,
@@ -207,9 +203,7 @@ impl Console {
     }
 
     fn resize(&mut self, size: Size) {
-        self.buffer = Buffer::empty(Rect::from(size));
-        self.screen.resize(size);
-        self.scrolled = None;
+        self.frames.resize(size);
         self.take(Event::Resize(size));
     }
 
@@ -231,7 +225,7 @@ impl Console {
             self.end = Signal::Hangup.exit_code();
         }
         let size = terminal_size();
-        if size != self.screen.size() {
+        if size != self.frames.size() {
             self.resize(size);
         }
         self.repaint();
@@ -239,8 +233,7 @@ impl Console {
 
     /// Paints every cell anew.
     fn repaint(&mut self) {
-        self.screen.invalidate();
-        self.scrolled = None;
+        self.frames.invalidate();
         self.is_dirty = true;
         self.pace.hurry();
     }
@@ -249,15 +242,7 @@ impl Console {
         self.is_dirty = false;
         let theme = self.theme();
         let look = Look { theme, caps: self.options.caps };
-        self.buffer.reset();
-        let painted = view::paint(&self.app, &look, &mut self.buffer);
-        let hint = self.scrolled.zip(painted.scrolled).and_then(|(before, after)| {
-            let is_same = before.area == after.area;
-            let area = after.area;
-            is_same.then(|| ScrollHint::of_list(area, before.first, after.first)).flatten()
-        });
-        self.scrolled = painted.scrolled;
-        match self.screen.present(&self.buffer, painted.cursor, hint) {
+        match self.frames.show(&self.app, &look) {
             Ok(presented) => self.pace.presented(presented),
             Err(error) => {
                 tracing::warn!(%error, "a frame was not written");
@@ -313,7 +298,7 @@ impl Console {
         let written = clipboard::sequence(text, self.options.caps.multiplexer)
             .map_err(|error| error.to_string())
             .and_then(|bytes| {
-                self.screen.out().write_all(&bytes).map_err(|error| error.to_string())
+                self.frames.out().write_all(&bytes).map_err(|error| error.to_string())
             });
         if let Err(error) = written {
             let notice = Notice { text: format!("not copied: {error}"), is_error: true };
@@ -336,7 +321,7 @@ impl Console {
                 );
                 self.view = watch::Sender::default();
                 let theme = self.app.desk.theme;
-                self.app = App::new(place.settings.clone(), self.screen.size());
+                self.app = App::new(place.settings.clone(), self.frames.size());
                 self.options.place = place;
                 self.app.desk.theme = theme;
                 self.begin();

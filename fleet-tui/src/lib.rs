@@ -9,6 +9,7 @@ pub mod clipboard;
 pub mod console;
 pub mod effect;
 pub mod event;
+pub mod frames;
 pub mod help;
 pub mod keys;
 pub mod layout;

@@ -59,6 +59,12 @@ pub fn build(packages: &[&str], profile: &str) -> anyhow::Result<()> {
     succeed(&mut command)
 }
 
+/// Builds an example of a package as a release is built, and says where it lies.
+pub fn build_example(package: &str, example: &str) -> anyhow::Result<PathBuf> {
+    succeed(cargo().args(["build", "--release", "--package", package, "--example", example]))?;
+    Ok(target_folder().join("release/examples").join(example))
+}
+
 fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().context("cannot run cargo")?;
     if !status.success() {

@@ -128,6 +128,19 @@ impl Child {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
     }
 
+    /// Ends it, by force if it does not end by itself.
+    pub fn end(&mut self) {
+        if self.reaped_within(Duration::ZERO) {
+            return;
+        }
+        self.terminate();
+        if !self.reaped_within(GRACE) {
+            // Both fail only when it is gone.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
     fn reaped_within(&mut self, bound: Duration) -> bool {
         let end = Instant::now() + bound;
         loop {
@@ -142,15 +155,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.reaped_within(Duration::ZERO) {
-            return;
-        }
-        self.terminate();
-        if !self.reaped_within(GRACE) {
-            // Both fail only when it is gone.
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
+        self.end();
     }
 }
 

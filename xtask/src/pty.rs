@@ -179,7 +179,8 @@ impl Pty {
         assert!(drained.is_some(), "output without end");
     }
 
-    fn pid(&self) -> Pid {
+    /// The program's process.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }

@@ -91,6 +91,11 @@ impl App {
 
     fn press(&mut self, key: &KeyEvent) {
         self.fleet.touched(self.desk.now.since_start);
+        let action = keys::lookup(self.desk.screen().scope(), key);
+        // What concerns the whole program holds over popups too, and while something is typed.
+        if let Some(action @ (Action::Quit | Action::Suspend | Action::Redraw)) = action {
+            return self.act(action);
+        }
         if let Some(mut popup) = self.desk.popup.take() {
             match popup.press(key, &mut self.desk) {
                 // A popup may have been put in its place meanwhile.
@@ -103,7 +108,7 @@ impl App {
         if self.types(key) {
             return;
         }
-        match keys::lookup(self.desk.screen().scope(), key) {
+        match action {
             Some(action) => self.act(action),
             None => self.desk.say("? shows the keys"),
         }
@@ -347,6 +352,26 @@ impl App {
         if self.looked.as_ref() != Some(&view) {
             self.looked = Some(view.clone());
             self.desk.wish(Effect::Look(view));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{live_app, press};
+
+    #[test]
+    fn what_concerns_the_whole_program_holds_everywhere() {
+        for open in ["1", "/ x", "7 /", "6 /", ": x", "?", "q", "s"] {
+            for (key, effect) in
+                [("^c", Effect::Quit), ("^z", Effect::Suspend), ("^l", Effect::Redraw)]
+            {
+                let mut app = live_app();
+                press(&mut app, open);
+                let wished = format!("{:?}", press(&mut app, key));
+                assert!(wished.contains(&format!("{effect:?}")), "{key} after {open}: {wished}");
+            }
         }
     }
 }

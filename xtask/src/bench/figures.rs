@@ -1,10 +1,12 @@
 //! Each figure with its goal and the way it is measured.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::console::{self, FrameTimes, Large};
 use crate::cargo::{Programs, cargo};
 use crate::fleet::{Fleet, Plan};
 use crate::interrupt::Interrupt;
@@ -20,14 +22,17 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// Starts of the server, of which the median counts.
 const STARTS: usize = 5;
 
-const KIB: f64 = 1024.0;
-const MIB: f64 = 1024.0 * 1024.0;
+pub(super) const KIB: f64 = 1024.0;
+pub(super) const MIB: f64 = 1024.0 * 1024.0;
 const MB: f64 = 1e6;
 
 /// What is measured with.
 pub(super) struct Bench<'a> {
     pub(super) programs: Programs,
     pub(super) interrupt: &'a Interrupt,
+    /// What several figures are read from; made by the first that asks.
+    pub(super) frame_times: OnceCell<FrameTimes>,
+    pub(super) large: OnceCell<Large<'a>>,
 }
 
 /// One line of the table. Less is better in each.
@@ -42,7 +47,9 @@ pub(super) struct Figure {
 pub(super) enum Unit {
     Mebibytes,
     Megabytes,
+    Kilobytes,
     Seconds,
+    Times,
 }
 
 impl Unit {
@@ -50,13 +57,16 @@ impl Unit {
         match self {
             Self::Mebibytes => format!("{value:.2} MiB"),
             Self::Megabytes => format!("{value:.2} MB"),
+            Self::Kilobytes => format!("{value:.1} kB"),
+            Self::Times => format!("{value:.2} ×"),
+            Self::Seconds if value < 0.01 => format!("{:.2} ms", value * 1000.0),
             Self::Seconds if value < 1.0 => format!("{:.0} ms", value * 1000.0),
             Self::Seconds => format!("{value:.2} s"),
         }
     }
 }
 
-pub(super) const FIGURES: [Figure; 6] = [
+pub(super) const FIGURES: [Figure; 13] = [
     Figure {
         name: "agent's memory (PSS), a report every 10 s",
         goal: 6.0,
@@ -93,6 +103,48 @@ pub(super) const FIGURES: [Figure; 6] = [
         unit: Unit::Seconds,
         measure: configure_many,
     },
+    Figure {
+        name: "console's frame (p99), 200×60, 10,000 devices",
+        goal: 0.002,
+        unit: Unit::Seconds,
+        measure: console::frame,
+    },
+    Figure {
+        name: "that to one with 1,000 devices",
+        goal: 1.5,
+        unit: Unit::Times,
+        measure: console::frame_ratio,
+    },
+    Figure {
+        name: "a letter of a filter to its frame (p99), 10,000 devices",
+        goal: 0.005,
+        unit: Unit::Seconds,
+        measure: console::keystroke,
+    },
+    Figure {
+        name: "console's start to its first devices of 10,000",
+        goal: 0.3,
+        unit: Unit::Seconds,
+        measure: console::start,
+    },
+    Figure {
+        name: "console's memory (RSS) then",
+        goal: 40.0,
+        unit: Unit::Mebibytes,
+        measure: console::memory,
+    },
+    Figure {
+        name: "page with 100 devices",
+        goal: 60.0,
+        unit: Unit::Kilobytes,
+        measure: console::page,
+    },
+    Figure {
+        name: "page with 100 devices, compressed",
+        goal: 8.0,
+        unit: Unit::Kilobytes,
+        measure: console::page_compressed,
+    },
 ];
 
 /// Seconds that cargo needs for both programs, with dependencies downloaded and nothing built.
@@ -111,7 +163,7 @@ pub(super) fn clean_build() -> anyhow::Result<f64> {
 }
 
 impl<'a> Bench<'a> {
-    fn fleet(&self, simulated: usize, own_machine: bool) -> anyhow::Result<Fleet<'a>> {
+    pub(super) fn fleet(&self, simulated: usize, own_machine: bool) -> anyhow::Result<Fleet<'a>> {
         let programs = self.programs.clone();
         let plan =
             Plan { programs, simulated, unclaimed: 0, own_machine, interval_secs: INTERVAL_SECS };
@@ -170,7 +222,7 @@ fn configure_many(bench: &Bench<'_>) -> anyhow::Result<f64> {
 }
 
 /// A line such as `Pss:  4096 kB` of a file of `/proc/PID`.
-fn kib_of(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
+pub(super) fn kib_of(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/{file}");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));

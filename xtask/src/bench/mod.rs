@@ -3,8 +3,10 @@
 //! Times and sizes depend on the machine, so this is a table to look at and not a test: it fails
 //! only when something could not be measured.
 
+mod console;
 mod figures;
 
+use std::cell::OnceCell;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -30,7 +32,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let fleets = Programs::of("release").fleets;
     let fleetd = Programs::of("agent").fleetd;
     let console = Programs::of("release").console;
-    let bench = Bench { programs: Programs { fleets, fleetd, console }, interrupt: &interrupt };
+    let bench = Bench {
+        programs: Programs { fleets, fleetd, console },
+        interrupt: &interrupt,
+        frame_times: OnceCell::new(),
+        large: OnceCell::new(),
+    };
 
     let mut rows = Vec::new();
     let mut complete = true;
@@ -41,13 +48,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
                 complete = false;
-                format!("{:<44} not measured: {error:#}", figure.name)
+                format!("{:<56} not measured: {error:#}", figure.name)
             }
         });
     }
     rows.extend(built.map(|secs| row("debug build from nothing", secs, None, Unit::Seconds)));
     let mut out = io::stdout().lock();
-    writeln!(out, "{:<44} {:>12} {:>12}", "FIGURE", "MEASURED", "GOAL")?;
+    writeln!(out, "{:<56} {:>12} {:>12}", "FIGURE", "MEASURED", "GOAL")?;
     for row in rows {
         writeln!(out, "{row}")?;
     }

@@ -205,6 +205,17 @@ impl<'a> Fleet<'a> {
         })
     }
 
+    /// Does something to the server's database while the server does not run.
+    pub fn while_stopped(
+        &mut self,
+        deed: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.server.end();
+        deed(&database(self.folder.path()))?;
+        self.server = start_server(&self.programs, self.address, self.folder.path())?;
+        self.wait_for_server()
+    }
+
     /// Fails, with its last words, if a program of this fleet has ended by itself.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.server.check()?;
@@ -286,8 +297,12 @@ fn start_server(programs: &Programs, address: SocketAddr, folder: &Path) -> anyh
     let mut command = child::command(&programs.fleets);
     command.args(["server", "--interface", "lo", "--bind", &address.ip().to_string()]);
     command.args(["--port", &address.port().to_string()]);
-    command.arg("--database").arg(data.join("fleet.db")).arg("--config").arg(&config);
+    command.arg("--database").arg(database(folder)).arg("--config").arg(&config);
     Child::start("the server", &mut command, &data.join("server.log"))
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("server/fleet.db")
 }
 
 /// This machine's name, as far as an id can carry it, with the fleet's mark.

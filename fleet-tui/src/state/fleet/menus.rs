@@ -43,7 +43,7 @@ impl FleetScreen {
         let index = &row.index;
         let mut items = Vec::new();
         let mut item = |key, text: &'static str, copied: String| {
-            let detail = copied.lines().next().unwrap_or_default().to_owned();
+            let detail = copied.lines().next().unwrap_or_default().replace('\t', "  ");
             let command = Some(Command::Copy(text, copied));
             items.push(MenuItem { key, text: text.to_owned(), detail, command });
         };

@@ -8,14 +8,13 @@ mod menu;
 mod notices;
 mod palette;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::field::{Field, SortKey};
 use fleet_core::id::Uid;
 
 use super::Desk;
 use super::deed::{Chosen, Deed, Plan};
 use super::discover::Order;
-use crate::effect::Effect;
 use crate::keys::{self, Action, Scope};
 use crate::theme::ThemeName;
 pub use columns::Columns;
@@ -103,22 +102,8 @@ pub fn quit(desk: &Desk) -> Popup {
 }
 
 impl Popup {
-    /// Takes a key. Those that concern the whole program hold over popups too.
+    /// Takes a key.
     pub fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
-        if key.modifiers.contains(KeyModifiers::CONTROL) {
-            match keys::lookup(desk.screen().scope(), key) {
-                Some(Action::Quit) => return PopupEnd::Run(Command::Quit),
-                Some(Action::Suspend) => {
-                    desk.wish(Effect::Suspend);
-                    return PopupEnd::Stay;
-                }
-                Some(Action::Redraw) => {
-                    desk.wish(Effect::Redraw);
-                    return PopupEnd::Stay;
-                }
-                _ => {}
-            }
-        }
         match self {
             Self::Menu(menu) => menu.press(key, desk),
             Self::Columns(columns) => columns.press(key, desk),

@@ -87,7 +87,8 @@ fn counts(app: &App, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
     let counts = app.desk.data.counts();
     let is_low = layout::is_low(app.desk.size);
     let total = grouped(counts.total() as usize);
-    let devices = if is_low { total } else { format!("{total} devices") };
+    let word = if counts.total() == 1 { "device" } else { "devices" };
+    let devices = if is_low { total } else { format!("{total} {word}") };
     let gap = if is_low { 1 } else { 3 };
     let mut x = canvas.put(area.x + 1, area.y, area.right(), &devices, Role::Head) + gap;
     for status in STATUSES {

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use fleet_core::secret::{ApiKey, KeyKind};
 
-use super::{Agent, Said, Server, ours};
+use super::super::Agent;
+use super::{Said, Server, ours};
 use crate::lab::{Host, Lab};
 
 const USAGE: i32 = 2;
