@@ -9,6 +9,9 @@ use fleet_core::untrusted::Untrusted;
 /// A link that is down for less than this is not worth a banner.
 const BANNER_AFTER: Duration = Duration::from_secs(5);
 
+/// A server gives a sign of life every ten seconds: one that does not is about to be given up.
+const SILENT_AFTER: Duration = Duration::from_secs(12);
+
 /// How the link is.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -136,8 +139,32 @@ impl Link {
         }
     }
 
+    /// For how long the server has said nothing, if that is longer than it should be.
+    pub fn silence(&self, now: Duration) -> Option<Duration> {
+        let silence = self.heard.map(|heard| now.saturating_sub(heard))?;
+        (self.is_live() && silence >= SILENT_AFTER).then_some(silence)
+    }
+
     /// The time as the server has it, as far as that is known: ages are counted by its clock.
     pub fn server_time(&self, wall: Timestamp) -> Timestamp {
         Timestamp::from_millis(wall.millis().saturating_add(self.clock_ahead_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{live_app, wait};
+
+    #[test]
+    fn a_server_that_says_nothing_is_silent_before_it_is_gone() {
+        let mut app = live_app();
+        wait(&mut app, Duration::from_secs(11));
+        assert_eq!(app.desk.link.silence(app.desk.now.since_start), None);
+        wait(&mut app, Duration::from_secs(3));
+        let silence = app.desk.link.silence(app.desk.now.since_start);
+        assert_eq!(silence, Some(Duration::from_secs(14)));
+        crate::testing::disconnect(&mut app);
+        assert_eq!(app.desk.link.silence(app.desk.now.since_start), None);
     }
 }

@@ -58,8 +58,10 @@ fn said(info: &PanicHookInfo<'_>) -> String {
 }
 
 fn write_report(path: &Path, said: &str) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // The folder may be everybody's, and a link in it anybody's.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
     let thread = thread::current();
     writeln!(file, "fleet-tui {VERSION}, {}", SystemClock.now())?;
     writeln!(file, "thread {}: {said}\n", thread.name().unwrap_or("without a name"))?;

@@ -31,7 +31,7 @@ pub(super) fn header(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let from =
         canvas.put_right(area.x, area.y, area.right().saturating_sub(1), &right, Role::Context);
     canvas.put(area.x + 1, area.y, from.saturating_sub(1), &left, Role::Context);
-    if !desk.link.is_live() {
+    if !desk.link.is_live() || desk.link.silence(desk.now.since_start).is_some() {
         return;
     }
     let glyph = canvas.glyph(Glyph::Live).to_string();
@@ -87,8 +87,13 @@ pub(super) fn title(app: &App) -> String {
 
 fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
     let is_wide = !layout::is_low(desk.size);
+    let silence = desk.link.silence(desk.now.since_start);
+    let silent = silence.map(|silence| format!("silent {}s", silence.as_secs()));
     let (glyph, word) = match &desk.link.phase {
-        Phase::Live => (Glyph::Live, "live"),
+        Phase::Live => match &silent {
+            Some(silent) => (Glyph::Busy, silent.as_str()),
+            None => (Glyph::Live, "live"),
+        },
         Phase::Connecting => (Glyph::Busy, "connecting"),
         Phase::Down { is_denied: true, .. } => (Glyph::Down, "denied"),
         Phase::Down { .. } => (Glyph::Down, "offline"),
@@ -137,11 +142,12 @@ pub(super) fn notice(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if let Some((notice, _)) = &app.desk.notice {
         let role = if notice.is_error { Role::Crit } else { Role::Plain };
         let glyph = if notice.is_error { Glyph::Failed } else { Glyph::Cursor };
-        let mut text = format!("{} {}", canvas.glyph(glyph), notice.text);
-        if notice.is_error {
-            text.push_str("  (Esc)");
-        }
-        canvas.put(area.x + 1, area.y, area.right(), &text, role);
+        let text = format!("{} {}", canvas.glyph(glyph), notice.text);
+        let way_out = if notice.is_error { "  (Esc)" } else { "" };
+        // However long the words are, the key stands behind them.
+        let right = area.right().saturating_sub(u16::try_from(way_out.len()).unwrap_or_default());
+        let x = canvas.put(area.x + 1, area.y, right, &text, role);
+        canvas.put(x, area.y, area.right(), way_out, role);
     }
 }
 

@@ -299,9 +299,7 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
                 .map(Ok),
         };
     }
-    let Some(verb) = self::verb(verb, scope).filter(|verb| takes(verb, scope)) else {
-        return None;
-    };
+    let verb = self::verb(verb, scope).filter(|verb| takes(verb, scope))?;
     Some(match verb {
         "device" => {
             let row = desk.data.rows().find(|row| row.index.id.as_str() == argument);

@@ -80,7 +80,8 @@ pub(crate) fn banner(app: &App, canvas: &Canvas<'_>) -> String {
     };
     let data = desk.link.heard_at.map(|at| at.to_string());
     let data = data.as_deref().and_then(|at| at.get(11..19)).map(|at| format!(" · data of {at}Z"));
-    format!("{glyph} DISCONNECTED {secs} s ({reason}) · {retry}{}", data.unwrap_or_default())
+    // The reason may be long, and is what one can do without.
+    format!("{glyph} DISCONNECTED {secs} s · {retry}{} · {reason}", data.unwrap_or_default())
 }
 
 fn counts(app: &App, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
