@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossterm::event::MouseEventKind;
 use fleet_core::api::StreamView;
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
@@ -197,7 +198,11 @@ impl Console {
             Input::Key(key) => self.take(Event::Key(key)),
             Input::Paste(text) => self.take(Event::Paste(text)),
             Input::Resize(size) => self.resize(size),
-            Input::Mouse(_) => {}
+            Input::Mouse(mouse) => match mouse.kind {
+                MouseEventKind::ScrollUp => self.take(Event::Wheel { is_up: true }),
+                MouseEventKind::ScrollDown => self.take(Event::Wheel { is_up: false }),
+                _ => {}
+            },
             Input::Gone => self.end = Signal::Hangup.exit_code(),
         }
     }
@@ -287,6 +292,10 @@ impl Console {
                 Effect::Reconnect => self.retry.notify_one(),
                 Effect::Switch(context) => self.switch(&context),
                 Effect::Redraw => self.repaint(),
+                Effect::Mouse(is_wanted) => {
+                    // Without a terminal the input says so soon enough.
+                    let _ = self.guard.set_mouse(is_wanted);
+                }
                 Effect::Suspend => self.suspend(),
                 Effect::Quit => self.end = Some(0),
             }
@@ -323,6 +332,7 @@ impl Console {
                 let theme = self.app.desk.theme;
                 self.app = App::new(place.settings.clone(), self.frames.size());
                 self.options.place = place;
+                let _ = self.guard.set_mouse(false);
                 self.app.desk.theme = theme;
                 self.begin();
                 self.repaint();

@@ -39,6 +39,8 @@ pub enum Effect {
     Reconnect,
     /// Leave this server for the one of a context.
     Switch(String),
+    /// Take the mouse, or leave it to the terminal.
+    Mouse(bool),
     /// Paint every cell anew.
     Redraw,
     /// Give the terminal back until somebody calls the console to the front.

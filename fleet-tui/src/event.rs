@@ -30,6 +30,11 @@ pub enum Event {
     Key(KeyEvent),
     /// Text was pasted.
     Paste(String),
+    /// The wheel was turned.
+    Wheel {
+        /// Away from the person.
+        is_up: bool,
+    },
     /// The terminal has another size.
     Resize(Size),
     /// Time passed.

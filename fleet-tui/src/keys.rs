@@ -51,6 +51,7 @@ pub enum Action {
     Resync,
     Redraw,
     Suspend,
+    Mouse,
     Range,
     PanBack,
     PanOn,
@@ -174,6 +175,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::Theme, ALL, &["T"], "", "the next theme", View),
         bind(Action::Resync, ALL, &["^r"], "", "ask the server, or the network, again now", View),
         bind(Action::Redraw, ALL, &["^l"], "", "paint the screen anew", View),
+        bind(Action::Mouse, ALL, &["m"], "", "the wheel scrolls here, or is the terminal's own", View),
         bind(Action::Suspend, ALL, &["^z"], "", "suspend", View),
     ]
 };

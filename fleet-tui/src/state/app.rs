@@ -17,6 +17,9 @@ use crate::effect::{Effect, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
 
+/// Rows that one turn of the wheel moves.
+const WHEEL_ROWS: usize = 3;
+
 /// The console.
 #[derive(Debug)]
 pub struct App {
@@ -63,6 +66,7 @@ impl App {
         match event {
             Event::Key(key) => self.press(&key),
             Event::Paste(text) => self.paste(&text),
+            Event::Wheel { is_up } => self.wheel(is_up),
             Event::Resize(size) => self.desk.size = size,
             Event::Tick => self.desk.tidy_notice(),
             Event::Link(event) => self.linked(event),
@@ -114,6 +118,15 @@ impl App {
         }
     }
 
+    /// A turn of the wheel moves through a list as its keys do; over a popup it does nothing.
+    fn wheel(&mut self, is_up: bool) {
+        if self.desk.popup.is_none() {
+            for _ in 0..WHEEL_ROWS {
+                self.act_on_screen(if is_up { Action::Up } else { Action::Down });
+            }
+        }
+    }
+
     /// Whether the key went into a line that is being typed on the screen.
     fn types(&mut self, key: &KeyEvent) -> bool {
         match self.desk.screen() {
@@ -155,6 +168,7 @@ impl App {
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
+            Action::Mouse => self.mouse(),
             Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
             Action::Palette => self.desk.popup = Some(popup::palette(self)),
@@ -170,6 +184,16 @@ impl App {
             }
             own => self.act_on_screen(own),
         }
+    }
+
+    fn mouse(&mut self) {
+        self.desk.has_mouse = !self.desk.has_mouse;
+        self.desk.wish(Effect::Mouse(self.desk.has_mouse));
+        self.desk.say(if self.desk.has_mouse {
+            "the wheel scrolls here; with Shift held the terminal selects text"
+        } else {
+            "the mouse is the terminal's own again"
+        });
     }
 
     fn act_on_screen(&mut self, action: Action) {
@@ -210,12 +234,10 @@ impl App {
                 self.desk.wish(Effect::Copy(text));
                 self.desk.say(format!("copied {what} (OSC 52)"));
             }
-            Command::Context(name) => match &self.desk.job {
+            Command::Context(name) => match self.under_way() {
                 None => self.desk.wish(Effect::Switch(name)),
                 Some(job) => {
-                    let progress = job.progress();
-                    self.desk
-                        .warn(format!("not now: something is still under way here ({progress})"));
+                    self.desk.warn(format!("not now: something is still under way here ({job})"));
                 }
             },
             Command::Begin(deed, chosen) => deed::begin(deed, chosen, &mut self.desk),
@@ -249,9 +271,18 @@ impl App {
         self.desk.go(Screen::Device);
     }
 
+    /// What would be left half done if this console ended now.
+    fn under_way(&self) -> Option<String> {
+        let run = &self.discover.run;
+        let tally = run.tally();
+        let provisioning = || format!("{} of {} configured", tally.done(), tally.all);
+        let job = self.desk.job.as_ref().map(|job| job.progress());
+        job.or_else(|| run.is_under_way().then(provisioning))
+    }
+
     fn leave(&mut self) {
         if !self.desk.go_back() {
-            self.desk.popup = Some(popup::quit(&self.desk));
+            self.desk.popup = Some(popup::quit(self.under_way()));
         }
     }
 

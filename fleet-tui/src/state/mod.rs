@@ -114,6 +114,8 @@ pub struct Desk {
     pub commands: VecDeque<String>,
     /// The theme in use, as far as the terminal can show it.
     pub theme: ThemeName,
+    /// Whether the wheel is ours rather than the terminal's.
+    pub has_mouse: bool,
     /// What is to be done.
     effects: Vec<Effect>,
 }
@@ -134,6 +136,7 @@ impl Desk {
             job: None,
             commands: VecDeque::new(),
             theme: ThemeName::default(),
+            has_mouse: false,
             effects: Vec::new(),
         }
     }

@@ -114,6 +114,19 @@ fn pasted_text_goes_into_the_filter_and_presses_no_keys() {
 }
 
 #[test]
+fn the_wheel_moves_as_keys_do_and_not_behind_a_popup() {
+    let mut app = app_with(fleet_of(40));
+    let now = sample::moment(Duration::ZERO);
+    assert!(matches!(press(&mut app, "m").as_slice(), [Effect::Mouse(true), ..]));
+    app.apply(now, Event::Wheel { is_up: false });
+    assert_eq!(id(&app, app.fleet.cursor()), "pump-0003");
+    press(&mut app, "s");
+    app.apply(now, Event::Wheel { is_up: true });
+    press(&mut app, "Esc");
+    assert_eq!(id(&app, app.fleet.cursor()), "pump-0003");
+}
+
+#[test]
 fn what_is_in_sight_is_what_the_server_is_asked_for() {
     let mut app = sample::app(1_000, Size::new(120, 35));
     let looked = |effects: Vec<Effect>| {

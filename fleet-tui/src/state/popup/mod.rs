@@ -90,14 +90,14 @@ pub enum Popup {
     Palette(Palette),
 }
 
-/// Asks whether to quit.
-pub fn quit(desk: &Desk) -> Popup {
+/// Asks whether to quit, although something may still be under way here.
+pub fn quit(under_way: Option<String>) -> Popup {
     let question = Confirm::new("Quit?", "quit", Lock::Yes, Command::Quit);
-    Popup::Confirm(match &desk.job {
+    Popup::Confirm(match under_way {
         None => question.line("", "Nothing on the server stops."),
         Some(job) => question
             .line("", "What runs on the server goes on there.")
-            .line("", format!("Not finished here: {}. The others would be left.", job.progress())),
+            .line("", format!("Not finished here: {job}. The others would be left.")),
     })
 }
 
