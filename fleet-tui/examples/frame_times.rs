@@ -1,8 +1,10 @@
 //! Measures the console's own part of every frame and prints it as JSON: from the state to bytes, at
 //! 200×60, with a small fleet and a large one. `cargo xtask bench` runs it.
+//!
+//! It counts the processor's time, so that a busy machine does not count.
 
 use std::io::{self, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fleet_core::api::{StreamMessage, ValueRow, Values};
@@ -13,6 +15,7 @@ use fleet_tui::state::App;
 use fleet_tui::terminal::caps::Caps;
 use fleet_tui::theme::{Theme, ThemeName};
 use fleet_tui::view::Look;
+use nix::time::{ClockId, clock_gettime};
 use ratatui::layout::Size;
 use serde_json::json;
 
@@ -56,10 +59,10 @@ impl Console {
 
     /// How long it takes from something that happens to the bytes that show it.
     fn take(&mut self, event: Event) -> io::Result<Duration> {
-        let started = Instant::now();
+        let started = worked()?;
         self.app.apply(sample::moment(self.now), event);
         self.frames.show(&self.app, &self.look)?;
-        Ok(started.elapsed())
+        Ok(worked()?.saturating_sub(started))
     }
 }
 
@@ -100,6 +103,11 @@ fn keystrokes() -> io::Result<Duration> {
         console.take(key(KeyCode::Esc))?;
     }
     Ok(p99(times))
+}
+
+/// The processor's time of this thread so far.
+fn worked() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 fn p99(mut times: Vec<Duration>) -> Duration {

@@ -68,7 +68,7 @@ fn row(name: &str, value: f64, goal: Option<f64>, unit: Unit) -> String {
         None => "",
     };
     let goal = goal.map_or(String::new(), |goal| format!("≤ {}", unit.show(goal)));
-    let line = format!("{name:<44} {:>12} {goal:>12} {verdict}", unit.show(value));
+    let line = format!("{name:<56} {:>12} {goal:>12} {verdict}", unit.show(value));
     line.trim_end().to_owned()
 }
 

@@ -98,11 +98,14 @@ impl<'a> Sshd<'a> {
 
     /// A session with the console in it.
     fn session(&self, server: &Server<'_>) -> Command {
-        let mut line = "exec env LANG=C.UTF-8".to_owned();
-        for (name, value) in environment(server) {
-            line += &format!(" {name}='{}'", value.to_string_lossy());
-        }
-        line += &format!(" {}", program("fleet-tui"));
+        let mut words = vec!["exec env LANG=C.UTF-8".to_owned()];
+        words.extend(
+            environment(server)
+                .iter()
+                .map(|(name, value)| format!("{name}='{}'", value.to_string_lossy())),
+        );
+        words.push(program("fleet-tui"));
+        let line = words.join(" ");
         let mut command = self.host.command("ssh");
         command.args(["-F", "/dev/null", "-tt", "-o", "LogLevel=ERROR", "-o"]);
         command.arg(format!("UserKnownHostsFile={}", self.path("known-hosts").display()));
