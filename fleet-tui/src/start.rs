@@ -14,6 +14,7 @@ use fleet_core::operator::exit::Exit;
 use fleet_core::operator::keyfile::KeyOrigin;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::{Chain, untrusted};
+use nix::unistd::{User, getuid};
 use ratatui::style::Color;
 
 use crate::cli::{self, ConsoleOptions};
@@ -111,8 +112,10 @@ fn settings(chosen: &Chosen, is_read_only: bool) -> Settings {
 
 /// Who sits here: `alice@jump1`.
 fn user(environment: &dyn Fn(&str) -> Option<OsString>) -> Untrusted {
-    let name = environment("USER").or_else(|| environment("LOGNAME"));
-    let name = name.map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    let told = environment("USER").or_else(|| environment("LOGNAME"));
+    let told = told.map(|name| name.to_string_lossy().into_owned());
+    let known = || User::from_uid(getuid()).ok().flatten().map(|user| user.name);
+    let name = told.or_else(known).unwrap_or_else(|| getuid().to_string());
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     Untrusted::new(untrusted::escaped(&format!("{name}@{host}")))
 }

@@ -127,6 +127,17 @@ impl App {
         }
     }
 
+    /// Whether a filter is being typed, so that keys are letters.
+    pub fn is_typing(&self) -> bool {
+        match self.desk.screen() {
+            Screen::Fleet => self.fleet.filter_field().is_some(),
+            Screen::Discover => self.discover.typing.is_some(),
+            Screen::Pending => self.pending.typing.is_some(),
+            Screen::Events => self.events.typing.is_some(),
+            Screen::Device => false,
+        }
+    }
+
     /// Whether the key went into a line that is being typed on the screen.
     fn types(&mut self, key: &KeyEvent) -> bool {
         match self.desk.screen() {
@@ -172,9 +183,7 @@ impl App {
             Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
             Action::Palette => self.desk.popup = Some(popup::palette(self)),
-            Action::Previous => {
-                self.desk.go_back();
-            }
+            Action::Previous => self.desk.go_to_previous(),
             Action::Leave => self.leave(),
             Action::Resync if self.desk.screen() != Screen::Discover => {
                 self.desk.wish(Effect::Reconnect);

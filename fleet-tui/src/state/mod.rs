@@ -100,8 +100,10 @@ pub struct Desk {
     pub link: Link,
     /// The devices.
     pub data: Fleet,
-    /// The screens one came through; the last is shown. Never empty.
+    /// The screens from the fleet's down to the one that is shown. Never empty.
     places: Vec<Screen>,
+    /// The screens that were shown before, the last one last.
+    history: Vec<Screen>,
     /// What lies over the screen.
     pub popup: Option<Popup>,
     /// A word to the person, and since when.
@@ -130,6 +132,7 @@ impl Desk {
             link: Link::default(),
             data: Fleet::default(),
             places: vec![Screen::Fleet],
+            history: Vec::new(),
             popup: None,
             notice: None,
             notices: VecDeque::new(),
@@ -146,21 +149,42 @@ impl Desk {
         self.places.last().copied().unwrap_or(Screen::Fleet)
     }
 
-    /// Shows a screen.
+    /// Shows a screen. The way back from it leads to the fleet; from a device, to where it was
+    /// opened.
     pub fn go(&mut self, screen: Screen) {
         if self.screen() == screen {
             return;
         }
-        if self.places.len() == PLACES_MAX {
-            self.places.remove(0);
+        self.remember_place();
+        match screen {
+            Screen::Fleet => self.places.clear(),
+            Screen::Device => self.places.retain(|place| *place != Screen::Device),
+            Screen::Discover | Screen::Pending | Screen::Events => self.places.truncate(1),
         }
         self.places.push(screen);
     }
 
-    /// Shows the screen before this one. False if there is none.
+    /// Shows the screen that was shown before this one, if there is one.
+    pub fn go_to_previous(&mut self) {
+        if let Some(screen) = self.history.pop() {
+            self.go(screen);
+            // Where one came from is not what one goes back to.
+            self.history.pop();
+        }
+    }
+
+    fn remember_place(&mut self) {
+        if self.history.len() == PLACES_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(self.screen());
+    }
+
+    /// Goes back towards the fleet. False if that is shown already.
     pub fn go_back(&mut self) -> bool {
         let is_inside = self.places.len() > 1;
         if is_inside {
+            self.remember_place();
             self.places.pop();
         }
         is_inside

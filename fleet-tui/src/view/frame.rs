@@ -155,10 +155,19 @@ pub(super) fn notice(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
 pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let scope = app.desk.screen().scope();
     let mut x = area.x + 1;
-    if app.desk.popup.is_some() {
-        // The screen's keys do not hold now.
-        x = canvas.put(x, area.y, area.right(), "Esc", Role::Accent) + 1;
-        canvas.put(x, area.y, area.right(), "close", Role::Muted);
+    // The screen's own keys do not hold over it, nor while something is typed there.
+    let others: &[(&str, &str)] = if app.desk.popup.is_some() {
+        &[("Esc", "close")]
+    } else if app.is_typing() {
+        &[("Enter", "take it"), ("Esc", "give it up")]
+    } else {
+        &[]
+    };
+    for (key, hint) in others {
+        x = canvas.put(x, area.y, area.right(), key, Role::Accent) + 1;
+        x = canvas.put(x, area.y, area.right(), hint, Role::Muted) + 2;
+    }
+    if !others.is_empty() {
         return;
     }
     for binding in hinted(scope) {

@@ -21,6 +21,7 @@ use crate::layout;
 use crate::widgets::field::{self, FieldOutcome};
 
 mod menus;
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +57,7 @@ pub struct FleetScreen {
     still_until: Duration,
     ordered: Option<Ordered>,
     suggestion: Option<String>,
+    wants_suggestion: bool,
 }
 
 /// The filter, and the line in which it is typed.
@@ -91,6 +93,7 @@ impl Default for FleetScreen {
             still_until: Duration::ZERO,
             ordered: None,
             suggestion: None,
+            wants_suggestion: false,
         }
     }
 }
@@ -172,6 +175,12 @@ impl FleetScreen {
         if self.may_reorder(desk, now) {
             self.reorder(desk);
         }
+        // It goes through all devices several times: not for each key that is typed.
+        if self.wants_suggestion && (self.filter.typing.is_none() || now >= self.still_until) {
+            self.wants_suggestion = false;
+            let found = filter::suggestion(self.filter_text(), desk.data.rows());
+            self.suggestion = found.map(|suggestion| suggestion.term);
+        }
         self.find_cursor(desk);
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
     }
@@ -209,15 +218,12 @@ impl FleetScreen {
         let filter = &self.filter.filter;
         let shown = |row: &&Row| filter.matches(*row, now);
         let mut rows: Vec<&Row> = desk.data.rows().filter(shown).collect();
-        rows.sort_by(|a, b| filter::compare(self.sort, *a, *b));
+        order::sort(&mut rows, self.sort);
         self.order.clear();
         self.order.extend(rows.iter().map(|row| row.index.slot));
         self.ordered = Some(Ordered { revision: desk.data.revision, at: desk.now.since_start });
         self.suggestion = None;
-        if self.order.is_empty() && desk.data.is_complete {
-            let found = filter::suggestion(self.filter_text(), desk.data.rows());
-            self.suggestion = found.map(|suggestion| suggestion.term);
-        }
+        self.wants_suggestion = self.order.is_empty() && desk.data.is_complete;
     }
 
     /// Orders the rows again although somebody is at the keys: it was asked for.

@@ -130,25 +130,29 @@ fn paint_cell(
             canvas.put(area.x, area.y, right, &text, role);
         }
         Field::Cpu | Field::Memory | Field::Disk => {
-            let Some(value) = device.number(field) else {
-                let none = canvas.glyph(Glyph::None).to_string();
-                canvas.put_right(area.x, area.y, right, &none, Role::Muted);
-                return;
-            };
+            let value = device.number(field);
             let picture = Rect { width: area.width.saturating_sub(5), ..area };
             let Look { theme, caps } = canvas.look;
             match column.form {
-                Form::Spark => {
+                // One value that is missing leaves the others.
+                Form::Spark if device.index.status.is_heard() => {
                     let past: Vec<_> =
                         device.past().iter().map(|cpu| Some(f64::from(*cpu))).collect();
                     spark::paint(picture, canvas.buffer, theme, caps, &past, 100.0, role);
                 }
                 Form::Bar => {
-                    bar::paint(picture, canvas.buffer, theme, caps, value / 100.0, role);
+                    if let Some(value) = value {
+                        bar::paint(picture, canvas.buffer, theme, caps, value / 100.0, role);
+                    }
                 }
-                Form::Text => {}
+                Form::Spark | Form::Text => {}
             }
-            canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
+            if value.is_some() {
+                canvas.put_right(area.x, area.y, right, &cells::text(device, field, now), role);
+            } else {
+                let none = canvas.glyph(Glyph::None).to_string();
+                canvas.put_right(area.x, area.y, right, &none, Role::Muted);
+            }
         }
         Field::Seen if is_at_cursor => {
             let text = device.last_seen().map(|seen| exact(now, seen)).unwrap_or_default();
