@@ -285,7 +285,7 @@ impl App {
         let run = &self.discover.run;
         let tally = run.tally();
         let provisioning = || format!("{} of {} configured", tally.done(), tally.all);
-        let job = self.desk.job.as_ref().map(|job| job.progress());
+        let job = self.desk.job.as_ref().map(deed::Job::progress);
         job.or_else(|| run.is_under_way().then(provisioning))
     }
 
