@@ -115,7 +115,7 @@ fn what_the_filter_hides_is_told_and_done() {
     let Some(Popup::Confirm(confirm)) = &app.desk.popup else { panic!("no question") };
     let marks = confirm.lines.iter().find(|(label, _)| *label == "marks").unwrap();
     assert_eq!(marks.1, "3 marked, 2 of them hidden by the filter: included");
-    assert_eq!(changes(&press(&mut app, "y")).len(), 3);
+    assert_eq!(changes(&press(&mut app, "3 Enter")).len(), 3);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn the_devices_are_those_of_when_it_was_asked() {
     press(&mut app, "a x v");
     let page = fleet_core::api::IndexPage { rows: fleet_of(10), gone: vec![0], complete: true };
     sample::say(&mut app, fleet_core::api::StreamMessage::Index(page));
-    assert_eq!(changes(&press(&mut app, "y")).len(), 3);
+    assert_eq!(changes(&press(&mut app, "3 Enter")).len(), 3);
 }
 
 #[test]

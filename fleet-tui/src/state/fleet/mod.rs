@@ -217,10 +217,7 @@ impl FleetScreen {
         let now = desk.link.server_time(desk.now.wall);
         let filter = &self.filter.filter;
         let shown = |row: &&Row| filter.matches(*row, now);
-        let mut rows: Vec<&Row> = desk.data.rows().filter(shown).collect();
-        order::sort(&mut rows, self.sort);
-        self.order.clear();
-        self.order.extend(rows.iter().map(|row| row.index.slot));
+        self.order = order::sorted(desk.data.rows().filter(shown), self.sort);
         self.ordered = Some(Ordered { revision: desk.data.revision, at: desk.now.since_start });
         self.suggestion = None;
         self.wants_suggestion = self.order.is_empty() && desk.data.is_complete;
