@@ -25,6 +25,11 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(8),
     Duration::from_secs(15),
 ];
+/// The span before the next attempt with a key that was refused. It seldom becomes good by itself,
+/// and a server shuts out addresses that bring bad keys, with everybody who works from there.
+const WAIT_DENIED: Duration = Duration::from_secs(300);
+/// A connection that ends before it is so old counts as one more failed attempt.
+const SETTLED: Duration = Duration::from_secs(10);
 /// A wait is up to this part longer or shorter, so that many consoles do not come back at once.
 const JITTER: f64 = 0.3;
 /// What is looked at is told when it has been the same for so long: scrolling is not worth a
@@ -46,6 +51,16 @@ pub struct Link {
 /// The console is gone; nobody is left to tell.
 struct Gone;
 
+/// Why a connection ended.
+enum Ended {
+    /// Somebody asked for everything anew.
+    Asked,
+    /// The server closed it.
+    Closed,
+    /// It failed.
+    Failed(ClientError),
+}
+
 impl Link {
     /// Keeps the link up, as well as that can be done, until the console ends.
     pub async fn run(mut self) {
@@ -61,25 +76,29 @@ impl Link {
         since: &mut Option<String>,
     ) -> Result<(), Gone> {
         self.tell(LinkEvent::Connecting).await?;
-        let error = match self.client.stream(since.as_deref()).await {
-            Ok(stream) => self.follow(stream, attempts, since).await?,
-            Err(error) => Some(error),
+        let begun = Instant::now();
+        let ended = match self.client.stream(since.as_deref()).await {
+            Ok(stream) => self.follow(stream, since).await?,
+            Err(error) => Ended::Failed(error),
         };
-        let wait = wait(*attempts, backoff::random());
+        if begun.elapsed() >= SETTLED {
+            *attempts = 0;
+        }
+        let error = match ended {
+            Ended::Asked => {
+                *since = None;
+                return Ok(());
+            }
+            Ended::Closed => None,
+            Ended::Failed(error) => Some(error),
+        };
+        let is_denied = error.as_ref().is_some_and(|error| error.exit() == Exit::NotAllowed);
+        let wait = wait(*attempts, is_denied, backoff::random());
         *attempts += 1;
-        let down = match &error {
-            Some(error) => down(error, wait),
-            None => LinkEvent::Down {
-                reason: "the server ended the stream".to_owned(),
-                retry_in: Some(wait),
-                is_denied: false,
-            },
-        };
-        tracing::info!(
-            error = error.as_ref().map(|error| Chain(error).to_string()),
-            "the link is down"
-        );
-        self.tell(down).await?;
+        let reason =
+            error.as_ref().map_or_else(|| "the server ended the stream".to_owned(), reason);
+        tracing::info!(reason, "the link is down");
+        self.tell(LinkEvent::Down { reason, retry_in: Some(wait), is_denied }).await?;
         tokio::select! {
             () = sleep(wait) => {}
             () = self.retry.notified() => {}
@@ -92,9 +111,8 @@ impl Link {
     async fn follow(
         &mut self,
         mut stream: EventStream,
-        attempts: &mut usize,
         since: &mut Option<String>,
-    ) -> Result<Option<ClientError>, Gone> {
+    ) -> Result<Ended, Gone> {
         let mut name: Option<Uid> = None;
         let mut view_due: Option<Instant> = None;
         self.view.mark_unchanged();
@@ -104,10 +122,9 @@ impl Link {
                 arrived = stream.next() => {
                     let arrived = match arrived {
                         Ok(Some(arrived)) => arrived,
-                        Ok(None) => return Ok(None),
-                        Err(error) => return Ok(Some(error)),
+                        Ok(None) => return Ok(Ended::Closed),
+                        Err(error) => return Ok(Ended::Failed(error)),
                     };
-                    *attempts = 0;
                     *since = arrived.id.or_else(|| since.take());
                     if let StreamMessage::Hello(hello) = &arrived.message {
                         name = Some(hello.stream);
@@ -124,14 +141,10 @@ impl Link {
                     if let Some(name) = name
                         && let Err(error) = self.client.stream_view(name, &view).await
                     {
-                        return Ok(Some(error));
+                        return Ok(Ended::Failed(error));
                     }
                 }
-                () = self.retry.notified() => {
-                    // Everything anew, as was asked for.
-                    *since = None;
-                    return Ok(None);
-                }
+                () = self.retry.notified() => return Ok(Ended::Asked),
                 () = self.events.closed() => return Err(Gone),
             }
         }
@@ -143,15 +156,15 @@ impl Link {
 }
 
 /// The wait after so many failures. `random` is any number, all values equally likely.
-fn wait(attempts: usize, random: u32) -> Duration {
-    let span = WAITS[attempts.min(WAITS.len() - 1)];
+fn wait(attempts: usize, is_denied: bool, random: u32) -> Duration {
+    let span = if is_denied { WAIT_DENIED } else { WAITS[attempts.min(WAITS.len() - 1)] };
     let part = f64::from(random) / f64::from(u32::MAX);
     span.mul_f64(1.0 - JITTER + 2.0 * JITTER * part)
 }
 
-fn down(error: &ClientError, wait: Duration) -> LinkEvent {
-    let is_denied = error.exit() == Exit::NotAllowed;
-    let reason = match error {
+/// Why the link is down, in words.
+fn reason(error: &ClientError) -> String {
+    match error {
         ClientError::Refused { status, .. } if status.as_u16() == 404 => {
             "the server is older than this console: it has no live stream".to_owned()
         }
@@ -159,8 +172,7 @@ fn down(error: &ClientError, wait: Duration) -> LinkEvent {
             Chain(source).to_string()
         }
         error => Chain(error).to_string(),
-    };
-    LinkEvent::Down { reason, retry_in: Some(wait), is_denied }
+    }
 }
 
 #[cfg(test)]
@@ -171,10 +183,16 @@ mod tests {
     fn waits_grow_to_a_limit_and_are_spread() {
         let middle = u32::MAX / 2;
         let millis: Vec<_> =
-            (0..8).map(|n| wait(n, middle).as_millis().div_ceil(10) * 10).collect();
+            (0..8).map(|n| wait(n, false, middle).as_millis().div_ceil(10) * 10).collect();
         assert_eq!(millis, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]);
-        assert!(
-            wait(5, 0) < Duration::from_secs(11) && wait(5, u32::MAX) > Duration::from_secs(19)
-        );
+        assert!(wait(5, false, 0) < Duration::from_secs(11));
+        assert!(wait(5, false, u32::MAX) > Duration::from_secs(19));
+    }
+
+    #[test]
+    fn consoles_with_a_bad_key_do_not_shut_their_whole_address_out() {
+        // A server takes fewer than ten bad keys a minute from one address.
+        let attempts_a_minute = |consoles: f64| consoles * 60.0 / wait(0, true, 0).as_secs_f64();
+        assert!(attempts_a_minute(20.0) < 10.0);
     }
 }

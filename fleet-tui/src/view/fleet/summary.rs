@@ -67,7 +67,7 @@ pub(crate) fn banner(app: &App, canvas: &Canvas<'_>) -> String {
         return String::new();
     };
     if *is_denied {
-        return format!("{glyph} DENIED: {reason}");
+        return format!("{glyph} DENIED, ^r tries again: {reason}");
     }
     let now = desk.now.since_start;
     let secs = now.saturating_sub(*since).as_secs();
