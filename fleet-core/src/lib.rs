@@ -7,6 +7,7 @@
 //! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] | – |
 //! | trust | [`identity`] [`secret`] [`grant`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
+//! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
 //! | a device's fields | [`field`] [`filter`] [`glyph`], for every table, filter and screen | – |
 //! | transports | `net`, `mdns`, `beacon` | `net` |
 //! | a daemon's settings | `yaml` | `net` |
@@ -20,8 +21,10 @@ pub mod beacon;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;
+pub mod disk;
 pub mod field;
 pub mod filter;
+pub mod frames;
 pub mod glyph;
 pub mod grant;
 pub mod id;
