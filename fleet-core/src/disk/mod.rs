@@ -8,6 +8,9 @@
 //!   it again proves nothing.
 //! - A file's name is sure to survive, or a removal to hold, once [`Disk::sync`] has returned.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
