@@ -139,7 +139,7 @@ impl Server {
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
-        tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
+        tasks.spawn("retention", tasks::retain(world.clone(), config.keep.clone(), tasks.clone()));
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,

@@ -11,6 +11,7 @@ use super::reply::{Failure, Reply, json};
 use crate::ops::Ops;
 use crate::ops::series::SeriesAsked;
 use crate::ops::telemetry::MetricQuery;
+use crate::store::Tier;
 
 const RESOLUTION: HeaderName = HeaderName::from_static("fleetd-resolution");
 
@@ -29,9 +30,14 @@ pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
         to: query.parsed("to")?,
         limit,
     };
-    let mut reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
-    reply.headers_mut().insert(RESOLUTION, HeaderValue::from_static("raw"));
-    Ok(reply)
+    let reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
+    Ok(resolved(reply, Tier::Raw))
+}
+
+/// Says of which values a reply was made.
+fn resolved(mut reply: Reply, tier: Tier) -> Reply {
+    reply.headers_mut().insert(RESOLUTION, HeaderValue::from_static(tier.word()));
+    reply
 }
 
 /// `GET /telemetry/series`: curves of some metrics.
@@ -43,7 +49,8 @@ pub(super) async fn series(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         to: query.parsed("to")?,
         step: query.get("step").map(parse_duration).transpose().map_err(wrong_step)?,
     };
-    Ok(json(StatusCode::OK, &ops.telemetry.series(asked).await?))
+    let (curves, resolution) = ops.telemetry.series(asked).await?;
+    Ok(resolved(json(StatusCode::OK, &curves), resolution))
 }
 
 /// The metrics that a list names, each once.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use fleet_core::disk::sim::SimDisk;
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_server::store::{
@@ -29,7 +30,7 @@ async fn waiting_changes_share_commits() {
     }
     let commits = store.commits() - before;
     assert!((1..100).contains(&commits), "{commits} commits for 200 appends");
-    assert_eq!(store.stats().await.unwrap().reports, 200);
+    assert_eq!(store.stats().await.unwrap().raw_rows(), 200);
 }
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn survives_power_cut(disk: &Disk, dice: &mut Dice) -> bool {
     let left = disk.after_power_cut(|| dice.roll().is_multiple_of(2));
     disk.repair();
     drop(store);
-    let Ok(store) = RedbStore::open_in(move || left.clone()) else { return false };
+    let Ok(store) = left.open() else { return false };
     let there = store.latest(one.uid).await;
     there.is_ok_and(|report| {
         let newest = report.map_or(0, |report| report.at_millis);
@@ -219,12 +220,7 @@ async fn random_flips_anywhere_are_errors_or_harmless() {
     for _ in 0..120 {
         let disk = original.after_power_cut(|| true);
         disk.flip_any(dice.roll());
-        let Ok(store) = RedbStore::open_in({
-            let disk = disk.clone();
-            move || disk.clone()
-        }) else {
-            continue;
-        };
+        let Ok(store) = disk.open() else { continue };
         for device in &devices {
             if let Ok(Some(found)) = store.device_get(device.uid).await {
                 assert_eq!(&found, device);
@@ -238,30 +234,6 @@ async fn random_flips_anywhere_are_errors_or_harmless() {
             }
         }
     }
-}
-
-#[tokio::test]
-async fn a_damaged_cursor_is_told_anew_from_its_reports() {
-    let disk = Disk::new();
-    let store = disk.store();
-    let one = device("one", 1);
-    store.device_insert(one.clone()).await.unwrap();
-    for seq in 1..=3 {
-        store.append(vec![report(one.uid, Some((77, seq)), 10, 1.0)]).await.unwrap();
-    }
-    drop(store);
-    // The only cursor, so its value follows its key on the page.
-    let key = [one.uid.bytes(), [77; 16]].concat();
-    assert!(disk.count(&key) > 0);
-    disk.flip(&key, key.len() + 2, 0);
-    let store = disk.store();
-    assert_eq!(store.health(), StoreHealth::Healthy);
-    let again: Vec<_> = (1..=4).map(|seq| report(one.uid, Some((77, seq)), 10, 1.0)).collect();
-    let done = store.append(again).await.unwrap();
-    assert_eq!(done[..3], [Outcome::Duplicate; 3]);
-    assert_eq!(done[3], Outcome::Stored);
-    let health = StoreHealth::Degraded("1 stored value in cursors is damaged".to_owned());
-    assert_eq!(store.health(), health);
 }
 
 #[tokio::test]
@@ -339,7 +311,7 @@ async fn places_that_cannot_hold_a_database_are_refused() {
 #[tokio::test]
 async fn a_failed_database_is_not_replaced_by_an_empty_one() {
     // Each opening finds an empty disk, as if the file had been removed.
-    let store = RedbStore::open_in(Disk::new).unwrap();
+    let store = RedbStore::open_in(Disk::new, Arc::new(SimDisk::new(1))).unwrap();
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
     let panics = store.device_update(one.uid, Box::new(|_| panic!("a defect"))).await;

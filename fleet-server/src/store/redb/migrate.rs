@@ -30,6 +30,7 @@ pub(super) fn migrate(txn: &Writing<'_>) -> Result<Migrated, Fault> {
         return Ok(Migrated::Newer(schema));
     }
     create_all(txn)?;
+    super::series::begin(txn)?;
     txn.open(&SCHEMA)?.put(SCHEMA_KEY, &SchemaRow { schema: SCHEMA_CURRENT })?;
     Ok(if found.is_some() { Migrated::Known } else { Migrated::New })
 }

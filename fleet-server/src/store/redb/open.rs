@@ -150,7 +150,7 @@ fn refusal(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-fn io_refusal(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_refusal(path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     match source.kind() {
         // How redb says that a file does not begin as its files do.

@@ -9,7 +9,7 @@ mod device;
 mod event;
 mod grant;
 mod key;
-mod report;
+mod series;
 mod session;
 
 use bincode::{Decode, Encode};
@@ -21,7 +21,7 @@ pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
-pub(super) use self::report::{CursorRow, ReportRow};
+pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
 
 macro_rules! coded {
@@ -42,10 +42,13 @@ coded! {
     KeyRow = 37,
     GrantRow = 38,
     ConfigRow = 39,
-    ReportRow = 40,
-    CursorRow = 41,
     EventRow = 42,
     SessionRow = 43,
+    TelemetryRow = 45,
+    SeriesRow = 46,
+    ChunkRow = 47,
+    SegmentRow = 48,
+    HeadRow = 49,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -115,11 +118,6 @@ mod tests {
         );
         check(&ConfigRow::from(config()), "2701dc41d2f6027b7d0361646102010163010175");
         check(
-            &ReportRow::from(samples()),
-            "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
-        );
-        check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
-        check(
             &EventRow::from(event()),
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
         );
@@ -134,7 +132,6 @@ mod tests {
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
-        assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
     }
 
