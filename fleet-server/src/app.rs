@@ -18,6 +18,7 @@ use crate::config::ServerConfig;
 use crate::discovery::Discovery;
 use crate::door::Door;
 use crate::http::Http;
+use crate::http::intake::Intake;
 use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
@@ -26,8 +27,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
-    World,
+    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Senders, Sessions,
+    Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -133,6 +134,7 @@ impl Server {
             server: keys.server.clone(),
             patience: config.patience,
             page,
+            intake: Intake::default(),
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
@@ -217,6 +219,7 @@ fn wire(
             world: world(),
             presence: presence.clone(),
             watched: watched.clone(),
+            senders: Senders::new(world(), hub.clone(), events.clone()),
         },
         configs: Configs {
             world: world(),

@@ -17,6 +17,7 @@ mod discovery;
 mod door;
 mod http;
 mod hub;
+mod influx;
 mod keyring;
 mod link;
 mod live;

@@ -5,6 +5,7 @@
 //! as it came: an encoded, doubled or trailing slash matches nothing.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::id::Uid;
 
@@ -73,6 +74,12 @@ pub enum Route {
     PageAsset(String),
     StreamOpen,
     StreamView(Uid),
+    InfluxWrite,
+    InfluxWriteV2,
+    InfluxQuery,
+    InfluxQueryPost,
+    InfluxPing,
+    InfluxPingHead,
 }
 
 /// Why a request has no route.
@@ -126,6 +133,12 @@ impl Route {
             Self::PageAsset(name()),
             Self::StreamOpen,
             Self::StreamView(Uid::from_bytes([0; 16])),
+            Self::InfluxWrite,
+            Self::InfluxWriteV2,
+            Self::InfluxQuery,
+            Self::InfluxQueryPost,
+            Self::InfluxPing,
+            Self::InfluxPingHead,
         ]
     }
 
@@ -166,13 +179,20 @@ impl Route {
             Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
             Self::StreamOpen => spec("GET", "/api/v1/stream", Operator),
             Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Operator),
+            // Paths that senders of Influx line protocol expect where they are.
+            Self::InfluxWrite => spec("POST", "/write", OperatorOrDevice),
+            Self::InfluxWriteV2 => spec("POST", "/api/v2/write", OperatorOrDevice),
+            Self::InfluxQuery => spec("GET", "/query", OperatorOrDevice),
+            Self::InfluxQueryPost => spec("POST", "/query", OperatorOrDevice),
+            Self::InfluxPing => spec("GET", "/ping", Public),
+            Self::InfluxPingHead => spec("HEAD", "/ping", Public),
         }
     }
 
     /// Whether it changes anything of the fleet. What a stream shows does not.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
-        spec.method != "GET" && !spec.path.starts_with("/api/v1/stream/")
+        !["GET", "HEAD"].contains(&spec.method) && !spec.path.starts_with("/api/v1/stream/")
     }
 
     /// The path of this very route, name filled in.
@@ -186,11 +206,12 @@ impl Route {
 
     /// The route of a request.
     pub fn parse(method: &str, path: &str) -> Result<Self, RouteError> {
+        static ALL: LazyLock<Vec<Route>> = LazyLock::new(Route::all);
         let mut allowed = Vec::new();
-        for route in Self::all() {
+        for route in &*ALL {
             let spec = route.spec();
             let Some(name) = match_path(spec.path, path) else { continue };
-            let Some(route) = route.with_name(name) else { continue };
+            let Some(route) = route.clone().with_name(name) else { continue };
             if spec.method == method {
                 return Ok(route);
             }

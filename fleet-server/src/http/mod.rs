@@ -9,8 +9,12 @@ pub(crate) mod body;
 mod configs;
 mod devices;
 mod discovery;
+mod encoding;
 mod events;
+mod influx;
+pub(crate) mod intake;
 mod openapi;
+mod posts;
 pub(crate) mod query;
 pub(crate) mod reply;
 mod service;
@@ -36,6 +40,7 @@ use crate::link::Links;
 use crate::live::Live;
 use crate::ops::Ops;
 use crate::page::Page;
+use intake::Intake;
 
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +56,7 @@ pub(crate) struct Http {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) patience: Patience,
     pub(crate) page: Page,
+    pub(crate) intake: Intake,
     pub(crate) tasks: Tasks,
 }
 

@@ -135,6 +135,8 @@ impl From<OpsError> for Failure {
                 Self { current_version: Some(current), ..Self::new(StatusCode::CONFLICT, detail) }
             }
             OpsError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
+            OpsError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            OpsError::Defect => Self::internal(),
             OpsError::Store(error) => Self::from(error),
         }
     }

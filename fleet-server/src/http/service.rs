@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
+use super::influx::{self, Dialect};
+use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
@@ -34,6 +36,7 @@ pub(super) async fn serve(
     let request_id = Uid::new().to_string();
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
+    let dialect = Dialect::of(path.raw());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
     // it changes is recorded, and told to those who must know.
@@ -45,10 +48,10 @@ pub(super) async fn serve(
     let mut reply = match answer {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => page::problem(browser, &failure, &request_id)
-            .unwrap_or_else(|| failure.into_reply(&request_id)),
+            .unwrap_or_else(|| dialect.reply(failure, &request_id)),
         Err(_) => {
             tracing::error!(%method, %path, request_id, "a request's handler panicked");
-            Failure::internal().into_reply(&request_id)
+            dialect.reply(Failure::internal(), &request_id)
         }
     };
     let status = reply.status();
@@ -72,7 +75,8 @@ async fn answer(
     let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
     let class = route.spec().auth;
     let is_tls = exporter.is_some();
-    let caller = auth::Caller { method: request.method(), headers: request.headers(), is_tls };
+    let (method, headers) = (request.method(), request.headers());
+    let caller = auth::Caller { method, headers, is_tls, is_foreign: influx::is_foreign(&route) };
     let principal = auth::authorize(http, class, caller, visit).await?;
     let ops = &http.ops;
     let patience = http.patience.body;
@@ -115,11 +119,9 @@ async fn answer(
         }
 
         Route::TelemetryPost => {
-            let only = match principal {
-                Some(Principal::Device { uid, .. }) => Some(uid),
-                _ => None,
-            };
-            ops.telemetry.post(body::telemetry(request, patience).await?, only).await?;
+            let poster = known(principal)?;
+            let (posts, layout) = posts(request, &http.intake, patience).await?;
+            ops.telemetry.post(posts, layout, &poster).await?;
             Ok(json(StatusCode::CREATED, &Done::new("stored")))
         }
         Route::TelemetryMetrics => {
@@ -182,6 +184,14 @@ async fn answer(
         Route::StreamView(uid) => {
             stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
+
+        Route::InfluxWrite | Route::InfluxWriteV2 => {
+            influx::write(http, text.as_deref(), known(principal)?, request).await
+        }
+        Route::InfluxQuery | Route::InfluxQueryPost => {
+            influx::query(text.as_deref(), request, patience).await
+        }
+        Route::InfluxPing | Route::InfluxPingHead => Ok(influx::pong()),
     }
 }
 
@@ -228,6 +238,11 @@ fn identity(http: &Http) -> Identity {
 fn actor(principal: Option<&Principal>) -> Result<Actor, OpsError> {
     let nobody = || OpsError::Forbidden("a change needs a key".to_owned());
     principal.map(Principal::actor).ok_or_else(nobody)
+}
+
+/// Who calls a route that nobody may call without a key.
+fn known(principal: Option<Principal>) -> Result<Principal, OpsError> {
+    principal.ok_or_else(|| OpsError::Forbidden("this needs a key".to_owned()))
 }
 
 fn grantor(principal: Option<Principal>) -> Result<Grantor, OpsError> {

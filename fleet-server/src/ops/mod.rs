@@ -5,12 +5,15 @@
 
 pub(crate) mod configs;
 pub(crate) mod devices;
+mod drafts;
 pub(crate) mod enrol;
 pub(crate) mod events;
 pub(crate) mod grants;
 pub(crate) mod judgement;
 pub(crate) mod keys;
+pub(crate) mod lines;
 pub(crate) mod presence;
+pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod status;
@@ -35,6 +38,7 @@ pub(crate) use events::Events;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;
+pub(crate) use senders::Senders;
 pub(crate) use sessions::Sessions;
 pub(crate) use telemetry::Telemetry;
 
@@ -127,6 +131,12 @@ pub(crate) enum OpsError {
     /// Not with this key.
     #[error("{0}")]
     Forbidden(String),
+    /// More than one request may bring.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A defect of ours.
+    #[error("the server made a mistake")]
+    Defect,
     /// The store.
     #[error(transparent)]
     Store(StoreError),

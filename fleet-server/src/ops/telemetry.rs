@@ -1,12 +1,12 @@
 //! Telemetry: from links and from posts into the store, and out again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::api::{MetricPoint, TelemetryPost};
 use fleet_core::id::Uid;
-use fleet_core::limits::{FRAME_REPORTS_MAX, REPORT_SAMPLES_MAX};
+use fleet_core::limits::{FRAME_REPORTS_MAX, LABELS_MAX, REPORT_SAMPLES_MAX};
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
@@ -14,21 +14,57 @@ use fleet_core::wire::{QueuedReport, Samples};
 use serde_json::Value;
 
 use super::devices::find;
+use super::keys::Principal;
+use super::senders::{Senders, Subject};
 use super::{OpsError, Presence, World};
-use crate::store::{Admission, Incoming, Outcome, Query};
+use crate::store::{Incoming, Outcome, Query};
 use crate::watched::Watched;
 
 /// A device's clock that is this far off is not believed.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// How far ahead of ours a poster's clock may be. A time beyond that would stay the newest for ever.
-const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Reports of one device and request that lists take note of: different senders on one device
+/// may be a moment apart.
+const SHOWN_REPORTS_MAX: usize = 4;
+
+/// Bytes of what is stored as one report, well below what a stored value may have.
+const PIECE_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes of a sample besides its texts, at most: its value, and the lengths of all those texts.
+const SAMPLE_BYTES: usize = 8 + 2 * 3 * (LABELS_MAX + 1);
 
 /// Operations on telemetry.
 pub(crate) struct Telemetry {
     pub(crate) world: World,
     pub(crate) presence: Arc<Presence>,
     pub(crate) watched: Arc<Watched>,
+    pub(crate) senders: Senders,
+}
+
+/// What third parties say, by device and time.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    by_time: BTreeMap<(Uid, Timestamp), Vec<Sample>>,
+    /// Devices for which that is a sign of life.
+    heard: BTreeSet<Uid>,
+}
+
+impl Reports {
+    /// Adds what was measured at one time.
+    pub(crate) fn add(&mut self, subject: Subject, at: Timestamp, samples: Vec<Sample>) {
+        let known = self.by_time.entry((subject.uid, at)).or_default();
+        if known.is_empty() {
+            *known = samples;
+        } else {
+            known.extend(samples);
+        }
+        if subject.is_heard {
+            self.heard.insert(subject.uid);
+        }
+    }
 }
 
 /// A question about one metric of one device.
@@ -73,26 +109,24 @@ impl Telemetry {
         Ok(last)
     }
 
-    /// Stores posted samples. With `only`, for that device alone.
+    /// Stores posted samples: all of them, or none.
     pub(crate) async fn post(
         &self,
         posts: Vec<TelemetryPost>,
-        only: Option<Uid>,
+        layout: Layout,
+        poster: &Principal,
     ) -> Result<(), OpsError> {
         let now = self.world.now();
-        let mut devices: HashMap<String, Uid> = HashMap::new();
-        let mut reports: BTreeMap<(Uid, Timestamp), Vec<Sample>> = BTreeMap::new();
-        let single = posts.len() == 1;
+        let mut subjects: HashMap<String, Subject> = HashMap::new();
+        let mut reports = Reports::default();
         for (position, post) in posts.into_iter().enumerate() {
-            let place = |field: &str| {
-                if single { field.to_owned() } else { format!("[{position}].{field}") }
-            };
-            let uid = match devices.get(&post.device_id) {
-                Some(uid) => *uid,
+            let place = |field: &str| layout.place(position, field);
+            let subject = match subjects.get(&post.device_id) {
+                Some(subject) => *subject,
                 None => {
-                    let uid = self.poster(&post.device_id, only).await?;
-                    devices.insert(post.device_id.clone(), uid);
-                    uid
+                    let subject = self.senders.subject(&post.device_id, poster).await?;
+                    subjects.insert(post.device_id.clone(), subject);
+                    subject
                 }
             };
             let labels = labels(post.metadata)
@@ -106,14 +140,9 @@ impl Telemetry {
                 let problem = "is more than a day ahead of the server's clock";
                 return Err(OpsError::invalid(place("timestamp"), problem));
             }
-            reports.entry((uid, at)).or_default().push(sample);
+            reports.add(subject, at, vec![sample]);
         }
-        self.append(&reports).await?;
-        // What a third party says about a device is no sign of life of the device itself.
-        if let Some(own) = only {
-            self.presence.heard(own, now);
-        }
-        Ok(())
+        self.store(reports).await
     }
 
     /// Points of a metric, newest first.
@@ -145,47 +174,112 @@ impl Telemetry {
         Ok(points.into_iter().map(point).collect())
     }
 
-    /// The device that a post names, if it may be posted for.
-    async fn poster(&self, name: &str, only: Option<Uid>) -> Result<Uid, OpsError> {
-        let foreign =
-            || OpsError::Forbidden("a device key posts for its own device only".to_owned());
-        let device = match find(&self.world, name).await {
-            // Whether another device exists is not for a device to know.
-            Err(OpsError::NotFound(_)) if only.is_some() => return Err(foreign()),
-            found => found?,
-        };
-        if only.is_some_and(|own| own != device.uid) {
-            return Err(foreign());
+    /// Stores what third parties say, in one commit.
+    pub(super) async fn store(&self, reports: Reports) -> Result<(), OpsError> {
+        let Reports { by_time, heard } = reports;
+        if by_time.is_empty() {
+            return Ok(());
         }
-        if device.state != Admission::Active {
-            let reason = format!("the device {} is not active: {}", device.id, device.state_reason);
-            return Err(OpsError::Conflict(reason));
-        }
-        Ok(device.uid)
-    }
-
-    async fn append(
-        &self,
-        reports: &BTreeMap<(Uid, Timestamp), Vec<Sample>>,
-    ) -> Result<(), OpsError> {
-        let mut incoming = Vec::new();
-        for ((device, at), samples) in reports {
-            for chunk in samples.chunks(REPORT_SAMPLES_MAX) {
-                let samples = chunk.to_vec();
-                incoming.push(Incoming { device: *device, stream: None, at: *at, samples });
+        let shown = self.shown(&by_time);
+        let mut incoming = Vec::with_capacity(by_time.len());
+        for ((device, at), samples) in by_time {
+            for samples in in_pieces(samples) {
+                incoming.push(Incoming { device, stream: None, at, samples });
             }
         }
+        let devices: Vec<Uid> = incoming.iter().map(|report| report.device).collect();
         let outcomes = self.world.store.append(incoming).await?;
-        for ((device, at), samples) in reports {
-            self.presence.posted(*device, *at, samples);
-            self.watched.reported(*device, *at, samples.clone());
+        let lost =
+            outcomes.iter().zip(&devices).filter(|(outcome, _)| **outcome != Outcome::Stored);
+        let lost: BTreeSet<Uid> = lost.map(|(_, device)| *device).collect();
+        for (device, at, samples) in shown {
+            if !lost.contains(&device) {
+                self.presence.posted(device, at, &samples);
+                self.watched.reported(device, at, samples);
+            }
         }
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {
+        let now = self.world.now();
+        for device in heard.difference(&lost) {
+            self.presence.heard(*device, now);
+        }
+        if lost.is_empty() {
             Ok(())
         } else {
-            Err(OpsError::Conflict("some samples could not be stored".to_owned()))
+            let reason = "a device was deleted meanwhile: what was sent for others is stored";
+            Err(OpsError::Conflict(reason.to_owned()))
         }
     }
+
+    /// What of this lists show: each device's newest reports, and all of those that somebody
+    /// watches.
+    fn shown(
+        &self,
+        by_time: &BTreeMap<(Uid, Timestamp), Vec<Sample>>,
+    ) -> Vec<(Uid, Timestamp, Vec<Sample>)> {
+        let mut shown = Vec::new();
+        let mut current = None;
+        let (mut left, mut is_watched) = (0, false);
+        for ((device, at), samples) in by_time.iter().rev() {
+            if current != Some(*device) {
+                current = Some(*device);
+                (left, is_watched) = (SHOWN_REPORTS_MAX, self.watched.is_watched(*device));
+            }
+            if left > 0 || is_watched {
+                left = left.saturating_sub(1);
+                shown.push((*device, *at, samples.clone()));
+            }
+        }
+        shown.reverse();
+        shown
+    }
+}
+
+/// Where the parts of a request stand, to name the one that is wrong.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    /// There is one.
+    One,
+    /// In an array.
+    Array,
+    /// In lines with these numbers.
+    Lines(Vec<usize>),
+}
+
+impl Layout {
+    fn place(&self, position: usize, field: &str) -> String {
+        match self {
+            Self::One => field.to_owned(),
+            Self::Array => format!("[{position}].{field}"),
+            Self::Lines(numbers) => match numbers.get(position) {
+                Some(number) => format!("line {number}: {field}"),
+                None => field.to_owned(),
+            },
+        }
+    }
+}
+
+/// Samples in pieces that a report can hold.
+fn in_pieces(mut samples: Vec<Sample>) -> Vec<Vec<Sample>> {
+    let mut pieces = Vec::new();
+    loop {
+        let mut bytes = 0;
+        let fits = samples.iter().take(REPORT_SAMPLES_MAX).take_while(|sample| {
+            bytes += sample_bytes(sample);
+            bytes <= PIECE_BYTES_MAX
+        });
+        // One sample always fits.
+        let rest = samples.split_off(fits.count().max(1).min(samples.len()));
+        pieces.push(samples);
+        if rest.is_empty() {
+            return pieces;
+        }
+        samples = rest;
+    }
+}
+
+fn sample_bytes(sample: &Sample) -> usize {
+    let labels: usize = sample.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    sample.name.len() + labels + SAMPLE_BYTES
 }
 
 /// When a report was made: by the device's clock where that agrees with ours and with how long

@@ -48,8 +48,8 @@ async fn bodies_are_bounded_in_every_dimension() {
     let detail = post(&rig, keys, &[], deep.clone().into_bytes()).await.problem(422);
     assert!(detail.contains("nested"), "{detail}");
     post(&rig, telemetry, &[], deep.into_bytes()).await.problem(422);
-    let many = vec![r#"{"device_id":"a","metric_name":"m","value":1}"#; 20_001].join("\n");
-    post(&rig, telemetry, &[], many.into_bytes()).await.problem(413);
+    let many = vec![r#"{"device_id":"a","metric_name":"m","value":1}"#; 20_001].join(",");
+    post(&rig, telemetry, &[], format!("[{many}]").into_bytes()).await.problem(413);
     let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..64 {
         bomb.write_all(&vec![b' '; 1024 * 1024]).unwrap();

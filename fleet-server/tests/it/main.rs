@@ -3,6 +3,7 @@
 
 mod cli;
 mod hostile;
+mod influx;
 mod link;
 mod page;
 mod page_kit;

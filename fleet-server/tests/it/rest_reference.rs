@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 
 use crate::server_kit::{Rig, send};
@@ -117,15 +118,19 @@ async fn telemetry_comes_in_every_promised_form() {
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     };
+    let zstd = |text: String| compress_to_vec(text.as_bytes(), CompressionLevel::Fastest);
     let array = format!("[{},{}]", sample(1), sample(2));
     let lines = format!("{}\n{}\n", sample(3), sample(4));
     let ahead = sample(5).replace('}', r#","timestamp":"9000-01-01T00:00:00Z"}"#);
     for (media, encoding, body, status) in [
         ("application/json", "identity", array.into_bytes(), 201),
         ("application/x-ndjson", "identity", lines.clone().into_bytes(), 201),
-        ("application/x-ndjson", "gzip", gzip(lines), 201),
+        ("application/x-ndjson", "gzip", gzip(lines.clone()), 201),
         ("application/json", "gzip", b"no gzip".to_vec(), 400),
-        ("application/json", "zstd", sample(1).into_bytes(), 415),
+        ("application/x-ndjson", "zstd", zstd(lines), 201),
+        ("application/json", "zstd", sample(1).into_bytes(), 400),
+        ("application/json", "br", sample(1).into_bytes(), 415),
+        ("application/json", "identity", format!("{0}\n{0}", sample(1)).into_bytes(), 400),
         ("text/plain", "identity", sample(1).into_bytes(), 415),
         ("application/json", "identity", b"{".to_vec(), 400),
         ("application/json", "identity", br#"{"device_id":"x"}"#.to_vec(), 422),
@@ -143,7 +148,7 @@ async fn telemetry_comes_in_every_promised_form() {
     }
     let path = "/api/v1/telemetry/metrics?device_id=rpi4-001&metric=m";
     let points = rig.ask("GET", path, None).await.expect(200);
-    assert_eq!(points.as_array().unwrap().len(), 6);
+    assert_eq!(points.as_array().unwrap().len(), 8);
     let none = format!("{path}&from=2024-01-15T10%3A30%3A01Z");
     assert_eq!(rig.ask("GET", &none, None).await.expect(200), json!([]));
     for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1m"] {

@@ -1,0 +1,269 @@
+//! Lines of text become samples of devices, before anybody looks at which devices there are.
+//!
+//! This is the one place where what a line says turns into what is stored. Good lines of one device
+//! and time join one draft; of lines that are wrong, the first is remembered and the rest counted.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::limits::{
+    LABEL_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX, TELEMETRY_SAMPLES_MAX,
+};
+use fleet_core::metric::{self, Sample};
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::escaped;
+
+use super::OpsError;
+use super::senders::Whose;
+use super::telemetry::POST_AHEAD_MAX;
+use crate::influx::{Line, LineError, Precision, Text, lines};
+
+/// Tags that name a line's device; the first of these that a line has. `host` comes before
+/// `device`, because many senders name a disk or a sensor with `device` and themselves with `host`.
+const DEVICE_TAGS: [&str; 3] = ["device_id", "host", "device"];
+/// A field of this name adds nothing to its measurement's.
+const PLAIN_FIELD: &str = "value";
+/// Times before this are those of clocks that were never set, or in another unit than was said.
+const EARLIEST: i64 = 946_684_800_000;
+/// Bytes of names and labels that one request's samples hold in memory. A line's tags are held
+/// once for each of its fields.
+const SERIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a request's lines come to.
+#[derive(Debug, Default)]
+pub(crate) struct Drafts {
+    pub(crate) whose: Vec<Whose>,
+    pub(crate) list: Vec<Draft>,
+    pub(crate) refused: Refused,
+    /// Fields that are text, which is not kept.
+    pub(crate) strings: u64,
+    pub(crate) lines: usize,
+    places: HashMap<String, usize>,
+    own: Option<usize>,
+    by_time: HashMap<(usize, Timestamp), usize>,
+    samples: usize,
+    series_bytes: usize,
+}
+
+/// What some lines say about one device at one time.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Its place in [`Drafts::whose`].
+    pub(crate) device: usize,
+    pub(crate) at: Timestamp,
+    pub(crate) samples: Vec<Sample>,
+    /// The number of its first line.
+    pub(crate) line: usize,
+    pub(crate) lines: usize,
+}
+
+/// Lines that are not stored.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    pub(crate) lines: usize,
+    /// The first one's number, and what is wrong with it.
+    pub(crate) first: Option<(usize, String)>,
+}
+
+impl Refused {
+    /// Notes lines that are not stored for one reason.
+    pub(crate) fn note(&mut self, line: usize, lines: usize, reason: impl ToString) {
+        self.lines += lines;
+        if self.first.as_ref().is_none_or(|(first, _)| line < *first) {
+            self.first = Some((line, reason.to_string()));
+        }
+    }
+}
+
+/// Why a line says nothing that can be stored.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error(transparent)]
+    Line(#[from] LineError),
+    #[error("no tag says which device it is about: {}", DEVICE_TAGS.join(", "))]
+    NoDevice,
+    #[error("{0} does not name a device")]
+    Device(String),
+    #[error("the tag {0} is there twice")]
+    Twice(String),
+    #[error("more than {LABELS_MAX} tags")]
+    ManyTags,
+    #[error("the tag {0} is longer than {LABEL_BYTES_MAX} bytes")]
+    LongTag(String),
+    #[error(
+        "field {0}: with its measurement the name is longer than {METRIC_NAME_BYTES_MAX} bytes"
+    )]
+    LongName(String),
+    #[error("the time is more than a day ahead of the server's clock: is the precision right?")]
+    Ahead,
+    #[error("the time is before the year 2000: is the precision right?")]
+    Early,
+}
+
+/// How lines are to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) precision: Precision,
+    pub(crate) now: Timestamp,
+    /// Whether a line without a device is about the sender.
+    pub(crate) is_own: bool,
+}
+
+impl Drafts {
+    /// Reads a body. Fails only if it says too much.
+    pub(crate) fn read(body: &[u8], reading: Reading) -> Result<Self, OpsError> {
+        let mut drafts = Self::default();
+        for (number, line) in lines(body) {
+            drafts.lines += 1;
+            let added = match line {
+                Ok(line) => drafts.add(number, line, reading),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(wrong) = added {
+                drafts.refused.note(number, 1, wrong);
+            }
+            drafts.check_size()?;
+        }
+        Ok(drafts)
+    }
+
+    fn add(&mut self, number: usize, line: Line<'_>, reading: Reading) -> Result<(), Wrong> {
+        let at = time(line, reading)?;
+        let mut tags = Vec::new();
+        for tag in line.tags() {
+            let (name, value) = tag?;
+            tags.push((name.read(), value.read()));
+        }
+        let device = take_device(&mut tags, reading.is_own)?;
+        let labels = labels(tags)?;
+        let (samples, strings) = samples(line, &labels)?;
+        self.strings += strings;
+        if samples.is_empty() {
+            return Ok(());
+        }
+        self.samples += samples.len();
+        let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let name_bytes: usize = samples.iter().map(|sample| sample.name.len()).sum();
+        self.series_bytes += name_bytes + samples.len() * label_bytes;
+        let device = self.place(device);
+        let next = self.list.len();
+        let draft = *self.by_time.entry((device, at)).or_insert(next);
+        if draft == next {
+            self.list.push(Draft { device, at, samples, line: number, lines: 1 });
+        } else {
+            let draft = &mut self.list[draft];
+            draft.samples.extend(samples);
+            draft.lines += 1;
+        }
+        Ok(())
+    }
+
+    /// A device's place among those of the request.
+    fn place(&mut self, device: Option<Cow<'_, str>>) -> usize {
+        let next = self.whose.len();
+        let Some(name) = device else {
+            if self.own.is_none() {
+                self.whose.push(Whose::Own);
+            }
+            return *self.own.get_or_insert(next);
+        };
+        if let Some(place) = self.places.get(name.as_ref()) {
+            return *place;
+        }
+        self.whose.push(Whose::Named(name.clone().into_owned()));
+        self.places.insert(name.into_owned(), next);
+        next
+    }
+
+    fn check_size(&self) -> Result<(), OpsError> {
+        if self.samples > TELEMETRY_SAMPLES_MAX {
+            let problem = format!("more than {TELEMETRY_SAMPLES_MAX} samples in one request");
+            return Err(OpsError::TooLarge(problem));
+        }
+        if self.series_bytes > SERIES_BYTES_MAX {
+            let problem = "the tags of this request are too long for its number of fields";
+            return Err(OpsError::TooLarge(problem.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn time(line: Line<'_>, reading: Reading) -> Result<Timestamp, Wrong> {
+    let Some(time) = line.time() else { return Ok(reading.now) };
+    let millis = reading.precision.to_millis(time);
+    if millis < EARLIEST {
+        return Err(Wrong::Early);
+    }
+    let at = Timestamp::from_millis(millis);
+    if at > reading.now.plus(POST_AHEAD_MAX) { Err(Wrong::Ahead) } else { Ok(at) }
+}
+
+type Tag<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Takes the device out of a line's tags.
+fn take_device<'a>(tags: &mut Vec<Tag<'a>>, is_own: bool) -> Result<Option<Cow<'a, str>>, Wrong> {
+    let place = |wanted: &&str| tags.iter().position(|(name, _)| name == *wanted);
+    let Some(place) = DEVICE_TAGS.iter().find_map(place) else {
+        return if is_own { Ok(None) } else { Err(Wrong::NoDevice) };
+    };
+    let (_, name) = tags.swap_remove(place);
+    if name.parse::<DeviceId>().is_ok() || name.parse::<Uid>().is_ok() {
+        return Ok(Some(name));
+    }
+    // Names of hosts have capitals, and dots at their ends.
+    let id = DeviceId::from_name(&name).ok_or_else(|| Wrong::Device(escaped(&name)))?;
+    Ok(Some(Cow::Owned(id.into())))
+}
+
+/// The other tags as labels.
+fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
+    if tags.len() > LABELS_MAX {
+        return Err(Wrong::ManyTags);
+    }
+    tags.sort_unstable();
+    if let Some(pair) = tags.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(Wrong::Twice(escaped(&pair[0].0)));
+    }
+    let is_long = |(name, value): &&Tag<'_>| name.len().max(value.len()) > LABEL_BYTES_MAX;
+    if let Some((name, _)) = tags.iter().find(is_long) {
+        return Err(Wrong::LongTag(escaped(name)));
+    }
+    Ok(tags.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+}
+
+/// A line's numbers as samples, and how many of its fields are text.
+fn samples(line: Line<'_>, labels: &[(String, String)]) -> Result<(Vec<Sample>, u64), Wrong> {
+    let measurement = metric::mended_name(&line.measurement().read());
+    let mut samples = Vec::new();
+    let mut strings = 0;
+    for field in line.fields() {
+        let field = field?;
+        let Some(value) = field.number()? else {
+            strings += 1;
+            continue;
+        };
+        let name = name(&measurement, field.name)?;
+        samples.push(Sample { name, labels: labels.to_vec(), value });
+    }
+    Ok((samples, strings))
+}
+
+/// What a field is called outside of its measurement.
+fn name(measurement: &str, field: Text<'_>) -> Result<String, Wrong> {
+    let field = field.read();
+    let name = if field == PLAIN_FIELD {
+        measurement.to_owned()
+    } else {
+        let mut name = String::with_capacity(measurement.len() + 1 + field.len());
+        name.push_str(measurement);
+        name.push('_');
+        metric::push_mended(&mut name, &field);
+        name
+    };
+    if name.len() > METRIC_NAME_BYTES_MAX {
+        Err(Wrong::LongName(escaped(&field)))
+    } else {
+        Ok(name)
+    }
+}
