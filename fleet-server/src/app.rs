@@ -220,6 +220,7 @@ fn wire(
             presence: presence.clone(),
             watched: watched.clone(),
             senders: Senders::new(world(), hub.clone(), events.clone()),
+            templates: Arc::default(),
         },
         configs: Configs {
             world: world(),

@@ -5,6 +5,7 @@ use memchr::{memchr, memchr2};
 
 use super::text::{Text, find_plain};
 use super::{LineError, is_escaped};
+use crate::series::number::Number;
 
 /// A field of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +32,30 @@ pub(crate) enum Literal<'a> {
 
 impl Field<'_> {
     /// The value as a number, booleans as 1 and 0; nothing if it is text.
-    pub(crate) fn number(&self) -> Result<Option<f64>, LineError> {
-        let number = match self.value {
+    pub(crate) fn number(&self) -> Result<Option<Number>, LineError> {
+        Ok(Some(match self.value {
             Literal::Text(_) => return Ok(None),
-            Literal::Boolean(is_true) => f64::from(u8::from(is_true)),
-            Literal::Float(text) => {
-                // Rust also reads words such as `nan`, which are no numbers here.
-                let is_word =
-                    text.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_alphabetic());
-                let number = text.parse::<f64>().ok().filter(|_| !is_word);
-                number.ok_or_else(|| self.no_value(text))?
+            Literal::Boolean(is_true) => Number::new(f64::from(u8::from(is_true))),
+            Literal::Float(text) => match Number::parse(text.as_bytes()) {
+                Some(number) => number,
+                None => self.float(text)?,
+            },
+            Literal::Integer(digits) => {
+                let whole = self.whole(digits, digits.parse::<i64>().ok(), "i")?;
+                Number::from_decimal(whole, 0).unwrap_or_else(|| Number::new(whole as f64))
             }
-            Literal::Integer(digits) => self.whole(digits, digits.parse::<i64>().ok(), "i")? as f64,
             Literal::Unsigned(digits) => {
-                self.whole(digits, digits.parse::<u64>().ok(), "u")? as f64
+                Number::new(self.whole(digits, digits.parse::<u64>().ok(), "u")? as f64)
             }
-        };
-        if number.is_finite() { Ok(Some(number)) } else { Err(self.too_large()) }
+        }))
+    }
+
+    fn float(&self, text: &str) -> Result<Number, LineError> {
+        // Rust also reads words such as `nan`, which are no numbers here.
+        let is_word = text.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_alphabetic());
+        let number = text.parse::<f64>().ok().filter(|_| !is_word);
+        let number = number.ok_or_else(|| self.no_value(text))?;
+        if number.is_finite() { Ok(Number::new(number)) } else { Err(self.too_large()) }
     }
 
     fn whole<T>(&self, digits: &str, number: Option<T>, letter: &str) -> Result<T, LineError> {

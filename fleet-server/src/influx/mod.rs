@@ -103,6 +103,7 @@ fn is_escaped(text: &[u8], at: usize) -> bool {
 /// One line, taken apart but for its tags and fields.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line<'a> {
+    head: &'a str,
     measurement: Text<'a>,
     /// Nothing if not even a comma is there.
     tags: Option<&'a str>,
@@ -123,7 +124,12 @@ impl<'a> Line<'a> {
             return Err(LineError::NoMeasurement);
         }
         let (fields, time) = split_time(rest.trim_ascii_start())?;
-        Ok(Self { measurement: Text::new(measurement), tags, fields, time })
+        Ok(Self { head, measurement: Text::new(measurement), tags, fields, time })
+    }
+
+    /// Measurement and tags, as they are written.
+    pub(crate) fn head(&self) -> &'a str {
+        self.head
     }
 
     /// What was measured.

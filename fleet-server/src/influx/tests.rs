@@ -28,7 +28,7 @@ fn read(line: Line<'_>) -> Result<Read, LineError> {
         let field: Field<'_> = field?;
         let name = field.name.read().into_owned();
         match (field.number()?, field.value) {
-            (Some(number), _) => numbers.push((name, number)),
+            (Some(number), _) => numbers.push((name, number.get())),
             (None, Literal::Text(text)) => texts.push((name, text.to_owned())),
             (None, other) => panic!("{other:?} is no number"),
         }

@@ -14,6 +14,11 @@ impl<'a> Text<'a> {
         Self(written)
     }
 
+    /// As it is written, with its escapes.
+    pub(crate) fn written(self) -> &'a str {
+        self.0
+    }
+
     /// What it says. Copied only if something in it is escaped.
     pub(crate) fn read(self) -> Cow<'a, str> {
         if !self.0.bytes().any(|b| b == b'\\') {

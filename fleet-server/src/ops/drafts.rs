@@ -1,23 +1,28 @@
-//! Lines of text become samples of devices, before anybody looks at which devices there are.
+//! Lines of text become values of devices, before anybody looks at which devices there are.
 //!
 //! This is the one place where what a line says turns into what is stored. Good lines of one device
 //! and time join one draft; of lines that are wrong, the first is remembered and the rest counted.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX, TELEMETRY_SAMPLES_MAX,
 };
-use fleet_core::metric::{self, Sample};
+use fleet_core::metric;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
 
 use super::OpsError;
 use super::senders::Whose;
 use super::telemetry::POST_AHEAD_MAX;
+use super::templates::{Template, Templates};
 use crate::influx::{Line, LineError, Precision, Text, lines};
+use crate::series::batch::Batch;
+use crate::series::names::{Names, SeriesError, SeriesId};
+use crate::series::number::Number;
 
 /// Tags that name a line's device; the first of these that a line has. `host` comes before
 /// `device`, because many senders name a disk or a sensor with `device` and themselves with `host`.
@@ -26,10 +31,6 @@ const DEVICE_TAGS: [&str; 3] = ["device_id", "host", "device"];
 const PLAIN_FIELD: &str = "value";
 /// Times before this are those of clocks that were never set, or in another unit than was said.
 const EARLIEST: i64 = 946_684_800_000;
-/// Bytes of names and labels that one request's samples hold in memory. A line's tags are held
-/// once for each of its fields.
-const SERIES_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// What a request's lines come to.
 #[derive(Debug, Default)]
 pub(crate) struct Drafts {
@@ -39,11 +40,12 @@ pub(crate) struct Drafts {
     /// Fields that are text, which is not kept.
     pub(crate) strings: u64,
     pub(crate) lines: usize,
+    /// The values of all drafts that are as a template says.
+    pub(crate) numbers: Vec<Number>,
     places: HashMap<String, usize>,
     own: Option<usize>,
     by_time: HashMap<(usize, Timestamp), usize>,
     samples: usize,
-    series_bytes: usize,
 }
 
 /// What some lines say about one device at one time.
@@ -52,10 +54,19 @@ pub(crate) struct Draft {
     /// Its place in [`Drafts::whose`].
     pub(crate) device: usize,
     pub(crate) at: Timestamp,
-    pub(crate) samples: Vec<Sample>,
+    pub(crate) content: Content,
     /// The number of its first line.
     pub(crate) line: usize,
     pub(crate) lines: usize,
+}
+
+/// A draft's values.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Those of one line, in [`Drafts::numbers`] from a place on.
+    Like(Arc<Template>, usize),
+    /// Those of several lines.
+    Mixed(Vec<SeriesId>, Vec<Number>),
 }
 
 /// Lines that are not stored.
@@ -99,11 +110,15 @@ enum Wrong {
     Ahead,
     #[error("the time is before the year 2000: is the precision right?")]
     Early,
+    #[error(transparent)]
+    Series(#[from] SeriesError),
 }
 
 /// How lines are to be read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) templates: &'a Templates,
     pub(crate) precision: Precision,
     pub(crate) now: Timestamp,
     /// Whether a line without a device is about the sender.
@@ -112,7 +127,7 @@ pub(crate) struct Reading {
 
 impl Drafts {
     /// Reads a body. Fails only if it says too much.
-    pub(crate) fn read(body: &[u8], reading: Reading) -> Result<Self, OpsError> {
+    pub(crate) fn read(body: &[u8], reading: Reading<'_>) -> Result<Self, OpsError> {
         let mut drafts = Self::default();
         for (number, line) in lines(body) {
             drafts.lines += 1;
@@ -128,39 +143,85 @@ impl Drafts {
         Ok(drafts)
     }
 
-    fn add(&mut self, number: usize, line: Line<'_>, reading: Reading) -> Result<(), Wrong> {
+    fn add(&mut self, number: usize, line: Line<'_>, reading: Reading<'_>) -> Result<(), Wrong> {
         let at = time(line, reading)?;
+        let first = self.numbers.len();
+        let known = reading.templates.get(line);
+        let known = known.filter(|template| reading.is_own || template.device.is_some());
+        let template = match known {
+            Some(template) if template.read(line, &mut self.numbers) => template,
+            _ => match self.read_anew(line, reading)? {
+                Some(template) => template,
+                None => return Ok(()),
+            },
+        };
+        self.samples += self.numbers.len() - first;
+        let device = self.place(template.device.as_deref());
+        let next = self.list.len();
+        let draft = *self.by_time.entry((device, at)).or_insert(next);
+        if draft == next {
+            let content = Content::Like(template, first);
+            self.list.push(Draft { device, at, content, line: number, lines: 1 });
+        } else {
+            self.join(draft, &template, first);
+        }
+        Ok(())
+    }
+
+    /// Reads a line of which no template is known. Nothing if it has no numbers.
+    fn read_anew(
+        &mut self,
+        line: Line<'_>,
+        reading: Reading<'_>,
+    ) -> Result<Option<Arc<Template>>, Wrong> {
         let mut tags = Vec::new();
         for tag in line.tags() {
             let (name, value) = tag?;
             tags.push((name.read(), value.read()));
         }
         let device = take_device(&mut tags, reading.is_own)?;
-        let labels = labels(tags)?;
-        let (samples, strings) = samples(line, &labels)?;
-        self.strings += strings;
-        if samples.is_empty() {
-            return Ok(());
+        let values = values(line, &labels(tags)?, reading.names)?;
+        self.strings += values.strings;
+        if values.series.is_empty() {
+            return Ok(None);
         }
-        self.samples += samples.len();
-        let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let name_bytes: usize = samples.iter().map(|sample| sample.name.len()).sum();
-        self.series_bytes += name_bytes + samples.len() * label_bytes;
-        let device = self.place(device);
-        let next = self.list.len();
-        let draft = *self.by_time.entry((device, at)).or_insert(next);
-        if draft == next {
-            self.list.push(Draft { device, at, samples, line: number, lines: 1 });
+        let mut seen = values.series.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        let is_plain = seen.len() == values.series.len();
+        let (series, numbers) = if is_plain {
+            (values.series, values.numbers)
         } else {
-            let draft = &mut self.list[draft];
-            draft.samples.extend(samples);
-            draft.lines += 1;
+            Batch::last_of_each(&values.series, &values.numbers)
+        };
+        self.numbers.extend(numbers);
+        let (names, shape) = (reading.names, reading.names.shape(&series));
+        let device = device.map(Cow::into_owned);
+        let template = Arc::new(Template::new(device, shape, values.fields, names));
+        // Lines with text or with a field twice are read anew each time.
+        if is_plain && values.strings == 0 {
+            reading.templates.keep(line, template.clone());
         }
-        Ok(())
+        Ok(Some(template))
+    }
+
+    /// Adds a line's values, which are the last ones read, to an earlier draft.
+    fn join(&mut self, draft: usize, template: &Template, first: usize) {
+        let draft = &mut self.list[draft];
+        draft.lines += 1;
+        if let Content::Like(template, first) = &draft.content {
+            let series = template.shape.series();
+            let numbers = &self.numbers[*first..*first + series.len()];
+            draft.content = Content::Mixed(series.to_vec(), numbers.to_vec());
+        }
+        if let Content::Mixed(series, numbers) = &mut draft.content {
+            series.extend(template.shape.series());
+            numbers.extend(self.numbers.drain(first..));
+        }
     }
 
     /// A device's place among those of the request.
-    fn place(&mut self, device: Option<Cow<'_, str>>) -> usize {
+    fn place(&mut self, device: Option<&str>) -> usize {
         let next = self.whose.len();
         let Some(name) = device else {
             if self.own.is_none() {
@@ -168,11 +229,11 @@ impl Drafts {
             }
             return *self.own.get_or_insert(next);
         };
-        if let Some(place) = self.places.get(name.as_ref()) {
+        if let Some(place) = self.places.get(name) {
             return *place;
         }
-        self.whose.push(Whose::Named(name.clone().into_owned()));
-        self.places.insert(name.into_owned(), next);
+        self.whose.push(Whose::Named(name.to_owned()));
+        self.places.insert(name.to_owned(), next);
         next
     }
 
@@ -181,15 +242,11 @@ impl Drafts {
             let problem = format!("more than {TELEMETRY_SAMPLES_MAX} samples in one request");
             return Err(OpsError::TooLarge(problem));
         }
-        if self.series_bytes > SERIES_BYTES_MAX {
-            let problem = "the tags of this request are too long for its number of fields";
-            return Err(OpsError::TooLarge(problem.to_owned()));
-        }
         Ok(())
     }
 }
 
-fn time(line: Line<'_>, reading: Reading) -> Result<Timestamp, Wrong> {
+fn time(line: Line<'_>, reading: Reading<'_>) -> Result<Timestamp, Wrong> {
     let Some(time) = line.time() else { return Ok(reading.now) };
     let millis = reading.precision.to_millis(time);
     if millis < EARLIEST {
@@ -232,21 +289,35 @@ fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
     Ok(tags.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
 }
 
-/// A line's numbers as samples, and how many of its fields are text.
-fn samples(line: Line<'_>, labels: &[(String, String)]) -> Result<(Vec<Sample>, u64), Wrong> {
+/// A line's values.
+#[derive(Default)]
+struct Values {
+    series: Vec<SeriesId>,
+    numbers: Vec<Number>,
+    /// The names of all fields, as they are written.
+    fields: Vec<Box<str>>,
+    /// How many fields are text.
+    strings: u64,
+}
+
+fn values(
+    line: Line<'_>,
+    labels: &[(String, String)],
+    names: &Names,
+) -> Result<Values, Wrong> {
     let measurement = metric::mended_name(&line.measurement().read());
-    let mut samples = Vec::new();
-    let mut strings = 0;
+    let mut values = Values::default();
     for field in line.fields() {
         let field = field?;
-        let Some(value) = field.number()? else {
-            strings += 1;
+        values.fields.push(field.name.written().into());
+        let Some(number) = field.number()? else {
+            values.strings += 1;
             continue;
         };
-        let name = name(&measurement, field.name)?;
-        samples.push(Sample { name, labels: labels.to_vec(), value });
+        values.series.push(names.series(&name(&measurement, field.name)?, labels)?);
+        values.numbers.push(number);
     }
-    Ok((samples, strings))
+    Ok(values)
 }
 
 /// What a field is called outside of its measurement.

@@ -2,12 +2,17 @@
 //! sender is told which line, why and how many.
 
 use bytes::Bytes;
+use fleet_core::time::Timestamp;
 
 use super::OpsError;
-use super::drafts::{Drafts, Reading, Refused};
+use super::drafts::{Content, Drafts, Reading, Refused};
 use super::keys::Principal;
-use super::telemetry::{Reports, Telemetry};
+use super::senders::Subject;
+use super::telemetry::{Posted, Telemetry};
+use super::templates::{shown, vitals_of};
 use crate::influx::Precision;
+use crate::series::batch::Batch;
+use crate::series::number::Number;
 
 /// Bodies up to this many bytes are read at once; longer ones would hold up others.
 const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
@@ -33,25 +38,59 @@ impl Telemetry {
         poster: &Principal,
     ) -> Result<Written, OpsError> {
         let is_own = matches!(poster, Principal::Device { .. });
-        let reading = Reading { precision, now: self.world.now(), is_own };
+        let now = self.world.now();
         let drafts = if body.len() <= AT_ONCE_BYTES_MAX {
-            Drafts::read(&body, reading)
+            let (names, templates) = (self.world.store.names(), &*self.templates);
+            Drafts::read(&body, Reading { names, templates, precision, now, is_own })
         } else {
-            let read = tokio::task::spawn_blocking(move || Drafts::read(&body, reading));
+            let (store, templates) = (self.world.store.clone(), self.templates.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let (names, templates) = (store.names(), &*templates);
+                Drafts::read(&body, Reading { names, templates, precision, now, is_own })
+            });
             read.await.unwrap_or_else(|_| Err(OpsError::Defect))
         }?;
-        let Drafts { whose, list, mut refused, strings, lines, .. } = drafts;
+        let Drafts { whose, list, numbers, mut refused, strings, lines, .. } = drafts;
         let are_good = refused.lines == 0;
         let subjects = self.senders.subjects(whose, poster).await?;
-        let mut reports = Reports::default();
+        let mut posted = Posted::default();
         for draft in list {
             match &subjects[draft.device] {
-                Ok(subject) => reports.add(*subject, draft.at, draft.samples),
+                Ok(subject) => self.add(&mut posted, *subject, draft.at, &draft.content, &numbers),
                 Err(reason) => refused.note(draft.line, draft.lines, reason),
             }
         }
         let stored = lines - refused.lines;
-        self.store(reports).await?;
+        self.store(posted).await?;
         Ok(Written { stored, is_forbidden: are_good && stored == 0, refused, strings })
+    }
+
+    fn add(
+        &self,
+        posted: &mut Posted,
+        subject: Subject,
+        at: Timestamp,
+        content: &Content,
+        numbers: &[Number],
+    ) {
+        let (names, uid, millis) = (self.world.store.names(), subject.uid, at.millis());
+        let (shape, values, shown) = match content {
+            Content::Like(template, first) => {
+                let values = &numbers[*first..*first + template.shape.series().len()];
+                (template.shape.clone(), values.to_vec(), template.numbers(values))
+            }
+            Content::Mixed(series, numbers) => {
+                let (series, values) = Batch::last_of_each(series, numbers);
+                let shape = names.shape(&series);
+                let shown = shown(&vitals_of(&shape, names), &values);
+                (shape, values, shown)
+            }
+        };
+        let samples = || {
+            let names = shape.series().iter().filter_map(|id| names.name(*id));
+            names.zip(&values).map(|(name, value)| name.sample(value.get())).collect()
+        };
+        posted.note(subject, at, shown, self.watched.is_watched(uid).then(samples));
+        posted.batch.push_shaped(uid, None, millis, shape.clone(), values.iter().copied());
     }
 }

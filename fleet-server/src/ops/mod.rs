@@ -18,6 +18,7 @@ pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod telemetry;
+mod templates;
 pub(crate) mod vitals;
 
 use std::fmt;

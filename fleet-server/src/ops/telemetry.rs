@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_core::api::{MetricPoint, TelemetryPost};
 use fleet_core::id::Uid;
-use fleet_core::limits::{FRAME_REPORTS_MAX, LABELS_MAX, REPORT_SAMPLES_MAX};
+use fleet_core::limits::{FRAME_REPORTS_MAX, REPORT_SAMPLES_MAX};
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
@@ -16,7 +16,10 @@ use serde_json::Value;
 use super::devices::find;
 use super::keys::Principal;
 use super::senders::{Senders, Subject};
+use super::templates::Templates;
+use super::vitals::Numbers;
 use super::{OpsError, Presence, World};
+use crate::series::batch::Batch;
 use crate::store::{Incoming, Outcome, Query};
 use crate::watched::Watched;
 
@@ -26,41 +29,43 @@ const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 /// How far ahead of ours a poster's clock may be. A time beyond that would stay the newest for ever.
 pub(super) const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Reports of one device and request that lists take note of: different senders on one device
-/// may be a moment apart.
-const SHOWN_REPORTS_MAX: usize = 4;
-
-/// Bytes of what is stored as one report, well below what a stored value may have.
-const PIECE_BYTES_MAX: usize = 512 * 1024;
-
-/// Bytes of a sample besides its texts, at most: its value, and the lengths of all those texts.
-const SAMPLE_BYTES: usize = 8 + 2 * 3 * (LABELS_MAX + 1);
-
 /// Operations on telemetry.
 pub(crate) struct Telemetry {
     pub(crate) world: World,
     pub(crate) presence: Arc<Presence>,
     pub(crate) watched: Arc<Watched>,
     pub(crate) senders: Senders,
+    pub(crate) templates: Arc<Templates>,
 }
 
-/// What third parties say, by device and time.
-#[derive(Debug, Default)]
-pub(crate) struct Reports {
-    by_time: BTreeMap<(Uid, Timestamp), Vec<Sample>>,
+/// What third parties say.
+#[derive(Default)]
+pub(crate) struct Posted {
+    pub(super) batch: Batch,
+    shown: Vec<Shown>,
     /// Devices for which that is a sign of life.
     heard: BTreeSet<Uid>,
 }
 
-impl Reports {
-    /// Adds what was measured at one time.
-    pub(crate) fn add(&mut self, subject: Subject, at: Timestamp, samples: Vec<Sample>) {
-        let known = self.by_time.entry((subject.uid, at)).or_default();
-        if known.is_empty() {
-            *known = samples;
-        } else {
-            known.extend(samples);
-        }
+/// What of a report lists and watchers are told.
+struct Shown {
+    device: Uid,
+    at: Timestamp,
+    numbers: Numbers,
+    /// Only if somebody watches the device.
+    samples: Option<Vec<Sample>>,
+}
+
+impl Posted {
+    /// Notes whom a report is about, and what lists show of it.
+    pub(super) fn note(
+        &mut self,
+        subject: Subject,
+        at: Timestamp,
+        numbers: Numbers,
+        samples: Option<Vec<Sample>>,
+    ) {
+        self.shown.push(Shown { device: subject.uid, at, numbers, samples });
         if subject.is_heard {
             self.heard.insert(subject.uid);
         }
@@ -101,7 +106,7 @@ impl Telemetry {
             reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
         let outcomes = self.world.store.append(reports).await?;
         for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
-            self.presence.reported(uid, at, &samples);
+            self.presence.reported(uid, at, Numbers::of(&samples));
             if outcome == Outcome::Stored {
                 self.watched.reported(uid, at, samples);
             }
@@ -118,7 +123,7 @@ impl Telemetry {
     ) -> Result<(), OpsError> {
         let now = self.world.now();
         let mut subjects: HashMap<String, Subject> = HashMap::new();
-        let mut reports = Reports::default();
+        let mut reports: BTreeMap<(Uid, Timestamp), (Subject, Vec<Sample>)> = BTreeMap::new();
         for (position, post) in posts.into_iter().enumerate() {
             let place = |field: &str| layout.place(position, field);
             let subject = match subjects.get(&post.device_id) {
@@ -140,9 +145,21 @@ impl Telemetry {
                 let problem = "is more than a day ahead of the server's clock";
                 return Err(OpsError::invalid(place("timestamp"), problem));
             }
-            reports.add(subject, at, vec![sample]);
+            let known = reports.entry((subject.uid, at));
+            known.or_insert_with(|| (subject, Vec::new())).1.push(sample);
         }
-        self.store(reports).await
+        let mut posted = Posted::default();
+        let names = self.world.store.names();
+        for ((uid, at), (subject, samples)) in reports {
+            for samples in samples.chunks(REPORT_SAMPLES_MAX) {
+                let pushed = posted.batch.push(names, uid, None, at.millis(), samples);
+                pushed.map_err(|error| OpsError::TooLarge(error.to_string()))?;
+            }
+            let numbers = Numbers::of(&samples);
+            let is_watched = self.watched.is_watched(uid);
+            posted.note(subject, at, numbers, is_watched.then_some(samples));
+        }
+        self.store(posted).await
     }
 
     /// Points of a metric, newest first.
@@ -174,27 +191,23 @@ impl Telemetry {
         Ok(points.into_iter().map(point).collect())
     }
 
-    /// Stores what third parties say, in one commit.
-    pub(super) async fn store(&self, reports: Reports) -> Result<(), OpsError> {
-        let Reports { by_time, heard } = reports;
-        if by_time.is_empty() {
+    /// Stores what third parties say, together.
+    pub(super) async fn store(&self, posted: Posted) -> Result<(), OpsError> {
+        let Posted { batch, shown, heard } = posted;
+        if batch.is_empty() {
             return Ok(());
         }
-        let shown = self.shown(&by_time);
-        let mut incoming = Vec::with_capacity(by_time.len());
-        for ((device, at), samples) in by_time {
-            for samples in in_pieces(samples) {
-                incoming.push(Incoming { device, stream: None, at, samples });
-            }
-        }
-        let devices: Vec<Uid> = incoming.iter().map(|report| report.device).collect();
-        let outcomes = self.world.store.append(incoming).await?;
+        let devices: Vec<Uid> = batch.iter().map(|(report, _)| report.device).collect();
+        let outcomes = self.world.store.store(batch).await?;
         let lost =
             outcomes.iter().zip(&devices).filter(|(outcome, _)| **outcome != Outcome::Stored);
         let lost: BTreeSet<Uid> = lost.map(|(_, device)| *device).collect();
-        for (device, at, samples) in shown {
-            if !lost.contains(&device) {
-                self.presence.posted(device, at, &samples);
+        for Shown { device, at, numbers, samples } in shown {
+            if lost.contains(&device) {
+                continue;
+            }
+            self.presence.posted(device, at, numbers);
+            if let Some(samples) = samples {
                 self.watched.reported(device, at, samples);
             }
         }
@@ -208,29 +221,6 @@ impl Telemetry {
             let reason = "a device was deleted meanwhile: what was sent for others is stored";
             Err(OpsError::Conflict(reason.to_owned()))
         }
-    }
-
-    /// What of this lists show: each device's newest reports, and all of those that somebody
-    /// watches.
-    fn shown(
-        &self,
-        by_time: &BTreeMap<(Uid, Timestamp), Vec<Sample>>,
-    ) -> Vec<(Uid, Timestamp, Vec<Sample>)> {
-        let mut shown = Vec::new();
-        let mut current = None;
-        let (mut left, mut is_watched) = (0, false);
-        for ((device, at), samples) in by_time.iter().rev() {
-            if current != Some(*device) {
-                current = Some(*device);
-                (left, is_watched) = (SHOWN_REPORTS_MAX, self.watched.is_watched(*device));
-            }
-            if left > 0 || is_watched {
-                left = left.saturating_sub(1);
-                shown.push((*device, *at, samples.clone()));
-            }
-        }
-        shown.reverse();
-        shown
     }
 }
 
@@ -256,30 +246,6 @@ impl Layout {
             },
         }
     }
-}
-
-/// Samples in pieces that a report can hold.
-fn in_pieces(mut samples: Vec<Sample>) -> Vec<Vec<Sample>> {
-    let mut pieces = Vec::new();
-    loop {
-        let mut bytes = 0;
-        let fits = samples.iter().take(REPORT_SAMPLES_MAX).take_while(|sample| {
-            bytes += sample_bytes(sample);
-            bytes <= PIECE_BYTES_MAX
-        });
-        // One sample always fits.
-        let rest = samples.split_off(fits.count().max(1).min(samples.len()));
-        pieces.push(samples);
-        if rest.is_empty() {
-            return pieces;
-        }
-        samples = rest;
-    }
-}
-
-fn sample_bytes(sample: &Sample) -> usize {
-    let labels: usize = sample.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-    sample.name.len() + labels + SAMPLE_BYTES
 }
 
 /// When a report was made: by the device's clock where that agrees with ours and with how long

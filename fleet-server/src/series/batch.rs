@@ -1,5 +1,6 @@
 //! Reports on their way into the engine: numbers and shapes, no text.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_core::id::Uid;
@@ -39,18 +40,49 @@ impl Batch {
         at: i64,
         samples: &[Sample],
     ) -> Result<(), SeriesError> {
-        let mut series = Vec::with_capacity(samples.len());
-        for sample in samples {
-            series.push(names.of_sample(sample)?);
-        }
-        let numbers = samples.iter().map(|sample| Number::new(sample.value));
-        if has_twice(&series) {
-            let (series, numbers) = last_of_each(&series, numbers);
+        let series = samples.iter().map(|sample| names.of_sample(sample));
+        let series = series.collect::<Result<Vec<_>, _>>()?;
+        let numbers: Vec<_> = samples.iter().map(|sample| Number::new(sample.value)).collect();
+        self.push_series(names, device, stream, at, &series, &numbers);
+        Ok(())
+    }
+
+    /// Adds a report whose series are known, in any order, and perhaps twice.
+    pub fn push_series(
+        &mut self,
+        names: &Names,
+        device: Uid,
+        stream: Option<([u8; 16], u64)>,
+        at: i64,
+        series: &[SeriesId],
+        numbers: &[Number],
+    ) {
+        if has_twice(series) {
+            let (series, numbers) = Self::last_of_each(series, numbers);
             self.push_shaped(device, stream, at, names.shape(&series), numbers);
         } else {
-            self.push_shaped(device, stream, at, names.shape(&series), numbers);
+            let numbers = numbers.iter().copied();
+            self.push_shaped(device, stream, at, names.shape(series), numbers);
         }
-        Ok(())
+    }
+
+    /// Each series once, with the last of its values.
+    pub fn last_of_each(series: &[SeriesId], numbers: &[Number]) -> (Vec<SeriesId>, Vec<Number>) {
+        let mut places = HashMap::new();
+        let mut kept: Vec<(SeriesId, Number)> = Vec::new();
+        for (id, number) in series.iter().zip(numbers) {
+            match places.get(id) {
+                Some(place) => {
+                    let (_, known): &mut (SeriesId, Number) = &mut kept[*place];
+                    *known = *number;
+                }
+                None => {
+                    places.insert(*id, kept.len());
+                    kept.push((*id, *number));
+                }
+            }
+        }
+        kept.into_iter().unzip()
     }
 
     /// Adds a report whose shape is known. It has as many numbers as the shape has series, and the
@@ -91,21 +123,14 @@ impl Batch {
 }
 
 fn has_twice(series: &[SeriesId]) -> bool {
-    series.iter().enumerate().any(|(at, id)| series[..at].contains(id))
-}
-
-fn last_of_each(
-    series: &[SeriesId],
-    numbers: impl Iterator<Item = Number>,
-) -> (Vec<SeriesId>, Vec<Number>) {
-    let mut kept: Vec<(SeriesId, Number)> = Vec::new();
-    for (id, number) in series.iter().zip(numbers) {
-        match kept.iter_mut().find(|(known, _)| known == id) {
-            Some((_, known)) => *known = number,
-            None => kept.push((*id, number)),
-        }
+    /// Up to so many, looking at all pairs is the fastest way.
+    const FEW: usize = 32;
+    if series.len() <= FEW {
+        return series.iter().enumerate().any(|(at, id)| series[..at].contains(id));
     }
-    kept.into_iter().unzip()
+    let mut sorted = series.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 #[cfg(test)]

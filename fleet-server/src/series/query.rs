@@ -34,7 +34,29 @@ pub struct NewestValue {
     pub value: f64,
 }
 
+/// The newest value of a series, with its name.
+#[derive(Clone, Debug)]
+pub struct NamedValue {
+    /// The series.
+    pub name: Arc<SeriesName>,
+    /// When.
+    pub at: Timestamp,
+    /// The value.
+    pub value: f64,
+}
+
 impl Engine {
+    /// A device's newest value of each series.
+    pub(crate) fn newest_of(&self, device: Uid) -> Vec<NamedValue> {
+        let Some(device) = self.shared.device(device) else { return Vec::new() };
+        let named = |newest: Newest| {
+            let (at, value) = (Timestamp::from_millis(newest.at), newest.number.get());
+            Some(NamedValue { name: self.shared.names.name(newest.series)?, at, value })
+        };
+        let newest = device.head().all_newest();
+        newest.into_iter().filter_map(named).collect()
+    }
+
     /// Points of one metric of one device, newest first.
     pub(crate) fn points(&self, query: &Query) -> Result<Vec<Point>, StoreError> {
         let shared = &self.shared;

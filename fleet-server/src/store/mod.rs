@@ -32,7 +32,7 @@ pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
-    Curve, Curves, CurvesAsked, Incoming, Keep, NewestValue, Outcome, Point, Query,
+    Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Point, Query,
     STREAMS_PER_DEVICE_MAX, Stat, TelemetryStats, TelemetryStore, Tier, TierStats, Top, Visit,
 };
 

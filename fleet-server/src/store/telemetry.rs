@@ -11,7 +11,7 @@ use crate::series::names::{Names, SeriesError};
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
 pub use crate::series::keep::Keep;
-pub use crate::series::query::NewestValue;
+pub use crate::series::query::{NamedValue, NewestValue};
 pub use crate::series::stat::Stat;
 
 /// Streams of one device whose last number is remembered. A device counts in one at a time.
@@ -69,6 +69,9 @@ pub trait TelemetryStore: Send + Sync {
 
     /// Every device's newest report.
     async fn latest_all(&self) -> Result<Vec<(Uid, Report)>, StoreError>;
+
+    /// A device's newest value of each series.
+    fn newest_of(&self, device: Uid) -> Vec<NamedValue>;
 
     /// The newest values of some metrics, of all devices.
     async fn newest(&self, metrics: Vec<String>) -> Result<Vec<NewestValue>, StoreError>;

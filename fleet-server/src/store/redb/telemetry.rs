@@ -13,7 +13,7 @@ use crate::series::catalog::Tier;
 use crate::series::engine::Engine;
 use crate::series::names::Names;
 use crate::store::{
-    Curves, CurvesAsked, Failure, Keep, NewestValue, Outcome, Point, Query, StoreError,
+    Curves, CurvesAsked, Failure, Keep, NamedValue, NewestValue, Outcome, Point, Query, StoreError,
     TelemetryStats, TelemetryStore, Top, Visit,
 };
 
@@ -47,6 +47,10 @@ impl TelemetryStore for RedbStore {
 
     async fn latest_all(&self) -> Result<Vec<(Uid, Report)>, StoreError> {
         self.look(|series| Ok(series.latest_all())).await
+    }
+
+    fn newest_of(&self, device: Uid) -> Vec<NamedValue> {
+        self.series.newest_of(device)
     }
 
     async fn newest(&self, metrics: Vec<String>) -> Result<Vec<NewestValue>, StoreError> {
