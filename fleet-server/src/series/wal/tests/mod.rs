@@ -1,0 +1,5 @@
+//! The log as its owner uses it, on a simulated disk.
+
+mod basics;
+mod cuts;
+mod kit;
