@@ -123,6 +123,7 @@ impl Telemetry {
     ) -> Result<(), OpsError> {
         let now = self.world.now();
         let mut subjects: HashMap<String, Subject> = HashMap::new();
+        let mut untimed: HashMap<(Uid, String, Labels), u64> = HashMap::new();
         let mut reports: BTreeMap<(Uid, Timestamp), (Subject, Vec<Sample>)> = BTreeMap::new();
         for (position, post) in posts.into_iter().enumerate() {
             let place = |field: &str| layout.place(position, field);
@@ -140,7 +141,13 @@ impl Telemetry {
             sample
                 .validate()
                 .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
-            let at = post.timestamp.unwrap_or(now);
+            let at = post.timestamp.unwrap_or_else(|| {
+                // Values without a time are not to take each other's place.
+                let key = (subject.uid, sample.name.clone(), sample.labels.clone());
+                let earlier = untimed.entry(key).or_insert(0);
+                *earlier += 1;
+                now.plus(Duration::from_millis(*earlier - 1))
+            });
             if at > now.plus(POST_AHEAD_MAX) {
                 let problem = "is more than a day ahead of the server's clock";
                 return Err(OpsError::invalid(place("timestamp"), problem));
@@ -281,8 +288,10 @@ fn invalid_field(error: &fleet_core::metric::SampleError) -> &'static str {
     }
 }
 
+type Labels = Vec<(String, String)>;
+
 /// Labels out of an object.
-fn labels(metadata: Option<Value>) -> Result<Vec<(String, String)>, &'static str> {
+fn labels(metadata: Option<Value>) -> Result<Labels, &'static str> {
     let entries = match metadata {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(entries)) => entries,

@@ -369,7 +369,7 @@ impl Shared {
         }
         heads.retain(|uid, _| devices.contains_key(uid));
         *devices = heads;
-        *log = begun.log;
+        *log = Log { scribe: Scribe::new(Some(&log.scribe)), ..begun.log };
         drop((log, devices));
         let mut known = self.lock_trouble();
         known.log = None;
@@ -487,7 +487,7 @@ fn begin(
         .into_iter()
         .map(|(uid, head)| (uid, Device::new(uid, live.get(&uid) == Some(&true), head)))
         .collect();
-    let log = Log { wal: Some(Arc::new(wal)), scribe: Scribe::new(), last };
+    let log = Log { wal: Some(Arc::new(wal)), scribe: Scribe::new(None), last };
     Ok(Begun { log, devices })
 }
 

@@ -61,14 +61,17 @@ pub(super) struct Entry<'a> {
 }
 
 impl Scribe {
-    pub(super) fn new() -> Self {
-        Self { file: 1, devices: 0, series: 0, shapes: 0, streams: 0, series_marks: Vec::new() }
+    /// For a log that was just opened. Names may have marks of another scribe, so the next one
+    /// begins where that one ended.
+    pub(super) fn new(before: Option<&Self>) -> Self {
+        let file = before.map_or(1, |before| before.file.wrapping_add(1).max(1));
+        Self { file, devices: 0, series: 0, shapes: 0, streams: 0, series_marks: Vec::new() }
     }
 
     /// The next record is the first of a new file.
     pub(super) fn begin_file(&mut self) {
         let series_marks = std::mem::take(&mut self.series_marks);
-        *self = Self { file: self.file.wrapping_add(1).max(1), series_marks, ..Self::new() };
+        *self = Self { series_marks, ..Self::new(Some(self)) };
     }
 
     /// Whether the present file has so many names that another should be begun.
@@ -342,7 +345,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 names: Names::default(),
-                scribe: Scribe::new(),
+                scribe: Scribe::new(None),
                 device: Uid::new(),
                 device_mark: 0,
                 stream_mark: 0,

@@ -112,7 +112,14 @@ async fn the_references_examples_work_as_they_stand() {
 async fn telemetry_comes_in_every_promised_form() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
-    let sample = |n: u32| format!(r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n}}}"#);
+    let at = |n: u32, year: u32| {
+        let time = format!("{year}-01-15T10:30:0{n}Z");
+        format!(
+            r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n},"timestamp":"{time}"}}"#
+        )
+    };
+    let sample = |n| at(n, 2024);
+    let untimed = r#"{"device_id":"rpi4-001","metric_name":"untimed","value":1}"#;
     let gzip = |text: String| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
@@ -121,7 +128,7 @@ async fn telemetry_comes_in_every_promised_form() {
     let zstd = |text: String| compress_to_vec(text.as_bytes(), CompressionLevel::Fastest);
     let array = format!("[{},{}]", sample(1), sample(2));
     let lines = format!("{}\n{}\n", sample(3), sample(4));
-    let ahead = sample(5).replace('}', r#","timestamp":"9000-01-01T00:00:00Z"}"#);
+    let ahead = at(5, 9000);
     for (media, encoding, body, status) in [
         ("application/json", "identity", array.into_bytes(), 201),
         ("application/x-ndjson", "identity", lines.clone().into_bytes(), 201),
@@ -136,6 +143,7 @@ async fn telemetry_comes_in_every_promised_form() {
         ("application/json", "identity", br#"{"device_id":"x"}"#.to_vec(), 422),
         ("application/json", "identity", sample(1).replace("rpi4-001", "none").into_bytes(), 404),
         ("application/json", "identity", ahead.into_bytes(), 422),
+        ("application/json", "identity", format!("[{untimed},{untimed}]").into_bytes(), 201),
     ] {
         let headers = [
             ("authorization", format!("Bearer {}", rig.admin())),
@@ -148,8 +156,11 @@ async fn telemetry_comes_in_every_promised_form() {
     }
     let path = "/api/v1/telemetry/metrics?device_id=rpi4-001&metric=m";
     let points = rig.ask("GET", path, None).await.expect(200);
-    assert_eq!(points.as_array().unwrap().len(), 8);
-    let none = format!("{path}&from=2024-01-15T10%3A30%3A01Z");
+    assert_eq!(points.as_array().unwrap().len(), 4, "what was sent three times is there once");
+    let untimed = path.replace("metric=m", "metric=untimed");
+    let points = rig.ask("GET", &untimed, None).await.expect(200);
+    assert_eq!(points.as_array().unwrap().len(), 2, "of one request, none takes another's place");
+    let none = format!("{path}&from=2024-01-15T10%3A31%3A01Z");
     assert_eq!(rig.ask("GET", &none, None).await.expect(200), json!([]));
     for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1m"] {
         let field = bad.split('=').next().unwrap();
