@@ -26,8 +26,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
-    World,
+    Actor, Configs, Devices, Enrolment, Events, Exports, Grants, Keys, Ops, Presence, Sessions,
+    Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -127,6 +127,7 @@ impl Server {
             ops,
             links,
             live: Arc::new(live),
+            exports: Exports::default(),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,

@@ -8,6 +8,7 @@ mod config;
 mod device;
 mod discovery;
 mod event;
+mod export;
 mod grant;
 mod key;
 mod problem;
@@ -26,6 +27,10 @@ pub use discovery::{
     Discovered,
 };
 pub use event::{EventKind, EventView};
+pub use export::{
+    ColumnKind, EXPORT_FORMAT, ExportBegin, ExportColumn, ExportEnd, ExportRows, ExportTable,
+    UnknownTable,
+};
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
 pub use problem::{Done, Health, Problem};

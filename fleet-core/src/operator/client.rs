@@ -408,7 +408,7 @@ impl Ask {
         push_encoded(&mut self.query, value);
     }
 
-    fn query_some(&mut self, name: &str, value: Option<impl ToString>) {
+    pub(super) fn query_some(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.query(name, &value.to_string());
         }

@@ -10,6 +10,7 @@ mod configs;
 mod devices;
 mod discovery;
 mod events;
+mod export;
 mod openapi;
 pub(crate) mod query;
 pub(crate) mod reply;
@@ -34,7 +35,7 @@ use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
-use crate::ops::Ops;
+use crate::ops::{Exports, Ops};
 use crate::page::Page;
 
 /// Bytes that a request's head may have.
@@ -45,6 +46,7 @@ pub(crate) struct Http {
     pub(crate) ops: Arc<Ops>,
     pub(crate) links: Arc<Links>,
     pub(crate) live: Arc<Live>,
+    pub(crate) exports: Exports,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,

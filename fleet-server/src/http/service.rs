@@ -13,7 +13,9 @@ use hyper::{Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
+use super::{
+    Http, auth, body, configs, devices, discovery, events, export, openapi, stream, telemetry,
+};
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
@@ -135,6 +137,12 @@ async fn answer(
         Route::EventList => {
             let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
             events::list(ops, &query).await
+        }
+
+        Route::ExportGet => {
+            let query = query(&["tables", "from", "to"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            export::open(http, &query, principal, session)
         }
 
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,

@@ -48,7 +48,12 @@ pub struct RedbStore {
 impl RedbStore {
     /// Opens the database in a file, or makes it, with its folder, for this user alone.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::start(Opener::file(path))
+        Self::start(Opener::file(path), Occasion::Start)
+    }
+
+    /// Opens a database that is there already, and makes none.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        Self::start(Opener::file(path), Occasion::Failure)
     }
 
     /// Opens the database in what `backend` returns. It is called again when the database must be
@@ -56,7 +61,7 @@ impl RedbStore {
     pub fn open_in<B: StorageBackend>(
         backend: impl Fn() -> B + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        Self::start(Opener::backend(backend))
+        Self::start(Opener::backend(backend), Occasion::Start)
     }
 
     /// How many commits there were since the store was opened.
@@ -64,9 +69,9 @@ impl RedbStore {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    fn start(opener: Opener) -> Result<Self, OpenError> {
+    fn start(opener: Opener, occasion: Occasion) -> Result<Self, OpenError> {
         let damage = DamageLog::default();
-        let database = opener.open(Occasion::Start, &damage)?;
+        let database = opener.open(occasion, &damage)?;
         let shared = Arc::new(Shared {
             opener,
             database: RwLock::new(Some(database)),
