@@ -5,6 +5,7 @@
 
 mod agent;
 mod config;
+mod db;
 mod device;
 mod discovery;
 mod event;
@@ -21,6 +22,7 @@ pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };
+pub use db::{DbFile, DbTelemetry, DbView};
 pub use device::{Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, Verdict};
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,

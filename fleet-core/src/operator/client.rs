@@ -17,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
-    ConfigUpdate, ConfigView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered,
-    Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate,
-    KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
+    ConfigUpdate, ConfigView, DbView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest,
+    Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
+    KeyCreate, KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -249,6 +249,11 @@ impl Client {
         ask.query_some("before", query.before);
         ask.query_some("limit", query.limit);
         self.call(Route::EventList, ask).await
+    }
+
+    /// How much the server keeps.
+    pub async fn db(&self) -> Result<DbView, ClientError> {
+        self.call(Route::DbGet, Ask::default()).await
     }
 
     /// A device's configuration, wanted and reported.

@@ -5,6 +5,7 @@
 
 mod config;
 mod context;
+mod db;
 mod device_list;
 mod device_view;
 mod devices;
@@ -68,6 +69,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Write the fleet's data to files: devices, telemetry, configurations, events
     Export(export::ExportArgs),
+    /// Look at the server's database
+    Db(db::DbArgs),
     /// Make, list and revoke keys
     Keys(keys::KeysArgs),
     /// Name the servers you work with, and choose among them
@@ -93,6 +96,7 @@ pub fn run() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
         Command::Export(args) => export::run(args),
+        Command::Db(args) => db::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Context(args) => context::run(args),
         Command::Version(args) => version::run(args),
@@ -129,6 +133,7 @@ mod tests {
             "fleets export csv --table telemetry --out -",
             "fleets export ndjson --out - --table devices,events --timeout 1h",
             "fleets export sqlite --out export.sqlite --force --database /var/lib/fleetd/fleet.db",
+            "fleets db stats -o json",
             "fleets context show --origin",
             "fleets context use prod",
             "fleets devices --context prod",

@@ -35,7 +35,7 @@ use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
-use crate::ops::{Exports, Ops};
+use crate::ops::{Database, Exports, Ops};
 use crate::page::Page;
 
 /// Bytes that a request's head may have.
@@ -47,6 +47,7 @@ pub(crate) struct Http {
     pub(crate) links: Arc<Links>,
     pub(crate) live: Arc<Live>,
     pub(crate) exports: Exports,
+    pub(crate) database: Database,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,

@@ -139,6 +139,7 @@ async fn answer(
             events::list(ops, &query).await
         }
 
+        Route::DbGet => Ok(ok(&http.database.view().await?)),
         Route::ExportGet => {
             let query = query(&["tables", "from", "to"])?;
             let session = page::secret(http, request.headers(), is_tls);

@@ -4,6 +4,7 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod configs;
+pub(crate) mod database;
 pub(crate) mod devices;
 pub(crate) mod enrol;
 pub(crate) mod events;
@@ -30,6 +31,7 @@ use crate::store::{
 };
 
 pub(crate) use configs::Configs;
+pub(crate) use database::Database;
 pub(crate) use devices::Devices;
 pub(crate) use enrol::Enrolment;
 pub(crate) use events::Events;

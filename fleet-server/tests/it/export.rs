@@ -293,3 +293,20 @@ async fn no_secret_is_in_an_export() {
     let names = desk.rig.ask("GET", "/api/v1/devices", None).await;
     assert!(String::from_utf8_lossy(&names.body).contains(&secret(keys.last().unwrap())));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn how_much_there_is_is_told() {
+    let desk = quiet().await;
+    let stats = desk.rig.ask("GET", "/api/v1/db", None).await.expect(200);
+    let events = desk.rig.ask("GET", "/api/v1/events?limit=500", None).await.expect(200);
+    assert_eq!(stats["devices"], 3);
+    assert_eq!(stats["events"], events.as_array().unwrap().len());
+    // One of each pump, one that was posted, and many.
+    assert_eq!(stats["telemetry"]["reports"], 303);
+    assert_eq!(stats["database"]["bytes"], fs::metadata(desk.rig.database()).unwrap().len());
+    assert!(stats["database"]["free_bytes"].as_u64().unwrap() > 0);
+    let said = desk.fleets(&["db", "stats", "--json"]).ends(0);
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(told["telemetry"], stats["telemetry"]);
+    assert!(desk.fleets(&["db", "stats"]).ends(0).out.contains("Devices:    3\n"));
+}

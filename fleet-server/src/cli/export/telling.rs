@@ -12,6 +12,7 @@ use fleet_core::cli::failure::Failure;
 use fleet_core::operator::exit::Exit;
 use rusqlite::ErrorCode;
 
+use crate::cli::db::megabytes;
 use crate::export::{Broken, PlaceError, Progress, WriteError};
 
 /// Columns of the bar.
@@ -48,7 +49,7 @@ pub(super) fn summary(
     let counts: Vec<_> =
         tables.iter().map(|table| format!("{table} {}", rows.of(*table))).collect();
     let name = if bytes.is_some() { out.display().to_string() } else { "exported".to_owned() };
-    let size = bytes.map(|bytes| format!("{:.1} MB, ", bytes as f64 / 1e6)).unwrap_or_default();
+    let size = bytes.map(|bytes| format!("{}, ", megabytes(bytes))).unwrap_or_default();
     format!("{name}: {}; {size}{:.1} s", counts.join(", "), took.as_secs_f64())
 }
 
