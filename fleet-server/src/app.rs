@@ -27,8 +27,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Senders, Sessions,
-    Telemetry, World,
+    Actor, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops, Presence,
+    Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -128,6 +128,8 @@ impl Server {
             ops,
             links,
             live: Arc::new(live),
+            exports: Exports::default(),
+            database: Database { world: world.clone(), path: config.database.clone() },
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,

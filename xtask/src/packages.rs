@@ -6,12 +6,13 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 /// Each package, a program that it brings, and what needs it.
-const PACKAGES: [(&str, &str, &str); 10] = [
+const PACKAGES: [(&str, &str, &str); 11] = [
     ("iproute2", "ip", "network namespaces"),
     ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
     ("dbus", "dbus-daemon", "the neighbour's bus"),
     ("curl", "curl", "requests as a third party makes them"),
+    ("sqlite3", "sqlite3", "exports in a program of others"),
     ("faketime", "faketime", "clocks that are years off"),
     ("tmux", "tmux", "the console inside another terminal"),
     ("openssh-server", "sshd", "the console through ssh"),

@@ -5,9 +5,11 @@
 
 mod agent;
 mod config;
+mod db;
 mod device;
 mod discovery;
 mod event;
+mod export;
 mod grant;
 mod key;
 mod problem;
@@ -20,12 +22,17 @@ pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };
+pub use db::{DbFile, DbTelemetry, DbTier, DbView};
 pub use device::{Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, Verdict};
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
     Discovered,
 };
 pub use event::{EventKind, EventView};
+pub use export::{
+    ColumnKind, EXPORT_FORMAT, ExportBegin, ExportColumn, ExportEnd, ExportRows, ExportTable,
+    UnknownTable,
+};
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
 pub use problem::{Done, Health, Problem};

@@ -11,6 +11,7 @@ mod devices;
 mod discovery;
 mod encoding;
 mod events;
+mod export;
 mod influx;
 pub(crate) mod intake;
 mod openapi;
@@ -38,7 +39,7 @@ use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
-use crate::ops::Ops;
+use crate::ops::{Database, Exports, Ops};
 use crate::page::Page;
 use intake::Intake;
 
@@ -50,6 +51,8 @@ pub(crate) struct Http {
     pub(crate) ops: Arc<Ops>,
     pub(crate) links: Arc<Links>,
     pub(crate) live: Arc<Live>,
+    pub(crate) exports: Exports,
+    pub(crate) database: Database,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,

@@ -15,7 +15,9 @@ use super::influx::{self, Dialect};
 use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
+use super::{
+    Http, auth, body, configs, devices, discovery, events, export, openapi, stream, telemetry,
+};
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
@@ -137,6 +139,13 @@ async fn answer(
         Route::EventList => {
             let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
             events::list(ops, &query).await
+        }
+
+        Route::DbGet => Ok(ok(&http.database.view().await?)),
+        Route::ExportGet => {
+            let query = query(&["tables", "from", "to"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            export::open(http, &query, principal, session)
         }
 
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,

@@ -4,10 +4,12 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod configs;
+pub(crate) mod database;
 pub(crate) mod devices;
 mod drafts;
 pub(crate) mod enrol;
 pub(crate) mod events;
+pub(crate) mod export;
 pub(crate) mod grants;
 pub(crate) mod judgement;
 pub(crate) mod keys;
@@ -33,9 +35,11 @@ use crate::store::{
 };
 
 pub(crate) use configs::Configs;
+pub(crate) use database::Database;
 pub(crate) use devices::Devices;
 pub(crate) use enrol::Enrolment;
 pub(crate) use events::Events;
+pub(crate) use export::Exports;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;

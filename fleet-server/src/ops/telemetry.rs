@@ -19,6 +19,7 @@ use super::senders::{Senders, Subject};
 use super::templates::Templates;
 use super::vitals::Numbers;
 use super::{OpsError, Presence, World};
+use crate::labels;
 use crate::series::batch::Batch;
 use crate::store::{Incoming, Outcome, Query};
 use crate::watched::Watched;
@@ -184,16 +185,12 @@ impl Telemetry {
                 limit: query.limit,
             })
             .await?;
-        let point = |point: crate::store::Point| {
-            let labels: serde_json::Map<String, Value> =
-                point.labels.into_iter().map(|(name, text)| (name, label_value(text))).collect();
-            MetricPoint {
-                device_id: device.id.to_string(),
-                timestamp: point.at,
-                metric_name: query.metric.clone(),
-                value: point.value,
-                metadata: Untrusted::new(Value::Object(labels).to_string()),
-            }
+        let point = |point: crate::store::Point| MetricPoint {
+            device_id: device.id.to_string(),
+            timestamp: point.at,
+            metric_name: query.metric.clone(),
+            value: point.value,
+            metadata: Untrusted::new(labels::object(&point.labels)),
         };
         Ok(points.into_iter().map(point).collect())
     }
@@ -298,23 +295,9 @@ fn labels(metadata: Option<Value>) -> Result<Labels, &'static str> {
         Some(_) => return Err("must be an object"),
     };
     let mut labels: Vec<_> =
-        entries.into_iter().map(|(name, value)| (name, label_text(value))).collect();
+        entries.into_iter().map(|(name, value)| (name, labels::text(value))).collect();
     labels.sort();
     Ok(labels)
-}
-
-/// A value as a label's text, so that [`label_value`] gives it back: text as it is, unless it
-/// would be read as JSON; all else as JSON.
-fn label_text(value: Value) -> String {
-    match value {
-        Value::String(text) if serde_json::from_str::<Value>(&text).is_err() => text,
-        other => other.to_string(),
-    }
-}
-
-/// The value that a label's text stands for.
-fn label_value(text: String) -> Value {
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 
 #[cfg(test)]
@@ -349,7 +332,7 @@ mod tests {
         assert_eq!([text("a"), text("c"), text("d")], [Some("4"), Some("x"), Some("\"4\"")]);
         assert!(stored.is_sorted());
         let back: serde_json::Map<_, _> =
-            stored.into_iter().map(|(name, text)| (name, label_value(text))).collect();
+            stored.into_iter().map(|(name, text)| (name, labels::value(&text))).collect();
         assert_eq!(Value::Object(back), metadata);
         assert!(labels(Some(serde_json::json!([]))).is_err());
         assert_eq!(labels(None), Ok(Vec::new()));

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod cli;
+mod cli_kit;
+mod export;
+mod export_faults;
+mod export_kit;
 mod hostile;
 mod influx;
 mod link;

@@ -60,12 +60,12 @@ impl RedbStore {
     /// Opens the database in a file and the folder of telemetry beside it, or makes them, for this
     /// user alone.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let folder = path.with_file_name(TELEMETRY_FOLDER);
-        Self::start(Opener::file(path), &mut || {
-            let opened = Folder::open(&folder);
-            let opened = opened.map_err(|source| open::io_refusal(&folder, source))?;
-            Ok(Arc::new(opened))
-        })
+        Self::start(Opener::file(path), Occasion::Start, &mut || folder_beside(path))
+    }
+
+    /// Opens a database that is there already, and makes none.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        Self::start(Opener::file(path), Occasion::Failure, &mut || folder_beside(path))
     }
 
     /// Opens the database in what `backend` returns, with telemetry on a disk. The backend is called
@@ -74,7 +74,7 @@ impl RedbStore {
         backend: impl Fn() -> B + Send + Sync + 'static,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
-        Self::start(Opener::backend(backend), &mut || Ok(disk.clone()))
+        Self::start(Opener::backend(backend), Occasion::Start, &mut || Ok(disk.clone()))
     }
 
     /// One that is gone when it is dropped.
@@ -91,10 +91,11 @@ impl RedbStore {
 
     fn start(
         opener: Opener,
+        occasion: Occasion,
         disk: &mut dyn FnMut() -> Result<Arc<dyn Disk>, OpenError>,
     ) -> Result<Self, OpenError> {
         let damage = DamageLog::default();
-        let database = opener.open(Occasion::Start, &damage)?;
+        let database = opener.open(occasion, &damage)?;
         let disk = disk()?;
         let shared = Arc::new(Shared {
             opener,
@@ -159,6 +160,13 @@ impl RedbStore {
             None => StoreHealth::Healthy,
         }
     }
+}
+
+/// The folder of telemetry beside a database.
+fn folder_beside(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    let folder = path.with_file_name(TELEMETRY_FOLDER);
+    let opened = Folder::open(&folder).map_err(|source| open::io_refusal(&folder, source))?;
+    Ok(Arc::new(opened))
 }
 
 /// What the writer and the readers share.

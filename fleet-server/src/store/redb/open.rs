@@ -32,7 +32,7 @@ pub(super) struct Opener {
 pub(super) enum Occasion {
     /// The store starts; there may be no database yet.
     Start,
-    /// The store runs and its database failed.
+    /// There must be one: the store runs and its database failed, or somebody wants to see it.
     Failure,
 }
 

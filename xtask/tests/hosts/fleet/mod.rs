@@ -8,6 +8,7 @@ mod browser;
 mod claims;
 mod clocks;
 mod console;
+mod export;
 mod hostile;
 mod kills;
 mod life;
