@@ -13,6 +13,7 @@ use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
@@ -94,7 +95,8 @@ impl Server {
     /// Starts a server. When this returns, it serves.
     pub async fn start(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.database)?);
+        let redb = Arc::new(RedbStore::open(&config.database)?);
+        let store: Arc<dyn Store> = redb.clone();
         let listener = listen(&config).await?;
         let address = local_address(&config, &listener)?;
         let world = World { store, clock };
@@ -125,7 +127,6 @@ impl Server {
             patience: config.patience.hello,
         });
         let http = Arc::new(Http {
-            ops,
             links,
             live: Arc::new(live),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
@@ -135,6 +136,11 @@ impl Server {
             patience: config.patience,
             page,
             intake: Intake::default(),
+            meters: ops.telemetry.meters.clone(),
+            ops,
+            scrapes: Arc::new(Semaphore::new(1)),
+            database: config.database.clone(),
+            commits: Box::new(move || redb.commits()),
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
@@ -220,6 +226,7 @@ fn wire(
             presence: presence.clone(),
             watched: watched.clone(),
             senders: Senders::new(world(), hub.clone(), events.clone()),
+            meters: Arc::default(),
         },
         configs: Configs {
             world: world(),
@@ -263,6 +270,8 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
     // A clock that was ahead when it was written must not make a device look alive until then.
     let now = world.now();
+    let keyless = devices.iter().filter(|device| device.key.is_none());
+    let keyless = keyless.map(|device| device.uid).collect();
     let seen: Vec<_> = devices
         .into_iter()
         .filter_map(|device| Some((device.uid, device.last_seen?.min(now))))
@@ -279,7 +288,7 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
     let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
     let deaf = listened.map(|from| Deaf { from, to: now });
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, deaf))
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, &keyless, deaf))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

@@ -13,6 +13,7 @@ mod encoding;
 mod events;
 mod influx;
 pub(crate) mod intake;
+mod metrics;
 mod openapi;
 mod posts;
 pub(crate) mod query;
@@ -21,6 +22,7 @@ mod service;
 mod stream;
 mod telemetry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleet_core::identity::PrivateKey;
@@ -32,12 +34,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::config::Patience;
 use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
+use crate::meters::Meters;
 use crate::ops::Ops;
 use crate::page::Page;
 use intake::Intake;
@@ -57,6 +61,12 @@ pub(crate) struct Http {
     pub(crate) patience: Patience,
     pub(crate) page: Page,
     pub(crate) intake: Intake,
+    pub(crate) meters: Arc<Meters>,
+    /// Whoever is being told what the whole fleet measured.
+    pub(crate) scrapes: Arc<Semaphore>,
+    pub(crate) database: PathBuf,
+    /// How many commits there were.
+    pub(crate) commits: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) tasks: Tasks,
 }
 

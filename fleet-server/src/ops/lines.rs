@@ -8,6 +8,7 @@ use super::drafts::{Drafts, Reading, Refused};
 use super::keys::Principal;
 use super::telemetry::{Reports, Telemetry};
 use crate::influx::Precision;
+use crate::meters::Door;
 
 /// Bodies up to this many bytes are read at once; longer ones would hold up others.
 const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
@@ -51,7 +52,8 @@ impl Telemetry {
             }
         }
         let stored = lines - refused.lines;
-        self.store(reports).await?;
+        self.meters.left_out(refused.lines, strings);
+        self.store(reports, Door::Influx).await?;
         Ok(Written { stored, is_forbidden: are_good && stored == 0, refused, strings })
     }
 }

@@ -62,10 +62,12 @@ pub(crate) struct Reading {
 }
 
 impl Presence {
-    /// Starts from what the store remembers. In the time that `deaf` names nobody could be heard.
+    /// Starts from what the store remembers. Only others speak for the devices in `keyless`. In the
+    /// time that `deaf` names nobody could be heard.
     pub(crate) fn rebuilt(
         seen: impl IntoIterator<Item = (Uid, Timestamp)>,
         latest: Vec<(Uid, Report)>,
+        keyless: &HashSet<Uid>,
         deaf: Option<Deaf>,
     ) -> Self {
         let mut devices: HashMap<Uid, Known> = HashMap::new();
@@ -76,7 +78,7 @@ impl Presence {
             let known = devices.entry(uid).or_default();
             let at = Timestamp::from_millis(report.at_millis);
             known.latest = Some(summary(at, &report.samples));
-            known.is_own = true;
+            known.is_own = !keyless.contains(&uid);
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };
@@ -114,7 +116,6 @@ impl Presence {
     pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        let posted = summary(at, samples);
         let empty = || LatestReport { timestamp: at, metrics: BTreeMap::new() };
         let latest = known.latest.get_or_insert_with(empty);
         if latest.timestamp > at {
@@ -123,10 +124,12 @@ impl Presence {
         if !known.is_own {
             latest.timestamp = at;
         }
-        for (name, value) in posted.metrics {
-            // A device that never reports itself never empties it, so there is an end to names.
-            if latest.metrics.len() < REPORT_SAMPLES_MAX || latest.metrics.contains_key(&name) {
-                latest.metrics.insert(name, value);
+        for (name, value) in shown(samples) {
+            if let Some(known) = latest.metrics.get_mut(name) {
+                *known = value;
+            } else if latest.metrics.len() < REPORT_SAMPLES_MAX {
+                // A device that never reports itself never empties it, so there is an end to names.
+                latest.metrics.insert(name.to_owned(), value);
             }
         }
         known.vitals.join(samples);
@@ -247,10 +250,14 @@ impl Known {
 
 /// What lists say of a report: the values without labels, and the hottest sensor's temperature.
 fn summary(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
+    let metrics = shown(samples).map(|(name, value)| (name.to_owned(), value)).collect();
+    LatestReport { timestamp, metrics }
+}
+
+fn shown(samples: &[Sample]) -> impl Iterator<Item = (&str, f64)> {
     let plain = samples.iter().filter(|sample| sample.labels.is_empty());
-    let plain = plain.map(|sample| (sample.name.clone(), sample.value));
-    let hottest = vitals::hottest(samples).map(|value| (TEMPERATURE.to_owned(), value));
-    LatestReport { timestamp, metrics: plain.chain(hottest).collect() }
+    let plain = plain.map(|sample| (sample.name.as_str(), sample.value));
+    plain.chain(vitals::hottest(samples).map(|value| (TEMPERATURE, value)))
 }
 
 #[cfg(test)]
@@ -273,6 +280,20 @@ mod tests {
         assert_eq!(metrics(), Some((at(10), 2)));
         presence.reported(uid, at(20), &[Sample::new("cpu_usage", 1.0)]);
         assert_eq!(metrics(), Some((at(20), 1)));
+    }
+
+    #[test]
+    fn after_a_restart_a_device_for_which_others_speak_goes_on_as_before() {
+        let (quiet, own) = (Uid::new(), Uid::new());
+        let at = Timestamp::from_millis;
+        let report = || Report { at_millis: 10, samples: vec![Sample::new("doors_open", 1.0)] };
+        let latest = vec![(quiet, report()), (own, report())];
+        let presence = Presence::rebuilt([], latest, &[quiet].into(), None);
+        for uid in [quiet, own] {
+            presence.posted(uid, at(20), &[Sample::new("doors_open", 2.0)]);
+        }
+        let time = |uid| presence.latest(uid).map(|latest| latest.timestamp);
+        assert_eq!([time(quiet), time(own)], [Some(at(20)), Some(at(10))]);
     }
 
     #[test]

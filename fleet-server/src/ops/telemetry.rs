@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleet_core::api::{MetricPoint, TelemetryPost};
 use fleet_core::id::Uid;
 use fleet_core::limits::{FRAME_REPORTS_MAX, LABELS_MAX, REPORT_SAMPLES_MAX};
-use fleet_core::metric::Sample;
+use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{QueuedReport, Samples};
@@ -16,7 +16,9 @@ use serde_json::Value;
 use super::devices::find;
 use super::keys::Principal;
 use super::senders::{Senders, Subject};
+use super::vitals::TEMPERATURE;
 use super::{OpsError, Presence, World};
+use crate::meters::{Door, Meters};
 use crate::store::{Incoming, Outcome, Query};
 use crate::watched::Watched;
 
@@ -42,6 +44,7 @@ pub(crate) struct Telemetry {
     pub(crate) presence: Arc<Presence>,
     pub(crate) watched: Arc<Watched>,
     pub(crate) senders: Senders,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// What third parties say, by device and time.
@@ -99,7 +102,9 @@ impl Telemetry {
         let first = reports.len().saturating_sub(kept);
         let kept: Vec<_> =
             reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
+        let counts: Vec<usize> = reports.iter().map(|report| report.samples.len()).collect();
         let outcomes = self.world.store.append(reports).await?;
+        self.count(Door::Link, &counts, &outcomes);
         for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
             self.presence.reported(uid, at, &samples);
             if outcome == Outcome::Stored {
@@ -142,7 +147,7 @@ impl Telemetry {
             }
             reports.add(subject, at, vec![sample]);
         }
-        self.store(reports).await
+        self.store(reports, Door::Json).await
     }
 
     /// Points of a metric, newest first.
@@ -174,8 +179,20 @@ impl Telemetry {
         Ok(points.into_iter().map(point).collect())
     }
 
+    /// What a device measured last: its newest report, and what lists know of it besides.
+    pub(crate) async fn newest(&self, uid: Uid) -> Result<Vec<Report>, OpsError> {
+        let mut newest = Vec::from_iter(self.world.store.latest(uid).await?);
+        if let Some(latest) = self.presence.latest(uid) {
+            // The hottest sensor's temperature has lost its label there.
+            let metrics = latest.metrics.iter().filter(|(name, _)| *name != TEMPERATURE);
+            let samples = metrics.map(|(name, value)| Sample::new(name, *value)).collect();
+            newest.push(Report { at_millis: latest.timestamp.millis(), samples });
+        }
+        Ok(newest)
+    }
+
     /// Stores what third parties say, in one commit.
-    pub(super) async fn store(&self, reports: Reports) -> Result<(), OpsError> {
+    pub(super) async fn store(&self, reports: Reports, door: Door) -> Result<(), OpsError> {
         let Reports { by_time, heard } = reports;
         if by_time.is_empty() {
             return Ok(());
@@ -188,7 +205,9 @@ impl Telemetry {
             }
         }
         let devices: Vec<Uid> = incoming.iter().map(|report| report.device).collect();
+        let counts: Vec<usize> = incoming.iter().map(|report| report.samples.len()).collect();
         let outcomes = self.world.store.append(incoming).await?;
+        self.count(door, &counts, &outcomes);
         let lost =
             outcomes.iter().zip(&devices).filter(|(outcome, _)| **outcome != Outcome::Stored);
         let lost: BTreeSet<Uid> = lost.map(|(_, device)| *device).collect();
@@ -208,6 +227,12 @@ impl Telemetry {
             let reason = "a device was deleted meanwhile: what was sent for others is stored";
             Err(OpsError::Conflict(reason.to_owned()))
         }
+    }
+
+    fn count(&self, door: Door, samples: &[usize], outcomes: &[Outcome]) {
+        let stored = samples.iter().zip(outcomes).filter(|(_, o)| **o == Outcome::Stored);
+        let (reports, samples) = stored.fold((0, 0), |(n, sum), (more, _)| (n + 1, sum + more));
+        self.meters.stored(door, reports, samples);
     }
 
     /// What of this lists show: each device's newest reports, and all of those that somebody

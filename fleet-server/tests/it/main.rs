@@ -5,6 +5,7 @@ mod cli;
 mod hostile;
 mod influx;
 mod link;
+mod metrics;
 mod page;
 mod page_kit;
 mod program;
