@@ -13,6 +13,7 @@ use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
@@ -94,7 +95,8 @@ impl Server {
     /// Starts a server. When this returns, it serves.
     pub async fn start(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.database)?);
+        let redb = Arc::new(RedbStore::open(&config.database)?);
+        let store: Arc<dyn Store> = redb.clone();
         let listener = listen(&config).await?;
         let address = local_address(&config, &listener)?;
         let world = World { store, clock };
@@ -125,7 +127,6 @@ impl Server {
             patience: config.patience.hello,
         });
         let http = Arc::new(Http {
-            ops,
             links,
             live: Arc::new(live),
             exports: Exports::default(),
@@ -137,6 +138,10 @@ impl Server {
             patience: config.patience,
             page,
             intake: Intake::default(),
+            meters: ops.telemetry.meters.clone(),
+            ops,
+            scrapes: Arc::new(Semaphore::new(1)),
+            commits: Box::new(move || redb.commits()),
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
@@ -223,6 +228,7 @@ fn wire(
             watched: watched.clone(),
             senders: Senders::new(world(), hub.clone(), events.clone()),
             templates: Arc::default(),
+            meters: Arc::default(),
         },
         configs: Configs {
             world: world(),
@@ -266,6 +272,8 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
     // A clock that was ahead when it was written must not make a device look alive until then.
     let now = world.now();
+    let keyless = devices.iter().filter(|device| device.key.is_none());
+    let keyless = keyless.map(|device| device.uid).collect();
     let seen: Vec<_> = devices
         .into_iter()
         .filter_map(|device| Some((device.uid, device.last_seen?.min(now))))
@@ -282,7 +290,7 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
     let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
     let deaf = listened.map(|from| Deaf { from, to: now });
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, deaf))
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, &keyless, deaf))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

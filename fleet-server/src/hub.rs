@@ -78,6 +78,11 @@ impl Hub {
         self.changes.load(Ordering::SeqCst)
     }
 
+    /// How many devices are connected.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Whether a device is connected.
     pub(crate) fn is_connected(&self, uid: Uid) -> bool {
         self.lock().contains_key(&uid)

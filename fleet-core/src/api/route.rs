@@ -82,6 +82,7 @@ pub enum Route {
     InfluxQueryPost,
     InfluxPing,
     InfluxPingHead,
+    Metrics,
 }
 
 /// Why a request has no route.
@@ -143,6 +144,7 @@ impl Route {
             Self::InfluxQueryPost,
             Self::InfluxPing,
             Self::InfluxPingHead,
+            Self::Metrics,
         ]
     }
 
@@ -185,13 +187,14 @@ impl Route {
             Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
             Self::StreamOpen => spec("GET", "/api/v1/stream", Operator),
             Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Operator),
-            // Paths that senders of Influx line protocol expect where they are.
+            // Senders of Influx line protocol, and Prometheus, look for these where they are.
             Self::InfluxWrite => spec("POST", "/write", OperatorOrDevice),
             Self::InfluxWriteV2 => spec("POST", "/api/v2/write", OperatorOrDevice),
             Self::InfluxQuery => spec("GET", "/query", OperatorOrDevice),
             Self::InfluxQueryPost => spec("POST", "/query", OperatorOrDevice),
             Self::InfluxPing => spec("GET", "/ping", Public),
             Self::InfluxPingHead => spec("HEAD", "/ping", Public),
+            Self::Metrics => spec("GET", "/metrics", Operator),
         }
     }
 

@@ -70,7 +70,11 @@ impl Dialect {
 pub(super) fn is_foreign(route: &Route) -> bool {
     matches!(
         route,
-        Route::InfluxWrite | Route::InfluxWriteV2 | Route::InfluxQuery | Route::InfluxQueryPost
+        Route::InfluxWrite
+            | Route::InfluxWriteV2
+            | Route::InfluxQuery
+            | Route::InfluxQueryPost
+            | Route::Metrics
     )
 }
 

@@ -14,6 +14,7 @@ mod events;
 mod export;
 mod influx;
 pub(crate) mod intake;
+mod metrics;
 mod openapi;
 mod posts;
 pub(crate) mod query;
@@ -22,6 +23,7 @@ mod service;
 mod stream;
 mod telemetry;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleet_core::identity::PrivateKey;
@@ -33,12 +35,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::config::Patience;
 use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
+use crate::meters::Meters;
 use crate::ops::{Database, Exports, Ops};
 use crate::page::Page;
 use intake::Intake;
@@ -60,6 +64,11 @@ pub(crate) struct Http {
     pub(crate) patience: Patience,
     pub(crate) page: Page,
     pub(crate) intake: Intake,
+    pub(crate) meters: Arc<Meters>,
+    /// Whoever is being told what the whole fleet measured.
+    pub(crate) scrapes: Arc<Semaphore>,
+    /// How many commits there were.
+    pub(crate) commits: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) tasks: Tasks,
 }
 

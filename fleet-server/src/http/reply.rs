@@ -147,7 +147,8 @@ impl From<StoreError> for Failure {
         match &error {
             StoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             StoreError::Busy => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1)
+                let detail = format!("{error}: nothing was stored or changed");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
             }
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = %Chain(&error), "a request could not use the database");

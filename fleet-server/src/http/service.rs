@@ -16,7 +16,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, body, configs, devices, discovery, events, export, openapi, stream, telemetry,
+    Http, auth, body, configs, devices, discovery, events, export, metrics, openapi, stream,
+    telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -39,12 +40,14 @@ pub(super) async fn serve(
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
     let dialect = Dialect::of(path.raw());
+    let route = Route::parse(method.as_str(), path.raw());
+    let subject = metrics::subject(route.as_ref().ok());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
     // it changes is recorded, and told to those who must know.
     let task = {
         let (http, visit) = (http.clone(), visit.clone());
-        async move { answer(&http, &visit, exporter, request).await }
+        async move { answer(&http, &visit, exporter, route, request).await }
     };
     let answer = http.tasks.spawn("request", task).await;
     let mut reply = match answer {
@@ -57,6 +60,7 @@ pub(super) async fn serve(
         }
     };
     let status = reply.status();
+    http.meters.request(subject, status.as_u16());
     let headers = reply.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, value);
@@ -72,9 +76,10 @@ async fn answer(
     http: &Arc<Http>,
     visit: &Arc<Visit>,
     exporter: Option<[u8; 32]>,
+    route: Result<Route, RouteError>,
     request: Request<Incoming>,
 ) -> Result<Reply, Failure> {
-    let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
+    let route = route.map_err(no_route)?;
     let class = route.spec().auth;
     let is_tls = exporter.is_some();
     let (method, headers) = (request.method(), request.headers());
@@ -201,6 +206,7 @@ async fn answer(
             influx::query(text.as_deref(), request, patience).await
         }
         Route::InfluxPing | Route::InfluxPingHead => Ok(influx::pong()),
+        Route::Metrics => metrics::answer(http, &query(&["fleet"])?).await,
     }
 }
 

@@ -253,6 +253,18 @@ impl Devices {
         Some(LatestReport { timestamp, metrics })
     }
 
+    /// The devices of the fleet, and whether each is heard as often as it should be, or nearly.
+    pub(crate) async fn heard(&self) -> Result<Vec<(Device, bool)>, OpsError> {
+        let now = self.world.now();
+        let mut devices = self.world.store.device_list().await?;
+        devices.retain(|device| device.state == Admission::Active);
+        let is_heard = |device: Device| {
+            let standing = standing(&device, &self.presence, &self.hub, now);
+            (device, standing.status.is_heard())
+        };
+        Ok(devices.into_iter().map(is_heard).collect())
+    }
+
     async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let Standing { status, why, last_seen, .. } =
             standing(&device, &self.presence, &self.hub, self.world.now());

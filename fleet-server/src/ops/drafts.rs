@@ -264,7 +264,10 @@ fn take_device<'a>(tags: &mut Vec<Tag<'a>>, is_own: bool) -> Result<Option<Cow<'
     let Some(place) = DEVICE_TAGS.iter().find_map(place) else {
         return if is_own { Ok(None) } else { Err(Wrong::NoDevice) };
     };
-    let (_, name) = tags.swap_remove(place);
+    let (tag, name) = tags.swap_remove(place);
+    if tags.iter().any(|(other, _)| *other == tag) {
+        return Err(Wrong::Twice(tag.into_owned()));
+    }
     if name.parse::<DeviceId>().is_ok() || name.parse::<Uid>().is_ok() {
         return Ok(Some(name));
     }
@@ -336,5 +339,140 @@ fn name(measurement: &str, field: Text<'_>) -> Result<String, Wrong> {
         Err(Wrong::LongName(escaped(&field)))
     } else {
         Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::metric::Sample;
+
+    use super::*;
+
+    const NOW: i64 = 1_705_314_600_000;
+
+    #[derive(Default)]
+    struct Kit {
+        names: Names,
+        templates: Templates,
+    }
+
+    impl Kit {
+        fn read(&self, body: &str, is_own: bool) -> Result<Drafts, OpsError> {
+            let (now, precision) = (Timestamp::from_millis(NOW), Precision::Seconds);
+            let (names, templates) = (&self.names, &self.templates);
+            Drafts::read(body.as_bytes(), Reading { names, templates, precision, now, is_own })
+        }
+
+        /// A draft's samples.
+        fn samples(&self, drafts: &Drafts, place: usize) -> Vec<Sample> {
+            let (series, numbers) = match &drafts.list[place].content {
+                Content::Like(template, first) => {
+                    let series = template.shape.series().to_vec();
+                    let end = first + series.len();
+                    (series, drafts.numbers[*first..end].to_vec())
+                }
+                Content::Mixed(series, numbers) => (series.clone(), numbers.clone()),
+            };
+            let names = series.into_iter().map(|id| self.names.name(id).unwrap());
+            names.zip(numbers).map(|(name, number)| name.sample(number.get())).collect()
+        }
+    }
+
+    fn drafts(body: &str, is_own: bool) -> Result<Drafts, OpsError> {
+        Kit::default().read(body, is_own)
+    }
+
+    fn refusal(line: &str) -> String {
+        let drafts = drafts(line, false).unwrap();
+        assert_eq!((drafts.list.len(), drafts.refused.lines), (0, 1), "{line}");
+        drafts.refused.first.unwrap().1
+    }
+
+    fn named(name: &str) -> Whose {
+        Whose::Named(name.to_owned())
+    }
+
+    #[test]
+    fn lines_of_one_device_and_time_are_one_draft() {
+        let body = "m,host=A value=1 1705314600\nn,host=a x=2,s=\"t\" 1705314600\n\
+                    m,host=b value=3\nm,host=a value=4 1705314601\nm value=5\nm,host=a s=\"t\"";
+        // The second time, most lines are like those that are known.
+        let kit = Kit::default();
+        for _ in 0..2 {
+            let read = kit.read(body, false).unwrap();
+            assert_eq!(read.whose, [named("a"), named("b")]);
+            let drafts = read.list.iter().enumerate().map(|(place, draft)| {
+                let samples = kit.samples(&read, place);
+                (draft.device, draft.at.millis(), draft.line, draft.lines, samples)
+            });
+            let sample = Sample::new;
+            let expected = [
+                (0, NOW, 1, 2, vec![sample("m", 1.0), sample("n_x", 2.0)]),
+                (1, NOW, 3, 1, vec![sample("m", 3.0)]),
+                (0, NOW + 1000, 4, 1, vec![sample("m", 4.0)]),
+            ];
+            assert_eq!(drafts.collect::<Vec<_>>(), expected);
+            assert_eq!((read.lines, read.refused.lines, read.strings), (6, 1, 2));
+            assert_eq!(read.refused.first.unwrap().0, 5);
+        }
+        let own = drafts("m value=5\nm,host=b value=6\nm value=7", true).unwrap();
+        assert_eq!(own.whose, [Whose::Own, named("b")]);
+        assert_eq!(own.list.len(), 2);
+    }
+
+    #[test]
+    fn a_device_is_named_by_the_first_of_three_tags() {
+        for (tags, device, labels) in [
+            ("device=d,device_id=i,host=h", "i", "device=d host=h"),
+            ("device=sda1,host=h", "h", "device=sda1"),
+            ("device=d,a=b", "d", "a=b"),
+            ("host=Web\\ 01.example.", "web-01.example", ""),
+            ("host=a~k3xq2m", "a~k3xq2m", ""),
+        ] {
+            let kit = Kit::default();
+            let read = kit.read(&format!("m,{tags} value=1"), false).unwrap();
+            assert_eq!(read.whose, [named(device)], "{tags}");
+            let found = &kit.samples(&read, 0)[0].labels;
+            let found: Vec<_> =
+                found.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(found.join(" "), labels);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused_line_by_line() {
+        let tags = (0..=LABELS_MAX).map(|n| format!(",t{n}=v")).collect::<Vec<_>>().concat();
+        let long = "x".repeat(LABEL_BYTES_MAX + 1);
+        for (line, words) in [
+            ("m value=1".to_owned(), "device_id, host, device"),
+            ("m,host=... value=1".to_owned(), "does not name a device"),
+            ("m,host=a,b=1,b=2 value=1".to_owned(), "the tag b is there twice"),
+            ("m,host=a,host=b value=1".to_owned(), "the tag host is there twice"),
+            (format!("m,host=a{tags} value=1"), "more than 16 tags"),
+            (format!("m,host=a,t={long} value=1"), "the tag t is longer than 256 bytes"),
+            (format!("{long},host=a value=1"), "field value: with its measurement"),
+            ("m,host=a value=1 1705401001".to_owned(), "a day ahead"),
+            ("m,host=a value=1 946684799".to_owned(), "before the year 2000"),
+            ("m,host=a value=1 9223372036854775807".to_owned(), "a day ahead"),
+            ("m,host=a value=1,other=x".to_owned(), "field other: x is not a number"),
+        ] {
+            let found = refusal(&line);
+            assert!(found.contains(words), "{words}: {found}");
+        }
+        assert_eq!(drafts("m,host=a value=1 1705401000", false).unwrap().list.len(), 1);
+    }
+
+    #[test]
+    fn a_request_has_an_end() {
+        let line = |fields: usize| format!("m,host=a {}", vec!["f=1"; fields].join(","));
+        assert!(drafts(&line(TELEMETRY_SAMPLES_MAX), false).is_ok());
+        let too_many = format!("{}\n{}", line(TELEMETRY_SAMPLES_MAX), line(1));
+        assert!(matches!(drafts(&too_many, false), Err(OpsError::TooLarge(_))));
+        // Few bytes, which would be many times as many in memory.
+        let tag = |n| format!(",t{n}={}", "x".repeat(250));
+        let tags: Vec<String> = (0..LABELS_MAX).map(tag).collect();
+        let long =
+            format!("m,host=a{} {}", tags.concat(), vec!["f=1"; TELEMETRY_SAMPLES_MAX].join(","));
+        assert!(matches!(drafts(&long, false), Err(OpsError::TooLarge(_))));
     }
 }

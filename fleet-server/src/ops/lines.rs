@@ -11,6 +11,7 @@ use super::senders::Subject;
 use super::telemetry::{Posted, Telemetry};
 use super::templates::{shown, vitals_of};
 use crate::influx::Precision;
+use crate::meters::Door;
 use crate::series::batch::Batch;
 use crate::series::number::Number;
 
@@ -61,7 +62,8 @@ impl Telemetry {
             }
         }
         let stored = lines - refused.lines;
-        self.store(posted).await?;
+        self.meters.left_out(refused.lines, strings);
+        self.store(posted, Door::Influx).await?;
         Ok(Written { stored, is_forbidden: are_good && stored == 0, refused, strings })
     }
 

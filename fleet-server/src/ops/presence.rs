@@ -59,10 +59,12 @@ pub(crate) struct Reading {
 }
 
 impl Presence {
-    /// Starts from what the store remembers. In the time that `deaf` names nobody could be heard.
+    /// Starts from what the store remembers. Only others speak for the devices in `keyless`. In the
+    /// time that `deaf` names nobody could be heard.
     pub(crate) fn rebuilt(
         seen: impl IntoIterator<Item = (Uid, Timestamp)>,
         latest: Vec<(Uid, Report)>,
+        keyless: &HashSet<Uid>,
         deaf: Option<Deaf>,
     ) -> Self {
         let mut devices: HashMap<Uid, Known> = HashMap::new();
@@ -71,7 +73,9 @@ impl Presence {
         }
         for (uid, report) in latest {
             let known = devices.entry(uid).or_default();
-            known.own = Some(Timestamp::from_millis(report.at_millis));
+            if !keyless.contains(&uid) {
+                known.own = Some(Timestamp::from_millis(report.at_millis));
+            }
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };

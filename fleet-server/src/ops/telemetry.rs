@@ -20,8 +20,9 @@ use super::templates::Templates;
 use super::vitals::Numbers;
 use super::{OpsError, Presence, World};
 use crate::labels;
+use crate::meters::{Door, Meters};
 use crate::series::batch::Batch;
-use crate::store::{Incoming, Outcome, Query};
+use crate::store::{Incoming, NamedValue, Outcome, Query};
 use crate::watched::Watched;
 
 /// A device's clock that is this far off is not believed.
@@ -37,6 +38,7 @@ pub(crate) struct Telemetry {
     pub(crate) watched: Arc<Watched>,
     pub(crate) senders: Senders,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// What third parties say.
@@ -105,7 +107,9 @@ impl Telemetry {
         let first = reports.len().saturating_sub(kept);
         let kept: Vec<_> =
             reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
+        let counts: Vec<usize> = reports.iter().map(|report| report.samples.len()).collect();
         let outcomes = self.world.store.append(reports).await?;
+        self.count(Door::Link, &counts, &outcomes);
         for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
             self.presence.reported(uid, at, Numbers::of(&samples));
             if outcome == Outcome::Stored {
@@ -167,7 +171,7 @@ impl Telemetry {
             let is_watched = self.watched.is_watched(uid);
             posted.note(subject, at, numbers, is_watched.then_some(samples));
         }
-        self.store(posted).await
+        self.store(posted, Door::Json).await
     }
 
     /// Points of a metric, newest first.
@@ -195,14 +199,21 @@ impl Telemetry {
         Ok(points.into_iter().map(point).collect())
     }
 
+    /// What a device measured last: the newest value of each series.
+    pub(crate) fn newest(&self, uid: Uid) -> Vec<NamedValue> {
+        self.world.store.newest_of(uid)
+    }
+
     /// Stores what third parties say, together.
-    pub(super) async fn store(&self, posted: Posted) -> Result<(), OpsError> {
+    pub(super) async fn store(&self, posted: Posted, door: Door) -> Result<(), OpsError> {
         let Posted { batch, shown, heard } = posted;
         if batch.is_empty() {
             return Ok(());
         }
         let devices: Vec<Uid> = batch.iter().map(|(report, _)| report.device).collect();
+        let counts: Vec<usize> = batch.iter().map(|(_, numbers)| numbers.len()).collect();
         let outcomes = self.world.store.store(batch).await?;
+        self.count(door, &counts, &outcomes);
         let lost =
             outcomes.iter().zip(&devices).filter(|(outcome, _)| **outcome != Outcome::Stored);
         let lost: BTreeSet<Uid> = lost.map(|(_, device)| *device).collect();
@@ -225,6 +236,12 @@ impl Telemetry {
             let reason = "a device was deleted meanwhile: what was sent for others is stored";
             Err(OpsError::Conflict(reason.to_owned()))
         }
+    }
+
+    fn count(&self, door: Door, samples: &[usize], outcomes: &[Outcome]) {
+        let stored = samples.iter().zip(outcomes).filter(|(_, o)| **o == Outcome::Stored);
+        let (reports, samples) = stored.fold((0, 0), |(n, sum), (more, _)| (n + 1, sum + more));
+        self.meters.stored(door, reports, samples);
     }
 }
 

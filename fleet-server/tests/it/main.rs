@@ -9,6 +9,7 @@ mod export_kit;
 mod hostile;
 mod influx;
 mod link;
+mod metrics;
 mod page;
 mod page_kit;
 mod program;
