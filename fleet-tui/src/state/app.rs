@@ -132,8 +132,8 @@ impl App {
         match self.desk.screen() {
             Screen::Fleet => self.fleet.filter_field().is_some(),
             Screen::Discover => self.discover.typing.is_some(),
-            Screen::Pending => self.pending.typing.is_some(),
-            Screen::Events => self.events.typing.is_some(),
+            Screen::Pending => self.pending.filter.is_typing(),
+            Screen::Events => self.events.filter.is_typing(),
             Screen::Device => false,
         }
     }
@@ -143,8 +143,8 @@ impl App {
         match self.desk.screen() {
             Screen::Fleet => self.fleet.types(key, &self.desk),
             Screen::Discover => self.discover.types(key, &mut self.desk),
-            Screen::Pending => self.pending.types(key, &mut self.desk),
-            Screen::Events => self.events.types(key, &mut self.desk),
+            Screen::Pending => self.pending.types(key),
+            Screen::Events => self.events.types(key),
             Screen::Device => false,
         }
     }
@@ -158,7 +158,7 @@ impl App {
                 taken
             }
             None => match self.desk.screen() {
-                Screen::Fleet => self.fleet.paste(text, &self.desk),
+                Screen::Fleet => self.fleet.paste(text),
                 Screen::Discover => self.discover.paste(text),
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),

@@ -111,18 +111,18 @@ fn line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let text = format!("{glyph} {} rejected", grouped(rejected));
         x = canvas.put(x, area.y, area.right(), &text, Role::Muted) + 3;
     }
-    if let Some(typing) = &pending.typing {
+    if let Some(typing) = pending.filter.field() {
         x = canvas.put(x, area.y, area.right(), "/", Role::Accent);
         let room = Rect { x, width: area.right().saturating_sub(x) / 2, ..area };
         let look = canvas.look;
         canvas.painted.cursor = field::paint(typing, room, canvas.buffer, &look.theme, &look.caps);
         x = room.right() + 1;
-        if let Some(error) = &pending.error {
+        if let Some(error) = pending.filter.error() {
             canvas.put(x, area.y, area.right(), &error.to_string(), Role::Warn);
             return;
         }
-    } else if !pending.filter_text().is_empty() {
-        let text = format!("filter {}", escaped(pending.filter_text()));
+    } else if !pending.filter.text().is_empty() {
+        let text = format!("filter {}", escaped(pending.filter.text()));
         x = canvas.put(x, area.y, area.right(), &text, Role::Accent) + 2;
     }
     let (marked, hidden) = pending.marked();
@@ -182,7 +182,7 @@ fn row(
             Rect { x: area.x + 1, width: area.width.saturating_sub(1), ..area },
             Role::Select,
         );
-        if app.pending.typing.is_none() {
+        if !app.pending.filter.is_typing() {
             canvas.painted.cursor = Some(Position::new(area.x + 1, area.y));
         }
     }
@@ -212,8 +212,8 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let server = &desk.settings.server;
     let counts = desk.data.counts();
     let total = counts.of(DeviceStatus::Pending) + counts.of(DeviceStatus::Rejected);
-    let lines = if total > 0 && !app.pending.filter_text().is_empty() {
-        let text = escaped(app.pending.filter_text());
+    let lines = if total > 0 && !app.pending.filter.text().is_empty() {
+        let text = escaped(app.pending.filter.text());
         vec![
             format!("0 of {total} match \"{text}\""),
             String::new(),

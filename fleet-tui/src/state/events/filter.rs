@@ -1,5 +1,6 @@
 //! Which events are shown: words that stand anywhere in them, and `kind=`, `device=`, `actor=`.
 
+use crate::state::filter_line::ReadFilter;
 use fleet_core::api::{EventKind, EventView};
 use fleet_core::id::DeviceId;
 use fleet_core::untrusted::escaped;
@@ -17,12 +18,16 @@ enum Term {
     Actor(String),
 }
 
-impl EventFilter {
-    /// Reads a filter; all of its terms have to hold. Empty, it lets everything through.
-    pub fn parse(text: &str) -> Result<Self, String> {
+impl ReadFilter for EventFilter {
+    type Error = String;
+
+    /// All of its terms have to hold. Empty, it lets everything through.
+    fn read(text: &str) -> Result<Self, String> {
         text.split_whitespace().map(term).collect::<Result<_, _>>().map(Self)
     }
+}
 
+impl EventFilter {
     /// Whether it lets everything through.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -109,7 +114,7 @@ mod tests {
             ("actor=operator", false),
             ("pump gone", false),
         ] {
-            assert_eq!(EventFilter::parse(filter).unwrap().matches(&event), fits, "{filter}");
+            assert_eq!(EventFilter::read(filter).unwrap().matches(&event), fits, "{filter}");
         }
     }
 
@@ -118,7 +123,7 @@ mod tests {
         for (text, wrong) in
             [("kind=rollout", "no kind"), ("size=3", "no size"), ("kind=", "of what")]
         {
-            let error = EventFilter::parse(text).unwrap_err();
+            let error = EventFilter::read(text).unwrap_err();
             assert!(error.contains(wrong), "{error}");
         }
     }
