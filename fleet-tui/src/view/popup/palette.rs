@@ -29,7 +29,7 @@ pub(super) fn paint(palette: &Palette, desk: &Desk, canvas: &mut Canvas<'_>) {
         .intersection(inside);
     let texts = palette.entries.iter().map(|entry| cells(&entry.text));
     let text_width = texts.max().unwrap_or_default().min(TEXT_WIDTH_MAX);
-    for (place, row) in window::rows(palette.entries.len(), palette.cursor, list) {
+    for (place, row) in window::rows(palette.entries.len(), palette.cursor, list, canvas) {
         self::entry(&palette.entries[place], text_width, row, canvas);
         if place == palette.cursor {
             window::select(row, canvas);
