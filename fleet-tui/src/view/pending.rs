@@ -147,8 +147,7 @@ fn titles(app: &App, columns: &[(Field, Rect)], area: Rect, canvas: &mut Canvas<
             title.push(canvas.glyph(glyph));
         }
         let x = area.x + BEFORE + cell.x;
-        // The title may be one wider than its column, for the sign of the sort.
-        canvas.put(x, area.y, (x + cell.width + 1).min(area.right()), &title, Role::Head);
+        canvas.put(x, area.y, (x + cell.width).min(area.right()), &title, Role::Head);
     }
 }
 
@@ -243,5 +242,35 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     };
     for (y, line) in (area.y + 1..area.bottom()).zip(lines) {
         canvas.put(area.x + 4, y, area.right(), &line, Role::Plain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::layout::Size;
+
+    use crate::terminal::caps::Caps;
+    use crate::testing::{app_with, device, press, screen};
+
+    #[test]
+    fn titles_stand_apart_whatever_the_rows_are_sorted_by() {
+        let rows = vec![device(0, "pump-0317", fleet_core::api::DeviceStatus::Pending)];
+        for width in 60..=140 {
+            for letter in 'a'..='e' {
+                let mut app = app_with(rows.clone());
+                app.desk.size = Size::new(width, 24);
+                press(&mut app, &format!("7 s {letter}"));
+                let buffer = screen(&app, Caps::default());
+                let line: String = (0..width).map(|x| buffer[(x, 3)].symbol()).collect();
+                let titles: Vec<_> = line.split_whitespace().collect();
+                let is_whole = |title: &&str| {
+                    let title = title.trim_end_matches(['▲', '▼']);
+                    let all = ["DEVICE", "TYPE", "HOST", "ADDRESS", "FINGERPRINT", "SINCE", "WHY"];
+                    all.contains(&title)
+                };
+                assert!(titles.iter().all(is_whole), "{width}: {line}");
+                assert!(titles.contains(&"FINGERPRINT"), "{width}: {line}");
+            }
+        }
     }
 }
