@@ -311,4 +311,8 @@ impl Subject for Row {
     fn metadata(&self, name: &str) -> Option<&Value> {
         self.index.metadata(name)
     }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        self.index.entries()
+    }
 }

@@ -55,8 +55,17 @@ pub struct FleetScreen {
     pub is_frozen: bool,
     still_until: Duration,
     ordered: Option<Ordered>,
-    suggestion: Option<String>,
-    wants_suggestion: bool,
+    advice: Advice,
+    wants_advice: bool,
+}
+
+/// What to say to somebody whose filter shows nothing. Safe to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// A field in it that no device has.
+    pub missing: Option<String>,
+    /// A term that may have been meant.
+    pub suggestion: Option<String>,
 }
 
 /// From what the order of rows was made.
@@ -82,8 +91,8 @@ impl Default for FleetScreen {
             is_frozen: false,
             still_until: Duration::ZERO,
             ordered: None,
-            suggestion: None,
-            wants_suggestion: false,
+            advice: Advice::default(),
+            wants_advice: false,
         }
     }
 }
@@ -133,9 +142,9 @@ impl FleetScreen {
         self.filter.error()
     }
 
-    /// A filter that may have been meant by one that shows nothing.
-    pub fn suggestion(&self) -> Option<&str> {
-        self.suggestion.as_deref()
+    /// What to say of a filter that shows nothing.
+    pub fn advice(&self) -> &Advice {
+        &self.advice
     }
 
     /// The devices that an action is about: the marked ones, or else the one at the cursor.
@@ -166,10 +175,12 @@ impl FleetScreen {
             self.reorder(desk);
         }
         // It goes through all devices several times: not for each key that is typed.
-        if self.wants_suggestion && (!self.filter.is_typing() || now >= self.still_until) {
-            self.wants_suggestion = false;
-            let found = filter::suggestion(self.filter_text(), desk.data.rows());
-            self.suggestion = found.map(|suggestion| suggestion.term);
+        if self.wants_advice && (!self.filter.is_typing() || now >= self.still_until) {
+            self.wants_advice = false;
+            let (text, rows) = (self.filter_text(), desk.data.rows());
+            let missing = filter::missing(text, rows.clone());
+            let suggestion = filter::suggestion(text, rows).map(|suggestion| suggestion.term);
+            self.advice = Advice { missing, suggestion };
         }
         self.find_cursor(desk);
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
@@ -209,8 +220,8 @@ impl FleetScreen {
         let shown = |row: &&Row| filter.matches(*row, now);
         self.order = order::sorted(desk.data.rows().filter(shown), self.sort);
         self.ordered = Some(Ordered { revision: desk.data.revision, at: desk.now.since_start });
-        self.suggestion = None;
-        self.wants_suggestion = self.order.is_empty() && desk.data.is_complete;
+        self.advice = Advice::default();
+        self.wants_advice = self.order.is_empty() && desk.data.is_complete;
     }
 
     /// Orders the rows again although somebody is at the keys: it was asked for.

@@ -9,6 +9,7 @@ use ratatui::layout::Rect;
 
 use crate::layout::{self, FleetParts};
 use crate::state::App;
+use crate::state::fleet::Advice;
 use crate::state::link::Phase;
 use crate::theme::Role;
 use crate::view::Canvas;
@@ -179,8 +180,12 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         ]
     } else if !desk.data.is_empty() && desk.data.is_complete {
         let text = escaped(app.fleet.filter_text());
+        let Advice { missing, suggestion } = app.fleet.advice();
         let mut line = format!("0 of {} match \"{text}\"", grouped(desk.data.len()));
-        if let Some(suggestion) = app.fleet.suggestion() {
+        if let Some(missing) = missing {
+            let _ = write!(line, ": no device has {}", escaped(missing));
+        }
+        if let Some(suggestion) = suggestion {
             let _ = write!(line, " · {}?", escaped(suggestion));
         }
         vec![

@@ -80,6 +80,15 @@ fn a_filter_that_shows_nothing_offers_another() {
 }
 
 #[test]
+fn a_field_that_no_device_has_is_named() {
+    both("no_such_field", coloured(), |size| {
+        let mut app = sample::app(240, size);
+        press(&mut app, "/ s i t t e = l y o n Enter");
+        app
+    });
+}
+
+#[test]
 fn a_filter_that_cannot_be_read() {
     both("unreadable_filter", coloured(), |size| {
         let mut app = sample::app(240, size);
