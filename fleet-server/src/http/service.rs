@@ -9,7 +9,7 @@ use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
@@ -21,6 +21,7 @@ use crate::ops::{Actor, OpsError};
 use crate::page::{self, Browser};
 use crate::store::StoreHealth;
 
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever it is and whatever goes wrong.
@@ -58,6 +59,8 @@ pub(super) async fn serve(
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Pages have their own; whatever else a browser takes for one can do nothing.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     let (remote, millis) = (visit.remote(), started.elapsed().as_millis());
     tracing::debug!(%remote, %method, %path, status = status.as_u16(), millis, request_id, "request");
     Ok(reply)
@@ -69,7 +72,7 @@ async fn answer(
     exporter: Option<[u8; 32]>,
     request: Request<Incoming>,
 ) -> Result<Reply, Failure> {
-    let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
+    let route = route(request.method(), request.uri().path()).map_err(no_route)?;
     let class = route.spec().auth;
     let is_tls = exporter.is_some();
     let caller = auth::Caller { method: request.method(), headers: request.headers(), is_tls };
@@ -183,6 +186,27 @@ async fn answer(
             stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
     }
+}
+
+/// The route of a request. Who wants the head alone is answered as one who wants it all, and hyper
+/// keeps the body back.
+fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
+    // What has no end has no head that says anything of it.
+    let has_head = |route: &Route| !matches!(route, Route::Link | Route::StreamOpen);
+    let to_get = || Route::parse(Method::GET.as_str(), path);
+    if method == Method::HEAD {
+        return match to_get() {
+            Ok(route) if !has_head(&route) => Err(RouteError::Method(vec!["GET"])),
+            other => other,
+        };
+    }
+    Route::parse(method.as_str(), path).map_err(|error| match error {
+        RouteError::Method(mut allowed) if to_get().is_ok_and(|route| has_head(&route)) => {
+            allowed.push("HEAD");
+            RouteError::Method(allowed)
+        }
+        other => other,
+    })
 }
 
 fn no_route(error: RouteError) -> Failure {

@@ -22,7 +22,12 @@ async fn a_stranger_signs_in_and_goes_on_to_where_they_wanted() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
     let mut browser = Browser::new(&rig);
-    assert_eq!(location(&browser.get("/").await), "/sign-in");
+    let first = browser.get("/").await;
+    assert_eq!(location(&first), "/sign-in");
+    assert_eq!(first.headers["x-content-type-options"], "nosniff");
+    assert!(
+        first.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'")
+    );
     let wanted = browser.get("/devices/rpi4-001?range=24h").await;
     assert_eq!(wanted.status, 303);
     assert_eq!(location(&wanted), "/sign-in?next=%2Fdevices%2Frpi4-001%3Frange%3D24h");
@@ -36,6 +41,12 @@ async fn a_stranger_signs_in_and_goes_on_to_where_they_wanted() {
     assert_eq!(location(&browser.get("/sign-in?next=//evil.example").await), "/");
     let away = Browser::new(&rig).sign_in(&rig.admin(), "https://evil.example/").await;
     assert_eq!((away.status.as_u16(), location(&away)), (303, "/"));
+
+    let (head, whole) = (browser.head("/").await, browser.get("/").await);
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    assert_eq!(head.headers["content-type"], whole.headers["content-type"]);
+    assert_eq!(browser.head("/api/v1/devices").await.status, 200, "a session may look");
+    assert_eq!(location(&Browser::new(&rig).head("/").await), "/sign-in");
 
     // Each time another secret, and the one before is good for nothing.
     let first = browser.cookie("session").unwrap().to_owned();

@@ -39,6 +39,10 @@ impl Browser {
         self.send("GET", path, headers, String::new()).await
     }
 
+    pub(crate) async fn head(&mut self, path: &str) -> Answer {
+        self.send("HEAD", path, &[("accept", "text/html,*/*;q=0.8")], String::new()).await
+    }
+
     /// Sends fields as a form of our own page does.
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let origin = format!("http://{}", self.address);
