@@ -10,6 +10,7 @@ mod discovery;
 mod event;
 mod grant;
 mod key;
+mod later;
 mod problem;
 mod route;
 mod series;
@@ -28,6 +29,7 @@ pub use discovery::{
 pub use event::{EventKind, EventView};
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
+pub use later::LaterWord;
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};

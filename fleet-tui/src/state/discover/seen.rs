@@ -93,7 +93,9 @@ impl Seen {
         match self.standing(ours) {
             Standing::New => ("new", Tone::Busy),
             Standing::Ours => match known.map(|row| row.index.status) {
-                Some(DeviceStatus::Online | DeviceStatus::Late) => ("ours", Tone::Good),
+                Some(DeviceStatus::Online | DeviceStatus::Late | DeviceStatus::Later(_)) => {
+                    ("ours", Tone::Good)
+                }
                 Some(DeviceStatus::Offline | DeviceStatus::Lost) => ("ours, offline", Tone::Warn),
                 Some(DeviceStatus::Pending) => ("pending", Tone::Warn),
                 Some(DeviceStatus::Rejected) => ("rejected", Tone::Muted),

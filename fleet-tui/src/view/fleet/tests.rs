@@ -117,6 +117,17 @@ fn the_key_is_refused() {
 }
 
 #[test]
+fn a_status_that_only_a_later_release_knows_is_shown_as_it_is() {
+    let mut rows = testing::fleet_of(2);
+    rows[1].status = serde_json::from_value("updating\u{1b}[2J".into()).unwrap();
+    let app = testing::app_with(rows);
+    let text = picture(&testing::screen(&app, coloured()));
+    for shown in ["◇ updating", "pump-0001", "2 devices   ● 1 online   ◇ 1 other"] {
+        assert!(text.contains(shown), "no {shown} in {text}");
+    }
+}
+
+#[test]
 fn too_small_a_terminal_still_says_how_the_fleet_is() {
     let app = sample::app(240, Size::new(48, 11));
     insta::assert_snapshot!("too_small", picture(&testing::screen(&app, coloured())));
