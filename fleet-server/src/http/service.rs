@@ -178,7 +178,7 @@ async fn answer(
         | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
 
         Route::StreamOpen => {
-            let query = query(&["since", "only"])?;
+            let query = query(&["since", "only", "events"])?;
             let session = page::secret(http, request.headers(), is_tls);
             stream::open(&http.live, &query, request.headers(), principal, session)
         }

@@ -61,6 +61,8 @@ pub(crate) struct Wish {
     pub(crate) since: Option<String>,
     /// Only these devices.
     pub(crate) only: Option<HashSet<Uid>>,
+    /// Also what happens to others, and to none.
+    pub(crate) has_all_events: bool,
 }
 
 impl Live {
@@ -82,7 +84,7 @@ impl Live {
         let since = wish.since.as_deref().and_then(|text| text.parse::<Position>().ok());
         // One piece waits while the one before is being sent; more would only grow old.
         let (sender, receiver) = mpsc::channel(1);
-        let reader = Reader::new(self.clone(), place, wish.session, since, wish.only);
+        let reader = Reader::new(self.clone(), place, since, wish);
         self.tasks.spawn("stream", reader.run(sender));
         Ok(receiver)
     }

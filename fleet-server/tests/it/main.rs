@@ -21,3 +21,4 @@ mod store_faults;
 mod store_kit;
 mod store_model;
 mod stream;
+mod stream_kit;
