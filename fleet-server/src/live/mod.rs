@@ -11,6 +11,7 @@
 mod again;
 mod board;
 mod keeper;
+mod listing;
 mod looking;
 mod position;
 mod reader;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::api::StreamView;
+use fleet_core::field::SortKey;
+use fleet_core::filter::Filter;
 use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use tokio::sync::mpsc;
@@ -33,6 +36,7 @@ use crate::ops::sessions::SessionSecret;
 use crate::watched::Watched;
 use board::{Board, Counts};
 pub(crate) use keeper::Keeper;
+pub(crate) use listing::{Listed, Listing};
 use position::Position;
 use reader::Reader;
 use streams::Streams;
@@ -92,6 +96,11 @@ impl Live {
     /// How many devices have each status. Costs the same for any fleet.
     pub(crate) fn counts(&self) -> Counts {
         self.board.counts()
+    }
+
+    /// The devices that a filter finds, to be shown in the order of a key.
+    pub(crate) fn list(&self, filter: &Filter, sort: SortKey) -> Listing {
+        Listing::new(&self.board, &self.ops.presence, filter, sort, self.ops.world.now())
     }
 
     /// Takes what a stream's reader looks at now.
