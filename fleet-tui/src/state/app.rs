@@ -7,6 +7,7 @@ use ratatui::layout::Size;
 
 use super::device::DeviceScreen;
 use super::discover::DiscoverScreen;
+use super::discover::form::FormPlace;
 use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::link::Phase;
@@ -16,6 +17,7 @@ use super::{Desk, Screen, Settings, deed};
 use crate::effect::{Effect, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
+use crate::layout::DiscoverPane;
 
 /// Rows that one turn of the wheel moves.
 const WHEEL_ROWS: usize = 3;
@@ -136,6 +138,13 @@ impl App {
             Screen::Events => self.events.filter.is_typing(),
             Screen::Device => false,
         }
+    }
+
+    /// Where in a form on the screen keys go, if they go into one.
+    pub fn form_place(&self) -> Option<FormPlace> {
+        let is_shown = self.desk.screen() == Screen::Discover;
+        let place = self.discover.form.place;
+        (is_shown && self.discover.pane == DiscoverPane::Form).then_some(place)
     }
 
     /// Whether the key went into a line that is being typed on the screen.

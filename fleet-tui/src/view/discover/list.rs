@@ -25,8 +25,6 @@ const INTERFACES_MAX: usize = 4;
 const MARK_WIDTH: u16 = 4;
 /// Cells between columns.
 const GAP: u16 = 1;
-/// The state's column: its longest is `ours, offline`.
-const STATE_WIDTH: u16 = 13;
 /// The most that a device's id or host gets.
 const NAME_MAX: u16 = 32;
 /// The most that an address gets: `[fe80::1c2a%eth0]:6789` and a little more.
@@ -117,7 +115,7 @@ fn columns(app: &App, inside: Rect) -> Columns {
     let wanted = Wanted::of(app);
     let version = if inside.width >= 70 { wanted.version } else { 0 };
     let gaps = if version > 0 { 4 } else { 3 } * GAP;
-    let room = inside.width.saturating_sub(MARK_WIDTH + version + STATE_WIDTH + gaps);
+    let room = inside.width.saturating_sub(MARK_WIDTH + version + wanted.state + gaps);
     let address = wanted.address.min(room / 2);
     let names = room - address;
     let device = wanted.device.min(names - wanted.host.min(names / 4));
@@ -133,7 +131,7 @@ fn columns(app: &App, inside: Rect) -> Columns {
         host: take(host),
         address: take(address),
         version: take(version),
-        state: take(STATE_WIDTH),
+        state: take(wanted.state),
     }
 }
 
@@ -143,6 +141,7 @@ struct Wanted {
     host: u16,
     address: u16,
     version: u16,
+    state: u16,
 }
 
 impl Wanted {
@@ -151,10 +150,12 @@ impl Wanted {
         let interfaces = discover.interfaces.as_deref().unwrap_or_default();
         let width = |text: &str| u16::try_from(text.width()).unwrap_or(u16::MAX);
         // No less than the titles.
-        let mut wanted = Self { device: 6, host: 4, address: 7, version: 7 };
+        let mut wanted = Self { device: 6, host: 4, address: 7, version: 7, state: 5 };
         for seen in discover.shown() {
-            let label = seen.label(discover.known(seen, &app.desk));
-            wanted.device = wanted.device.max(width(&label));
+            let known = discover.known(seen, &app.desk);
+            wanted.device = wanted.device.max(width(&seen.label(known)));
+            let (state, _) = seen.state(app.desk.settings.identity, known);
+            wanted.state = wanted.state.max(width(state));
             wanted.host = wanted.host.max(width(&host(seen)));
             let address = seen.address(interfaces).unwrap_or_default();
             wanted.address = wanted.address.max(width(&address));
