@@ -28,6 +28,8 @@ mod tests;
 
 /// Rows do not move for so long after a key.
 const STILL_AFTER_KEY: Duration = Duration::from_millis(1500);
+/// How long after a key the values may come that another order needs.
+const VALUES_COME: Duration = Duration::from_millis(800);
 /// How often rows move at most, when they are sorted or filtered by what changes fast.
 const FAST_ORDER_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,8 @@ pub struct FleetScreen {
     /// Whether the picture is held still.
     pub is_frozen: bool,
     still_until: Duration,
+    /// Until when rows may follow the values that another order was asked for with.
+    asked_until: Duration,
     ordered: Option<Ordered>,
     advice: Advice,
     wants_advice: bool,
@@ -90,6 +94,7 @@ impl Default for FleetScreen {
             range_from: None,
             is_frozen: false,
             still_until: Duration::ZERO,
+            asked_until: Duration::ZERO,
             ordered: None,
             advice: Advice::default(),
             wants_advice: false,
@@ -165,6 +170,7 @@ impl FleetScreen {
     /// Notes that somebody is at the keys.
     pub fn touched(&mut self, now: Duration) {
         self.still_until = now + STILL_AFTER_KEY;
+        self.asked_until = Duration::ZERO;
     }
 
     /// Brings the order and the cursor up to date, when rows may move.
@@ -208,10 +214,11 @@ impl FleetScreen {
         if !is_old || self.is_frozen {
             return false;
         }
-        // Nothing is under anybody's fingers yet.
+        // Nothing is under anybody's fingers yet, or they asked for it.
         let is_first = !desk.data.is_complete || self.order.is_empty();
+        let is_asked = is_fast && now < self.asked_until;
         let interval = if is_fast { FAST_ORDER_INTERVAL } else { Duration::ZERO };
-        is_first || (now >= self.still_until && now >= ordered.at + interval)
+        is_first || is_asked || (now >= self.still_until && now >= ordered.at + interval)
     }
 
     fn reorder(&mut self, desk: &Desk) {
@@ -224,9 +231,11 @@ impl FleetScreen {
         self.wants_advice = self.order.is_empty() && desk.data.is_complete;
     }
 
-    /// Orders the rows again although somebody is at the keys: it was asked for.
+    /// Orders the rows again although somebody is at the keys: it was asked for. If it takes values
+    /// that are yet to come, also once they are there, unless another key was pressed.
     fn reorder_now(&mut self) {
         self.ordered = None;
+        self.asked_until = self.still_until.saturating_sub(STILL_AFTER_KEY - VALUES_COME);
     }
 
     /// Finds the cursor's row again; if its device is gone, the row in its place has the cursor.
