@@ -12,6 +12,7 @@ mod event;
 mod export;
 mod grant;
 mod key;
+mod later;
 mod problem;
 mod route;
 mod series;
@@ -35,6 +36,7 @@ pub use export::{
 };
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
+pub use later::LaterWord;
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};

@@ -81,7 +81,6 @@ pub enum Route {
     InfluxQuery,
     InfluxQueryPost,
     InfluxPing,
-    InfluxPingHead,
     Metrics,
 }
 
@@ -143,7 +142,6 @@ impl Route {
             Self::InfluxQuery,
             Self::InfluxQueryPost,
             Self::InfluxPing,
-            Self::InfluxPingHead,
             Self::Metrics,
         ]
     }
@@ -193,7 +191,6 @@ impl Route {
             Self::InfluxQuery => spec("GET", "/query", OperatorOrDevice),
             Self::InfluxQueryPost => spec("POST", "/query", OperatorOrDevice),
             Self::InfluxPing => spec("GET", "/ping", Public),
-            Self::InfluxPingHead => spec("HEAD", "/ping", Public),
             Self::Metrics => spec("GET", "/metrics", Operator),
         }
     }

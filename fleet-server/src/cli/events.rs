@@ -153,7 +153,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceUpdated
         | EventKind::ConfigSet
         | EventKind::KeyCreated
-        | EventKind::KeyRevoked => Tone::Plain,
+        | EventKind::KeyRevoked
+        | EventKind::Later(_) => Tone::Plain,
     }
 }
 

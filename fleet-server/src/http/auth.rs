@@ -89,7 +89,7 @@ async fn by_key(text: &str, keys: &Keys, visit: &Visit) -> Result<Principal, Fai
 async fn by_session(http: &Http, caller: Caller<'_>) -> Result<Principal, Failure> {
     let session = page::session(http, caller.headers, caller.is_tls).await?;
     let (principal, _) = session.ok_or_else(no_key)?;
-    if caller.method != Method::GET {
+    if !matches!(*caller.method, Method::GET | Method::HEAD) {
         let detail = format!("a browser's session only looks: {HINT}");
         return Err(Failure::new(StatusCode::FORBIDDEN, detail));
     }

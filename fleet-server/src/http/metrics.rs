@@ -34,9 +34,7 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn subject(route: Option<&Route>) -> Subject {
     let Some(route) = route else { return Subject::Unknown };
     match route {
-        Route::Health | Route::HealthReady | Route::InfluxPing | Route::InfluxPingHead => {
-            Subject::Health
-        }
+        Route::Health | Route::HealthReady | Route::InfluxPing => Subject::Health,
         Route::Metrics => Subject::Metrics,
         Route::Identity | Route::OpenApi => Subject::About,
         Route::Link => Subject::Link,

@@ -9,7 +9,7 @@ use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 
 use super::influx::{self, Dialect};
 use super::posts::posts;
@@ -26,6 +26,7 @@ use crate::ops::{Actor, OpsError};
 use crate::page::{self, Browser};
 use crate::store::StoreHealth;
 
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever it is and whatever goes wrong.
@@ -40,7 +41,7 @@ pub(super) async fn serve(
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
     let dialect = Dialect::of(path.raw());
-    let route = Route::parse(method.as_str(), path.raw());
+    let route = route(&method, path.raw());
     let subject = metrics::subject(route.as_ref().ok());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
@@ -67,6 +68,8 @@ pub(super) async fn serve(
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Pages have their own; whatever else a browser takes for one can do nothing.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     let (remote, millis) = (visit.remote(), started.elapsed().as_millis());
     tracing::debug!(%remote, %method, %path, status = status.as_u16(), millis, request_id, "request");
     Ok(reply)
@@ -191,7 +194,7 @@ async fn answer(
         | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
 
         Route::StreamOpen => {
-            let query = query(&["since", "only"])?;
+            let query = query(&["since", "only", "events"])?;
             let session = page::secret(http, request.headers(), is_tls);
             stream::open(&http.live, &query, request.headers(), principal, session)
         }
@@ -205,9 +208,31 @@ async fn answer(
         Route::InfluxQuery | Route::InfluxQueryPost => {
             influx::query(text.as_deref(), request, patience).await
         }
-        Route::InfluxPing | Route::InfluxPingHead => Ok(influx::pong()),
+        Route::InfluxPing => Ok(influx::pong()),
         Route::Metrics => metrics::answer(http, &query(&["fleet"])?).await,
     }
+}
+
+/// The route of a request. Who wants the head alone is answered as one who wants it all, and hyper
+/// keeps the body back.
+fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
+    // What has no end, or costs much to find, has no head that says anything of it.
+    let has_head =
+        |route: &Route| !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet);
+    let to_get = || Route::parse(Method::GET.as_str(), path);
+    if method == Method::HEAD {
+        return match to_get() {
+            Ok(route) if !has_head(&route) => Err(RouteError::Method(vec!["GET"])),
+            other => other,
+        };
+    }
+    Route::parse(method.as_str(), path).map_err(|error| match error {
+        RouteError::Method(mut allowed) if to_get().is_ok_and(|route| has_head(&route)) => {
+            allowed.push("HEAD");
+            RouteError::Method(allowed)
+        }
+        other => other,
+    })
 }
 
 fn no_route(error: RouteError) -> Failure {

@@ -46,6 +46,7 @@ async fn a_filter_that_is_none_or_finds_nothing_is_told() {
     desk.bare(&far).refuses(USAGE, &["\n  cpu>\n"]);
     list("tag:eu-wset").refuses(NOTHING_FOUND, &["no device matches", "did you mean tag:eu-west?"]);
     list("cpu>90").refuses(NOTHING_FOUND, &["no device matches cpu>90"]);
+    list("tgas~eu").refuses(NOTHING_FOUND, &[": none has tgas", "did you mean tag~eu?"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

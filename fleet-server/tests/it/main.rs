@@ -27,3 +27,4 @@ mod store_faults;
 mod store_kit;
 mod store_model;
 mod stream;
+mod stream_kit;

@@ -6,6 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::server_kit::{Rig, send};
 
@@ -240,7 +242,7 @@ async fn what_is_not_there_says_so() {
     rig.ask("DELETE", "/api/v1/keys/nokey", None).await.problem(404);
     let wrong = rig.ask("PATCH", "/api/v1/devices", None).await;
     wrong.problem(405);
-    assert_eq!(wrong.headers["allow"], "GET");
+    assert_eq!(wrong.headers["allow"], "GET, HEAD");
     let unknown = rig.ask("POST", "/api/v1/keys", Some(json!({"kind": "root"}))).await;
     assert!(unknown.problem(422).contains("kind"));
     let admin =
@@ -250,4 +252,48 @@ async fn what_is_not_there_says_so() {
     rig.ask("GET", "/health/ready", None).await.expect(200);
     let identity = rig.ask_with("GET", "/api/v1/identity", None, None).await.expect(200);
     assert_eq!(identity["identity"], rig.server().identity().to_string());
+}
+
+#[tokio::test]
+async fn the_head_alone_is_that_of_the_whole() {
+    let rig = Rig::start().await;
+    let _agent = rig.enrolled("rpi4-001", 1).await;
+    for path in ["/health", "/api/v1/devices", "/api/v1/devices/rpi4-001", "/api/v1/openapi.json"] {
+        let whole = rig.ask("GET", path, None).await;
+        let head = rig.ask("HEAD", path, None).await;
+        assert_eq!((head.status, head.body.len()), (whole.status, 0), "{path}");
+        for name in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(head.headers.get(name), whole.headers.get(name), "{path}");
+        }
+    }
+    assert_eq!(rig.ask("HEAD", "/api/v1/devices/nobody", None).await.status, 404);
+    assert_eq!(rig.ask_with("HEAD", "/api/v1/devices", None, None).await.status, 401);
+    // What has no end, and what only changes something.
+    for (path, allowed) in [("/api/v1/stream", "GET"), ("/api/v1/telemetry", "POST")] {
+        let refused = rig.ask("HEAD", path, None).await;
+        assert_eq!((refused.status.as_u16(), refused.body.len()), (405, 0), "{path}");
+        assert_eq!(refused.headers["allow"], allowed, "{path}");
+    }
+    // On a connection that goes on, nothing of a body comes before the next answer.
+    let mut stream = TcpStream::connect(rig.address()).await.unwrap();
+    let requests = "HEAD /health HTTP/1.1\r\nhost: server\r\n\r\n\
+                    GET /health HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n";
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    assert_eq!(answers.matches("{\"status\":\"ok\"}").count(), 1, "{answers}");
+}
+
+#[tokio::test]
+async fn no_answer_is_taken_for_a_page_that_does_something() {
+    let rig = Rig::start().await;
+    for (method, path) in
+        [("GET", "/health"), ("GET", "/api/v1/devices"), ("GET", "/nothing"), ("PATCH", "/")]
+    {
+        let answer = rig.ask(method, path, None).await;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+    }
 }
