@@ -19,7 +19,7 @@ mod series;
 mod stream;
 mod telemetry;
 
-pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
+pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };

@@ -1,0 +1,1 @@
+//! The spool against a disk that loses, tears and fails.
