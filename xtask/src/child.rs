@@ -128,6 +128,23 @@ impl Child {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
     }
 
+    /// Asks it to end and waits; fails, with its last words, if it takes longer than this.
+    pub fn end_within(&mut self, bound: Duration) -> anyhow::Result<()> {
+        self.terminate();
+        if self.reaped_within(bound) {
+            return Ok(());
+        }
+        bail!("{} did not end within {} s{}", self.name, bound.as_secs(), self.last_words())
+    }
+
+    /// Kills it, which it cannot prepare for.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// Ends it, by force if it does not end by itself.
     pub fn end(&mut self) {
         if self.reaped_within(Duration::ZERO) {
