@@ -209,14 +209,16 @@ pub(super) fn print(
         "RATIO",
         "GOAL"
     )?;
-    let mut missing = Vec::new();
+    // Often one reason keeps many figures from being measured.
+    let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for figure in figures {
         let mut find = |kind| {
             let (_, found) = findings.iter().find(|(of, _)| *of == kind)?;
             match found.get(&figure.key)? {
                 Ok(value) => Some(*value),
                 Err(error) => {
-                    missing.push(format!("{} of {}: {error:#}", figure.name, kind.name()));
+                    let why = format!("{}: {error:#}", kind.name());
+                    missing.entry(why).or_default().push(figure.name);
                     None
                 }
             }
@@ -236,8 +238,8 @@ pub(super) fn print(
         );
         writeln!(out, "{}", line.trim_end())?;
     }
-    for line in &missing {
-        writeln!(out, "not measured: {line}")?;
+    for (why, names) in &missing {
+        writeln!(out, "not measured of {why}\n  {}", names.join("\n  "))?;
     }
     Ok(missing.is_empty())
 }
@@ -266,7 +268,9 @@ mod tests {
     fn a_table_has_every_figure_and_says_what_is_missing() {
         let mut ours = Findings::new();
         ours.insert(Key::Bulk, Ok(Value::One(4e6)));
-        ours.insert(Key::Raw, Err(anyhow::anyhow!("no answer")));
+        for key in [Key::Raw, Key::Top] {
+            ours.insert(key, Err(anyhow::anyhow!("no answer")));
+        }
         let mut theirs = Findings::new();
         theirs.insert(Key::Bulk, Ok(Value::One(1.6e6)));
         theirs.insert(Key::Raw, Ok(Value::Latency(Latency { p50: 0.000_2, p99: 0.000_5 })));
@@ -275,9 +279,10 @@ mod tests {
         let mut out = Vec::new();
         assert!(!print(&figures, &findings, &mut out).unwrap());
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 1 + FIGURES.len() + 1, "{text}");
+        assert_eq!(text.lines().count(), 1 + FIGURES.len() + 3, "{text}");
         assert!(text.contains("4.00 M              1.60 M    2.50 ×   ≥ 2.00 × reached"), "{text}");
         assert!(text.contains("0.20 ms / 0.50 ms"), "{text}");
-        assert!(text.ends_with("p50 / p99 of FleetD: no answer\n"), "{text}");
+        let tail = "not measured of FleetD: no answer\n  an hour of one metric, p50 / p99\n";
+        assert!(text.contains(tail), "{text}");
     }
 }

@@ -50,13 +50,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(packages::BENCH)?;
     note("building fleets and this bench (release): minutes the first time")?;
     cargo::build(&["fleet-server", "xtask"], "release")?;
+    let link_load = cargo::build_example("xtask", "link_load")?;
     if cfg!(debug_assertions) {
         // What sends must not be slower than what stores.
         let bench = cargo::target_folder().join("release/xtask");
         return Err(Command::new(bench).args(std::env::args_os().skip(1)).exec().into());
     }
     let interrupt = Interrupt::catch()?;
-    let host = Host { programs: Programs::of("release"), interrupt: &interrupt };
+    let host = Host { programs: Programs::of("release"), link_load, interrupt: &interrupt };
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| args.wants(figure.key)).collect();
     let mut findings: Vec<(Kind, Findings)> = Kind::ALL
         .into_iter()

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::http::Connection;
 use crate::bench::figures::{KIB, kib_of};
 use crate::cargo::Programs;
-use crate::child::{self, Child};
+use crate::child::{self, Child, cpu_secs};
 use crate::fleet::{self, address};
 use crate::interrupt::Interrupt;
 
@@ -34,8 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What it logs when a forced merge is done.
 const MERGED: &str = "forced merge for partition_prefix=\"\" has been successfully finished";
 
-/// Ticks of `/proc/PID/stat` in a second: part of the kernel's ABI.
-const TICKS: f64 = 100.0;
 /// What `st_blocks` counts in.
 const BLOCK_BYTES: u64 = 512;
 
@@ -61,6 +59,8 @@ impl Kind {
 /// What both are started with.
 pub(super) struct Host<'a> {
     pub(super) programs: Programs,
+    /// The program that simulates agents.
+    pub(super) link_load: PathBuf,
     pub(super) interrupt: &'a Interrupt,
 }
 
@@ -88,10 +88,28 @@ impl<'a> Peer<'a> {
         let mut peer = Self { server, kind, address, host, key: None, folder };
         peer.wait(|peer| Ok(address::answers(peer.address)))?;
         if kind == Kind::FleetD {
-            let key = fs::read_to_string(peer.data().join("admin.key"));
+            let key = fs::read_to_string(peer.key_file());
             peer.key = Some(key.context("cannot read the operator's key")?.trim().to_owned());
         }
         Ok(peer)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// A place for what is done with the server.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// FleetD's operator's key.
+    pub(super) fn key_file(&self) -> PathBuf {
+        self.data().join("admin.key")
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -118,7 +136,7 @@ impl<'a> Peer<'a> {
 
     /// Processor seconds so far.
     pub(super) fn cpu(&self) -> anyhow::Result<f64> {
-        cpu_of(self.server.pid())
+        cpu_secs(self.server.pid())
     }
 
     /// Bytes of memory at the worst moment so far.
@@ -239,21 +257,6 @@ fn launch(
     }
 }
 
-/// Processor seconds that a process has used, its threads' and the kernel's for it.
-pub(super) fn cpu_of(pid: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The name before the last bracket may hold anything; utime and stime are the 12th and 13th
-    // word behind it.
-    let behind = text.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
-    let ticks = behind.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    let ticks: Vec<f64> = ticks.collect::<Result<_, _>>().with_context(|| path.clone())?;
-    if ticks.len() != 2 {
-        bail!("{path} is too short");
-    }
-    Ok(ticks.iter().sum::<f64>() / TICKS)
-}
-
 /// Bytes that a file or a folder has on the disk. What is removed meanwhile has none.
 fn allocated(path: &Path) -> io::Result<u64> {
     let gone_is_none = |error: io::Error| match error.kind() {
@@ -291,14 +294,5 @@ mod tests {
         fs::File::open(&file).unwrap().sync_all().unwrap();
         assert!(allocated(folder.path()).unwrap() >= empty + 100_000);
         assert_eq!(allocated(&folder.path().join("none")).unwrap(), 0);
-    }
-
-    #[test]
-    fn processor_time_grows_with_work() {
-        let before = cpu_of(std::process::id()).unwrap();
-        let started = std::time::Instant::now();
-        while cpu_of(std::process::id()).unwrap() < before + 0.05 {
-            assert!(started.elapsed() < Duration::from_secs(30), "it does not grow");
-        }
     }
 }

@@ -2,19 +2,36 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use fleet_core::time::{Clock as _, SystemClock};
+use serde::Deserialize;
 
 use super::data::{INTERVAL_MILLIS, Set};
 use super::figures::{FIGURES, Findings, Key, Value};
 use super::load::{self, Shape};
 use super::note;
-use super::peers::{Host, Kind, Peer, cpu_of};
+use super::peers::{Host, Kind, Peer};
 use super::questions::{self, Question, Stored};
 use crate::bench::figures::{MIB, Unit};
+use crate::child::{self, cpu_secs};
 use crate::interrupt::Interrupted;
 
 /// How long a server's work counts after the last answer: what it has put off is part of it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
+
+/// Links that agents report over at once.
+const LINKS: &str = "64";
+/// How long the program that simulates them may take besides.
+const LINK_BOUND: Duration = Duration::from_secs(60);
+
+/// What that program says.
+#[derive(Deserialize)]
+struct LinkLoad {
+    reports: f64,
+    secs: f64,
+    server_cpu_secs: f64,
+    own_cpu_secs: f64,
+}
 
 /// Something done to a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +57,8 @@ pub(super) struct Scale {
     /// How often a question about some devices is asked, and one about all.
     pub(super) questions: usize,
     pub(super) overviews: usize,
+    /// How long agents report as fast as they can.
+    pub(super) link_secs: u32,
 }
 
 impl Scale {
@@ -49,6 +68,7 @@ impl Scale {
         single: Set { devices: 10_000, reports: 72 },
         questions: 1_000,
         overviews: 300,
+        link_secs: 15,
     };
     /// To see whether the bench itself works.
     pub(super) const QUICK: Self = Self {
@@ -57,6 +77,7 @@ impl Scale {
         single: Set { devices: 1_000, reports: 12 },
         questions: 300,
         overviews: 300,
+        link_secs: 2,
     };
 }
 
@@ -83,7 +104,7 @@ impl Stage {
             Self::Hour => hour(kind, scale, host, findings),
             Self::Crash => crash(kind, scale, host, findings),
             Self::Single => single(kind, scale, host, findings),
-            Self::Link => Err(anyhow::anyhow!("there are no links yet")),
+            Self::Link => link(kind, scale, host, findings),
         };
         let Err(error) = result else { return Ok(()) };
         if error.is::<Interrupted>() {
@@ -103,7 +124,7 @@ impl Stage {
             Self::Hour => fleet(scale.hour),
             Self::Crash => format!("{}, then kill -9", fleet(scale.hour)),
             Self::Single => format!("{}, each a request", fleet(scale.single)),
-            Self::Link => "agents' links".to_owned(),
+            Self::Link => format!("{LINKS} agents' links for {} s", scale.link_secs),
         }
     }
 }
@@ -171,6 +192,29 @@ fn single(
     Ok(())
 }
 
+fn link(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> anyhow::Result<()> {
+    let peer = Peer::start(kind, host)?;
+    let mut command = child::command(&host.link_load);
+    command.arg(peer.url()).arg(peer.key_file());
+    command.args([&peer.pid().to_string(), LINKS, &scale.link_secs.to_string()]);
+    let bound = LINK_BOUND + Duration::from_secs(scale.link_secs.into());
+    let said = child::finish("link_load", &mut command, peer.folder(), bound, host.interrupt)?;
+    if said.code() != Some(0) {
+        bail!("link_load failed ({}): {}", said.status, said.stderr.trim());
+    }
+    let load: LinkLoad = serde_json::from_slice(&said.stdout).context("what link_load printed")?;
+    note(&format!(
+        "{}: {:.0} reports/s; {:.1} s of processor for it, {:.1} s for sending, in {:.1} s",
+        kind.name(),
+        load.reports / load.secs,
+        load.server_cpu_secs,
+        load.own_cpu_secs,
+        load.secs
+    ))?;
+    findings.insert(Key::Link, Ok(Value::One(load.reports / load.server_cpu_secs)));
+    Ok(())
+}
+
 /// Samples that a server has taken in.
 struct Rate {
     /// Per second of a processor.
@@ -180,9 +224,9 @@ struct Rate {
 }
 
 fn load(peer: &Peer<'_>, stored: Stored, shape: Shape) -> anyhow::Result<Rate> {
-    let (before, own_before) = (peer.cpu()?, cpu_of(std::process::id())?);
+    let (before, own_before) = (peer.cpu()?, cpu_secs(std::process::id())?);
     let took = load::send(peer, stored.set, stored.end, shape)?;
-    let own = cpu_of(std::process::id())? - own_before;
+    let own = cpu_secs(std::process::id())? - own_before;
     peer.interrupt().pause(AFTERWARDS)?;
     let used = peer.cpu()? - before;
     let samples = stored.set.samples() as f64;
