@@ -11,11 +11,21 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
+/// What cargo tells a program that it runs about that program's own package. A build script that
+/// looks at it would find it changed, and all that depends on that would be built anew.
+const OWN_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
 /// The same cargo that runs this program.
 pub fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let name_bytes = name.as_encoded_bytes();
+        if OWN_PACKAGE.iter().any(|prefix| name_bytes.starts_with(prefix.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_millis(5);
 /// Between two looks whether a program that people use has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Ticks of `/proc/PID/stat` in a second: part of the kernel's ABI.
+const TICKS: f64 = 100.0;
 /// Log lines that a failure shows.
 const TAIL_LINES: usize = 15;
 
@@ -128,6 +130,23 @@ impl Child {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
     }
 
+    /// Asks it to end and waits; fails, with its last words, if it takes longer than this.
+    pub fn end_within(&mut self, bound: Duration) -> anyhow::Result<()> {
+        self.terminate();
+        if self.reaped_within(bound) {
+            return Ok(());
+        }
+        bail!("{} did not end within {} s{}", self.name, bound.as_secs(), self.last_words())
+    }
+
+    /// Kills it, which it cannot prepare for.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// Ends it, by force if it does not end by itself.
     pub fn end(&mut self) {
         if self.reaped_within(Duration::ZERO) {
@@ -204,4 +223,33 @@ pub fn finish(
         stdout: fs::read(stdout.path())?,
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     })
+}
+
+/// Processor seconds that a process has used, its threads' and the kernel's for it.
+pub fn cpu_secs(pid: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The name before the last bracket may hold anything; utime and stime are the 12th and 13th
+    // word behind it.
+    let behind = text.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
+    let ticks = behind.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    let ticks: Vec<f64> = ticks.collect::<Result<_, _>>().with_context(|| path.clone())?;
+    if ticks.len() != 2 {
+        bail!("{path} is too short");
+    }
+    Ok(ticks.iter().sum::<f64>() / TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_grows_with_work() {
+        let before = cpu_secs(process::id()).unwrap();
+        let started = Instant::now();
+        while cpu_secs(process::id()).unwrap() < before + 0.05 {
+            assert!(started.elapsed() < Duration::from_secs(30), "it does not grow");
+        }
+    }
 }

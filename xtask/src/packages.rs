@@ -1,12 +1,15 @@
-//! The Debian packages that the suites need: the one list of them.
+//! The Debian packages that the suites and the bench need: the one list of them.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
-/// Each package, a program that it brings, and what needs it.
-const PACKAGES: [(&str, &str, &str); 11] = [
+/// A package, a program that it brings, and what needs it.
+pub type Package = (&'static str, &'static str, &'static str);
+
+/// What the suite on several hosts needs.
+pub const HOSTS: &[Package] = &[
     ("iproute2", "ip", "network namespaces"),
     ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
@@ -20,21 +23,25 @@ const PACKAGES: [(&str, &str, &str); 11] = [
     ("chromium", "chromium", "the status page in a browser"),
 ];
 
+/// What `cargo xtask bench telemetry` needs.
+pub const BENCH: &[Package] =
+    &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];
+
 /// Where Debian puts programs that an ordinary user's `PATH` may leave out.
 const FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Installs what is missing if this user may; fails with what is missing then.
-pub fn ensure() -> anyhow::Result<()> {
-    let mut missing = missing();
+pub fn ensure(packages: &[Package]) -> anyhow::Result<()> {
+    let mut missing = missing(packages);
     if !missing.is_empty() && geteuid().is_root() && has_program("apt-get") {
         install(&missing)?;
-        missing = self::missing();
+        missing = self::missing(packages);
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let needs = PACKAGES.iter().filter(|(package, ..)| missing.contains(package));
+    let needs = packages.iter().filter(|(package, ..)| missing.contains(package));
     let needs: Vec<String> =
         needs.map(|(package, _, reason)| format!("{package} ({reason})")).collect();
     bail!("not installed: {}; as root: apt-get install {}", needs.join(", "), missing.join(" "))
@@ -47,8 +54,8 @@ pub fn has_program(name: &str) -> bool {
     folders.any(|folder| folder.join(name).is_file())
 }
 
-fn missing() -> Vec<&'static str> {
-    let absent = PACKAGES.iter().filter(|(_, program, _)| !has_program(program));
+fn missing(packages: &[Package]) -> Vec<&'static str> {
+    let absent = packages.iter().filter(|(_, program, _)| !has_program(program));
     absent.map(|(package, ..)| *package).collect()
 }
 

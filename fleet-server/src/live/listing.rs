@@ -136,7 +136,8 @@ mod tests {
             let uid = Uid::new();
             board.put(uid, |slot| row(slot, uid, DeviceStatus::Online)).unwrap();
             presence.heard(uid, now());
-            presence.reported(uid, now(), &[Sample::new("cpu_usage", f64::from(*cpu))]);
+            let cpu = [Sample::new("cpu_usage", f64::from(*cpu))];
+            presence.reported(uid, now(), Numbers::of(&cpu));
         }
         (board, presence)
     }

@@ -48,8 +48,11 @@ pub(super) enum Unit {
     Mebibytes,
     Megabytes,
     Kilobytes,
+    Bytes,
     Seconds,
     Times,
+    Count,
+    Millions,
 }
 
 impl Unit {
@@ -58,7 +61,10 @@ impl Unit {
             Self::Mebibytes => format!("{value:.2} MiB"),
             Self::Megabytes => format!("{value:.2} MB"),
             Self::Kilobytes => format!("{value:.1} kB"),
+            Self::Bytes => format!("{value:.3} B"),
             Self::Times => format!("{value:.2} ×"),
+            Self::Count => format!("{value:.0}"),
+            Self::Millions => format!("{:.2} M", value / 1e6),
             Self::Seconds if value < 0.01 => format!("{:.2} ms", value * 1000.0),
             Self::Seconds if value < 1.0 => format!("{:.0} ms", value * 1000.0),
             Self::Seconds => format!("{value:.2} s"),

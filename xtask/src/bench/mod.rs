@@ -5,6 +5,7 @@
 
 mod console;
 mod figures;
+mod telemetry;
 
 use std::cell::OnceCell;
 use std::io::{self, Write as _};
@@ -16,14 +17,27 @@ use figures::{Bench, FIGURES, Unit};
 
 /// Flags of `cargo xtask bench`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// Measure a debug build from nothing too, in a folder of its own
     #[arg(long)]
     build: bool,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+/// What is measured instead.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// Measure telemetry, beside VictoriaMetrics: about ten minutes
+    Telemetry(telemetry::Args),
 }
 
 /// Builds as a release is built, measures, prints the table.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Other::Telemetry(args)) = &args.other {
+        return telemetry::run(args);
+    }
     note("building fleets and fleet-tui (release) and fleetd (agent): minutes the first time")?;
     cargo::build(&["fleet-server", "fleet-tui"], "release")?;
     cargo::build(&["fleet-agent"], "agent")?;

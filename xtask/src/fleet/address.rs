@@ -12,11 +12,11 @@ const SERVER_PORT: u16 = 8080;
 const ASK_BOUND: Duration = Duration::from_secs(1);
 
 /// A 127.x.y.0/24 of our own. The server has .1, this machine's agent .2, simulated ones go on.
-pub(super) struct Network(Ipv4Addr);
+pub(crate) struct Network(Ipv4Addr);
 
 impl Network {
     /// A network whose first addresses are free; fleets side by side get different ones.
-    pub(super) fn choose() -> anyhow::Result<Self> {
+    pub(crate) fn choose() -> anyhow::Result<Self> {
         let first = std::process::id();
         for offset in 0..16_u32 {
             // 127.64.0.0 to 127.127.255.0: away from 127.0.0.x and Debian's 127.0.1.1.
@@ -31,27 +31,27 @@ impl Network {
 
     /// What marks the names of this network's devices, so that fleets side by side, which see each
     /// other's announcements, never share an id.
-    pub(super) fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         let [_, high, low, _] = self.0.octets();
         format!("{high:02x}{low:02x}")
     }
 
     /// Where the server listens: on its usual port, or any free one if that is taken.
-    pub(super) fn server(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn server(&self) -> io::Result<SocketAddr> {
         let address = Ipv4Addr::from(u32::from(self.0) + 1);
         let bind = |port| TcpListener::bind((address, port));
         bind(SERVER_PORT).or_else(|_| bind(0))?.local_addr()
     }
 
     /// The address of an agent; 0 is this machine's own.
-    pub(super) fn device(&self, number: usize) -> Ipv4Addr {
+    pub(crate) fn device(&self, number: usize) -> Ipv4Addr {
         let offset = u32::try_from(number).expect("a fleet is small");
         Ipv4Addr::from(u32::from(self.0) + 2 + offset)
     }
 }
 
 /// Whether a server answers `/health` there with 200.
-pub(super) fn answers(address: SocketAddr) -> bool {
+pub(crate) fn answers(address: SocketAddr) -> bool {
     ask(address).is_ok_and(|status| status.starts_with("HTTP/1.1 200"))
 }
 

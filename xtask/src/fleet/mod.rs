@@ -4,7 +4,7 @@
 //! their own in 127/8. Everything lies in one temporary folder and ends with the [`Fleet`]. It
 //! needs no network, touches no FleetD that runs on this machine, and claims only what it started.
 
-mod address;
+pub(crate) mod address;
 mod cli;
 pub mod sysroot;
 
@@ -288,7 +288,12 @@ impl Drop for Fleet<'_> {
     }
 }
 
-fn start_server(programs: &Programs, address: SocketAddr, folder: &Path) -> anyhow::Result<Child> {
+/// Starts a server whose data lies in the folder's `server`.
+pub(crate) fn start_server(
+    programs: &Programs,
+    address: SocketAddr,
+    folder: &Path,
+) -> anyhow::Result<Child> {
     let data = folder.join("server");
     fs::create_dir_all(&data)?;
     // A file of its own, so that this machine's server.yaml has no say.

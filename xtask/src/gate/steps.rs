@@ -66,7 +66,7 @@ fn docs() -> anyhow::Result<()> {
 }
 
 fn hosts() -> anyhow::Result<()> {
-    packages::ensure().map_err(|error| NotRun(format!("{error:#}")))?;
+    packages::ensure(packages::HOSTS).map_err(|error| NotRun(format!("{error:#}")))?;
     let unshare = namespaces::unshare()?;
     // The suite starts fleets and fleetd. Building them beside a test chooses the features that
     // the step `tests` has built with.
