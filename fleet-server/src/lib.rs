@@ -23,6 +23,7 @@ mod live;
 mod ops;
 mod page;
 mod reach;
+pub mod series;
 pub mod store;
 mod tasks;
 mod watched;
