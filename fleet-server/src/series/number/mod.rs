@@ -27,6 +27,16 @@ const WHOLE_FROM: f64 = (1_u64 << 52) as f64;
 const POWERS: [f64; SCALE_MAX as usize + 1] =
     [1., 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14];
 
+const WHOLE_POWERS: [i64; SCALE_MAX as usize + 1] = {
+    let mut powers = [1; SCALE_MAX as usize + 1];
+    let mut scale = 1;
+    while scale < powers.len() {
+        powers[scale] = powers[scale - 1] * 10;
+        scale += 1;
+    }
+    powers
+};
+
 /// A measured value. Two are equal if they stand for the same float, bit for bit.
 #[derive(Clone, Copy)]
 pub struct Number(Form);
@@ -136,7 +146,7 @@ pub(super) fn decimal(mantissa: i64, scale: u8) -> f64 {
 /// The decimal with more digits after the point, if its mantissa is within the bounds.
 #[inline]
 pub(super) fn rescale(mantissa: i64, scale: u8, to: u8) -> Option<i64> {
-    let power = 10_i64.checked_pow(u32::from(to.checked_sub(scale)?))?;
+    let power = *WHOLE_POWERS.get(usize::from(to.checked_sub(scale)?))?;
     mantissa.checked_mul(power).filter(|mantissa| mantissa.unsigned_abs() <= MANTISSA_MAX)
 }
 
