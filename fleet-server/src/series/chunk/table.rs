@@ -68,10 +68,13 @@ impl Table {
     pub fn is_sound(&self) -> bool {
         let rows = self.times.len();
         let numbers: usize = self.columns.iter().map(|column| column.numbers.len()).sum();
+        let mut keys: Vec<ColumnKey> = self.columns.iter().map(|column| column.key).collect();
+        keys.sort_unstable();
         (1..=ROWS_MAX).contains(&rows)
             && self.times.is_sorted()
             && self.columns.len() <= COLUMNS_MAX
             && numbers <= NUMBERS_MAX
+            && keys.is_sorted_by(|a, b| a < b)
             && self.columns.iter().all(|column| column.is_sound(rows))
     }
 }

@@ -23,10 +23,10 @@ const PLAIN_CHARS_MAX: usize = 18;
 /// Floats from here on have no digits after the point.
 const WHOLE_FROM: f64 = (1_u64 << 52) as f64;
 
-/// By scale.
+/// Ten to the power of each scale.
 const POWERS: [f64; SCALE_MAX as usize + 1] =
     [1., 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14];
-
+/// The same as whole numbers.
 const WHOLE_POWERS: [i64; SCALE_MAX as usize + 1] = {
     let mut powers = [1; SCALE_MAX as usize + 1];
     let mut scale = 1;
