@@ -30,6 +30,12 @@ pub(super) struct LogFile {
     pub(super) is_damaged: bool,
 }
 
+impl LogFile {
+    fn has_records(&self) -> bool {
+        self.first < self.end
+    }
+}
+
 impl Files {
     pub(super) fn new(list: VecDeque<LogFile>) -> Self {
         Self { list: Mutex::new(list), releasing: Mutex::new(()) }
@@ -48,9 +54,13 @@ impl Files {
         self.lock().back().copied()
     }
 
-    /// The number after the last record of the files before one that begins with `first`.
-    pub(super) fn end_before(&self, first: Lsn) -> Option<Lsn> {
-        self.lock().iter().rfind(|file| file.first < first).map(|file| file.end)
+    /// The number that a file follows which begins with `first`: the one after the last record
+    /// before it. Files without records do not count, since their names may not be sure.
+    pub(super) fn end_before(&self, first: Lsn) -> Lsn {
+        let list = self.lock();
+        let before = list.iter().rfind(|file| file.first < first && file.has_records());
+        let end = before.map(|file| file.end);
+        end.or(list.front().map(|oldest| oldest.first)).unwrap_or(first)
     }
 
     /// Notes a new file, in place of one that has its name.
@@ -70,10 +80,12 @@ impl Files {
         }
     }
 
-    /// The oldest file, if it has only records before `below` and is not the newest.
+    /// The oldest file, if it has only records before `below` and there are records after it. A
+    /// file without records keeps no numbers: its name may not be sure.
     fn oldest_before(&self, below: Lsn) -> Option<LogFile> {
         let list = self.lock();
-        list.front().filter(|oldest| list.len() > 1 && oldest.end <= below).copied()
+        let is_followed = list.iter().skip(1).any(LogFile::has_records);
+        list.front().filter(|oldest| is_followed && oldest.end <= below).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<LogFile>> {

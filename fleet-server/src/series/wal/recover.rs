@@ -156,11 +156,8 @@ impl Reading<'_> {
             found.next();
         }
         let (mut last_frame, mut torn_at) = (None, None);
-        // A file without its start is damaged, whatever else is in it.
         let mut is_damaged = start.is_none();
-        if is_damaged
-            && !matches!(found.clone().next(), Some(Found::Damage { .. } | Found::Torn { .. }))
-        {
+        if is_damaged {
             self.open(name, 0, 0);
         }
         for found in found {
@@ -204,6 +201,13 @@ impl Reading<'_> {
     /// where the one before ends.
     fn begin(&mut self, name: &str, first: Lsn, follows: Lsn) {
         if self.out.files > 1 {
+            // If numbers were passed over, nobody knows whether what is damaged had them.
+            if self.next >= follows
+                && follows < first
+                && let Some(damage) = self.open.take()
+            {
+                self.note(damage);
+            }
             self.continue_at(name, 0, follows);
         }
         self.next = self.next.max(first);
@@ -251,8 +255,16 @@ impl Reading<'_> {
 
     /// Remembers a damaged place until it is known what was there.
     fn open(&mut self, name: &str, at: usize, bytes: usize) {
-        if let Some(before) = self.open.replace(place(name, at, bytes)) {
-            self.note(before);
+        let here = place(name, at, bytes);
+        match &mut self.open {
+            Some(open) if open.file == here.file && open.at + open.bytes == here.at => {
+                open.bytes += here.bytes;
+            }
+            _ => {
+                if let Some(before) = self.open.replace(here) {
+                    self.note(before);
+                }
+            }
         }
     }
 

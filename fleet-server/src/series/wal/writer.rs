@@ -69,7 +69,7 @@ fn write(
 fn create(shared: &Shared, first: Lsn) -> Result<Current, Failure> {
     let disk = shared.disk.as_ref();
     let (name, new_name) = (format::file_name(first), format::new_name(first));
-    let follows = shared.files.end_before(first).unwrap_or(first);
+    let follows = shared.files.end_before(first);
     let start = FileStart { store: shared.store, first, follows }.frame();
     let file = disk.create(&new_name).map_err(Failure::at("creating", &new_name))?;
     file.write_at(&start, 0).map_err(Failure::at("writing", &new_name))?;

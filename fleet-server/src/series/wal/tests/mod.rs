@@ -2,4 +2,7 @@
 
 mod basics;
 mod cuts;
+mod damage;
+mod faults;
 mod kit;
+mod owner;
