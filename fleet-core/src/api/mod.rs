@@ -44,7 +44,7 @@ pub use stream::{
     Hello, IndexPage, IndexRow, LiveReport, LiveSample, Ping, StreamMessage, StreamView, ValueRow,
     Values, Watch,
 };
-pub use telemetry::{MetricPoint, TelemetryPost};
+pub use telemetry::{GroupPoint, MetricPoint, StepPoint, TelemetryPost, TopDevice};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

@@ -45,9 +45,11 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::DeviceAccept(_)
         | Route::DeviceReject(_)
         | Route::DeviceRevoke(_) => Subject::Devices,
-        Route::TelemetryPost | Route::TelemetryMetrics | Route::TelemetrySeries => {
-            Subject::Telemetry
-        }
+        Route::TelemetryPost
+        | Route::TelemetryMetrics
+        | Route::TelemetrySeries
+        | Route::TelemetryLatest
+        | Route::TelemetryTop => Subject::Telemetry,
         Route::InfluxWrite | Route::InfluxWriteV2 | Route::InfluxQuery | Route::InfluxQueryPost => {
             Subject::Influx
         }

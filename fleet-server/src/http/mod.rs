@@ -12,6 +12,7 @@ mod discovery;
 mod encoding;
 mod events;
 mod export;
+mod fleetwide;
 mod influx;
 pub(crate) mod intake;
 mod metrics;

@@ -16,8 +16,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, body, configs, devices, discovery, events, export, metrics, openapi, stream,
-    telemetry,
+    Http, auth, body, configs, devices, discovery, events, export, fleetwide, metrics, openapi,
+    stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -135,8 +135,16 @@ async fn answer(
             Ok(json(StatusCode::CREATED, &Done::new("stored")))
         }
         Route::TelemetryMetrics => {
-            let query = query(&["device_id", "metric", "limit", "from", "to"])?;
-            telemetry::metrics(ops, &query).await
+            let known =
+                ["device_id", "metric", "limit", "from", "to", "step", "agg", "filter", "group_by"];
+            telemetry::metrics(ops, &query(&known)?).await
+        }
+
+        Route::TelemetryLatest => fleetwide::latest(ops, &query(&["metrics"])?).await,
+
+        Route::TelemetryTop => {
+            let query = query(&["metric", "window", "to", "agg", "order", "limit"])?;
+            fleetwide::top(ops, &query).await
         }
 
         Route::TelemetrySeries => {

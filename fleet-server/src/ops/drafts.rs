@@ -303,11 +303,7 @@ struct Values {
     strings: u64,
 }
 
-fn values(
-    line: Line<'_>,
-    labels: &[(String, String)],
-    names: &Names,
-) -> Result<Values, Wrong> {
+fn values(line: Line<'_>, labels: &[(String, String)], names: &Names) -> Result<Values, Wrong> {
     let measurement = metric::mended_name(&line.measurement().read());
     let mut values = Values::default();
     for field in line.fields() {

@@ -10,6 +10,7 @@ mod drafts;
 pub(crate) mod enrol;
 pub(crate) mod events;
 pub(crate) mod export;
+pub(crate) mod fleetwide;
 pub(crate) mod grants;
 pub(crate) mod judgement;
 pub(crate) mod keys;

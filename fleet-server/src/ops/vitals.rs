@@ -101,7 +101,9 @@ impl Numbers {
             Vital::Memory => self.memory = percent(),
             Vital::Disk => self.disk = percent(),
             // The hottest counts. Out of range, `as` gives the nearest number that there is.
-            Vital::Temperature => self.temperature = self.temperature.max(Some(value.round() as i16)),
+            Vital::Temperature => {
+                self.temperature = self.temperature.max(Some(value.round() as i16))
+            }
         }
     }
 }

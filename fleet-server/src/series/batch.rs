@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleet_core::id::Uid;
 use fleet_core::metric::Sample;
 
-use super::names::{Names, SeriesId, Shape, SeriesError};
+use super::names::{Names, SeriesError, SeriesId, Shape};
 use super::number::Number;
 
 /// Reports to store together.
@@ -142,8 +142,7 @@ mod tests {
         let names = Names::default();
         let mut batch = Batch::default();
         let uid = Uid::new();
-        let samples =
-            [Sample::new("a", 1.0), Sample::new("b", 2.0), Sample::new("a", 3.0)];
+        let samples = [Sample::new("a", 1.0), Sample::new("b", 2.0), Sample::new("a", 3.0)];
         batch.push(&names, uid, None, 5, &samples).unwrap();
         batch.push(&names, uid, None, 6, &samples[1..]).unwrap();
         let reports: Vec<_> = batch

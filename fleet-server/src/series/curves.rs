@@ -141,10 +141,12 @@ impl Drawing {
         let steps = &mut self.curves[place].steps;
         match steps.last_mut() {
             Some((last, known)) if *last == step => *known = known.with(stat),
-            Some((last, _)) if *last > step => match steps.binary_search_by_key(&step, |(known, _)| *known) {
-                Ok(found) => steps[found].1 = steps[found].1.with(stat),
-                Err(missing) => steps.insert(missing, (step, stat)),
-            },
+            Some((last, _)) if *last > step => {
+                match steps.binary_search_by_key(&step, |(known, _)| *known) {
+                    Ok(found) => steps[found].1 = steps[found].1.with(stat),
+                    Err(missing) => steps.insert(missing, (step, stat)),
+                }
+            }
             _ => steps.push((step, stat)),
         }
     }
@@ -157,11 +159,15 @@ impl Drawing {
         from: i64,
         to: i64,
     ) -> Result<(), ChunkError> {
-        each_stat(chunk, |series| wanted.place(series), |place, at, stat| {
-            if (from..=to).contains(&at) {
-                self.add(place, at, stat);
-            }
-        })
+        each_stat(
+            chunk,
+            |series| wanted.place(series),
+            |place, at, stat| {
+                if (from..=to).contains(&at) {
+                    self.add(place, at, stat);
+                }
+            },
+        )
     }
 
     fn finish(self) -> Vec<Curve> {
@@ -185,9 +191,11 @@ pub(super) fn each_stat(
         let (mut min, mut max, mut sum, mut count) = (vec![], vec![], vec![], vec![]);
         let part = |part| ColumnKey { part, ..key };
         let Some(rows) = chunk.values(key, &mut min)? else { continue };
-        for (part, values) in
-            [(part(Part::Max), &mut max), (part(Part::Sum), &mut sum), (part(Part::Count), &mut count)]
-        {
+        for (part, values) in [
+            (part(Part::Max), &mut max),
+            (part(Part::Sum), &mut sum),
+            (part(Part::Count), &mut count),
+        ] {
             chunk.values(part, values)?;
         }
         // All four are written together; if they are not alike, nothing can be said.

@@ -161,7 +161,8 @@ impl Engine {
         let mut log = shared.log();
         let wal = log.wal.clone().ok_or(Failure::Reopening)?;
         let log = &mut *log;
-        let bytes = batch.iter().map(|(report, _)| log.scribe.bytes_at_most(&report.shape, &shared.names));
+        let bytes =
+            batch.iter().map(|(report, _)| log.scribe.bytes_at_most(&report.shape, &shared.names));
         if !wal.has_room(bytes.sum()) || wal.bytes() > LOG_BYTES_MAX {
             return match wal.failure() {
                 Some(failure) => Err(shared.log_failed(log, &failure)),
@@ -250,7 +251,8 @@ impl Engine {
         let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let first = trouble.log.as_ref().or(trouble.sealing.as_ref());
         first.cloned().or_else(|| {
-            (!trouble.damage.is_empty()).then(|| format!("telemetry is damaged: {}", trouble.damage.join("; ")))
+            (!trouble.damage.is_empty())
+                .then(|| format!("telemetry is damaged: {}", trouble.damage.join("; ")))
         })
     }
 }
@@ -357,7 +359,8 @@ impl Shared {
     pub(super) fn reopen_log(&self) -> Result<(), StoreError> {
         let loaded = self.catalog.load()?;
         let mut trouble = Trouble::default();
-        let begun = begin(self.disk.clone(), self.store, &self.names, loaded.devices, &mut trouble)?;
+        let begun =
+            begin(self.disk.clone(), self.store, &self.names, loaded.devices, &mut trouble)?;
         let mut log = self.log();
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
         // Devices may have come or gone since the index was read.
@@ -452,7 +455,8 @@ fn begin(
     saved: Vec<SavedDevice>,
     trouble: &mut Trouble,
 ) -> Result<Begun, StoreError> {
-    let live: HashMap<Uid, bool> = saved.iter().map(|device| (device.uid, device.is_live)).collect();
+    let live: HashMap<Uid, bool> =
+        saved.iter().map(|device| (device.uid, device.is_live)).collect();
     let head = |device: SavedDevice| (device.uid, Head::remembering(device.remembered));
     let mut heads: HashMap<Uid, Head> = saved.into_iter().map(head).collect();
     // The log may have lost its end; what the index says was done stays done.
@@ -494,7 +498,9 @@ fn begin(
 fn words_of(damage: &wal::Damage) -> String {
     let wal::Damage { file, at, bytes, lost } = damage;
     match lost {
-        Some(lost) => format!("{} records of the log are lost in {file} at {at}", lost.end.0 - lost.start.0),
+        Some(lost) => {
+            format!("{} records of the log are lost in {file} at {at}", lost.end.0 - lost.start.0)
+        }
         None => format!("{bytes} bytes of the log cannot be read in {file} at {at}"),
     }
 }

@@ -113,7 +113,8 @@ impl Head {
         let Remembered { applied, cursors, missed, newest } = remembered;
         let newest_at = newest.iter().map(|newest| newest.at).max();
         // Where only some series are remembered, others may have later values.
-        let sealed_until = newest_at.map(|at| if newest.len() < NEWEST_MAX { at } else { i64::MAX });
+        let sealed_until =
+            newest_at.map(|at| if newest.len() < NEWEST_MAX { at } else { i64::MAX });
         Self { last: applied, cursors, missed, newest, sealed_until, ..Self::default() }
     }
 
@@ -256,9 +257,10 @@ impl Head {
             }
         }
         // Of rows alike and in order, the last has what counts.
-        let is_plain = self.rows.windows(2).all(|rows| {
-            Arc::ptr_eq(&rows[0].shape, &rows[1].shape) && rows[0].at <= rows[1].at
-        });
+        let is_plain = self
+            .rows
+            .windows(2)
+            .all(|rows| Arc::ptr_eq(&rows[0].shape, &rows[1].shape) && rows[0].at <= rows[1].at);
         let from = if is_plain { self.rows.len().saturating_sub(1) } else { 0 };
         for row in &self.rows[from..] {
             for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {

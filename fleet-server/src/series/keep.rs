@@ -40,9 +40,8 @@ impl FromStr for Keep {
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let (name, value) = entry.split_once('=').ok_or_else(|| format!("{entry} has no ="))?;
             if name == "size" {
-                keep.bytes_max = size(value).ok_or_else(|| {
-                    format!("{value} is not a size like 500MiB or 2GiB")
-                })?;
+                keep.bytes_max = size(value)
+                    .ok_or_else(|| format!("{value} is not a size like 500MiB or 2GiB"))?;
                 continue;
             }
             let tier = Tier::ALL.into_iter().find(|tier| tier.word() == name);
@@ -72,9 +71,8 @@ fn age(text: &str) -> Option<Duration> {
 
 fn size(text: &str) -> Option<u64> {
     const UNITS: [(&str, u32); 3] = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let (count, shift) = UNITS
-        .into_iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+    let (count, shift) =
+        UNITS.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
     count.trim().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
@@ -113,12 +111,14 @@ impl Engine {
     fn too_much(&self, tier: Tier, bytes_max: u64) -> Result<Option<Timestamp>, StoreError> {
         let segments = self.shared.catalog.segments()?;
         let own = segments.iter().filter(|segment| segment.tier == tier);
-        let mut surplus = own.map(|segment| segment.live_bytes).sum::<u64>().saturating_sub(bytes_max);
+        let mut surplus =
+            own.map(|segment| segment.live_bytes).sum::<u64>().saturating_sub(bytes_max);
         if surplus == 0 {
             return Ok(None);
         }
         let all = self.shared.catalog.chunks_before(tier, Unrolled::All, i64::MAX, usize::MAX)?;
-        let mut chunks: Vec<(i64, u32)> = all.iter().map(|chunk| (chunk.last_at, chunk.bytes)).collect();
+        let mut chunks: Vec<(i64, u32)> =
+            all.iter().map(|chunk| (chunk.last_at, chunk.bytes)).collect();
         chunks.sort_unstable();
         for (last_at, bytes) in chunks {
             surplus = surplus.saturating_sub(bytes.into());
@@ -160,7 +160,8 @@ impl Engine {
     /// How much there is.
     pub(crate) fn stats(&self) -> Result<TelemetryStats, StoreError> {
         let shared = &self.shared;
-        let unsealed = shared.devices().values().map(|device| device.head().unsealed_rows() as u64).sum();
+        let unsealed =
+            shared.devices().values().map(|device| device.head().unsealed_rows() as u64).sum();
         let segments = shared.catalog.segments()?;
         let floors = shared.floors();
         let tier = |tier: Tier| {
@@ -172,7 +173,9 @@ impl Engine {
                 rows: sum(|segment| segment.live_rows),
                 bytes: sum(|segment| segment.live_bytes),
                 file_bytes: sum(|segment| segment.bytes),
-                floor: Some(floors.of(tier)).filter(|floor| *floor > i64::MIN).map(Timestamp::from_millis),
+                floor: Some(floors.of(tier))
+                    .filter(|floor| *floor > i64::MIN)
+                    .map(Timestamp::from_millis),
             }
         };
         Ok(TelemetryStats {

@@ -18,7 +18,9 @@ pub(super) fn merged(mut tables: Vec<Table>) -> Table {
         for column in &table.columns {
             let values = found.entry(column.key).or_default();
             match &column.rows {
-                Rows::All => values.extend(places.iter().copied().zip(column.numbers.iter().copied())),
+                Rows::All => {
+                    values.extend(places.iter().copied().zip(column.numbers.iter().copied()))
+                }
                 Rows::Some(rows) => {
                     let places = rows.iter().map(|row| places[*row as usize]);
                     values.extend(places.zip(column.numbers.iter().copied()));
@@ -83,7 +85,10 @@ mod tests {
         };
         let one = Table {
             times: vec![10, 30],
-            columns: vec![column(1, Rows::All, &[1.0, 3.0]), column(2, Rows::Some(vec![1]), &[9.0])],
+            columns: vec![
+                column(1, Rows::All, &[1.0, 3.0]),
+                column(2, Rows::Some(vec![1]), &[9.0]),
+            ],
         };
         let two = Table {
             times: vec![20, 30],

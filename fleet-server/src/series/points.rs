@@ -81,10 +81,12 @@ impl Points {
 
     /// The values of each series that has any, by place; oldest first, one of each millisecond.
     pub(super) fn values(&mut self) -> impl Iterator<Item = (usize, &[(i64, f64)])> {
-        self.curves.iter_mut().filter(|(_, curve)| !curve.values.is_empty()).map(|(place, curve)| {
-            curve.tidy();
-            (*place, curve.values.as_slice())
-        })
+        self.curves.iter_mut().filter(|(_, curve)| !curve.values.is_empty()).map(
+            |(place, curve)| {
+                curve.tidy();
+                (*place, curve.values.as_slice())
+            },
+        )
     }
 }
 

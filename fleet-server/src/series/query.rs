@@ -184,7 +184,8 @@ fn newest_points(
             break;
         }
         let mut points = Points::default();
-        let read = source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, &mut points));
+        let read =
+            source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, &mut points));
         if let Err(damage) = read {
             shared.note_damage(damage);
         }
@@ -267,7 +268,8 @@ pub(super) enum Source<'a> {
 
 /// Chunks and blocks in the order in which their values came, each value once.
 pub(super) fn sources<'a>(found: &'a Found, blocks: &'a [Arc<Block>]) -> Vec<Source<'a>> {
-    let is_sealed = |block: &&Arc<Block>| found.applied.is_some_and(|applied| block.last <= applied);
+    let is_sealed =
+        |block: &&Arc<Block>| found.applied.is_some_and(|applied| block.last <= applied);
     let blocks = blocks.iter().filter(|block| !is_sealed(block));
     let blocks = blocks.map(|block| Source::Block(block));
     found.chunks.iter().map(Source::Chunk).chain(blocks).collect()
@@ -359,6 +361,7 @@ fn latest_of(shared: &Shared, device: &Device) -> Option<Report> {
     let newest = device.head().all_newest();
     let at_millis = newest.iter().map(|newest| newest.at).max()?;
     let of_then = newest.iter().filter(|newest| newest.at == at_millis);
-    let sample = |newest: &Newest| Some(shared.names.name(newest.series)?.sample(newest.number.get()));
+    let sample =
+        |newest: &Newest| Some(shared.names.name(newest.series)?.sample(newest.number.get()));
     Some(Report { at_millis, samples: of_then.filter_map(sample).collect() })
 }

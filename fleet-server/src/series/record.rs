@@ -82,7 +82,8 @@ impl Scribe {
 
     /// Bytes of a report as a record, at most.
     pub(super) fn bytes_at_most(&self, shape: &Shape, names: &Names) -> usize {
-        let values = REPORT_BYTES_MAX + shape.series().len() * (NUMBER_BYTES_MAX + 2 * varint::BYTES_MAX);
+        let values =
+            REPORT_BYTES_MAX + shape.series().len() * (NUMBER_BYTES_MAX + 2 * varint::BYTES_MAX);
         if is_of(shape.mark(), self.file) {
             return values;
         }

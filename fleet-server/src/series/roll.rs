@@ -53,7 +53,8 @@ impl Shared {
         for (device, mut chunks) in devices {
             chunks.sort_unstable_by_key(|chunk| (chunk.segment, chunk.offset));
             for table in self.coarser(to, &chunks) {
-                let appended = self.segments.append(&mut ends, to, &chunk::encode(&table, Effort::Best));
+                let appended =
+                    self.segments.append(&mut ends, to, &chunk::encode(&table, Effort::Best));
                 let place = appended.map_err(|error| {
                     Segments::abandon(&mut ends);
                     Failure::Storage(error.into())
@@ -94,9 +95,13 @@ impl Shared {
                 rolling.note_scales(chunk)?;
                 match from_tier {
                     Tier::Raw => add_chunk(chunk, &everything, i64::MIN, i64::MAX, &mut raw),
-                    _ => each_stat(chunk, |series| Some(series.0 as usize), |series, at, stat| {
-                        rolling.add(to, series as u32, at, stat);
-                    }),
+                    _ => each_stat(
+                        chunk,
+                        |series| Some(series.0 as usize),
+                        |series, at, stat| {
+                            rolling.add(to, series as u32, at, stat);
+                        },
+                    ),
                 }
             });
             if let Err(damage) = read {
@@ -104,7 +109,9 @@ impl Shared {
             }
         }
         for (series, values) in raw.values() {
-            values.iter().for_each(|(at, value)| rolling.add(to, series as u32, *at, Stat::of(*value)));
+            values
+                .iter()
+                .for_each(|(at, value)| rolling.add(to, series as u32, *at, Stat::of(*value)));
         }
         rolling.tables()
     }

@@ -44,9 +44,8 @@ impl Engine {
         let mut names = NameCache::new(shared);
         for (order, source) in sources {
             rows.show_before(source.first_at(), &mut names, &mut visit);
-            let added = source.read(shared, &mut |chunk| {
-                rows.add_chunk(order as u64, chunk, from, to)
-            });
+            let added =
+                source.read(shared, &mut |chunk| rows.add_chunk(order as u64, chunk, from, to));
             if let Err(damage) = added {
                 shared.note_damage(damage);
             }

@@ -141,7 +141,9 @@ impl Segments {
         let mut frame = vec![0; chunk.bytes as usize];
         file.read_at(&mut frame, chunk.offset)?;
         match frames::read(&frame).next() {
-            Some(Found::Frame { at: 0, payload }) if HEADER_BYTES + payload.len() == frame.len() => {
+            Some(Found::Frame { at: 0, payload })
+                if HEADER_BYTES + payload.len() == frame.len() =>
+            {
                 frame.drain(..HEADER_BYTES);
                 Ok(frame)
             }

@@ -34,7 +34,11 @@ impl Stat {
     /// added up.
     pub fn mean(&self) -> f64 {
         let mean = self.sum / self.count;
-        if mean.is_nan() { f64::midpoint(self.min, self.max) } else { mean.clamp(self.min, self.max) }
+        if mean.is_nan() {
+            f64::midpoint(self.min, self.max)
+        } else {
+            mean.clamp(self.min, self.max)
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use fleet_core::time::Timestamp;
 
 use super::StoreError;
 use crate::series::batch::Batch;
-use crate::series::names::{Names, SeriesError};
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
 pub use crate::series::keep::Keep;
+use crate::series::names::{Names, SeriesError};
 pub use crate::series::query::{NamedValue, NewestValue};
 pub use crate::series::stat::Stat;
 
@@ -38,12 +38,12 @@ pub trait TelemetryStore: Send + Sync {
         let mut batch = Batch::default();
         for report in reports {
             let at = report.at.millis();
-            batch
-                .push(self.names(), report.device, report.stream, at, &report.samples)
-                .map_err(|error| match error {
+            batch.push(self.names(), report.device, report.stream, at, &report.samples).map_err(
+                |error| match error {
                     SeriesError::TooMany => StoreError::TooLarge("number of series"),
                     SeriesError::TooLong => StoreError::TooLarge("name of a series"),
-                })?;
+                },
+            )?;
         }
         self.store(batch).await
     }

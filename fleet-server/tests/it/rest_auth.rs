@@ -62,6 +62,8 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
             (path, Some(json!({"device_id": device, "metric_name": "m", "value": 1})))
         }
         Route::TelemetryMetrics => (format!("{}&metric=m", on_device(&path)), None),
+        Route::TelemetryLatest => (format!("{path}?metrics=m"), None),
+        Route::TelemetryTop => (format!("{path}?metric=m"), None),
         Route::TelemetrySeries => (format!("{}&metrics=m", on_device(&path)), None),
         Route::ConfigGet | Route::EventList => (on_device(&path), None),
         Route::ConfigPost => (on_device(&path), Some(json!({"config": {}}))),

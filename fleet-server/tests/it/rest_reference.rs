@@ -116,9 +116,7 @@ async fn telemetry_comes_in_every_promised_form() {
     let _agent = rig.enrolled("rpi4-001", 1).await;
     let at = |n: u32, year: u32| {
         let time = format!("{year}-01-15T10:30:0{n}Z");
-        format!(
-            r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n},"timestamp":"{time}"}}"#
-        )
+        format!(r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n},"timestamp":"{time}"}}"#)
     };
     let sample = |n| at(n, 2024);
     let untimed = r#"{"device_id":"rpi4-001","metric_name":"untimed","value":1}"#;

@@ -7,7 +7,8 @@ use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
 use fleet_server::store::{
     Admission, Conflict, Device, Incoming, KeyRecord, KeyRefusal, Outcome, Point, Query, RedbStore,
-    Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError, StoreHealth, Tier,
+    Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError, StoreHealth,
+    Tier,
 };
 
 use crate::store_disk::Disk;

@@ -150,7 +150,10 @@ async fn check(
         prop_assert_eq!(&found, &model.points(index, from, to));
         let newest = store.query(Query { limit: 2, ..query }).await.unwrap();
         prop_assert_eq!(&newest[..], &points[..points.len().min(2)]);
-        prop_assert_eq!(scanned(store, *uid, from, to).await, found.into_iter().rev().collect::<Vec<_>>());
+        prop_assert_eq!(
+            scanned(store, *uid, from, to).await,
+            found.into_iter().rev().collect::<Vec<_>>()
+        );
 
         let latest = store.latest(*uid).await.unwrap().map(|report| report.at_millis);
         prop_assert_eq!(latest, model.newest(index));

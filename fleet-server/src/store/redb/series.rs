@@ -29,7 +29,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    fn read<T>(&self, work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
         self.shared.read(work)
     }
 
@@ -94,9 +97,8 @@ impl Catalog for Index {
                 let first = ChunkRow::time_key(device, tier, i64::MIN);
                 let end = ChunkRow::time_key(device, tier, before);
                 let rows = chunk_rows(&table, &first, &end)?;
-                let asked = rows.filter(|chunk| {
-                    chunk.as_ref().map_or(true, |chunk| is_asked(chunk, unrolled))
-                });
+                let asked = rows
+                    .filter(|chunk| chunk.as_ref().map_or(true, |chunk| is_asked(chunk, unrolled)));
                 for chunk in asked.take(most - found.len()) {
                     found.push(chunk?);
                 }

@@ -150,7 +150,12 @@ impl From<Remembered> for HeadRow {
             number.put(&mut packed);
         }
         let cursors = cursors.iter().map(|cursor| (cursor.stream, cursor.seq, cursor.born));
-        Self { applied: applied.map(|lsn| lsn.0), cursors: cursors.collect(), missed, newest: packed }
+        Self {
+            applied: applied.map(|lsn| lsn.0),
+            cursors: cursors.collect(),
+            missed,
+            newest: packed,
+        }
     }
 }
 
