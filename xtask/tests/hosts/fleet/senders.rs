@@ -169,6 +169,10 @@ fn what_telegraf_sends_is_a_devices_own_with_the_devices_key() {
     let memory = points(&server, "gateway", "mem_available_percent");
     assert_eq!(memory[0].value.to_string(), "61.25");
     assert_eq!(server.devices().len(), 1, "no disk is a device");
+    let nameless = TELEGRAF.replace(",host=gateway", "").replace("device=sda1,", "");
+    let nameless = file(&gateway, "nameless", nameless.as_bytes());
+    assert_eq!(send(&nameless, "identity"), "204");
+    assert_eq!(points(&server, "gateway", "disk_free").len(), 2);
 
     // Of the same from elsewhere nothing is taken, and it is not said whether there is such a device.
     let others = file(&gateway, "others", TELEGRAF.replace("host=gateway", "host=desk").as_bytes());
