@@ -82,17 +82,21 @@ impl Fleet {
 /// What Prometheus calls a metric, and whether that is not just what it is called.
 fn family_name(metric: &str) -> (String, bool) {
     let mut family = PREFIX.to_owned();
-    let base = metric.strip_suffix("_ms");
+    let base = without_milliseconds(metric);
     family.extend(base.unwrap_or(metric).chars().map(mended));
     family.push_str(if base.is_some() { "_seconds" } else { "" });
     let is_mended = family[PREFIX.len()..] != *metric;
     (family, is_mended)
 }
 
-/// Prometheus has one unit for each thing, and warns of others; thousandths of seconds are the one
-/// that this server's own agents would use.
+/// Prometheus has one unit for each thing, and warns of others. Thousandths of seconds are the one
+/// of those that this server's own agents use.
 fn in_base_unit(metric: &str, value: f64) -> f64 {
-    if metric.ends_with("_ms") { value / 1_000.0 } else { value }
+    if without_milliseconds(metric).is_some() { value / 1_000.0 } else { value }
+}
+
+fn without_milliseconds(metric: &str) -> Option<&str> {
+    metric.strip_suffix("_ms").or_else(|| metric.strip_suffix("_milliseconds"))
 }
 
 /// A sample's labels, under names that Prometheus allows, each once.
@@ -186,6 +190,8 @@ mod tests {
                 sample("disk-used", &[("device_id", "sda"), ("metric_name", "m")], 2.0),
                 sample("disk_used", &[("0", "z"), ("__x", "y"), ("é", "e"), ("", "")], 3.0),
                 sample("latency_ms", &[], 1.5),
+                sample("latency_milliseconds", &[], 2.0),
+                sample("latency_seconds", &[], 3.0),
                 sample("gone", &[("x", "")], 4.0),
                 sample("gone", &[], 5.0),
             ],
@@ -197,6 +203,8 @@ mod tests {
             r#"fleetd_disk_used{device_id="a",_0="z",_x="y",label="e"} 3"#,
             r#"fleetd_gone{device_id="a"} 4"#,
             r#"fleetd_latency_seconds{device_id="a",metric_name="latency_ms"} 0.0015"#,
+            r#"fleetd_latency_seconds{device_id="a",metric_name="latency_milliseconds"} 0.002"#,
+            r#"fleetd_latency_seconds{device_id="a"} 3"#,
         ];
         assert_eq!(series(&text), expected);
     }

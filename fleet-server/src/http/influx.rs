@@ -2,8 +2,8 @@
 //! and as much of the rest as they need before they write.
 //!
 //! Errors come in the words of the interface that was called, so that a sender knows whether to try
-//! again: Telegraf drops what is answered with `partial write` or `unable to parse`, and keeps the
-//! rest.
+//! again: 400 with `partial write` or `unable to parse` is about what will never be stored, 403, 429
+//! and 503 about what may be later.
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@ pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod lines;
 pub(crate) mod presence;
+mod recent;
 pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;

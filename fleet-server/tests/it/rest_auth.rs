@@ -154,6 +154,34 @@ async fn a_device_key_posts_for_its_own_device_alone() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_good_a_moment_ago_is_not_when_it_is_ended() {
+    let rig = Rig::start().await;
+    let devices = "/api/v1/devices";
+    for _ in 0..10 {
+        let key = rig.key(json!({"kind": "operator", "expires_in_secs": 60})).await;
+        rig.ask_with("GET", devices, Some(&key), None).await.expect(200);
+        rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&key)), None).await.expect(200);
+        let answer = rig.ask_with("GET", devices, Some(&key), None).await;
+        // From so many wrong keys on, nothing is heard of any.
+        assert!([401, 429].contains(&answer.status.as_u16()), "{answer:?}");
+    }
+    let rig = Rig::start().await;
+    let key = rig.key(json!({"kind": "operator", "expires_in_secs": 60})).await;
+    let list = || async { rig.ask("GET", "/api/v1/keys", None).await.expect(200) };
+    let last_used = |list: &Value| {
+        let keys = list.as_array().unwrap().iter();
+        keys.filter(|view| view["id"] == key_id(&key)).map(|v| v["last_used"].clone()).next()
+    };
+    for (secs, noted) in [(0, "2024-01-15T10:30:00Z"), (30, "2024-01-15T10:30:00Z")] {
+        rig.clock.advance(std::time::Duration::from_secs(secs));
+        rig.ask_with("GET", devices, Some(&key), None).await.expect(200);
+        assert_eq!(last_used(&list().await), Some(json!(noted)));
+    }
+    rig.clock.advance(std::time::Duration::from_secs(30));
+    rig.ask_with("GET", devices, Some(&key), None).await.problem(401);
+}
+
+#[tokio::test]
 async fn an_enrolment_key_sees_its_own_grants_and_no_more_than_its_uses() {
     let rig = Rig::start().await;
     let one = rig.key(json!({"kind": "enrol", "uses": 1})).await;

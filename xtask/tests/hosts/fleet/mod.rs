@@ -14,7 +14,9 @@ mod kills;
 mod life;
 mod page;
 mod ports;
+mod prometheus;
 mod refusals;
+mod senders;
 
 use std::cell::Cell;
 use std::fs;

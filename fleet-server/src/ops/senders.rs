@@ -1,8 +1,6 @@
 //! Whom posted telemetry is for: devices that somebody speaks for, and those that are made because
 //! somebody does.
 
-mod known;
-
 use std::sync::Arc;
 
 use fleet_core::api::EventKind;
@@ -14,10 +12,10 @@ use futures_util::future::join_all;
 use super::devices::find;
 use super::events::NewEvent;
 use super::keys::Principal;
+use super::recent::Recent;
 use super::{Actor, Events, OpsError, World};
 use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, StoreError};
-use known::{Known, KnownDevice};
 
 /// Devices that one request makes.
 const MADE_PER_REQUEST_MAX: usize = 1_000;
@@ -34,7 +32,7 @@ pub(crate) struct Senders {
     world: World,
     hub: Arc<Hub>,
     events: Arc<Events>,
-    known: Known,
+    known: Recent<Known>,
 }
 
 /// A device that may be posted for.
@@ -44,6 +42,30 @@ pub(crate) struct Subject {
     /// Whether what is posted is a sign of life of the device itself: it has no other way to give
     /// one, or it is the device that posts.
     pub(crate) is_heard: bool,
+}
+
+/// What of an active device matters to whoever posts for it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    uid: Uid,
+    /// Whether it has no key, so that only others speak for it.
+    is_keyless: bool,
+}
+
+impl Known {
+    fn of(device: &Device) -> Self {
+        Self { uid: device.uid, is_keyless: device.key.is_none() }
+    }
+
+    /// The device, if whoever posts may speak for it.
+    fn subject(self, poster: &Principal) -> Result<Subject, OpsError> {
+        let is_own = match poster {
+            Principal::Device { uid, .. } if *uid == self.uid => true,
+            Principal::Device { .. } => return Err(foreign()),
+            Principal::Operator { .. } | Principal::Enrol { .. } => false,
+        };
+        Ok(Subject { uid: self.uid, is_heard: is_own || self.is_keyless })
+    }
 }
 
 /// How a post says whom it is for.
@@ -57,7 +79,7 @@ pub(crate) enum Whose {
 
 impl Senders {
     pub(crate) fn new(world: World, hub: Arc<Hub>, events: Arc<Events>) -> Self {
-        Self { world, hub, events, known: Known::default() }
+        Self { world, hub, events, known: Recent::default() }
     }
 
     /// The device that a post names, if whoever posts may speak for it.
@@ -68,16 +90,17 @@ impl Senders {
     ) -> Result<Subject, OpsError> {
         let change = self.hub.change();
         if let Some(known) = self.known.get(name, change) {
-            return subject(known, poster);
+            return known.subject(poster);
         }
         let device = match (find(&self.world, name).await, poster) {
             // Whether another device exists is not for a device to know.
             (Err(OpsError::NotFound(_)), Principal::Device { .. }) => return Err(foreign()),
             (found, _) => found?,
         };
-        let subject = subject(KnownDevice::of(&device), poster)?;
+        let known = Known::of(&device);
+        let subject = known.subject(poster)?;
         check_active(&device)?;
-        self.known.note(name, &device, change);
+        self.known.note([(name.to_owned(), known)], change);
         Ok(subject)
     }
 
@@ -122,13 +145,16 @@ impl Senders {
 
     /// Learns of all devices, if there are many to learn of.
     async fn read_all(&self, parts: &[Whose]) -> Result<(), OpsError> {
-        let names = parts.iter().filter_map(|whose| match whose {
-            Whose::Own => None,
-            Whose::Named(name) => Some(name.as_str()),
-        });
         let change = self.hub.change();
-        if self.known.missing(names, change) >= READ_ALL_MIN {
-            self.known.note_all(&self.world.store.device_list().await?, change);
+        let is_unknown = |whose: &&Whose| match whose {
+            Whose::Own => false,
+            Whose::Named(name) => self.known.get(name, change).is_none(),
+        };
+        if parts.iter().filter(is_unknown).count() >= READ_ALL_MIN {
+            let devices = self.world.store.device_list().await?;
+            let active = devices.iter().filter(|device| device.state == Admission::Active);
+            let known = active.map(|device| (device.id.to_string(), Known::of(device)));
+            self.known.note(known, change);
         }
         Ok(())
     }
@@ -200,16 +226,6 @@ impl Senders {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// The device, if whoever posts may speak for it.
-fn subject(device: KnownDevice, poster: &Principal) -> Result<Subject, OpsError> {
-    let is_own = match poster {
-        Principal::Device { uid, .. } if *uid == device.uid => true,
-        Principal::Device { .. } => return Err(foreign()),
-        Principal::Operator { .. } | Principal::Enrol { .. } => false,
-    };
-    Ok(Subject { uid: device.uid, is_heard: is_own || device.is_keyless })
 }
 
 fn check_active(device: &Device) -> Result<(), OpsError> {
