@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fleet_core::disk::{Disk, Folder};
 use nix::sys::statvfs::statvfs;
 
-use super::{ledger, segment};
+use super::{ledger, recover, segment};
 
 /// What a spool stands on.
 pub trait Ground: Send {
@@ -53,7 +53,10 @@ pub fn erase(path: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     let folder = Folder::open(path)?;
-    let is_ours = |name: &String| segment::Name::parse(name).is_some() || ledger::is_ours(name);
+    let is_ours = |name: &String| {
+        let is_segment = segment::Name::parse(name).is_some() || name == recover::NEW_FILE;
+        is_segment || ledger::is_ours(name)
+    };
     let names: Vec<String> = folder.names()?.into_iter().filter(is_ours).collect();
     names.iter().try_for_each(|name| folder.remove(name))?;
     folder.sync()?;

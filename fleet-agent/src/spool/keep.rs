@@ -8,7 +8,7 @@ use fleet_core::untrusted::Untrusted;
 
 use super::ledger::{self, Hole, Reason};
 use super::recover::{self, Recovered};
-use super::segment::{self, Entry, Name, Record, SEGMENT_BYTES_MAX};
+use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX};
 use super::stream::{Segment, Stream, Tail, Young};
 use super::{Moment, QUOTA_SHARE, SYNC_BYTES, SYNC_EVERY, Spool};
 
@@ -62,22 +62,26 @@ impl Spool {
 
     /// Leaves everything that waits on the disk, and nothing else, for the agent's end.
     pub fn close(&mut self, now: Moment) {
-        for stream in self.streams.iter().filter(|stream| stream.on_disk() > 0) {
-            self.ledger.acked(stream.id, stream.acked);
+        for stream in &self.streams {
+            if stream.on_disk() > 0 && stream.acked > 0 {
+                self.ledger.acked(stream.id, stream.acked);
+            }
+        }
+        if self.trouble.is_none() && self.newest().waiting() == 0 {
+            self.try_to(now, |spool| {
+                let disk = spool.opened()?;
+                while let Some(name) = spool.newest().drained(false) {
+                    remove(disk.as_ref(), &name.to_string())?;
+                    spool.newest().drop_segment();
+                    spool.removed = Some(now.up_millis);
+                }
+                Ok(())
+            });
         }
         if self.trouble.is_some() {
             self.tick(Moment { up_millis: u64::MAX, ..now });
         } else {
             self.try_to(now, Self::settle);
-        }
-        if self.trouble.is_none() && self.newest().waiting() == 0 {
-            self.try_to(now, |spool| {
-                let disk = spool.opened()?;
-                while let Some(name) = spool.newest().drop_drained(false) {
-                    remove(disk.as_ref(), &name.to_string())?;
-                }
-                disk.sync()
-            });
         }
     }
 
@@ -108,17 +112,12 @@ impl Spool {
                 "the disk takes no reports; the newest are held in memory"
             ),
         }
-        let retry_at = now.up_millis.saturating_add(RETRY);
+        let due = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+        let retry_at = due.filter(|due| *due > now.up_millis);
+        let retry_at = retry_at.unwrap_or_else(|| now.up_millis.saturating_add(RETRY));
         self.trouble = Some(Trouble { reason, is_full, retry_at });
         self.ledger.doubt();
-        for index in 0..self.streams.len() {
-            if let Some(name) = self.streams[index].doubt()
-                && let Some(disk) = &self.disk
-                && let Err(error) = remove(disk.as_ref(), &name.to_string())
-            {
-                tracing::debug!(%error, file = %name, "an empty file is left behind");
-            }
-        }
+        self.streams.iter_mut().for_each(Stream::doubt);
         if self.connected && self.is_broken() && self.newest().on_disk() > 0 {
             self.freshen();
         }
@@ -139,12 +138,12 @@ impl Spool {
         }
         let Recovered { mut streams, ledger, generation } =
             recover::recover(disk.as_ref(), &mut self.boots)?;
-        self.generation = self.generation.saturating_add(generation);
         if let Some(newest) = streams.last_mut().filter(|newest| !newest.sent)
             && self.streams.is_empty()
         {
             recover::reopen(disk.as_ref(), newest)?;
         }
+        self.generation = self.generation.saturating_add(generation);
         // What was begun without a disk has left no trace there.
         for stream in &mut self.streams {
             stream.generation = stream.generation.saturating_add(generation);
@@ -160,9 +159,7 @@ impl Spool {
     /// Makes sure that all is on the disk.
     pub(super) fn settle(&mut self) -> io::Result<()> {
         self.write_all()?;
-        for index in 0..self.streams.len() {
-            self.sync(index)?;
-        }
+        self.sync_all()?;
         self.save_ledger()?;
         if self.removed.is_some() {
             self.opened()?.sync()?;
@@ -180,23 +177,27 @@ impl Spool {
         let disk = self.opened()?;
         while let Some(seq) = self.streams[index].unwritten() {
             if !self.streams[index].write(self.segment_bytes)? {
-                self.sync(index)?;
+                // What makes room may be any stream's.
+                self.sync_all()?;
                 self.make_room()?;
+                if self.streams[index].sent && !self.streams[index].is_noted {
+                    self.note_as_sent(index)?;
+                }
+                self.ledger.keep_ready(disk.as_ref());
                 self.streams[index].begin_segment(disk.as_ref(), seq)?;
             }
         }
         Ok(())
     }
 
-    fn sync(&mut self, index: usize) -> io::Result<()> {
+    fn sync_all(&mut self) -> io::Result<()> {
         let disk = self.opened()?;
-        self.streams[index].sync(disk.as_ref())
+        self.streams.iter_mut().try_for_each(|stream| stream.sync(disk.as_ref()))
     }
 
     pub(super) fn save_ledger(&mut self) -> io::Result<()> {
         let disk = self.opened()?;
-        let streams = &self.streams;
-        self.ledger.save(disk.as_ref(), |id| streams.iter().any(|stream| stream.id == *id))
+        self.ledger.save(disk.as_ref())
     }
 
     pub(super) fn remove_ledger(&mut self) -> io::Result<()> {
@@ -224,22 +225,44 @@ impl Spool {
         let share = self.ground.free().map_or(u64::MAX, |free| (free + own) / QUOTA_SHARE);
         let quota = share.min(self.settings.bytes_max);
         self.segment_bytes = (quota / SEGMENTS_MIN).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let mut files = Vec::new();
-        while self.bytes() + self.segment_bytes > quota {
-            let mut streams = self.streams.iter_mut();
-            let Some(stream) = streams.find(|stream| !stream.segments.is_empty()) else { break };
-            let Some(segment) = stream.drop_segment() else { break };
-            let Segment { first: from, last: to, waiting: count, .. } = segment;
-            self.ledger.hole(Hole { stream: stream.id, from, to, count, reason: Reason::Quota });
-            files.push((stream.name(&segment), count));
+        let mut too_much = (self.bytes() + self.segment_bytes).saturating_sub(quota);
+        let mut victims = Vec::new();
+        let mut dropped = 0;
+        let notes = self.ledger.notes().clone();
+        for (index, stream) in self.streams.iter().enumerate() {
+            let mut count = 0;
+            for segment in &stream.segments {
+                if too_much == 0 {
+                    break;
+                }
+                let Segment { first: from, last: to, waiting, bytes, .. } = *segment;
+                let (stream, reason) = (stream.id, Reason::Quota);
+                self.ledger.hole(Hole { stream, from, to, count: waiting, reason });
+                too_much = too_much.saturating_sub(bytes);
+                dropped += waiting;
+                count += 1;
+            }
+            victims.push((index, count));
         }
-        if files.is_empty() {
-            return Ok(());
+        if dropped > 0 {
+            tracing::warn!(dropped, "no room for more reports on the disk; the oldest give way");
+            if let Err(error) = self.save_ledger() {
+                self.ledger.restore(notes);
+                return Err(error);
+            }
         }
-        let dropped: u64 = files.iter().map(|(_, count)| count).sum();
-        tracing::warn!(dropped, "no room for more reports on the disk; the oldest give way");
-        self.save_ledger()?;
-        files.iter().try_for_each(|(name, _)| remove(disk.as_ref(), &name.to_string()))
+        for (index, count) in victims {
+            let stream = &mut self.streams[index];
+            stream.segments.iter_mut().take(count).for_each(|segment| segment.waiting = 0);
+            for _ in 0..count {
+                let Some(segment) = stream.segments.front() else { break };
+                remove(disk.as_ref(), &stream.name(segment).to_string())?;
+                stream.drop_segment();
+                // Made sure of when something is due next.
+                self.removed.get_or_insert(0);
+            }
+        }
+        Ok(())
     }
 
     /// Removes what the server has.
@@ -248,11 +271,12 @@ impl Spool {
         let newest = self.streams.len() - 1;
         for index in 0..=newest {
             let stream = &mut self.streams[index];
-            while let Some(name) = stream.drop_drained(index == newest) {
+            while let Some(name) = stream.drained(index == newest) {
                 if let Err(error) = remove(disk.as_ref(), &name.to_string()) {
                     self.fail(&error, now);
                     return;
                 }
+                stream.drop_segment();
                 self.removed.get_or_insert(now.up_millis);
             }
             if let Some(acked) = stream.acked_to_note() {
@@ -266,6 +290,8 @@ impl Spool {
         let newest = self.streams.pop_back();
         self.streams.retain(|stream| stream.waiting() > 0);
         self.streams.extend(newest);
+        let streams = &self.streams;
+        self.ledger.forget_others(|id| streams.iter().any(|stream| stream.id == *id));
     }
 
     /// Lets go of a stream, and of its files as far as the disk lets it. If it was the newest,
@@ -289,28 +315,36 @@ impl Spool {
         }
     }
 
-    /// Makes sure that nobody counts on in a stream of which something will be sent.
-    pub(super) fn mark_as_sent(&mut self, index: usize, now: Moment) -> Option<()> {
-        let is_alone = self.streams.iter().filter(|stream| stream.waiting() > 0).count() == 1;
+    /// Whether something of a stream may be sent: nobody must ever count on in it then.
+    pub(super) fn mark_as_sent(&mut self, index: usize, now: Moment) -> bool {
         let stream = &mut self.streams[index];
-        if stream.segments.is_empty() {
-            stream.sent = true;
-            if !is_alone && self.trouble.is_none() {
-                // So that streams are counted that leave no files.
-                self.ledger.begun(stream.generation);
-                self.try_to(now, Self::save_ledger);
-            }
-            return Some(());
+        if stream.sent && (stream.is_noted || !stream.has_files) {
+            return true;
         }
-        let disk = self.disk.clone()?;
-        if let Err(error) = stream.mark_as_sent(disk.as_ref()) {
-            self.fail(&error, now);
-            if index + 1 == self.streams.len() {
+        if stream.has_files {
+            let marked = self.try_to(now, |spool| spool.note_as_sent(index));
+            if !marked && index + 1 == self.streams.len() {
                 self.freshen();
             }
-            return None;
+            return marked;
         }
-        Some(())
+        stream.sent = true;
+        let generation = stream.generation;
+        let is_alone = self.streams.iter().filter(|stream| stream.waiting() > 0).count() == 1;
+        if !is_alone && self.trouble.is_none() {
+            // So that streams are counted that leave no files.
+            self.ledger.begun(generation);
+            self.try_to(now, Self::save_ledger);
+        }
+        true
+    }
+
+    fn note_as_sent(&mut self, index: usize) -> io::Result<()> {
+        self.ledger.sent(self.streams[index].id);
+        self.save_ledger()?;
+        let stream = &mut self.streams[index];
+        (stream.sent, stream.is_noted) = (true, true);
+        Ok(())
     }
 }
 
@@ -321,9 +355,15 @@ impl Stream {
     }
 
     fn begin_segment(&mut self, disk: &dyn Disk, first: u64) -> io::Result<()> {
-        let (last, sent) = (first - 1, self.sent);
-        let segment = Segment { first, last, bytes: 0, waiting: 0, sent, unreadable: 0 };
+        let last = first - 1;
+        self.has_files = true;
+        let segment = Segment { first, last, bytes: 0, waiting: 0, unreadable: 0, is_known: true };
         let name = self.name(&segment).to_string();
+        if self.segments.back().is_some_and(|last| last.first == first) {
+            // A try that failed left it, with nothing in it that counts.
+            remove(disk, &name)?;
+            self.segments.pop_back();
+        }
         let file = match disk.create(&name) {
             // A try that failed left it, with nothing in it that counts.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -333,19 +373,17 @@ impl Stream {
             file => file?,
         };
         self.segments.push_back(segment);
-        self.tail = Some(Tail { file, end: 0, last, is_named: false, server: None });
+        self.tail = Some(Tail { file, end: 0, last, is_named: false });
         Ok(())
     }
 
     /// Writes what was not written yet to the tail, as far as that has room. A single record may
     /// be larger than others are together.
     fn write(&mut self, segment_bytes: u64) -> io::Result<bool> {
-        let Self { server, acked, synced, young, tail, .. } = self;
+        let server = self.server.map(|server| server.to_string());
+        let Self { acked, synced, young, tail, .. } = self;
         let Some(tail) = tail else { return Ok(false) };
         let mut bytes = Vec::new();
-        if let Some(server) = server.filter(|server| tail.server != Some(*server)) {
-            segment::put(&mut bytes, &segment::meant_for(server)).map_err(io::Error::other)?;
-        }
         let mut count = 0;
         for Young { seq, stamp, packed, .. } in young.iter().skip_while(|young| young.written) {
             let end = tail.end + (bytes.len() + packed.len() + FRAME_OVERHEAD_BYTES) as u64;
@@ -353,8 +391,9 @@ impl Stream {
                 break;
             }
             let (seq, acked, synced, stamp) = (*seq, *acked, *synced, *stamp);
-            let record = Record { seq, acked, synced, stamp, packed: packed.clone() };
-            segment::put(&mut bytes, &Entry::Record(record)).map_err(io::Error::other)?;
+            let (server, packed) = (server.clone(), packed.clone());
+            let record = Record { seq, acked, synced, server, stamp, packed };
+            segment::put(&mut bytes, record).map_err(io::Error::other)?;
             count += 1;
         }
         if count == 0 {
@@ -362,7 +401,6 @@ impl Stream {
         }
         tail.file.write_at(&bytes, tail.end)?;
         tail.end += bytes.len() as u64;
-        tail.server = *server;
         for young in young.iter_mut().skip_while(|young| young.written).take(count) {
             young.written = true;
             tail.last = young.seq;
@@ -382,30 +420,9 @@ impl Stream {
         Ok(())
     }
 
-    fn mark_as_sent(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        for index in 0..self.segments.len() {
-            let segment = &self.segments[index];
-            let kept = Name { sent: false, ..self.name(segment) }.to_string();
-            let sent = Name { sent: true, ..self.name(segment) }.to_string();
-            // After an error it is not known which name is on the disk.
-            if segment.sent {
-                disk.rename(&sent, &kept)?;
-                self.segments[index].sent = false;
-            }
-            disk.rename(&kept, &sent)?;
-            self.segments[index].sent = true;
-        }
-        disk.sync()?;
-        if let Some(tail) = &mut self.tail {
-            tail.is_named = true;
-        }
-        self.sent = true;
-        Ok(())
-    }
-
-    /// Lets go of the oldest segment if the server has all of it. The end of the newest stream
-    /// stays while little is in it.
-    fn drop_drained(&mut self, is_newest: bool) -> Option<Name> {
+    /// The oldest segment, if nothing in it waits any more. The end of the newest stream stays
+    /// while little is in it.
+    fn drained(&self, is_newest: bool) -> Option<Name> {
         let segment = self.segments.front().filter(|segment| segment.waiting == 0)?;
         if self.segments.len() == 1
             && let Some(tail) = &self.tail
@@ -415,9 +432,7 @@ impl Stream {
                 return None;
             }
         }
-        let name = self.name(segment);
-        self.drop_segment();
-        Some(name)
+        Some(self.name(segment))
     }
 }
 

@@ -20,10 +20,13 @@
 //!   when the server has it. After an error nothing is believed of what was not synced before: it
 //!   is written again, to another segment, and of two records with one number the later file's
 //!   counts.
-//! - Before anything of a stream is sent that has files, all their names say so, and that is
-//!   synced. A stream that may have been sent is counted on by nobody but the process that began
-//!   it; any other begins a new stream. One of which nothing was sent may be continued by anybody,
-//!   since nobody has seen its numbers.
+//! - Before anything of a stream is sent that has files, or a stream gets a file of which something
+//!   was sent, the ledger says so, and that is synced. Such a stream is counted on by nobody but
+//!   the process that began it; any other begins a new one. A stream of which nothing was sent may
+//!   be continued, since nobody has seen its numbers.
+//! - What another process wrote may be in the kernel's memory alone and have failed to be synced.
+//!   So whatever later promises build on is written anew: the ledger, and the end of a stream that
+//!   is continued.
 //! - A file is removed when the server has all of its records, or after the ledger that counts
 //!   them as a hole was synced. A file that comes back after a power cut does no harm: its records
 //!   are known to the server, or the ledger tells of them.
@@ -301,14 +304,14 @@ impl Spool {
         // What cannot be read now has no age to show.
         let oldest = self.streams.iter().filter_map(|stream| stream.oldest(disk).ok()?);
         let oldest = oldest.map(|stamp| self.boots.tell(&stamp, now).1 / 1000).max();
-        let holes = self.ledger.totals();
+        let notes = self.ledger.notes();
         QueueView {
             waiting: self.streams.iter().map(Stream::waiting).sum(),
-            dropped: holes.quota,
+            dropped: notes.totals.quota,
             oldest_secs: oldest,
             bytes: self.bytes(),
-            holes,
-            unclean_ends: self.ledger.unclean_ends(),
+            holes: notes.totals,
+            unclean_ends: notes.unclean_ends,
             disk_error: self.trouble.as_ref().map(|trouble| trouble.reason.clone()),
         }
     }
@@ -321,8 +324,8 @@ impl Spool {
         if self.streams[index].waiting() == 0 || !self.may_send(index) {
             return None;
         }
-        if !self.streams[index].sent {
-            self.mark_as_sent(index, now)?;
+        if !self.mark_as_sent(index, now) {
+            return None;
         }
         let disk = self.disk.as_deref().filter(|_| !self.is_broken());
         let stream = &mut self.streams[index];
@@ -335,7 +338,8 @@ impl Spool {
         };
         let id = stream.id;
         if !load.missing.is_empty() {
-            for (from, to, count) in load.missing {
+            for (from, to) in load.missing {
+                let count = to - from + 1;
                 tracing::warn!(count, "the disk does not give back some of the collected reports");
                 self.ledger.hole(Hole { stream: id, from, to, count, reason: Reason::Damaged });
             }

@@ -9,10 +9,14 @@ use std::ops::ControlFlow;
 
 use fleet_core::disk::Disk;
 
+use super::SYNC_BYTES;
 use super::boots::Boots;
-use super::ledger::{Hole, Known, Ledger, Reason};
-use super::segment::{self, Entry, Name, SEGMENT_BYTES_MAX};
-use super::stream::{Segment, Stream, Tail};
+use super::ledger::{Hole, Ledger, Notes, Reason};
+use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX};
+use super::stream::{self, Segment, Stream, Tail};
+
+/// What is to take the place of a segment.
+pub(super) const NEW_FILE: &str = "segment.new";
 
 /// What was found.
 pub(super) struct Recovered {
@@ -25,37 +29,55 @@ pub(super) struct Recovered {
 
 /// Looks through the disk. What is found is sure to be there when this returns.
 pub(super) fn recover(disk: &dyn Disk, boots: &mut Boots) -> io::Result<Recovered> {
-    let (mut ledger, known) = Ledger::open(disk)?;
+    let mut ledger = Ledger::open(disk)?;
+    let known = ledger.notes().clone();
+    // Without all of the ledger nobody knows what was sent.
+    let all_were_sent = ledger.is_in_doubt();
     let mut names: Vec<Name> = disk.names()?.iter().filter_map(|name| Name::parse(name)).collect();
     names.sort_unstable();
     let mut generation = known.generation;
     let mut streams = Vec::new();
     for names in names.chunk_by(|one, next| one.stream == next.stream) {
         generation = generation.max(names[0].generation);
-        let stream = Search::new(disk, names, &known, boots).run(&mut ledger)?;
+        let mut stream = Search::new(disk, names, &known, boots).run(&mut ledger)?;
+        stream.sent |= all_were_sent;
         // The last file may have been written to just before the agent was killed.
         if let Some(last) = stream.segments.back() {
             disk.open(&stream.name(last).to_string())?.sync()?;
         }
         streams.push(stream);
     }
-    disk.sync()?;
-    ledger.save(disk, |id| streams.iter().any(|stream| stream.id == *id))?;
+    if !streams.is_empty() {
+        disk.sync()?;
+    }
+    ledger.save(disk)?;
     Ok(Recovered { streams, ledger, generation })
 }
 
-/// Opens the last segment of a stream that goes on, cut behind its last whole record.
+/// Writes the last segment of a stream that goes on anew, so that it can be added to: whether an
+/// earlier run of the agent failed to sync it, nobody knows. One that is large already stays as it
+/// is, and the next is begun.
 pub(super) fn reopen(disk: &dyn Disk, stream: &mut Stream) -> io::Result<()> {
-    let Some(segment) = stream.segments.back().filter(|segment| segment.bytes > 0) else {
+    let Some(segment) = stream.segments.back().filter(|segment| segment.is_known) else {
         return Ok(());
     };
-    let file = disk.open(&stream.name(segment).to_string())?;
-    if file.bytes()? > segment.bytes {
-        file.truncate(segment.bytes)?;
-        file.sync()?;
+    if segment.bytes == 0 || segment.bytes > SYNC_BYTES as u64 {
+        return Ok(());
     }
-    let (end, last, server) = (segment.bytes, segment.last, stream.server);
-    stream.tail = Some(Tail { file, end, last, is_named: true, server });
+    let name = stream.name(segment).to_string();
+    let mut bytes = vec![0; usize::try_from(segment.bytes).map_err(io::Error::other)?];
+    disk.open(&name)?.read_at(&mut bytes, 0)?;
+    match disk.remove(NEW_FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(NEW_FILE)?;
+    file.write_at(&bytes, 0)?;
+    file.sync()?;
+    disk.rename(NEW_FILE, &name)?;
+    disk.sync()?;
+    let (end, last) = (segment.bytes, segment.last);
+    stream.tail = Some(Tail { file, end, last, is_named: true });
     Ok(())
 }
 
@@ -63,7 +85,7 @@ pub(super) fn reopen(disk: &dyn Disk, stream: &mut Stream) -> io::Result<()> {
 struct Search<'a> {
     disk: &'a dyn Disk,
     names: &'a [Name],
-    known: &'a Known,
+    known: &'a Notes,
     boots: &'a mut Boots,
     stream: Stream,
     /// The number that comes next.
@@ -75,12 +97,14 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(disk: &'a dyn Disk, names: &'a [Name], known: &'a Known, boots: &'a mut Boots) -> Self {
+    fn new(disk: &'a dyn Disk, names: &'a [Name], known: &'a Notes, boots: &'a mut Boots) -> Self {
         let mut stream = Stream::new(names[0].stream, names[0].generation);
-        stream.sent = names.iter().any(|name| name.sent);
-        stream.acked = known.acked.get(&stream.id).copied().unwrap_or(0);
-        // What is missing before the first file was acknowledged, or is in the ledger.
-        let expected = names[0].first;
+        stream.has_files = true;
+        stream.sent = known.was_sent(&stream.id);
+        stream.acked = known.acked(&stream.id);
+        // Of a stream that may have been sent, what is missing before the first file was
+        // acknowledged, or is in the ledger.
+        let expected = if stream.sent { names[0].first } else { 1 };
         Self { disk, names, known, boots, stream, expected, gaps: Vec::new(), runs: Vec::new() }
     }
 
@@ -95,12 +119,15 @@ impl<'a> Search<'a> {
             let waiting = (to + 1).saturating_sub(from.max(stream.acked + 1));
             stream.segments[index].waiting += waiting;
         }
+        let told = known.holes_of(&stream.id);
+        told.iter().for_each(|(from, to)| stream.hole(*from, *to));
         for (from, to) in gaps {
             let from = from.max(stream.acked + 1);
             if from > to {
                 continue;
             }
-            for (from, to) in known.untold(&stream.id, from, to) {
+            for (from, to) in stream::without(&told, from, to) {
+                stream.hole(from, to);
                 let synced = to.min(stream.synced);
                 for (from, to, reason) in [
                     (from, synced, Reason::Damaged),
@@ -125,12 +152,12 @@ impl<'a> Search<'a> {
             last: name.first - 1,
             bytes: 0,
             waiting: 0,
-            sent: name.sent,
             unreadable: 0,
+            is_known: true,
         };
         let read = segment::readable_bytes(file.as_ref()).and_then(|bytes| {
-            let whole = segment::read(file.as_ref(), 0, bytes, |_, entry| {
-                self.entry(entry, index, &mut segment, next);
+            let whole = segment::read(file.as_ref(), 0, bytes, |_, record| {
+                self.record(record, index, &mut segment, next);
                 ControlFlow::Continue(())
             })?;
             Ok((bytes, whole.unwrap_or(bytes)))
@@ -147,9 +174,12 @@ impl<'a> Search<'a> {
             Err(error) => {
                 tracing::warn!(%error, file = %name, "cannot read collected reports");
                 segment.bytes = SEGMENT_BYTES_MAX;
-                segment.last = if is_last { self.expected.max(name.first) } else { next - 1 };
+                segment.last = name.first;
                 segment.waiting = 1;
-                self.expected = segment.last + 1;
+                segment.is_known = false;
+                self.expected = if is_last { name.first + 1 } else { next };
+                // Nobody knows where to continue it.
+                self.stream.sent |= is_last;
             }
         }
         let was_dropped = segment.last >= segment.first
@@ -163,14 +193,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, entry: Entry, index: usize, segment: &mut Segment, next: u64) {
-        let record = match entry {
-            Entry::For { server } => {
-                self.stream.server = server.parse().ok();
-                return;
-            }
-            Entry::Record(record) => record,
-        };
+    fn record(&mut self, record: Record, index: usize, segment: &mut Segment, next: u64) {
         let seq = record.seq;
         // A record that was written a second time is in the later file.
         if seq < self.expected.max(segment.first) || seq >= next {
@@ -178,6 +201,9 @@ impl<'a> Search<'a> {
         }
         self.stream.acked = self.stream.acked.max(record.acked.min(seq - 1));
         self.stream.synced = self.stream.synced.max(record.synced.min(seq - 1));
+        if let Some(server) = record.server.and_then(|server| server.parse().ok()) {
+            self.stream.server = Some(server);
+        }
         self.boots.found(&record.stamp);
         if seq > self.expected {
             self.gaps.push((self.expected, seq - 1));

@@ -1,8 +1,7 @@
 //! A segment: a file with records of one stream, in frames, oldest first.
 //!
-//! Its name says which stream, how many streams began before that, the first record's number, and
-//! whether any of the stream may have been sent. What a file holds is believed as far as its
-//! checksums go and no further.
+//! Its name says how many streams were begun before, which this is, and the first record's number.
+//! What a file holds is believed as far as its checksums go and no further.
 
 use std::fmt;
 use std::io;
@@ -12,7 +11,6 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{self, CodecError, Coded};
 use fleet_core::disk::DiskFile;
 use fleet_core::frames::{self, Found, HEADER_BYTES};
-use fleet_core::identity::ServerIdentity;
 
 /// Bytes of a segment.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -25,6 +23,9 @@ const NUMBER_MAX: u64 = u64::MAX / 2;
 /// The same for the count of streams.
 const GENERATION_MAX: u32 = u32::MAX / 2;
 
+/// The end of a segment's name.
+const SUFFIX: &str = ".segment";
+
 /// A stream's own random name.
 pub(super) type StreamId = [u8; 16];
 
@@ -36,23 +37,15 @@ pub(super) struct Name {
     pub(super) stream: StreamId,
     /// The number of its first record.
     pub(super) first: u64,
-    /// Whether something of the stream may have been sent.
-    pub(super) sent: bool,
 }
 
 impl Name {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (stem, kind) = text.split_once('.')?;
-        let sent = match kind {
-            "sent" => true,
-            "kept" => false,
-            _ => return None,
-        };
-        let mut parts = stem.split('-');
+        let mut parts = text.strip_suffix(SUFFIX)?.split('-');
         let generation = u32::from_str_radix(parts.next()?, 16).ok()?;
         let stream = u128::from_str_radix(parts.next()?, 16).ok()?.to_be_bytes();
         let first = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let name = Self { generation, stream, first, sent };
+        let name = Self { generation, stream, first };
         let possible = generation < GENERATION_MAX && (1..NUMBER_MAX).contains(&first);
         (possible && name.to_string() == text).then_some(name)
     }
@@ -60,21 +53,15 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, stream, first, sent } = self;
+        let Self { generation, stream, first } = self;
         let stream = u128::from_be_bytes(*stream);
-        let kind = if *sent { "sent" } else { "kept" };
-        write!(f, "{generation:08x}-{stream:032x}-{first:016x}.{kind}")
+        write!(f, "{generation:08x}-{stream:032x}-{first:016x}{SUFFIX}")
     }
 }
 
 /// What a frame of a segment holds.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Entry {
-    /// Whom the stream is for, once that is known.
-    For {
-        /// The server's identity.
-        server: String,
-    },
+enum Entry {
     /// What was collected at one time.
     Record(Record),
 }
@@ -92,6 +79,8 @@ pub(super) struct Record {
     pub(super) acked: u64,
     /// All numbers up to this one were sure to be on the disk when this was written.
     pub(super) synced: u64,
+    /// The server that it is for, if that was known.
+    pub(super) server: Option<String>,
     pub(super) stamp: Stamp,
     /// The samples, packed.
     pub(super) packed: Box<[u8]>,
@@ -108,16 +97,11 @@ pub(super) struct Stamp {
     pub(super) up_millis: u64,
 }
 
-/// Appends a frame.
-pub(super) fn put(out: &mut Vec<u8>, entry: &Entry) -> Result<(), CodecError> {
-    let payload = codec::encode(entry)?;
+/// Appends a record's frame.
+pub(super) fn put(out: &mut Vec<u8>, record: Record) -> Result<(), CodecError> {
+    let payload = codec::encode(&Entry::Record(record))?;
     frames::put(out, |out| out.extend(payload));
     Ok(())
-}
-
-/// An entry that says whom a stream is for.
-pub(super) fn meant_for(server: ServerIdentity) -> Entry {
-    Entry::For { server: server.to_string() }
 }
 
 /// How much of a file is to be read.
@@ -125,15 +109,15 @@ pub(super) fn readable_bytes(file: &dyn DiskFile) -> io::Result<u64> {
     Ok(file.bytes()?.min(READ_BYTES_MAX))
 }
 
-/// Shows the entries of a file between two places, each with the place of its end, until the
+/// Shows the records of a file between two places, each with the place of its end, until the
 /// visitor has seen enough. Says where the last whole frame ends, if the file was read to its end.
 ///
-/// What is no entry is passed over: those who count notice by the numbers.
+/// What is no record is passed over: those who count notice by the numbers.
 pub(super) fn read(
     file: &dyn DiskFile,
     from: u64,
     to: u64,
-    mut visit: impl FnMut(u64, Entry) -> ControlFlow<()>,
+    mut visit: impl FnMut(u64, Record) -> ControlFlow<()>,
 ) -> io::Result<Option<u64>> {
     let mut at = from;
     let mut whole = from;
@@ -147,8 +131,8 @@ pub(super) fn read(
             match found {
                 Found::Frame { at: offset, payload } => {
                     whole = at + (offset + HEADER_BYTES + payload.len()) as u64;
-                    if let Some(entry) = entry(payload)
-                        && visit(whole, entry).is_break()
+                    if let Some(record) = record(payload)
+                        && visit(whole, record).is_break()
                     {
                         return Ok(None);
                     }
@@ -167,12 +151,9 @@ pub(super) fn read(
     Ok(Some(whole))
 }
 
-fn entry(payload: &[u8]) -> Option<Entry> {
-    let entry = codec::decode(payload).ok()?;
-    match &entry {
-        Entry::Record(record) if !(1..NUMBER_MAX).contains(&record.seq) => None,
-        Entry::Record(_) | Entry::For { .. } => Some(entry),
-    }
+fn record(payload: &[u8]) -> Option<Record> {
+    let Entry::Record(record) = codec::decode(payload).ok()?;
+    (1..NUMBER_MAX).contains(&record.seq).then_some(record)
 }
 
 #[cfg(test)]
@@ -183,41 +164,39 @@ mod tests {
 
     use super::*;
 
-    const NAME: Name = Name { generation: 3, stream: [0xab; 16], first: 1 << 20, sent: false };
+    const NAME: Name = Name { generation: 3, stream: [0xab; 16], first: 1 << 20 };
 
-    fn record(seq: u64, bytes: usize) -> Entry {
+    fn collected(seq: u64, bytes: usize) -> Record {
         let stamp = Stamp { at_millis: -1, boot: [7; 16], up_millis: 5 };
         let packed = vec![seq as u8; bytes].into_boxed_slice();
-        Entry::Record(Record { seq, acked: 0, synced: 0, stamp, packed })
+        Record { seq, acked: 0, synced: 0, server: None, stamp, packed }
     }
 
-    fn entries(bytes: &[u8], from: u64) -> (Vec<(u64, Entry)>, Option<u64>) {
+    fn records(bytes: &[u8], from: u64) -> (Vec<(u64, Record)>, Option<u64>) {
         let disk = SimDisk::new(1);
         let file = disk.create("file").unwrap();
         file.write_at(bytes, 0).unwrap();
-        let mut entries = Vec::new();
-        let end = read(file.as_ref(), from, bytes.len() as u64, |end, entry| {
-            entries.push((end, entry));
+        let mut records = Vec::new();
+        let end = read(file.as_ref(), from, bytes.len() as u64, |end, record| {
+            records.push((end, record));
             ControlFlow::Continue(())
         });
-        (entries, end.unwrap())
+        (records, end.unwrap())
     }
 
     #[test]
     fn stream_and_first_number_can_be_told_from_a_name() {
-        let text = "00000003-abababababababababababababababab-0000000000100000.kept";
+        let text = "00000003-abababababababababababababababab-0000000000100000.segment";
         assert_eq!(NAME.to_string(), text);
         assert_eq!(Name::parse(text), Some(NAME));
-        let sent = Name { sent: true, ..NAME };
-        assert_eq!(Name::parse(&sent.to_string()), Some(sent));
         for other in [
             "ledger",
-            "00000003-abababababababababababababababab-0000000000100000.kept.old",
-            "00000003-ABABABABABABABABABABABABABABABAB-0000000000100000.kept",
-            "00000003-abababababababababababababababab-0000000000000000.kept",
-            "+0000003-abababababababababababababababab-0000000000100000.kept",
-            "ffffffff-abababababababababababababababab-0000000000100000.kept",
-            "00000003-abababababababababababababababab-ffffffffffffffff.kept",
+            "00000003-abababababababababababababababab-0000000000100000.segment.old",
+            "00000003-ABABABABABABABABABABABABABABABAB-0000000000100000.segment",
+            "00000003-abababababababababababababababab-0000000000000000.segment",
+            "+0000003-abababababababababababababababab-0000000000100000.segment",
+            "ffffffff-abababababababababababababababab-0000000000100000.segment",
+            "00000003-abababababababababababababababab-ffffffffffffffff.segment",
         ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
@@ -226,8 +205,8 @@ mod tests {
     #[test]
     fn bytes_of_a_frame_are_these() {
         let mut bytes = Vec::new();
-        put(&mut bytes, &record(300, 2)).unwrap();
-        let mut payload = vec![46, 1, 1, 251, 44, 1, 0, 0, 1];
+        put(&mut bytes, collected(300, 2)).unwrap();
+        let mut payload = vec![46, 1, 0, 251, 44, 1, 0, 0, 0, 1];
         payload.extend([7; 16]);
         payload.extend([5, 2, 44, 44]);
         assert_eq!(bytes[HEADER_BYTES..], payload);
@@ -237,20 +216,21 @@ mod tests {
     fn records_larger_than_a_piece_are_read() {
         let mut bytes = Vec::new();
         let sizes = [10, 3 * PIECE_BYTES as usize, PIECE_BYTES as usize - 40, 7];
-        let written: Vec<_> = sizes.iter().zip(1..).map(|(size, seq)| record(seq, *size)).collect();
-        for entry in &written {
-            put(&mut bytes, entry).unwrap();
+        let written: Vec<_> =
+            sizes.iter().zip(1..).map(|(size, seq)| collected(seq, *size)).collect();
+        for record in &written {
+            put(&mut bytes, record.clone()).unwrap();
         }
-        let (read, end) = entries(&bytes, 0);
+        let (read, end) = records(&bytes, 0);
         assert_eq!(
-            read.iter().map(|(_, entry)| entry).collect::<Vec<_>>(),
+            read.iter().map(|(_, record)| record).collect::<Vec<_>>(),
             written.iter().collect::<Vec<_>>()
         );
         assert_eq!(end, Some(bytes.len() as u64));
         let after_first = read[0].0;
-        assert_eq!(entries(&bytes, after_first).0, read[1..]);
+        assert_eq!(records(&bytes, after_first).0, read[1..]);
         bytes.extend([0; 100]);
-        assert_eq!(entries(&bytes, 0), (read, end));
+        assert_eq!(records(&bytes, 0), (read, end));
     }
 
     proptest! {
@@ -259,12 +239,12 @@ mod tests {
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
             rot in any::<proptest::sample::Index>(),
         ) {
-            prop_assert!(entries(&bytes, 0).0.is_empty());
-            put(&mut bytes, &record(1, 30)).unwrap();
-            put(&mut bytes, &record(2, 30)).unwrap();
+            prop_assert!(records(&bytes, 0).0.is_empty());
+            put(&mut bytes, collected(1, 30)).unwrap();
+            put(&mut bytes, collected(2, 30)).unwrap();
             let rotten = rot.index(bytes.len());
             bytes[rotten] ^= 1;
-            prop_assert!(entries(&bytes, 0).0.len() <= 2);
+            prop_assert!(records(&bytes, 0).0.len() <= 2);
             let _ = Name::parse(&String::from_utf8_lossy(&bytes));
         }
     }

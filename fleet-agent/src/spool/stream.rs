@@ -15,9 +15,11 @@ use fleet_core::disk::{Disk, DiskFile};
 use fleet_core::identity::ServerIdentity;
 use fleet_core::limits::FRAME_REPORTS_MAX;
 
-use super::segment::{self, Entry, Name, Record, Stamp, StreamId};
+use super::segment::{self, Name, Record, Stamp, StreamId};
 use super::{FRAME_BYTES, OVERHEAD_BYTES, SYNC_BYTES};
 
+/// Holes of one stream that are told apart.
+const HOLES_MAX: usize = 512;
 /// How often a segment may be unreadable before it is given up.
 const UNREADABLE_MAX: u32 = 3;
 
@@ -26,9 +28,13 @@ pub(super) struct Stream {
     pub(super) generation: u32,
     /// Whom it is for, once that is known.
     pub(super) server: Option<ServerIdentity>,
-    /// Whether any of it may have been sent. Then its segments' names say so, and nobody but the
-    /// process that began it counts on in it.
+    /// Whether any of it may have been sent. Then nobody but the process that began it counts on in
+    /// it.
     pub(super) sent: bool,
+    /// Whether this process made sure that the ledger says so.
+    pub(super) is_noted: bool,
+    /// Whether there are files of it, or a power cut may bring some back.
+    pub(super) has_files: bool,
     /// The next record's number.
     pub(super) next: u64,
     /// The server has all up to this one.
@@ -44,6 +50,8 @@ pub(super) struct Stream {
     place: (u64, u64),
     /// The last such place that the ledger was told of.
     noted: (u64, u64),
+    /// Numbers without records, of which the ledger was told.
+    holes: Vec<(u64, u64)>,
 }
 
 /// A file, as far as it is sure to be on the disk.
@@ -54,9 +62,10 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// Records in it that the server is not known to have.
     pub(super) waiting: u64,
-    /// Whether its name says that the stream may have been sent.
-    pub(super) sent: bool,
+    /// How often it could not be read.
     pub(super) unreadable: u32,
+    /// Whether it was ever; else the last number and the count of records are not known yet.
+    pub(super) is_known: bool,
 }
 
 /// The end of the last segment, while it can be written to.
@@ -68,8 +77,6 @@ pub(super) struct Tail {
     pub(super) last: u64,
     /// Whether its name is sure to be on the disk.
     pub(super) is_named: bool,
-    /// Whom the file says that the stream is for.
-    pub(super) server: Option<ServerIdentity>,
 }
 
 /// A record that is not sure to be on the disk.
@@ -108,8 +115,8 @@ pub struct Acknowledged {
 pub(super) struct Load {
     pub(super) records: Vec<Found>,
     bytes: usize,
-    /// Numbers that should have been there and were not: the first, the last, and how many.
-    pub(super) missing: Vec<(u64, u64, u64)>,
+    /// Numbers, from one to another, that should have been there and were not.
+    pub(super) missing: Vec<(u64, u64)>,
 }
 
 /// A record on its way into a frame.
@@ -127,6 +134,8 @@ impl Stream {
             generation,
             server: None,
             sent: false,
+            is_noted: false,
+            has_files: false,
             next: 1,
             acked: 0,
             synced: 0,
@@ -136,6 +145,7 @@ impl Stream {
             under_way: VecDeque::new(),
             place: (0, 0),
             noted: (0, 0),
+            holes: Vec::new(),
         }
     }
 
@@ -195,7 +205,7 @@ impl Stream {
 
     pub(super) fn name(&self, segment: &Segment) -> Name {
         let Self { generation, id: stream, .. } = *self;
-        Name { generation, stream, first: segment.first, sent: segment.sent }
+        Name { generation, stream, first: segment.first }
     }
 
     /// The oldest records that the server is not known to have, as many as make a good frame.
@@ -203,49 +213,52 @@ impl Stream {
     pub(super) fn load(&mut self, disk: Option<&dyn Disk>) -> io::Result<Load> {
         let mut load = Load::default();
         self.under_way.clear();
-        let young = self.young.front().map_or(u64::MAX, |young| young.seq);
         for index in 0..self.segments.len() {
-            let segment = &self.segments[index];
-            if segment.waiting == 0 {
+            if self.segments[index].waiting == 0 {
                 continue;
             }
             let Some(disk) = disk else { return Ok(load) };
-            let mut ends = Vec::new();
             let was = load.records.len();
-            let range = self.acked.max(segment.first - 1) + 1..young.min(segment.last + 1);
-            let is_read = self.read(disk, segment, range.clone(), &mut load, &mut ends);
-            let is_done = match is_read {
-                Ok(is_done) => is_done,
+            let read = match self.read(disk, index, &mut load) {
+                Ok(read) => read,
                 Err(error) => {
-                    self.segments[index].unreadable += 1;
-                    if self.segments[index].unreadable < UNREADABLE_MAX {
-                        return Err(error);
-                    }
                     load.records.truncate(was);
-                    ends.clear();
-                    true
+                    self.give_up(index, &mut load).ok_or(error)?
                 }
             };
             let segment = &mut self.segments[index];
-            let first = segment.first;
-            self.under_way.extend(load.records[was..].iter().zip(ends).map(|(found, end)| {
-                UnderWay {
-                    seq: found.seq,
-                    at_millis: found.stamp.at_millis,
-                    end: Some((first, end)),
-                }
+            let found = read.ends.len() as u64;
+            let records = load.records[was..].iter().zip(read.ends);
+            self.under_way.extend(records.map(|(record, end)| UnderWay {
+                seq: record.seq,
+                at_millis: record.stamp.at_millis,
+                end: Some((segment.first, end)),
             }));
-            let found = (load.records.len() - was) as u64;
-            if !is_done {
+            if read.is_done {
+                segment.waiting = found;
+                segment.is_known = true;
+                segment.last = read.last;
+            }
+            for (from, to) in read.gaps {
+                for (from, to) in without(&self.holes, from, to) {
+                    load.missing.push((from, to));
+                    if !read.is_done {
+                        segment.waiting = segment.waiting.saturating_sub(to - from + 1);
+                    }
+                }
+            }
+            if !read.is_done {
                 // One that could not be read before may hold more than was thought.
                 segment.waiting = segment.waiting.max(found + 1);
-                return Ok(load);
+                break;
             }
-            if found < segment.waiting {
-                let missing = segment.waiting - found;
-                load.missing.push((range.start, segment.last, missing));
-            }
-            segment.waiting = found;
+        }
+        for (from, to) in load.missing.iter().copied() {
+            hole(&mut self.holes, from, to);
+        }
+        let rest = self.segments.iter().map(|segment| segment.waiting).sum::<u64>();
+        if rest > load.records.len() as u64 {
+            return Ok(load);
         }
         for young in &self.young {
             if !load.has_room(&young.packed) {
@@ -259,44 +272,60 @@ impl Stream {
         Ok(load)
     }
 
-    /// Whether the segment was read to its end.
-    fn read(
-        &self,
-        disk: &dyn Disk,
-        segment: &Segment,
-        range: std::ops::Range<u64>,
-        load: &mut Load,
-        ends: &mut Vec<u64>,
-    ) -> io::Result<bool> {
+    /// Adds what waits in a segment to a load, as far as there is room.
+    fn read(&self, disk: &dyn Disk, index: usize, load: &mut Load) -> io::Result<Read> {
+        let segment = &self.segments[index];
+        let next = self.segments.get(index + 1).map_or(u64::MAX, |next| next.first);
+        let end = if segment.is_known { segment.last + 1 } else { next };
         let file = disk.open(&self.name(segment).to_string())?;
         let from = self.read_to(segment);
-        let mut last = range.start - 1;
         let to = segment.bytes.min(segment::readable_bytes(file.as_ref())?);
-        let end = segment::read(file.as_ref(), from, to, |end, entry| {
-            let Entry::Record(record) = entry else { return ControlFlow::Continue(()) };
-            if !range.contains(&record.seq) || record.seq <= last {
+        let last = self.acked.max(segment.first - 1);
+        let mut read = Read { ends: Vec::new(), gaps: Vec::new(), last, is_done: false };
+        let whole = segment::read(file.as_ref(), from, to, |place, record| {
+            if record.seq <= read.last || record.seq >= end {
                 return ControlFlow::Continue(());
             }
             if !load.has_room(&record.packed) {
                 return ControlFlow::Break(());
             }
-            let Record { seq, stamp, packed, .. } = record;
-            last = seq;
+            let Record { seq, acked, stamp, packed, .. } = record;
+            read.gap(acked, seq);
+            read.last = seq;
+            read.ends.push(place);
             load.push(Found { seq, stamp, packed });
-            ends.push(end);
             ControlFlow::Continue(())
         })?;
-        Ok(end.is_some())
+        read.is_done = whole.is_some();
+        if read.is_done && segment.is_known {
+            read.gap(0, end);
+            read.last = segment.last;
+        }
+        Ok(read)
+    }
+
+    /// Does without a segment that can never be read; nothing as long as it may be yet.
+    fn give_up(&mut self, index: usize, load: &mut Load) -> Option<Read> {
+        let segment = &mut self.segments[index];
+        segment.unreadable += 1;
+        if segment.unreadable < UNREADABLE_MAX {
+            return None;
+        }
+        load.bytes = load.records.iter().map(Found::bytes).sum();
+        let last = self.acked.max(segment.first - 1);
+        let mut read = Read { ends: Vec::new(), gaps: Vec::new(), last, is_done: true };
+        read.gap(0, segment.last.max(segment.first) + 1);
+        read.last = segment.last.max(segment.first);
+        Some(read)
     }
 
     /// When the oldest record that waits was collected.
     pub(super) fn oldest(&self, disk: Option<&dyn Disk>) -> io::Result<Option<Stamp>> {
-        if let (Some(segment), Some(disk)) =
-            (self.segments.iter().find(|segment| segment.waiting > 0), disk)
+        if let (Some(index), Some(disk)) =
+            (self.segments.iter().position(|segment| segment.waiting > 0), disk)
         {
             let mut load = Load { bytes: FRAME_BYTES, ..Load::default() };
-            let range = self.acked.max(segment.first - 1) + 1..segment.last + 1;
-            self.read(disk, segment, range, &mut load, &mut Vec::new())?;
+            self.read(disk, index, &mut load)?;
             if let Some(found) = load.records.first() {
                 return Ok(Some(found.stamp));
             }
@@ -325,6 +354,11 @@ impl Stream {
         taken
     }
 
+    /// Takes note that there are no records for some numbers, and that the ledger was told.
+    pub(super) fn hole(&mut self, from: u64, to: u64) {
+        hole(&mut self.holes, from, to);
+    }
+
     /// Nothing is under way any more.
     pub(super) fn recall(&mut self) {
         self.under_way.clear();
@@ -334,6 +368,7 @@ impl Stream {
     pub(super) fn drop_young(&mut self) -> Option<u64> {
         let seq = self.young.pop_front()?.seq;
         self.under_way.retain(|sent| sent.seq != seq);
+        self.hole(seq, seq);
         Some(seq)
     }
 
@@ -349,13 +384,10 @@ impl Stream {
     }
 
     /// What the disk said is not to be relied on: whatever is not sure to be there is written
-    /// anew, to another segment. Gives the name of a file with nothing in it, if one is left.
-    pub(super) fn doubt(&mut self) -> Option<Name> {
+    /// anew, to another segment.
+    pub(super) fn doubt(&mut self) {
         self.tail = None;
         self.young.iter_mut().for_each(|young| young.written = false);
-        self.segments.back().filter(|segment| segment.bytes == 0)?;
-        let empty = self.segments.pop_back()?;
-        Some(self.name(&empty))
     }
 
     /// What was written is now sure to be on the disk.
@@ -371,6 +403,58 @@ impl Stream {
     }
 }
 
+/// What was read of a segment.
+struct Read {
+    /// Where each record ends.
+    ends: Vec<u64>,
+    /// Numbers that were passed over.
+    gaps: Vec<(u64, u64)>,
+    /// The last number.
+    last: u64,
+    /// Whether the segment was read to its end.
+    is_done: bool,
+}
+
+impl Read {
+    /// The next number after the last is this one. Those up to `acked` are with the server.
+    fn gap(&mut self, acked: u64, next: u64) {
+        let from = self.last.max(acked) + 1;
+        if from < next {
+            self.gaps.push((from, next - 1));
+        }
+    }
+}
+
+/// Adds numbers to holes. Past [`HOLES_MAX`] they may be counted again.
+fn hole(holes: &mut Vec<(u64, u64)>, from: u64, to: u64) {
+    if let Some((_, last)) = holes.last_mut().filter(|(_, last)| last.checked_add(1) == Some(from))
+    {
+        *last = to;
+    } else if holes.len() < HOLES_MAX {
+        holes.push((from, to));
+    }
+}
+
+/// Numbers from one to another that are in none of these holes.
+pub(super) fn without(holes: &[(u64, u64)], from: u64, to: u64) -> Vec<(u64, u64)> {
+    let mut ranges = vec![(from, to)];
+    for (first, last) in holes {
+        let outside = |(from, to): (u64, u64)| {
+            let before = (from, to.min(first.saturating_sub(1)));
+            let after = (from.max(last.saturating_add(1)), to);
+            [before, after].into_iter().filter(|(from, to)| from <= to)
+        };
+        ranges = ranges.into_iter().flat_map(outside).collect();
+    }
+    ranges
+}
+
+impl Found {
+    fn bytes(&self) -> usize {
+        self.packed.len() + OVERHEAD_BYTES
+    }
+}
+
 impl Load {
     /// A single record gets a frame of its own, however large it is.
     fn has_room(&self, packed: &[u8]) -> bool {
@@ -379,7 +463,7 @@ impl Load {
     }
 
     fn push(&mut self, found: Found) {
-        self.bytes += found.packed.len() + OVERHEAD_BYTES;
+        self.bytes += found.bytes();
         self.records.push(found);
     }
 }
