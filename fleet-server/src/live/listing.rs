@@ -117,6 +117,8 @@ impl Subject for Listed {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use fleet_core::filter::Words;
     use fleet_core::id::Uid;
     use fleet_core::metric::Sample;
@@ -157,6 +159,23 @@ mod tests {
         let uid = board.listed()[0];
         board.put(uid, |slot| row(slot, uid, DeviceStatus::Offline)).unwrap();
         assert_eq!((find("cpu=7"), find("last_seen<1s")), (0, 1));
+    }
+
+    #[test]
+    #[ignore = "measures; cargo test --release -p fleet-server --lib -- --ignored --nocapture measure"]
+    fn measure_a_page_of_ten_thousand_devices() {
+        let (board, presence) = fleet(&(0..10_000).map(|n| (n % 100) as u8).collect::<Vec<_>>());
+        for (text, key) in [("", "status"), ("", "-cpu"), ("cpu>50 device~1", "device")] {
+            let filter = Filter::parse(text, Words::Refused).unwrap();
+            let sort = key.parse().unwrap();
+            let round = |_| {
+                let begun = Instant::now();
+                let listing = Listing::new(&board, &presence, &filter, sort, now());
+                assert_eq!(listing.part(0..100).len(), 100);
+                begun.elapsed()
+            };
+            println!("{:?}  {text:?} by {key}", (0..50).map(round).min().unwrap());
+        }
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 //!
 //! The search runs while the screen is shown; what it found stays. What can be configured comes
 //! first; of it, and of the rest, new ones come at the end. The cursor is a device and stays with it.
-//! Only what can be configured can be marked. What somebody agreed to in a dialog is what is done: the devices, the URL and the
-//! tags are settled when it opens.
+//! Only what can be configured can be marked. What somebody agreed to in a dialog is what is done:
+//! the devices, the URL and the tags are settled when it opens.
 
 pub mod form;
 mod marks;
