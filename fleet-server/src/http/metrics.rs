@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::api::{DeviceStatus, Route};
-use fleet_core::time::Timestamp;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use nix::sys::resource::{UsageWho, getrusage};

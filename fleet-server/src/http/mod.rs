@@ -24,7 +24,6 @@ mod service;
 mod stream;
 mod telemetry;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleet_core::identity::PrivateKey;

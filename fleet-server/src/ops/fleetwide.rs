@@ -188,7 +188,7 @@ impl Telemetry {
         for view in devices.select(filter, SortKey::default()).await? {
             let group = match Field::named(group_by) {
                 Some(Field::Status) => Some(view.status.word().to_owned()),
-                Some(field) => view.text(field).map(|text| text.into_owned()),
+                Some(field) => view.text(field).map(std::borrow::Cow::into_owned),
                 None => Subject::metadata(&view, group_by).map(|value| match value {
                     serde_json::Value::String(text) => text.clone(),
                     other => other.to_string(),
@@ -265,7 +265,7 @@ fn check_steps(from: Timestamp, to: Timestamp, step_millis: i64) -> Result<(), O
     if from > to {
         return Err(OpsError::invalid("from", "is after the end"));
     }
-    let steps = to.since(from).as_millis() / step_millis.unsigned_abs() as u128 + 1;
+    let steps = to.since(from).as_millis() / u128::from(step_millis.unsigned_abs()) + 1;
     if steps > SERIES_STEPS_MAX as u128 {
         let problem =
             format!("makes {steps} steps and there may be {SERIES_STEPS_MAX}: ask for longer ones");

@@ -102,7 +102,7 @@ impl Numbers {
             Vital::Disk => self.disk = percent(),
             // The hottest counts. Out of range, `as` gives the nearest number that there is.
             Vital::Temperature => {
-                self.temperature = self.temperature.max(Some(value.round() as i16))
+                self.temperature = self.temperature.max(Some(value.round() as i16));
             }
         }
     }

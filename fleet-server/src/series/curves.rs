@@ -91,7 +91,9 @@ impl Engine {
         }
         raw.extend(&mut tail);
         for (place, values) in raw.values() {
-            values.iter().for_each(|(at, value)| drawing.add(place, *at, Stat::of(*value)));
+            for (at, value) in values {
+                drawing.add(place, *at, Stat::of(*value));
+            }
         }
         Ok(Curves { curves: drawing.finish(), resolution })
     }

@@ -8,7 +8,8 @@ use fleet_core::time::{DURATION_MAX, Timestamp, parse_duration};
 
 use super::catalog::{Change, ChunkRef, SegmentInfo, Tier, Unrolled};
 use super::engine::{Engine, Shared};
-use crate::store::{StoreError, TelemetryStats, TierStats};
+use super::segments::{Place, Segments};
+use crate::store::{Failure, StoreError, TelemetryStats, TierStats};
 
 /// The shortest age that may be asked for.
 const KEPT_MIN: Duration = Duration::from_secs(3_600);
@@ -146,6 +147,19 @@ impl Engine {
         }
     }
 
+    /// Moves chunks out of files that are mostly of chunks nobody wants any more, so that those can
+    /// go. Returns how many bytes that freed.
+    pub(crate) fn compact(&self) -> Result<u64, StoreError> {
+        let shared = &self.shared;
+        let mut freed = 0;
+        for segment in shared.catalog.segments()? {
+            if segment.live_bytes * 2 < segment.bytes {
+                freed += shared.move_out(segment.number)?;
+            }
+        }
+        Ok(freed)
+    }
+
     /// Removes all that is kept of a device.
     pub(crate) fn forget(&self, uid: Uid) -> Result<(), StoreError> {
         let tiers = Tier::ALL.map(|tier| (tier, Unrolled::All));
@@ -198,6 +212,43 @@ impl Shared {
         self.catalog.commit(Change { floors: Some(floors), ..Change::default() })?;
         self.set_floors(floors);
         Ok(())
+    }
+
+    /// Moves the chunks of a file to the ends of others. What is damaged stays, with its file.
+    fn move_out(&self, segment: u64) -> Result<u64, StoreError> {
+        let mut ends = self.ends();
+        Segments::leave(&mut ends, segment);
+        let mut change = Change::default();
+        let mut bytes = 0;
+        for chunk in self.catalog.chunks_in(segment)? {
+            let moved = self
+                .segments
+                .read(&chunk)
+                .and_then(|contents| self.segments.append(&mut ends, chunk.tier, &contents));
+            match moved {
+                Ok(Place { segment, offset, bytes }) => {
+                    change.added.push(ChunkRef { segment, offset, bytes, ..chunk });
+                    change.removed.push(chunk);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    self.note_damage(format!("a chunk in file {segment} is damaged"));
+                }
+                Err(error) => {
+                    Segments::abandon(&mut ends);
+                    return Err(Failure::Storage(error.into()).into());
+                }
+            }
+        }
+        let safe = Segments::sync(&mut ends);
+        let dead = safe
+            .map_err(|error| StoreError::from(Failure::Storage(error.into())))
+            .and_then(|()| self.catalog.commit(change))
+            .inspect_err(|_| Segments::abandon(&mut ends))?;
+        for info in dead {
+            bytes += self.segments.bytes(info);
+            self.remove_segments(&mut ends, &[info]);
+        }
+        Ok(bytes)
     }
 
     /// Removes chunks from the index, and then files in which nothing is wanted.

@@ -19,7 +19,7 @@ pub(super) fn merged(mut tables: Vec<Table>) -> Table {
             let values = found.entry(column.key).or_default();
             match &column.rows {
                 Rows::All => {
-                    values.extend(places.iter().copied().zip(column.numbers.iter().copied()))
+                    values.extend(places.iter().copied().zip(column.numbers.iter().copied()));
                 }
                 Rows::Some(rows) => {
                     let places = rows.iter().map(|row| places[*row as usize]);

@@ -34,5 +34,5 @@ mod scan;
 mod seal;
 mod segments;
 pub mod stat;
-pub(crate) mod varint;
-pub(crate) mod wal;
+pub mod varint;
+pub mod wal;

@@ -67,7 +67,9 @@ impl Points {
     pub(super) fn extend(&mut self, later: &mut Self) {
         for (place, values) in later.values() {
             let curve = self.curve(place);
-            values.iter().for_each(|(at, value)| curve.add(*at, *value));
+            for (at, value) in values {
+                curve.add(*at, *value);
+            }
         }
     }
 

@@ -133,7 +133,9 @@ impl Scribe {
             out.push(SHAPE);
             put(out, number);
             put(out, series.len() as u64);
-            series.into_iter().for_each(|series| put(out, series));
+            for series in series {
+                put(out, series);
+            }
         });
         shape.set_mark(mark);
         number

@@ -109,9 +109,9 @@ impl Shared {
             }
         }
         for (series, values) in raw.values() {
-            values
-                .iter()
-                .for_each(|(at, value)| rolling.add(to, series as u32, *at, Stat::of(*value)));
+            for (at, value) in values {
+                rolling.add(to, series as u32, *at, Stat::of(*value));
+            }
         }
         rolling.tables()
     }

@@ -130,6 +130,16 @@ impl Segments {
         Ok(())
     }
 
+    /// Nothing more is appended to a file.
+    pub(super) fn leave(ends: &mut Ends, number: u64) {
+        ends.ends.retain(|_, end| end.number != number);
+    }
+
+    /// How long a file is; nothing if it is not there.
+    pub(super) fn bytes(&self, number: u64) -> u64 {
+        self.file(number).and_then(|file| file.bytes()).unwrap_or(0)
+    }
+
     /// After a failure nobody knows what is in the files that were written to: goes on in new ones.
     pub(super) fn abandon(ends: &mut Ends) {
         ends.ends.clear();

@@ -90,6 +90,9 @@ pub trait TelemetryStore: Send + Sync {
     /// how many rows that freed.
     async fn keep(&self, keep: Keep, now: Timestamp) -> Result<u64, StoreError>;
 
+    /// Frees the room of what was pruned, where it still takes any. Returns how many bytes.
+    async fn compact(&self) -> Result<u64, StoreError>;
+
     /// Writes what is only in memory and in the log into chunks, so that a start needs no log.
     async fn seal(&self) -> Result<(), StoreError>;
 

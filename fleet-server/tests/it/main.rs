@@ -18,6 +18,7 @@ mod rest_events;
 mod rest_filter;
 mod rest_reference;
 mod rest_series;
+mod series_tiers;
 mod server_kit;
 mod start;
 mod store_contract;

@@ -73,12 +73,16 @@ impl TelemetryStore for RedbStore {
         self.look(move |series| series.keep(&keep, now)).await
     }
 
+    async fn compact(&self) -> Result<u64, StoreError> {
+        self.look(Engine::compact).await
+    }
+
     async fn seal(&self) -> Result<(), StoreError> {
-        self.look(|series| series.seal_all()).await
+        self.look(Engine::seal_all).await
     }
 
     async fn stats(&self) -> Result<TelemetryStats, StoreError> {
-        self.look(|series| series.stats()).await
+        self.look(Engine::stats).await
     }
 }
 

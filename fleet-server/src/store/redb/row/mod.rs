@@ -79,12 +79,16 @@ mod tests {
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
-    use fleet_core::metric::Sample;
     use fleet_core::secret::KeyKind;
     use fleet_core::time::Timestamp;
     use fleet_core::wire::Facts;
 
     use super::*;
+    use crate::series::catalog::{ChunkRef, SegmentInfo, Tier};
+    use crate::series::head::{Cursor, Newest, Remembered};
+    use crate::series::names::{Names, SeriesId};
+    use crate::series::number::Number;
+    use crate::series::wal::Lsn;
     use crate::store::{
         Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
     };
@@ -117,6 +121,27 @@ mod tests {
              7069342d3030310361646102040101010101010101010101010101010101",
         );
         check(&ConfigRow::from(config()), "2701dc41d2f6027b7d0361646102010163010175");
+        let floors = [i64::MIN, -1, 0, 1_705_314_600_000];
+        check(
+            &TelemetryRow { store: [8; 16], floors },
+            "2d010ca4bf0a08080808080808080808080808080808fdffffffffffffffff0100fd808857191a\
+             030000",
+        );
+        let names = Names::default();
+        let id = names.series("m", &[("l", "v")]).unwrap();
+        check(&SeriesRow::from(names.name(id).unwrap().as_ref()), "2e014d41635d016d01016c0176");
+        check(&ChunkRow::from(&chunk()), "2f01a5523e6c09fb581bfb680101");
+        assert_eq!(
+            HEXLOWER.encode(&ChunkRow::key(&chunk())),
+            "0101010101010101010101010101010101800000000000ea600000000000000003000000000000\
+             001d",
+        );
+        check(&SegmentRow::from(&segment()), "30017b89c5c503fb2823fb581b01fb6801");
+        check(
+            &HeadRow::from(remembered()),
+            "310189f3dceb014d01060606060606060606060606060606060502040b00d00fa28708ac020191\
+             01",
+        );
         check(
             &EventRow::from(event()),
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
@@ -133,6 +158,13 @@ mod tests {
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
+        assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
+        assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
+        let Remembered { applied, cursors, missed, newest } =
+            HeadRow::from(remembered()).remembered().unwrap();
+        let expected = remembered();
+        assert_eq!((applied, missed), (expected.applied, expected.missed));
+        assert_eq!((cursors, newest), (expected.cursors, expected.newest));
     }
 
     #[track_caller]
@@ -238,7 +270,33 @@ mod tests {
         }
     }
 
-    fn samples() -> Vec<Sample> {
-        vec![Sample::labelled("m", "l", "v", 1.5), Sample::new("n", -1.0)]
+    fn chunk() -> ChunkRef {
+        ChunkRef {
+            device: uid(),
+            tier: Tier::Minute,
+            first_at: -5,
+            last_at: 60_000,
+            segment: 3,
+            offset: 29,
+            bytes: 7_000,
+            rows: 360,
+            is_rolled: true,
+        }
+    }
+
+    fn segment() -> SegmentInfo {
+        let (bytes, live_bytes, live_chunks, live_rows) = (9_000, 7_000, 1, 360);
+        SegmentInfo { number: 3, tier: Tier::Hour, bytes, live_bytes, live_chunks, live_rows }
+    }
+
+    fn remembered() -> Remembered {
+        let newest =
+            |series, at, value| Newest { series: SeriesId(series), at, number: Number::new(value) };
+        Remembered {
+            applied: Some(Lsn(77)),
+            cursors: vec![Cursor { stream: [6; 16], seq: 5, born: 2, mark: 0 }],
+            missed: 4,
+            newest: vec![newest(0, 1_000, 41.25), newest(300, -1, -0.5)],
+        }
     }
 }
