@@ -146,7 +146,7 @@ impl Wal {
         self.shared.files.count()
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files, with the room that was made for more.
     pub fn bytes(&self) -> u64 {
         self.shared.files.bytes()
     }

