@@ -252,9 +252,13 @@ mod tests {
     }
 
     /// Stores reports with so many samples each, whose values are numbers from 0.
+    /// Those of one millisecond are of different series.
     async fn fill(store: &RedbStore, device: Uid, times: &[i64], samples: u64) {
         let pad = "x".repeat(200);
-        let sample = |number: u64| Sample::labelled("m", "pad", &pad, number as f64);
+        let sample = |number: u64| {
+            let label = format!("{pad}{}", number % 40_000.min(times.len() as u64 * samples));
+            Sample::labelled("m", "pad", &label, number as f64)
+        };
         let reports = (0..).zip(times).map(|(report, at)| Incoming {
             device,
             stream: None,

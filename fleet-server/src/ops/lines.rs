@@ -2,6 +2,7 @@
 //! sender is told which line, why and how many.
 
 use bytes::Bytes;
+use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::time::Timestamp;
 
 use super::OpsError;
@@ -93,6 +94,10 @@ impl Telemetry {
             names.zip(&values).map(|(name, value)| name.sample(value.get())).collect()
         };
         posted.note(subject, at, shown, self.watched.is_watched(uid).then(samples));
-        posted.batch.push_shaped(uid, None, millis, shape.clone(), values.iter().copied());
+        if shape.series().len() <= REPORT_SAMPLES_MAX {
+            posted.batch.push_shaped(uid, None, millis, shape, values);
+        } else {
+            posted.batch.push_series(names, uid, None, millis, shape.series(), &values);
+        }
     }
 }

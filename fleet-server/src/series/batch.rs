@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_core::id::Uid;
+use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::metric::Sample;
 
 use super::names::{Names, SeriesError, SeriesId, Shape};
@@ -47,7 +48,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds a report whose series are known, in any order, and perhaps twice.
+    /// Adds a report whose series are known, in any order, and perhaps twice. One that is larger
+    /// than a report may be becomes several, which one of a stream must not.
     pub fn push_series(
         &mut self,
         names: &Names,
@@ -59,10 +61,15 @@ impl Batch {
     ) {
         if has_twice(series) {
             let (series, numbers) = Self::last_of_each(series, numbers);
-            self.push_shaped(device, stream, at, names.shape(&series), numbers);
+            self.push_series(names, device, stream, at, &series, &numbers);
+        } else if series.is_empty() {
+            self.push_shaped(device, stream, at, names.shape(series), []);
         } else {
-            let numbers = numbers.iter().copied();
-            self.push_shaped(device, stream, at, names.shape(series), numbers);
+            let pieces = series.chunks(REPORT_SAMPLES_MAX).zip(numbers.chunks(REPORT_SAMPLES_MAX));
+            for (series, numbers) in pieces {
+                let numbers = numbers.iter().copied();
+                self.push_shaped(device, stream, at, names.shape(series), numbers);
+            }
         }
     }
 
@@ -85,8 +92,8 @@ impl Batch {
         kept.into_iter().unzip()
     }
 
-    /// Adds a report whose shape is known. It has as many numbers as the shape has series, and the
-    /// shape has no series twice.
+    /// Adds a report whose shape is known. It has as many numbers as the shape has series; those are
+    /// no more than a report may have, and none is there twice.
     pub fn push_shaped(
         &mut self,
         device: Uid,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use fleet_core::limits::REPORT_SAMPLES_MAX;
+
 use super::chunk::{self, Chunk, ChunkError, Column, ColumnKey, Effort, Part, Rows, Table};
 use super::names::{SeriesId, Shape};
 use super::number::Number;
@@ -16,8 +18,10 @@ use crate::store::STREAMS_PER_DEVICE_MAX;
 
 /// Rows of a tail.
 const TAIL_ROWS_MAX: usize = 32;
-/// Values of a tail, where rows have many.
+/// Values of a tail, where rows have many; with one more report, a chunk can hold them even if no
+/// two are of one series.
 const TAIL_NUMBERS_MAX: usize = 4_096;
+const _: () = assert!(TAIL_NUMBERS_MAX + REPORT_SAMPLES_MAX <= chunk::COLUMNS_MAX);
 /// Series of a device whose newest value is kept.
 const NEWEST_MAX: usize = 5_000;
 

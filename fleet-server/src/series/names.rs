@@ -19,6 +19,8 @@ pub const SERIES_MAX: usize = 1 << 20;
 /// Bytes of a series' name: more than the bounds of metrics and labels allow, less than a stored
 /// value may have.
 const NAME_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of all names together; each is in memory about three times.
+const NAMES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Shapes that are remembered; further ones are made anew for each report.
 const SHAPES_MAX: usize = 1 << 16;
 
@@ -61,8 +63,8 @@ impl SeriesName {
 /// Why a series gets no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeriesError {
-    /// There are [`SERIES_MAX`] already.
-    #[error("there are {SERIES_MAX} series already")]
+    /// There are as many already as there can be.
+    #[error("there are as many series already as this server can hold")]
     TooMany,
     /// The metric and the labels together are longer than any that may come in.
     #[error("the name of a series is longer than {NAME_BYTES_MAX} bytes")]
@@ -82,6 +84,8 @@ struct Known {
     by_name: HashMap<Box<[u8]>, SeriesId>,
     metrics: HashMap<Box<str>, MetricId>,
     by_metric: Vec<Vec<SeriesId>>,
+    /// Of all names together.
+    bytes: usize,
 }
 
 impl Names {
@@ -192,9 +196,10 @@ impl Known {
         if let Some(id) = self.by_name.get(key.as_slice()) {
             return Ok(*id);
         }
-        if self.series.len() == SERIES_MAX {
+        if self.series.len() == SERIES_MAX || self.bytes + key.len() > NAMES_BYTES_MAX {
             return Err(SeriesError::TooMany);
         }
+        self.bytes += key.len();
         let metric_id = match self.metrics.get(metric) {
             Some(id) => *id,
             None => {

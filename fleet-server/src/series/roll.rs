@@ -21,6 +21,12 @@ use super::segments::Segments;
 use super::stat::Stat;
 use crate::store::{Failure, StoreError};
 
+/// Series of one coarser chunk, each of which has four columns there, and its steps: within what a
+/// chunk can hold.
+const SERIES_OF_A_TABLE: usize = 500;
+const STEPS_OF_A_TABLE: usize = 2_000;
+const _: () = assert!(SERIES_OF_A_TABLE * 4 <= chunk::COLUMNS_MAX);
+const _: () = assert!(SERIES_OF_A_TABLE * 4 * STEPS_OF_A_TABLE <= chunk::NUMBERS_MAX);
 /// Chunks that are rolled up with one commit.
 const CHUNKS_AT_ONCE: usize = 1_000;
 
@@ -146,19 +152,23 @@ impl Rolling {
         Ok(())
     }
 
-    /// The rows in tables that are not too long.
+    /// The rows in tables of a size that a chunk can have.
     fn tables(self) -> Vec<Table> {
-        let mut steps: Vec<i64> = self.stats.keys().map(|(_, step)| *step).collect();
-        steps.sort_unstable();
-        steps.dedup();
-        steps.chunks(chunk::ROWS_MAX).map(|steps| self.table(steps)).collect()
-    }
-
-    fn table(&self, steps: &[i64]) -> Table {
         let mut series: Vec<u32> = self.stats.keys().map(|(series, _)| *series).collect();
         series.dedup();
-        let columns = series.into_iter().flat_map(|series| self.columns(series, steps)).collect();
-        Table { times: steps.to_vec(), columns }
+        series.chunks(SERIES_OF_A_TABLE).flat_map(|series| self.tables_of(series)).collect()
+    }
+
+    fn tables_of(&self, series: &[u32]) -> Vec<Table> {
+        let wanted = self.stats.keys().filter(|(known, _)| series.binary_search(known).is_ok());
+        let mut steps: Vec<i64> = wanted.map(|(_, step)| *step).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        let table = |steps: &[i64]| Table {
+            times: steps.to_vec(),
+            columns: series.iter().flat_map(|series| self.columns(*series, steps)).collect(),
+        };
+        steps.chunks(STEPS_OF_A_TABLE).map(table).collect()
     }
 
     fn columns(&self, series: u32, steps: &[i64]) -> Vec<Column> {

@@ -5,13 +5,14 @@
 //! record that they hold: a crash before that leaves bytes that nobody knows, and the log still
 //! has everything; a crash after it leaves records in the log that a start passes over.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 
 use super::catalog::{Change, ChunkRef, Tier};
-use super::chunk::{self, Effort, Table};
+use super::chunk::{self, COLUMNS_MAX, Effort, Table};
 use super::engine::{Device, Engine, LOG_BYTES_TARGET, SEAL_ROWS, Shared};
 use super::head::{Block, Sealing};
 use super::merge::merged;
@@ -199,14 +200,20 @@ fn tables(blocks: &[Arc<Block>]) -> Result<Vec<Table>, StoreError> {
     let mut tables = Vec::new();
     let mut from = 0;
     while from < blocks.len() {
-        let (mut to, mut rows) = (from, 0);
-        while to < blocks.len() && (to == from || rows + blocks[to].rows <= CHUNK_ROWS_MAX) {
-            rows += blocks[to].rows;
-            to += 1;
+        let (mut parts, mut rows, mut keys) = (Vec::new(), 0, HashSet::new());
+        let first = from;
+        while from < blocks.len() && (from == first || rows + blocks[from].rows <= CHUNK_ROWS_MAX) {
+            let table = table_of(&blocks[from])?;
+            let new = table.columns.iter().filter(|column| !keys.contains(&column.key)).count();
+            if from > first && keys.len() + new > COLUMNS_MAX {
+                break;
+            }
+            keys.extend(table.columns.iter().map(|column| column.key));
+            rows += table.times.len();
+            parts.push(table);
+            from += 1;
         }
-        let parts = blocks[from..to].iter().map(|block| table_of(block));
-        tables.push(merged(parts.collect::<Result<_, _>>()?));
-        from = to;
+        tables.push(merged(parts));
     }
     Ok(tables)
 }

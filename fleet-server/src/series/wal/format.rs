@@ -7,6 +7,8 @@
 //! other frames   1, first record: u64, records: u32, then each record: its length as a varint, its bytes
 //! ```
 //!
+//! Zeros may follow the last frame: room that was made for more, and is no damage.
+//!
 //! The two numbers of the first frame differ where numbers were passed over; the second is the one
 //! that the file before must end at. A file has its name only once its first frame is synced:
 //! until then it is called `….new`.
@@ -243,14 +245,15 @@ impl Group {
         self.first.after(self.count.into())
     }
 
-    /// Completes the frame.
-    pub(super) fn seal(&mut self) -> &[u8] {
+    /// Completes the frame, and returns it with so many zeros behind it.
+    pub(super) fn seal(&mut self, zeros: usize) -> &[u8] {
         self.bytes.truncate(self.end);
         let header = &mut self.bytes[frames::HEADER_BYTES..RECORDS_AT];
         header[0] = GROUP;
         header[1..9].copy_from_slice(&self.first.0.to_le_bytes());
         header[9..].copy_from_slice(&self.count.to_le_bytes());
         frames::seal(&mut self.bytes);
+        self.bytes.resize(self.end + zeros, 0);
         &self.bytes
     }
 

@@ -122,6 +122,8 @@ impl Wal {
     }
 
     /// Lets the next record begin a new file. More than once before that record is like once.
+    /// Files are released, and read into memory when the log is opened, each as a whole: they
+    /// should be small.
     pub fn begin_file(&self) {
         self.shared.queue.begin_file();
     }
@@ -144,7 +146,7 @@ impl Wal {
         self.shared.files.count()
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files, with the room that was made for more.
     pub fn bytes(&self) -> u64 {
         self.shared.files.bytes()
     }

@@ -98,6 +98,8 @@ impl Future for Reach<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.progress.reached() >= self.lsn {
+            // Whoever published it takes this one off the list.
+            self.ticket = None;
             return Poll::Ready(Ok(()));
         }
         let mut state = self.progress.lock();

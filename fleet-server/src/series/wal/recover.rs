@@ -102,25 +102,26 @@ fn parts(disk: &dyn Disk) -> Result<BTreeSet<Lsn>, Failure> {
     Ok(parts)
 }
 
-/// Cuts off a torn end, and writes the last frame once more: if a sync failed, it may be in the
-/// system's cache alone, and syncing again would prove nothing. Returns the file's length.
+/// Cuts off a torn end, or room that was not used, and writes the last frame once more: if a sync
+/// failed, it may be in the system's cache alone, and syncing again would prove nothing. Returns
+/// the file's length.
 fn make_sure(file: &dyn DiskFile, bytes: &[u8], part: &Part) -> std::io::Result<u64> {
-    let end = part.torn_at.unwrap_or(bytes.len());
-    if part.torn_at.is_some() {
-        file.truncate(end as u64)?;
+    if part.end < bytes.len() {
+        file.truncate(part.end as u64)?;
     }
     if let Some(last) = part.last_frame.clone() {
         file.write_at(&bytes[last.clone()], last.start as u64)?;
     }
     file.sync()?;
-    Ok(end as u64)
+    Ok(part.end as u64)
 }
 
 /// What was read of a file.
 struct Part {
     file: LogFile,
     last_frame: Option<Range<usize>>,
-    torn_at: Option<usize>,
+    /// Where what counts of it ends.
+    end: usize,
 }
 
 /// The log, as far as it was read.
@@ -155,7 +156,7 @@ impl Reading<'_> {
         if start.is_some() {
             found.next();
         }
-        let (mut last_frame, mut torn_at) = (None, None);
+        let (mut last_frame, mut end) = (None, bytes.len());
         let mut is_damaged = start.is_none();
         if is_damaged {
             self.open(name, 0, 0);
@@ -163,12 +164,13 @@ impl Reading<'_> {
         for found in found {
             match found {
                 Found::Frame { at, payload } => {
-                    let end = at + frames::HEADER_BYTES + payload.len();
-                    last_frame = Some(at..end);
-                    is_damaged |= !self.frame(name, at..end, payload);
+                    let frame = at..at + frames::HEADER_BYTES + payload.len();
+                    is_damaged |= !self.frame(name, frame.clone(), payload);
+                    last_frame = Some(frame);
                 }
-                Found::Torn { at } if is_newest && start.is_some() => {
-                    torn_at = Some(at);
+                Found::Torn { at } if start.is_some() && frames::is_blank(&bytes[at..]) => end = at,
+                Found::Torn { at } if start.is_some() && is_newest => {
+                    end = at;
                     self.out.torn = Some(place(name, at, bytes.len() - at));
                 }
                 Found::Damage { at, bytes } => {
@@ -181,8 +183,8 @@ impl Reading<'_> {
                 }
             }
         }
-        let (end, bytes) = (self.next, bytes.len() as u64);
-        Ok(Part { file: LogFile { first, end, bytes, is_damaged }, last_frame, torn_at })
+        let file = LogFile { first, end: self.next, bytes: bytes.len() as u64, is_damaged };
+        Ok(Part { file, last_frame, end })
     }
 
     /// What a file's first frame says, if it is one.

@@ -94,6 +94,21 @@ fn a_torn_end_is_damage_unless_it_is_the_end_of_all() {
 }
 
 #[test]
+fn room_at_the_end_hides_nothing() {
+    let (disk, appended) = log();
+    disk.rot(&file(1), |bytes| bytes.extend([0; 10_000]));
+    let (wal, recovered, shown) = open(&disk).unwrap();
+    assert_eq!((recovered.damage, recovered.torn, shown), (vec![], None, appended));
+    drop(wal);
+    let end = frames(&disk, &file(0));
+    let last = end[end.len() - 2];
+    disk.rot(&file(0), |bytes| bytes[last..].fill(0));
+    let (_wal, recovered, shown) = open(&disk).unwrap();
+    let next = numbers(&shown).into_iter().rfind(|lsn| *lsn < 9).unwrap() + 1;
+    assert_eq!(recovered.damage, [damage(&file(1), 0..0, Some(next..9))]);
+}
+
+#[test]
 fn missing_files_are_named() {
     let (disk, appended) = log();
     disk.remove(&file(1)).unwrap();
@@ -185,7 +200,7 @@ fn damaged_files_are_kept_when_they_are_released_but_not_all() {
     }
     let all = names(&disk);
     for name in &all[..7] {
-        disk.rot(name, |bytes| bytes.push(0));
+        disk.rot(name, |bytes| bytes.push(1));
     }
     let contents: Vec<_> = all.iter().map(|name| disk.contents(name).unwrap()).collect();
     let (wal, recovered, shown) = open(&disk).unwrap();

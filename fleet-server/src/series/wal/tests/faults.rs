@@ -6,7 +6,7 @@ use std::{io, thread};
 use fleet_core::disk::sim::{Fault, SimDisk};
 
 use super::super::*;
-use super::kit::{Gate, STORE, append, open, wait_for};
+use super::kit::{Gate, GateState, STORE, append, open, wait_for};
 
 fn failed(outcome: Result<impl Sized, WalError>) -> Arc<Failure> {
     match outcome {
@@ -23,7 +23,7 @@ fn after_a_failure_everybody_is_told_and_nothing_is_taken_on() {
         let (wal, _) = Wal::open(Arc::new(gate.clone()), STORE, Lsn(0), &mut |_| {}).unwrap();
         let sure = append(&wal, b"sure");
         wal.durable_blocking(Lsn(1)).unwrap();
-        gate.close(true);
+        gate.set(GateState::Closed);
         gate.disk.fail(fault, 0);
         let steps = gate.disk.steps();
         append(&wal, b"fails");
@@ -37,7 +37,7 @@ fn after_a_failure_everybody_is_told_and_nothing_is_taken_on() {
             });
             // Refused if the write failed already; else it waits in vain.
             drop(wal.append(|out| out.extend(b"waits")));
-            gate.close(false);
+            gate.set(GateState::Open);
             for waiter in waiters {
                 let message = Chain(&waiter.join().unwrap()).to_string();
                 let doing = if fault == Fault::Sync { "syncing" } else { "writing" };
@@ -78,12 +78,12 @@ fn what_is_shown_after_a_failed_sync_is_durable() {
 #[test]
 fn a_full_disk_is_said_and_gone_on_with_once_there_is_room() {
     let disk = SimDisk::new(1);
-    disk.limit(Some(10_000));
+    disk.limit(Some(2_000_000));
     let (mut wal, ..) = open(&disk).unwrap();
     let mut sure = 0;
     for _ in 0..5 {
         let failure = loop {
-            let lsn = Lsn(append(&wal, &[1; 700]).0);
+            let lsn = Lsn(append(&wal, &vec![1; 100_000]).0);
             wal.begin_file();
             match wal.durable_blocking(lsn) {
                 Ok(()) => sure = lsn.0,
@@ -129,4 +129,15 @@ fn opening_fails_if_the_disk_does_and_works_again_after() {
         assert!(matches!(open(&disk), Err(OpenError::Disk(_))));
         assert_eq!(open(&disk).unwrap().2, std::slice::from_ref(&appended));
     }
+}
+
+#[test]
+fn nobody_waits_for_a_thread_that_panicked() {
+    let gate = Gate::new(SimDisk::new(1));
+    let (wal, _) = Wal::open(Arc::new(gate.clone()), STORE, Lsn(0), &mut |_| {}).unwrap();
+    gate.set(GateState::Broken);
+    append(&wal, b"record");
+    let failure = failed(wal.durable_blocking(Lsn(1)));
+    assert!(matches!(*failure, Failure::Ended));
+    failed(wal.append(|out| out.push(1)));
 }

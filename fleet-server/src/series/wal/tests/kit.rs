@@ -59,22 +59,33 @@ pub(super) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) disk: SimDisk,
-    closed: Arc<(Mutex<bool>, Condvar)>,
+    state: Arc<(Mutex<GateState>, Condvar)>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum GateState {
+    #[default]
+    Open,
+    Closed,
+    /// Syncing panics.
+    Broken,
 }
 
 impl Gate {
     pub(super) fn new(disk: SimDisk) -> Self {
-        Self { disk, closed: Arc::default() }
+        Self { disk, state: Arc::default() }
     }
 
-    pub(super) fn close(&self, closes: bool) {
-        *self.closed.0.lock().unwrap() = closes;
-        self.closed.1.notify_all();
+    pub(super) fn set(&self, state: GateState) {
+        *self.state.0.lock().unwrap() = state;
+        self.state.1.notify_all();
     }
 
     fn pass(&self) {
-        let closed = self.closed.0.lock().unwrap();
-        drop(self.closed.1.wait_while(closed, |closed| *closed).unwrap());
+        let state = self.state.0.lock().unwrap();
+        let is_closed = |state: &mut GateState| *state == GateState::Closed;
+        let state = *self.state.1.wait_while(state, is_closed).unwrap();
+        assert!(state != GateState::Broken, "on purpose");
     }
 
     fn file(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
