@@ -56,7 +56,8 @@ pub struct FleetScreen {
     /// Whether the picture is held still.
     pub is_frozen: bool,
     still_until: Duration,
-    /// Until when rows may follow the values that another order was asked for with.
+    /// Whether the last key asked for another order, and until when the values for it may come.
+    is_asked: bool,
     asked_until: Duration,
     ordered: Option<Ordered>,
     advice: Advice,
@@ -94,6 +95,7 @@ impl Default for FleetScreen {
             range_from: None,
             is_frozen: false,
             still_until: Duration::ZERO,
+            is_asked: false,
             asked_until: Duration::ZERO,
             ordered: None,
             advice: Advice::default(),
@@ -170,7 +172,8 @@ impl FleetScreen {
     /// Notes that somebody is at the keys.
     pub fn touched(&mut self, now: Duration) {
         self.still_until = now + STILL_AFTER_KEY;
-        self.asked_until = Duration::ZERO;
+        self.asked_until = now + VALUES_COME;
+        self.is_asked = false;
     }
 
     /// Brings the order and the cursor up to date, when rows may move.
@@ -216,7 +219,7 @@ impl FleetScreen {
         }
         // Nothing is under anybody's fingers yet, or they asked for it.
         let is_first = !desk.data.is_complete || self.order.is_empty();
-        let is_asked = is_fast && now < self.asked_until;
+        let is_asked = is_fast && self.is_asked && now < self.asked_until;
         let interval = if is_fast { FAST_ORDER_INTERVAL } else { Duration::ZERO };
         is_first || is_asked || (now >= self.still_until && now >= ordered.at + interval)
     }
@@ -235,7 +238,7 @@ impl FleetScreen {
     /// that are yet to come, also once they are there, unless another key was pressed.
     fn reorder_now(&mut self) {
         self.ordered = None;
-        self.asked_until = self.still_until.saturating_sub(STILL_AFTER_KEY - VALUES_COME);
+        self.is_asked = true;
     }
 
     /// Finds the cursor's row again; if its device is gone, the row in its place has the cursor.
