@@ -44,6 +44,8 @@ pub(crate) struct Drafts {
     by_time: HashMap<(usize, Timestamp), usize>,
     samples: usize,
     series_bytes: usize,
+    /// Samples of the line before.
+    usual: usize,
 }
 
 /// What some lines say about one device at one time.
@@ -101,6 +103,20 @@ enum Wrong {
     Early,
 }
 
+/// Why a line is not added.
+enum Stop {
+    /// Something is wrong with it.
+    Line(Wrong),
+    /// Nothing is wrong but that the request says too much.
+    Request(OpsError),
+}
+
+impl From<Wrong> for Stop {
+    fn from(wrong: Wrong) -> Self {
+        Self::Line(wrong)
+    }
+}
+
 /// How lines are to be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
@@ -118,34 +134,33 @@ impl Drafts {
             drafts.lines += 1;
             let added = match line {
                 Ok(line) => drafts.add(number, line, reading),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(Wrong::from(error).into()),
             };
-            if let Err(wrong) = added {
-                drafts.refused.note(number, 1, wrong);
+            match added {
+                Ok(()) => {}
+                Err(Stop::Line(wrong)) => drafts.refused.note(number, 1, wrong),
+                Err(Stop::Request(error)) => return Err(error),
             }
-            drafts.check_size()?;
         }
         Ok(drafts)
     }
 
-    fn add(&mut self, number: usize, line: Line<'_>, reading: Reading) -> Result<(), Wrong> {
+    fn add(&mut self, number: usize, line: Line<'_>, reading: Reading) -> Result<(), Stop> {
         let at = time(line, reading)?;
         let mut tags = Vec::new();
         for tag in line.tags() {
-            let (name, value) = tag?;
+            if tags.len() > LABELS_MAX {
+                return Err(Wrong::ManyTags.into());
+            }
+            let (name, value) = tag.map_err(Wrong::from)?;
             tags.push((name.read(), value.read()));
         }
         let device = take_device(&mut tags, reading.is_own)?;
         let labels = labels(tags)?;
-        let (samples, strings) = samples(line, &labels)?;
-        self.strings += strings;
+        let samples = self.samples(line, &labels)?;
         if samples.is_empty() {
             return Ok(());
         }
-        self.samples += samples.len();
-        let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let name_bytes: usize = samples.iter().map(|sample| sample.name.len()).sum();
-        self.series_bytes += name_bytes + samples.len() * label_bytes;
         let device = self.place(device);
         let next = self.list.len();
         let draft = *self.by_time.entry((device, at)).or_insert(next);
@@ -176,16 +191,37 @@ impl Drafts {
         next
     }
 
-    fn check_size(&self) -> Result<(), OpsError> {
-        if self.samples > TELEMETRY_SAMPLES_MAX {
-            let problem = format!("more than {TELEMETRY_SAMPLES_MAX} samples in one request");
-            return Err(OpsError::TooLarge(problem));
+    /// A line's numbers as samples. Here is where too much is noticed, before it is in memory.
+    fn samples(
+        &mut self,
+        line: Line<'_>,
+        labels: &[(String, String)],
+    ) -> Result<Vec<Sample>, Stop> {
+        let measurement = metric::mended_name(&line.measurement().read());
+        let label_bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        // Lines that follow each other are mostly of one kind.
+        let mut samples = Vec::with_capacity(self.usual);
+        for field in line.fields() {
+            let field = field.map_err(Wrong::from)?;
+            let Some(value) = field.number().map_err(Wrong::from)? else {
+                self.strings += 1;
+                continue;
+            };
+            let name = name(&measurement, field.name)?;
+            self.samples += 1;
+            self.series_bytes += name.len() + label_bytes;
+            if self.samples > TELEMETRY_SAMPLES_MAX {
+                let problem = format!("more than {TELEMETRY_SAMPLES_MAX} samples in one request");
+                return Err(Stop::Request(OpsError::TooLarge(problem)));
+            }
+            if self.series_bytes > SERIES_BYTES_MAX {
+                let problem = "the tags of this request are too long for its number of fields";
+                return Err(Stop::Request(OpsError::TooLarge(problem.to_owned())));
+            }
+            samples.push(Sample { name, labels: labels.to_vec(), value });
         }
-        if self.series_bytes > SERIES_BYTES_MAX {
-            let problem = "the tags of this request are too long for its number of fields";
-            return Err(OpsError::TooLarge(problem.to_owned()));
-        }
-        Ok(())
+        self.usual = samples.len();
+        Ok(samples)
     }
 }
 
@@ -233,23 +269,6 @@ fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
         return Err(Wrong::LongTag(escaped(name)));
     }
     Ok(tags.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
-}
-
-/// A line's numbers as samples, and how many of its fields are text.
-fn samples(line: Line<'_>, labels: &[(String, String)]) -> Result<(Vec<Sample>, u64), Wrong> {
-    let measurement = metric::mended_name(&line.measurement().read());
-    let mut samples = Vec::new();
-    let mut strings = 0;
-    for field in line.fields() {
-        let field = field?;
-        let Some(value) = field.number()? else {
-            strings += 1;
-            continue;
-        };
-        let name = name(&measurement, field.name)?;
-        samples.push(Sample { name, labels: labels.to_vec(), value });
-    }
-    Ok((samples, strings))
 }
 
 /// What a field is called outside of its measurement.
@@ -347,6 +366,7 @@ mod tests {
             ("m,host=a,b=1,b=2 value=1".to_owned(), "the tag b is there twice"),
             ("m,host=a,host=b value=1".to_owned(), "the tag host is there twice"),
             (format!("m,host=a{tags} value=1"), "more than 16 tags"),
+            (format!("m,host=a{} value=1", ",t=v".repeat(2_000_000)), "more than 16 tags"),
             (format!("m,host=a,t={long} value=1"), "the tag t is longer than 256 bytes"),
             (format!("{long},host=a value=1"), "field value: with its measurement"),
             ("m,host=a value=1 1705401001".to_owned(), "a day ahead"),
@@ -369,6 +389,8 @@ mod tests {
         // Few bytes, which would be many times as many in memory.
         let tag = |n| format!(",t{n}={}", "x".repeat(250));
         let tags: Vec<String> = (0..LABELS_MAX).map(tag).collect();
+        let endless = format!("m,host=a{} {}", tags.concat(), vec!["f=1"; 2_000_000].join(","));
+        assert!(matches!(drafts(&endless, false), Err(OpsError::TooLarge(_))));
         let long =
             format!("m,host=a{} {}", tags.concat(), vec!["f=1"; TELEMETRY_SAMPLES_MAX].join(","));
         assert!(matches!(drafts(&long, false), Err(OpsError::TooLarge(_))));
