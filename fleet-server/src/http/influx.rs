@@ -88,7 +88,9 @@ pub(super) async fn write(
     let dialect = Dialect::of(request.uri().path());
     let precision = precision(query)?;
     let arrived = http.intake.receive(request, http.patience.body).await?;
+    let turn = if arrived.is_large() { Some(http.intake.turn().await?) } else { None };
     let written = http.ops.telemetry.write(arrived.bytes.clone(), precision, &poster).await?;
+    drop(turn);
     Ok(answer(&written, dialect))
 }
 

@@ -12,18 +12,19 @@ use fleet_core::limits::TELEMETRY_BYTES_MAX;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::body;
 use super::encoding::Encoding;
 use super::reply::Failure;
+use crate::ops::lines::AT_ONCE_BYTES_MAX;
 
 /// Bytes of all bodies as they came.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
 const _: () = assert!(BYTES_MAX >= 8 * TELEMETRY_BYTES_MAX, "the largest body finds room");
-/// Bodies that are being unpacked or read on threads of their own; each may be as large as one can
-/// be, and these threads have a machine's processors to share.
+/// Large bodies that are being unpacked or read; each may be as large as one can be, and what is
+/// made of it larger.
 const READERS_MAX: usize = 4;
 /// What room is counted in, and what a body takes of it at a time.
 const UNIT: usize = 1024;
@@ -41,6 +42,13 @@ pub(crate) struct Intake {
 pub(super) struct Arrived {
     pub(super) bytes: Bytes,
     _room: OwnedSemaphorePermit,
+}
+
+impl Arrived {
+    /// Whether reading it would hold up others.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes.len() > AT_ONCE_BYTES_MAX
+    }
 }
 
 impl Default for Intake {
@@ -110,12 +118,17 @@ impl Intake {
         room.map_err(|_| busy())?.map_err(|_| Failure::internal())
     }
 
-    /// Does what takes long on a thread of its own, when one of them is free.
+    /// Waits until a large body may be read.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.readers.acquire().await.map_err(|_| Failure::internal())
+    }
+
+    /// Does what takes long on a thread of its own, when its turn has come.
     pub(super) async fn apart<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = self.readers.acquire().await.map_err(|_| Failure::internal())?;
+        let turn = self.turn().await?;
         let done = tokio::task::spawn_blocking(work).await;
         drop(turn);
         done.unwrap_or_else(|_| Err(Failure::internal()))

@@ -26,10 +26,12 @@ pub(super) async fn posts(
 ) -> Result<(Vec<TelemetryPost>, Layout), Failure> {
     let sent = body::check_type(request.headers(), &[JSON, LINES[0], LINES[1]])?;
     let arrived = intake.receive(request, patience).await?;
-    // Ten megabytes take long enough to hold up other requests on this thread.
-    intake
-        .apart(move || if sent == JSON { whole(&arrived.bytes) } else { by_line(&arrived.bytes) })
-        .await
+    let read = if sent == JSON { whole } else { by_line };
+    if arrived.is_large() {
+        intake.apart(move || read(&arrived.bytes)).await
+    } else {
+        read(&arrived.bytes)
+    }
 }
 
 fn whole(bytes: &[u8]) -> Result<(Vec<TelemetryPost>, Layout), Failure> {

@@ -181,3 +181,17 @@ pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_at_a_busy_moment_is_told_to_come_again() {
+        let reply = Failure::from(StoreError::Busy);
+        assert!(reply.detail().raw().ends_with("nothing was stored or changed"));
+        let reply = reply.into_reply("r");
+        assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.headers()[header::RETRY_AFTER], "1");
+    }
+}

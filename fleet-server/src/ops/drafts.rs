@@ -100,6 +100,8 @@ enum Wrong {
     Twice(String),
     #[error("more than {LABELS_MAX} tags")]
     ManyTags,
+    #[error("more than {TELEMETRY_SAMPLES_MAX} fields")]
+    ManyFields,
     #[error("the tag {0} is longer than {LABEL_BYTES_MAX} bytes")]
     LongTag(String),
     #[error(
@@ -176,6 +178,10 @@ impl Drafts {
     ) -> Result<Option<Arc<Template>>, Wrong> {
         let mut tags = Vec::new();
         for tag in line.tags() {
+            // One more than there may be labels, since one of them is the device.
+            if tags.len() > LABELS_MAX {
+                return Err(Wrong::ManyTags);
+            }
             let (name, value) = tag?;
             tags.push((name.read(), value.read()));
         }
@@ -308,6 +314,9 @@ fn values(line: Line<'_>, labels: &[(String, String)], names: &Names) -> Result<
     let mut values = Values::default();
     for field in line.fields() {
         let field = field?;
+        if values.fields.len() == TELEMETRY_SAMPLES_MAX {
+            return Err(Wrong::ManyFields);
+        }
         values.fields.push(field.name.written().into());
         let Some(number) = field.number()? else {
             values.strings += 1;

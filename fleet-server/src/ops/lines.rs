@@ -17,7 +17,7 @@ use crate::series::batch::Batch;
 use crate::series::number::Number;
 
 /// Bodies up to this many bytes are read at once; longer ones would hold up others.
-const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
 /// What became of a request's lines.
 #[derive(Debug, Default)]

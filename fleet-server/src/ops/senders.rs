@@ -1,6 +1,7 @@
 //! Whom posted telemetry is for: devices that somebody speaks for, and those that are made because
 //! somebody does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_core::api::EventKind;
@@ -42,6 +43,14 @@ pub(crate) struct Subject {
     /// Whether what is posted is a sign of life of the device itself: it has no other way to give
     /// one, or it is the device that posts.
     pub(crate) is_heard: bool,
+}
+
+/// What was seen of the devices.
+struct Sight {
+    /// The hub's count of changes from before that.
+    change: u64,
+    /// All that the poster may know of, by id and uid; none if nobody has looked.
+    all: Option<HashMap<String, Device>>,
 }
 
 /// What of an active device matters to whoever posts for it.
@@ -88,20 +97,9 @@ impl Senders {
         name: &str,
         poster: &Principal,
     ) -> Result<Subject, OpsError> {
-        let change = self.hub.change();
-        if let Some(known) = self.known.get(name, change) {
-            return known.subject(poster);
-        }
-        let device = match (find(&self.world, name).await, poster) {
-            // Whether another device exists is not for a device to know.
-            (Err(OpsError::NotFound(_)), Principal::Device { .. }) => return Err(foreign()),
-            (found, _) => found?,
-        };
-        let known = Known::of(&device);
-        let subject = known.subject(poster)?;
-        check_active(&device)?;
-        self.known.note([(name.to_owned(), known)], change);
-        Ok(subject)
+        let parts = [Whose::Named(name.to_owned())];
+        let sight = self.look(&parts, poster).await?;
+        self.subject_in(&sight, name, poster).await
     }
 
     /// The devices that the parts of a request name; for each that may not be spoken for, why. An
@@ -111,7 +109,7 @@ impl Senders {
         parts: Vec<Whose>,
         poster: &Principal,
     ) -> Result<Vec<Result<Subject, String>>, OpsError> {
-        self.read_all(&parts).await?;
+        let sight = self.look(&parts, poster).await?;
         let mut subjects = Vec::with_capacity(parts.len());
         let mut absent = Vec::new();
         for whose in parts {
@@ -120,7 +118,7 @@ impl Senders {
                     Ok(Subject { uid: *uid, is_heard: true })
                 }
                 (Whose::Own, _) => Err(OpsError::NotFound("device".to_owned())),
-                (Whose::Named(name), _) => self.subject(name, poster).await,
+                (Whose::Named(name), _) => self.subject_in(&sight, name, poster).await,
             };
             subjects.push(match (found, whose) {
                 (Ok(subject), _) => Ok(subject),
@@ -143,20 +141,57 @@ impl Senders {
         Ok(subjects)
     }
 
-    /// Learns of all devices, if there are many to learn of.
-    async fn read_all(&self, parts: &[Whose]) -> Result<(), OpsError> {
+    /// Looks at the devices among which those are that parts name, if that is better than to look
+    /// for one after the other.
+    async fn look(&self, parts: &[Whose], poster: &Principal) -> Result<Sight, OpsError> {
         let change = self.hub.change();
         let is_unknown = |whose: &&Whose| match whose {
             Whose::Own => false,
             Whose::Named(name) => self.known.get(name, change).is_none(),
         };
-        if parts.iter().filter(is_unknown).count() >= READ_ALL_MIN {
-            let devices = self.world.store.device_list().await?;
-            let active = devices.iter().filter(|device| device.state == Admission::Active);
-            let known = active.map(|device| (device.id.to_string(), Known::of(device)));
-            self.known.note(known, change);
+        let unknown = parts.iter().filter(is_unknown).count();
+        let devices = match poster {
+            // Whether another device exists is not for a device to know, nor to make us look for.
+            Principal::Device { uid, .. } if unknown > 0 => {
+                Vec::from_iter(self.world.store.device_get(*uid).await?)
+            }
+            Principal::Operator { .. } if unknown >= READ_ALL_MIN => {
+                self.world.store.device_list().await?
+            }
+            _ => return Ok(Sight { change, all: None }),
+        };
+        let names = |device: Device| {
+            [(device.uid.to_string(), device.clone()), (device.id.to_string(), device)]
+        };
+        Ok(Sight { change, all: Some(devices.into_iter().flat_map(names).collect()) })
+    }
+
+    async fn subject_in(
+        &self,
+        sight: &Sight,
+        name: &str,
+        poster: &Principal,
+    ) -> Result<Subject, OpsError> {
+        if let Some(known) = self.known.get(name, sight.change) {
+            return known.subject(poster);
         }
-        Ok(())
+        let found = match &sight.all {
+            Some(all) => all.get(name).cloned(),
+            None => match find(&self.world, name).await {
+                Err(OpsError::NotFound(_)) => None,
+                found => Some(found?),
+            },
+        };
+        let device = found.ok_or_else(|| match poster {
+            Principal::Device { .. } => foreign(),
+            Principal::Operator { .. } | Principal::Enrol { .. } => {
+                OpsError::NotFound(format!("device {}", Untrusted::from(name)))
+            }
+        })?;
+        check_active(&device)?;
+        let known = Known::of(&device);
+        self.known.note([(name.to_owned(), known)], sight.change);
+        known.subject(poster)
     }
 
     /// Makes devices for what an operator's key posts.
@@ -172,21 +207,23 @@ impl Senders {
         let made = names.into_iter().enumerate().map(|(number, name)| async move {
             if number < room { self.make_one(&name, key).await } else { Ok(Err(no_room(&name))) }
         });
-        let mut subjects = Vec::new();
-        let mut news = Vec::new();
-        for made in join_all(made).await {
-            subjects.push(made?.map(|(device, is_new)| {
-                if is_new {
-                    self.hub.wake(device.uid);
-                    let (kind, actor) =
-                        (EventKind::DeviceEnrolled, Actor::Operator(key.to_owned()));
-                    news.push(NewEvent::about(&device, kind, actor, &*device.state_reason));
-                }
-                Subject { uid: device.uid, is_heard: device.key.is_none() }
-            }));
-        }
-        self.events.record_all(news).await;
-        Ok(subjects)
+        let made = join_all(made).await;
+        // Those that are there now are told of, also if others could not be made.
+        let new = made.iter().filter_map(|made| match made {
+            Ok(Ok((device, true))) => Some(device),
+            _ => None,
+        });
+        let told = new.map(|device| {
+            self.hub.wake(device.uid);
+            let (kind, actor) = (EventKind::DeviceEnrolled, Actor::Operator(key.to_owned()));
+            NewEvent::about(device, kind, actor, &*device.state_reason)
+        });
+        self.events.record_all(told.collect()).await;
+        let subject = |(device, _): (Device, bool)| Subject {
+            uid: device.uid,
+            is_heard: device.key.is_none(),
+        };
+        made.into_iter().map(|made| Ok(made?.map(subject))).collect()
     }
 
     /// Makes a device, unless somebody else has done so meanwhile; and whether it did.

@@ -81,6 +81,16 @@ async fn slow_peers_are_shown_out() {
     let mut body = raw(&rig, body.as_bytes()).await;
     let answer = rest(&mut body).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    for length in ["content-length: 9000000", "transfer-encoding: chunked"] {
+        let lines = format!(
+            "POST /write HTTP/1.1\r\nhost: x\r\nauthorization: Token {}\r\n{length}\r\n\r\n",
+            rig.admin()
+        );
+        let mut lines = raw(&rig, lines.as_bytes()).await;
+        let answer = rest(&mut lines).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.ends_with(r#"{"error":"the body did not come in time"}"#), "{answer}");
+    }
     rest(&mut head).await;
     rig.ask("GET", "/health", None).await.expect(200);
 }

@@ -156,7 +156,8 @@ async fn room_of_what_is_gone_is_freed_and_the_rest_stays() {
         store.device_insert(device.clone()).await.unwrap();
     }
     for hour in 0..10 {
-        append(&store, &mut models.0, one.uid, (0..360).map(move |n| hour * HOUR + n * 10_000)).await;
+        append(&store, &mut models.0, one.uid, (0..360).map(move |n| hour * HOUR + n * 10_000))
+            .await;
     }
     append(&store, &mut models.1, two.uid, (0..10).map(|n| n * HOUR)).await;
     store.device_delete(one.uid, Timestamp::from_millis(1)).await.unwrap();

@@ -47,8 +47,8 @@ pub(super) fn migrate(txn: &Writing<'_>) -> Result<Migrated, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use redb::backends::FileBackend;
     use redb::Builder;
+    use redb::backends::FileBackend;
 
     use super::*;
     use crate::store::{OpenError, RedbStore};
