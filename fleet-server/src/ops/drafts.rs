@@ -137,8 +137,12 @@ impl Drafts {
                 Ok(line) => drafts.add(number, line, reading),
                 Err(error) => Err(error.into()),
             };
-            if let Err(wrong) = added {
-                drafts.refused.note(number, 1, wrong);
+            match added {
+                Ok(()) => {}
+                Err(wrong @ Wrong::ManyFields) => {
+                    return Err(OpsError::TooLarge(wrong.to_string()));
+                }
+                Err(wrong) => drafts.refused.note(number, 1, wrong),
             }
             drafts.check_size()?;
         }

@@ -37,6 +37,8 @@ pub(super) struct Head {
     missed: u64,
     /// The newest values of what is not in the tail.
     newest: Vec<Newest>,
+    /// The latest time of all.
+    newest_at: Option<i64>,
     /// The first record that is not sealed, and the last that was applied.
     first: Option<Lsn>,
     last: Option<Lsn>,
@@ -104,6 +106,7 @@ pub(crate) struct Remembered {
     pub(crate) cursors: Vec<Cursor>,
     pub(crate) missed: u64,
     pub(crate) newest: Vec<Newest>,
+    pub(crate) newest_at: Option<i64>,
 }
 
 /// What is to be sealed, as it was at one moment.
@@ -114,12 +117,9 @@ pub(super) struct Sealing {
 
 impl Head {
     pub(super) fn remembering(remembered: Remembered) -> Self {
-        let Remembered { applied, cursors, missed, newest } = remembered;
-        let newest_at = newest.iter().map(|newest| newest.at).max();
-        // Where only some series are remembered, others may have later values.
-        let sealed_until =
-            newest_at.map(|at| if newest.len() < NEWEST_MAX { at } else { i64::MAX });
-        Self { last: applied, cursors, missed, newest, sealed_until, ..Self::default() }
+        let Remembered { applied, cursors, missed, newest, newest_at } = remembered;
+        let sealed_until = newest_at;
+        Self { last: applied, cursors, missed, newest, newest_at, sealed_until, ..Self::default() }
     }
 
     /// The cursor of the report's stream if the report is new, moved to it. Counts what was left
@@ -159,6 +159,7 @@ impl Head {
         let first = self.numbers.len() as u32;
         self.rows.push(Row { at, shape: shape.clone(), first });
         self.numbers.extend(numbers);
+        self.newest_at = self.newest_at.max(Some(at));
         self.first.get_or_insert(lsn);
         self.last = Some(lsn);
         self.unsealed_rows += 1;
@@ -279,7 +280,12 @@ impl Head {
         }
     }
 
-    /// The newest value of every series.
+    /// The latest time of any value.
+    pub(super) fn newest_at(&self) -> Option<i64> {
+        self.newest_at
+    }
+
+    /// The newest value of every series, or of as many as are kept.
     pub(super) fn all_newest(&self) -> Vec<Newest> {
         let mut newest = self.newest.clone();
         for row in &self.rows {
@@ -340,6 +346,7 @@ impl Head {
             cursors: self.cursors.clone(),
             missed: self.missed,
             newest: self.newest.clone(),
+            newest_at: self.newest_at,
         }
     }
 

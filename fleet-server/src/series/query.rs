@@ -358,8 +358,10 @@ pub(super) fn each_row(times: &[i64], rows: &Rows, values: &[f64], mut show: imp
 }
 
 fn latest_of(shared: &Shared, device: &Device) -> Option<Report> {
-    let newest = device.head().all_newest();
-    let at_millis = newest.iter().map(|newest| newest.at).max()?;
+    let (at_millis, newest) = {
+        let head = device.head();
+        (head.newest_at()?, head.all_newest())
+    };
     let of_then = newest.iter().filter(|newest| newest.at == at_millis);
     let sample =
         |newest: &Newest| Some(shared.names.name(newest.series)?.sample(newest.number.get()));

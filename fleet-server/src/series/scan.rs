@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleet_core::id::Uid;
+use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 
@@ -59,16 +60,21 @@ impl Engine {
 /// Rows in the making, from sources whose times overlap.
 #[derive(Default)]
 struct Gathering {
-    rows: BTreeMap<i64, Vec<(SeriesId, u64, f64)>>,
+    rows: BTreeMap<i64, Vec<Found>>,
+}
+
+/// A value, and which of the sources it is from: the later ones have higher numbers.
+struct Found {
+    series: SeriesId,
+    order: u64,
+    value: f64,
 }
 
 impl Gathering {
-    /// Adds a row's values; of one series, those of the later source hold.
+    /// Adds a row's values.
     fn add(&mut self, order: u64, at: i64, values: impl Iterator<Item = (SeriesId, f64)>) {
         let row = self.rows.entry(at).or_default();
-        for (series, value) in values {
-            add_value(row, order, series, value);
-        }
+        row.extend(values.map(|(series, value)| Found { series, order, value }));
     }
 
     fn add_chunk(
@@ -89,7 +95,7 @@ impl Gathering {
             let Some(rows) = chunk.values(key, &mut values)? else { continue };
             each_row(&times, &rows, &values, |at, value| {
                 if let Some(row) = self.rows.get_mut(&at) {
-                    add_value(row, order, SeriesId(key.series), value);
+                    row.push(Found { series: SeriesId(key.series), order, value });
                 }
             });
         }
@@ -105,7 +111,7 @@ impl Gathering {
     ) {
         let later = self.rows.split_off(&time);
         for (at, row) in std::mem::replace(&mut self.rows, later) {
-            visit(Timestamp::from_millis(at), names.samples(row));
+            show(at, row, names, visit);
         }
     }
 
@@ -116,16 +122,32 @@ impl Gathering {
         visit: &mut impl FnMut(Timestamp, Vec<Sample>),
     ) {
         if let Some(row) = self.rows.remove(&time) {
-            visit(Timestamp::from_millis(time), names.samples(row));
+            show(time, row, names, visit);
         }
     }
 }
 
-fn add_value(row: &mut Vec<(SeriesId, u64, f64)>, order: u64, series: SeriesId, value: f64) {
-    match row.iter_mut().find(|(known, _, _)| *known == series) {
-        Some((_, known, _)) if *known > order => {}
-        Some(entry) => *entry = (series, order, value),
-        None => row.push((series, order, value)),
+/// Shows a row in reports of a size that they can have. Of one series the value that came last
+/// holds.
+fn show(
+    at: i64,
+    mut row: Vec<Found>,
+    names: &mut NameCache<'_>,
+    visit: &mut impl FnMut(Timestamp, Vec<Sample>),
+) {
+    row.sort_by_key(|found| (found.series, found.order));
+    row.dedup_by(|later, kept| {
+        let is_same = later.series == kept.series;
+        if is_same {
+            kept.value = later.value;
+        }
+        is_same
+    });
+    if row.is_empty() {
+        visit(Timestamp::from_millis(at), Vec::new());
+    }
+    for piece in row.chunks(REPORT_SAMPLES_MAX) {
+        visit(Timestamp::from_millis(at), names.samples(piece));
     }
 }
 
@@ -140,11 +162,12 @@ impl<'a> NameCache<'a> {
         Self { shared, known: HashMap::new() }
     }
 
-    fn samples(&mut self, row: Vec<(SeriesId, u64, f64)>) -> Vec<Sample> {
-        let sample = |(series, _, value)| {
-            let name = self.known.entry(series).or_insert_with(|| self.shared.names.name(series));
-            name.as_ref().map(|name| name.sample(value))
+    fn samples(&mut self, row: &[Found]) -> Vec<Sample> {
+        let sample = |found: &Found| {
+            let lookup = || self.shared.names.name(found.series);
+            let name = self.known.entry(found.series).or_insert_with(lookup);
+            name.as_ref().map(|name| name.sample(found.value))
         };
-        row.into_iter().filter_map(sample).collect()
+        row.iter().filter_map(sample).collect()
     }
 }

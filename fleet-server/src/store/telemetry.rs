@@ -53,9 +53,9 @@ pub trait TelemetryStore: Send + Sync {
     async fn query(&self, query: Query) -> Result<Vec<Point>, StoreError>;
 
     /// Shows a device's reports from one time to another, both included, oldest first and one by
-    /// one, so that they are never in memory together; what has one time is one report. What is
-    /// damaged is left out, and health says so. The visitor runs on a thread for reading, so it only
-    /// computes.
+    /// one, so that they are never in memory together. What has one time is one report, or several
+    /// if it is more than one may have. What is damaged is left out, and health says so. The visitor
+    /// runs on a thread for reading, so it only computes.
     async fn scan(
         &self,
         device: Uid,

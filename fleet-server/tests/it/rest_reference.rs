@@ -162,7 +162,7 @@ async fn telemetry_comes_in_every_promised_form() {
     assert_eq!(points.as_array().unwrap().len(), 2, "of one request, none takes another's place");
     let none = format!("{path}&from=2024-01-15T10%3A31%3A01Z");
     assert_eq!(rig.ask("GET", &none, None).await.expect(200), json!([]));
-    for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1m"] {
+    for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1ms", "agg=max"] {
         let field = bad.split('=').next().unwrap();
         let detail = rig.ask("GET", &format!("{path}&{bad}"), None).await.problem(422);
         assert!(detail.starts_with(field), "{detail}");

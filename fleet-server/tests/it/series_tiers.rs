@@ -103,8 +103,8 @@ async fn what_is_kept_coarsely_says_the_same() {
     assert_eq!(raw.last().unwrap().at, time(2 * DAY));
 
     // Values that come late are counted beside those that are rolled up, also after a restart.
-    append(&store, &mut model, uid, (0..50).map(|n| 3 * DAY - n * 7 * MINUTE)).await;
-    append(&store, &mut model, uid, std::iter::once(2 * DAY + 1)).await;
+    append(&store, &mut model, uid, (0..50).map(|n| 3 * DAY + 1 - n * 7 * MINUTE)).await;
+    append(&store, &mut model, uid, std::iter::once(2 * DAY + 7)).await;
     drop(store);
     let store = disk.store();
     for _ in 0..2 {

@@ -139,8 +139,8 @@ mod tests {
         check(&SegmentRow::from(&segment()), "30017b89c5c503fb2823fb581b01fb6801");
         check(
             &HeadRow::from(remembered()),
-            "310189f3dceb014d01060606060606060606060606060606060502040b00d00fa28708ac020191\
-             01",
+            "3101751a3fa9014d01060606060606060606060606060606060502040b00d00fa28708ac020191\
+             0101fbd007",
         );
         check(
             &EventRow::from(event()),
@@ -160,10 +160,11 @@ mod tests {
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
         assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
         assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
-        let Remembered { applied, cursors, missed, newest } =
+        let Remembered { applied, cursors, missed, newest, newest_at } =
             HeadRow::from(remembered()).remembered().unwrap();
         let expected = remembered();
         assert_eq!((applied, missed), (expected.applied, expected.missed));
+        assert_eq!(newest_at, expected.newest_at);
         assert_eq!((cursors, newest), (expected.cursors, expected.newest));
     }
 
@@ -297,6 +298,7 @@ mod tests {
             cursors: vec![Cursor { stream: [6; 16], seq: 5, born: 2, mark: 0 }],
             missed: 4,
             newest: vec![newest(0, 1_000, 41.25), newest(300, -1, -0.5)],
+            newest_at: Some(1_000),
         }
     }
 }

@@ -138,11 +138,13 @@ pub(in crate::store::redb) struct HeadRow {
     missed: u64,
     /// The newest value of each series: its number, its time, the value.
     newest: Vec<u8>,
+    /// The latest time of any value.
+    newest_at: Option<i64>,
 }
 
 impl From<Remembered> for HeadRow {
     fn from(remembered: Remembered) -> Self {
-        let Remembered { applied, cursors, missed, newest } = remembered;
+        let Remembered { applied, cursors, missed, newest, newest_at } = remembered;
         let mut packed = Vec::with_capacity(newest.len() * 12);
         for Newest { series, at, number } in newest {
             varint::put(&mut packed, series.0.into());
@@ -155,6 +157,7 @@ impl From<Remembered> for HeadRow {
             cursors: cursors.collect(),
             missed,
             newest: packed,
+            newest_at,
         }
     }
 }
@@ -178,6 +181,7 @@ impl HeadRow {
             cursors: cursors.collect(),
             missed: self.missed,
             newest,
+            newest_at: self.newest_at,
         })
     }
 }
