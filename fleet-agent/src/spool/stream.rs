@@ -75,8 +75,6 @@ pub(super) struct Tail {
     pub(super) end: u64,
     /// The last number written.
     pub(super) last: u64,
-    /// Whether its name is sure to be on the disk.
-    pub(super) is_named: bool,
 }
 
 /// A record that is not sure to be on the disk.

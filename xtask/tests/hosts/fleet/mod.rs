@@ -14,6 +14,7 @@ mod life;
 mod page;
 mod ports;
 mod refusals;
+mod spool;
 
 use std::cell::Cell;
 use std::fs;
