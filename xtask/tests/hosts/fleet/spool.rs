@@ -24,7 +24,9 @@ const KILLS: u32 = 25;
 /// The latest moment of a kill after something was collected.
 const MOMENT_MILLIS_MAX: u64 = 400;
 /// Reports that wait from before.
-const BACKLOG: usize = 6_000;
+const BACKLOG: usize = 9_000;
+/// Samples in each of them, so that it takes a while to hand them over.
+const SAMPLES: usize = 40;
 /// How long a new report may take while they are handed over.
 const LIVE_MILLIS_MAX: i64 = 3_000;
 /// Bytes of a small disk.
@@ -121,13 +123,15 @@ fn new_reports_pass_by_those_of_days_without_a_server() {
     let log = agent.host.log(&agent.log_name());
     let connected = log.lines().find(|line| line.contains("connected ")).map(said_at);
     let connected = connected.expect("it was connected");
-    let acknowledged = log.lines().filter(|line| line.contains("acknowledged "));
-    let waits = acknowledged.filter_map(|line| {
-        let at = super::number_after(line, " at=").filter(|at| *at > connected)?;
-        Some(said_at(line) - at)
-    });
-    let waits: Vec<i64> = waits.collect();
-    assert!(waits.len() > 1, "there were new reports meanwhile");
+    let acknowledged: Vec<(i64, i64)> = log
+        .lines()
+        .filter(|line| line.contains("acknowledged "))
+        .map(|line| (said_at(line), super::number_after(line, " at=").expect("a report's time")))
+        .collect();
+    let last_old = acknowledged.iter().rposition(|(_, at)| *at < connected).expect("a backlog");
+    let waits = acknowledged[..last_old].iter().filter(|(_, at)| *at > connected);
+    let waits: Vec<i64> = waits.map(|(said, at)| said - at).collect();
+    assert!(!waits.is_empty(), "no new report passed by the old ones");
     assert!(waits.iter().all(|millis| *millis < LIVE_MILLIS_MAX), "{waits:?}");
     assert_eq!(server.device("cam").expect("it is there").missed_reports, 0);
 }
@@ -149,10 +153,10 @@ fn fill(data: &Path) -> i64 {
     let first = clock.now().minus(ago);
     for count in 0..BACKLOG {
         let after = Duration::from_millis(count as u64);
-        let collected = Instant::now().checked_sub(ago - after).expect("a machine that is up");
-        let samples: Vec<Sample> = [METRIC, "cpu_usage", "memory_usage", "disk_usage"]
-            .map(|name| Sample::new(name, count as f64))
-            .into();
+        let collected = Instant::now().checked_sub(ago).expect("a machine that is up") + after;
+        let value = count as f64;
+        let mut samples = vec![Sample::new(METRIC, value)];
+        samples.extend((1..SAMPLES).map(|one| Sample::new(&format!("sensor_{one}"), value)));
         queue.push(first.plus(after), collected, samples).expect("a small report");
     }
     queue.close();
