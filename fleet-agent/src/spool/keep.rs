@@ -371,14 +371,22 @@ impl Stream {
     /// Begins a file, whose name is then sure to be on the disk. One in which nothing is sure yet
     /// is begun anew.
     fn begin_segment(&mut self, disk: &dyn Disk, first: u64) -> io::Result<()> {
-        if let Some(last) = self.segments.back().filter(|last| last.bytes == 0) {
+        if let Some(last) = self.segments.back().filter(|last| last.is_own && last.bytes == 0) {
             let file = disk.open(&self.name(last).to_string())?;
             file.truncate(0)?;
             self.tail = Some(Tail { file, end: 0, last: last.last });
             return Ok(());
         }
         let last = first - 1;
-        let segment = Segment { first, last, bytes: 0, waiting: 0, unreadable: 0, is_known: true };
+        let segment = Segment {
+            first,
+            last,
+            bytes: 0,
+            waiting: 0,
+            unreadable: 0,
+            is_known: true,
+            is_own: true,
+        };
         let name = self.name(&segment).to_string();
         self.has_files = true;
         let file = match disk.create(&name) {

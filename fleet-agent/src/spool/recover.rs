@@ -171,6 +171,7 @@ impl<'a> Search<'a> {
             waiting: 0,
             unreadable: 0,
             is_known: true,
+            is_own: false,
         };
         let read = segment::readable_bytes(file.as_ref()).and_then(|bytes| {
             let whole = segment::read(file.as_ref(), 0, bytes, |_, record| {
