@@ -10,7 +10,7 @@ use super::ledger::{self, Hole, Reason};
 use super::recover::{self, Recovered};
 use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX};
 use super::stream::{Segment, Stream, Tail, Young};
-use super::{Moment, QUOTA_SHARE, SYNC_BYTES, SYNC_EVERY, Spool};
+use super::{Moment, QUOTA_MIN, QUOTA_SHARE, SYNC_BYTES, SYNC_EVERY, Spool};
 
 /// Between two tries of a disk that failed, in milliseconds.
 const RETRY: u64 = 10_000;
@@ -54,6 +54,7 @@ impl Spool {
             Ok(()) => {
                 tracing::info!("collected reports are kept on the disk again");
                 self.trouble = None;
+                self.let_go_of_others(now);
                 self.tidy(now);
             }
             Err(error) => self.fail(&error, now),
@@ -191,8 +192,7 @@ impl Spool {
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
-        let disk = self.opened()?;
-        self.streams.iter_mut().try_for_each(|stream| stream.sync(disk.as_ref()))
+        self.streams.iter_mut().try_for_each(Stream::sync)
     }
 
     pub(super) fn save_ledger(&mut self) -> io::Result<()> {
@@ -223,7 +223,7 @@ impl Spool {
         let own = self.bytes();
         // Without an answer the owner's word alone counts.
         let share = self.ground.free().map_or(u64::MAX, |free| (free + own) / QUOTA_SHARE);
-        let quota = share.min(self.settings.bytes_max);
+        let quota = share.max(QUOTA_MIN).min(self.settings.bytes_max);
         self.segment_bytes = (quota / SEGMENTS_MIN).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let mut too_much = (self.bytes() + self.segment_bytes).saturating_sub(quota);
         let mut victims = Vec::new();
@@ -294,6 +294,20 @@ impl Spool {
         self.ledger.forget_others(|id| streams.iter().any(|stream| stream.id == *id));
     }
 
+    /// Lets go of what was collected for another server than there is now.
+    pub(super) fn let_go_of_others(&mut self, now: Moment) {
+        let Some(server) = self.server else { return };
+        for index in (0..self.streams.len()).rev() {
+            if self.streams[index].server.is_some_and(|theirs| theirs != server) {
+                tracing::warn!("lets go of reports that were collected for another server");
+                self.let_go(index, now);
+            }
+        }
+        for stream in &mut self.streams {
+            stream.server.get_or_insert(server);
+        }
+    }
+
     /// Lets go of a stream, and of its files as far as the disk lets it. If it was the newest,
     /// another takes its place.
     pub(super) fn let_go(&mut self, index: usize, now: Moment) {
@@ -354,26 +368,38 @@ impl Stream {
         self.young.iter().find(|young| !young.written).map(|young| young.seq)
     }
 
+    /// Begins a file, whose name is then sure to be on the disk. One in which nothing is sure yet
+    /// is begun anew.
     fn begin_segment(&mut self, disk: &dyn Disk, first: u64) -> io::Result<()> {
-        let last = first - 1;
-        self.has_files = true;
-        let segment = Segment { first, last, bytes: 0, waiting: 0, unreadable: 0, is_known: true };
-        let name = self.name(&segment).to_string();
-        if self.segments.back().is_some_and(|last| last.first == first) {
-            // A try that failed left it, with nothing in it that counts.
-            remove(disk, &name)?;
-            self.segments.pop_back();
+        if let Some(last) = self.segments.back().filter(|last| last.is_own && last.bytes == 0) {
+            let file = disk.open(&self.name(last).to_string())?;
+            file.truncate(0)?;
+            self.tail = Some(Tail { file, end: 0, last: last.last });
+            return Ok(());
         }
+        let last = first - 1;
+        let segment = Segment {
+            first,
+            last,
+            bytes: 0,
+            waiting: 0,
+            unreadable: 0,
+            is_known: true,
+            is_own: true,
+        };
+        let name = self.name(&segment).to_string();
+        self.has_files = true;
         let file = match disk.create(&name) {
-            // A try that failed left it, with nothing in it that counts.
+            // A try that failed left it, with nothing in it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 disk.remove(&name)?;
                 disk.create(&name)?
             }
             file => file?,
         };
+        disk.sync()?;
         self.segments.push_back(segment);
-        self.tail = Some(Tail { file, end: 0, last, is_named: false });
+        self.tail = Some(Tail { file, end: 0, last });
         Ok(())
     }
 
@@ -408,14 +434,10 @@ impl Stream {
         Ok(true)
     }
 
-    fn sync(&mut self, disk: &dyn Disk) -> io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         let bytes = self.segments.back().map_or(0, |segment| segment.bytes);
-        let Some(tail) = self.tail.as_mut().filter(|tail| tail.end > bytes) else { return Ok(()) };
+        let Some(tail) = self.tail.as_ref().filter(|tail| tail.end > bytes) else { return Ok(()) };
         tail.file.sync()?;
-        if !tail.is_named {
-            disk.sync()?;
-            tail.is_named = true;
-        }
         self.settled();
         Ok(())
     }
@@ -424,6 +446,10 @@ impl Stream {
     /// while little is in it.
     fn drained(&self, is_newest: bool) -> Option<Name> {
         let segment = self.segments.front().filter(|segment| segment.waiting == 0)?;
+        if is_newest && self.segments.len() == 1 && segment.bytes == 0 {
+            // What may be in it after all must not come back when its numbers are another's.
+            return None;
+        }
         if self.segments.len() == 1
             && let Some(tail) = &self.tail
         {

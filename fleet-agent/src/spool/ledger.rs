@@ -236,7 +236,9 @@ impl Ledger {
             return Ok(());
         };
         let mut bytes = Vec::new();
-        self.unsaved.iter().for_each(|entry| put(&mut bytes, entry));
+        for entry in &self.unsaved {
+            put(&mut bytes, entry);
+        }
         if let Err(error) = file.write_at(&bytes, *end) {
             self.doubt();
             return Err(error);

@@ -80,6 +80,9 @@ pub const SYNC_BYTES: usize = 64 * 1024;
 pub const QUOTA_BYTES: u64 = 64 * 1024 * 1024;
 /// … and never more than this part of the space that would be free without them.
 pub const QUOTA_SHARE: u64 = 10;
+/// … but this much in any case: where others have filled the disk, letting go of the last reports
+/// would help nobody.
+pub const QUOTA_MIN: u64 = 1024 * 1024;
 /// Streams with data.
 pub const STREAMS_MAX: usize = 4;
 /// Streams between the oldest with data and one that is sent.
@@ -248,17 +251,7 @@ impl Spool {
         if self.server.replace(server) == Some(server) {
             return;
         }
-        let is_others = |stream: &Stream| stream.server.is_some_and(|theirs| theirs != server);
-        if self.streams.iter().any(is_others) {
-            tracing::warn!("lets go of reports that were collected for another server");
-            let others = self.streams.iter().map(is_others).collect::<Vec<_>>();
-            for (index, _) in others.into_iter().enumerate().rev().filter(|(_, others)| *others) {
-                self.let_go(index, now);
-            }
-        }
-        for stream in &mut self.streams {
-            stream.server.get_or_insert(server);
-        }
+        self.let_go_of_others(now);
     }
 
     /// Lets go of everything, for another server, which counts from one.

@@ -77,7 +77,7 @@ pub(super) fn reopen(disk: &dyn Disk, stream: &mut Stream) -> io::Result<()> {
     disk.rename(NEW_FILE, &name)?;
     disk.sync()?;
     let (end, last) = (segment.bytes, segment.last);
-    stream.tail = Some(Tail { file, end, last, is_named: true });
+    stream.tail = Some(Tail { file, end, last });
     Ok(())
 }
 
@@ -90,6 +90,8 @@ struct Search<'a> {
     stream: Stream,
     /// The number that comes next.
     expected: u64,
+    /// The largest number in any file. None of those before is ever given to another record.
+    highest: u64,
     /// Numbers without records.
     gaps: Vec<(u64, u64)>,
     /// Numbers with records, and the segment that they are in.
@@ -105,13 +107,20 @@ impl<'a> Search<'a> {
         // Of a stream that may have been sent, what is missing before the first file was
         // acknowledged, or is in the ledger.
         let expected = if stream.sent { names[0].first } else { 1 };
-        Self { disk, names, known, boots, stream, expected, gaps: Vec::new(), runs: Vec::new() }
+        let (gaps, runs) = (Vec::new(), Vec::new());
+        Self { disk, names, known, boots, stream, expected, highest: 0, gaps, runs }
     }
 
     fn run(mut self, ledger: &mut Ledger) -> io::Result<Stream> {
         for (index, name) in self.names.iter().enumerate() {
-            let next = self.names.get(index + 1).map_or(u64::MAX, |next| next.first);
+            let mut later = self.names[index + 1..].iter();
+            let next = later.find(|name| self.has_bytes(name));
+            let next = next.map_or(u64::MAX, |next| next.first);
             self.segment(*name, next)?;
+        }
+        if self.highest >= self.expected {
+            self.gaps.push((self.expected, self.highest));
+            self.expected = self.highest + 1;
         }
         let Self { known, mut stream, expected, gaps, runs, .. } = self;
         stream.next = expected.max(stream.acked + 1);
@@ -120,7 +129,9 @@ impl<'a> Search<'a> {
             stream.segments[index].waiting += waiting;
         }
         let told = known.holes_of(&stream.id);
-        told.iter().for_each(|(from, to)| stream.hole(*from, *to));
+        for (from, to) in &told {
+            stream.hole(*from, *to);
+        }
         for (from, to) in gaps {
             let from = from.max(stream.acked + 1);
             if from > to {
@@ -143,6 +154,12 @@ impl<'a> Search<'a> {
         Ok(stream)
     }
 
+    /// A file without bytes was begun and never written to.
+    fn has_bytes(&self, name: &Name) -> bool {
+        let file = self.disk.open(&name.to_string());
+        file.and_then(|file| file.bytes()).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Looks through the file `name`, which holds numbers below `next`.
     fn segment(&mut self, name: Name, next: u64) -> io::Result<()> {
         let file = self.disk.open(&name.to_string())?;
@@ -154,6 +171,7 @@ impl<'a> Search<'a> {
             waiting: 0,
             unreadable: 0,
             is_known: true,
+            is_own: false,
         };
         let read = segment::readable_bytes(file.as_ref()).and_then(|bytes| {
             let whole = segment::read(file.as_ref(), 0, bytes, |_, record| {
@@ -195,7 +213,8 @@ impl<'a> Search<'a> {
 
     fn record(&mut self, record: Record, index: usize, segment: &mut Segment, next: u64) {
         let seq = record.seq;
-        // A record that was written a second time is in the later file.
+        self.highest = self.highest.max(seq);
+        // A record that was written a second time, after an error, is in the later file.
         if seq < self.expected.max(segment.first) || seq >= next {
             return;
         }

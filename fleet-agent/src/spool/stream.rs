@@ -66,6 +66,8 @@ pub(super) struct Segment {
     pub(super) unreadable: u32,
     /// Whether it was ever; else the last number and the count of records are not known yet.
     pub(super) is_known: bool,
+    /// Whether this process made it, so that its name is sure to be on the disk.
+    pub(super) is_own: bool,
 }
 
 /// The end of the last segment, while it can be written to.
@@ -75,8 +77,6 @@ pub(super) struct Tail {
     pub(super) end: u64,
     /// The last number written.
     pub(super) last: u64,
-    /// Whether its name is sure to be on the disk.
-    pub(super) is_named: bool,
 }
 
 /// A record that is not sure to be on the disk.

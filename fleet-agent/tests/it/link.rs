@@ -196,6 +196,30 @@ async fn what_had_no_room_is_a_gap_in_the_numbers() {
 }
 
 #[tokio::test]
+async fn new_reports_overtake_those_of_before() {
+    let server = Server::start(7).await;
+    let rig = Rig::claimed(&server);
+    rig.push(2_000);
+    let mut link = server.link().await;
+    link.activate().await;
+    let old = link.samples().await;
+    rig.push(1);
+    // One frame of each is under way, and no more.
+    let new = link.samples().await;
+    assert_ne!(new.stream, old.stream);
+    assert_eq!((seqs(&old)[0], seqs(&new)), (1, vec![1]));
+    rig.push(2);
+    link.acknowledge(&new).await;
+    let newer = link.samples().await;
+    assert_eq!((newer.stream, seqs(&newer)), (new.stream, vec![2, 3]));
+    link.acknowledge(&old).await;
+    let next = link.samples().await;
+    assert_eq!((next.stream, seqs(&next)[0]), (old.stream, seqs(&old).last().unwrap() + 1));
+    drop(link);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn what_waits_leaves_before_the_link_does() {
     let server = Server::start(7).await;
     let rig = Rig::claimed(&server);

@@ -158,14 +158,17 @@ fn the_oldest_give_way_to_the_quota() {
 
 #[test]
 fn little_room_on_the_disk_is_shared() {
-    let mut world = world();
-    world.free = 4 * 1024 * 1024;
-    world.kill();
-    for _ in 0..40 {
-        push(&mut world, 500);
+    for (mebibytes, share) in [(40, 4), (1, 1)] {
+        let mut world = world();
+        world.free = mebibytes * 1024 * 1024;
+        world.kill();
+        for _ in 0..2_000 {
+            world.push(3_000);
+        }
+        let bytes = world.spool.view(world.now()).bytes;
+        let quota = share * 1024 * 1024;
+        assert!((quota / 2..quota + quota / 8).contains(&bytes), "{bytes} of {quota}");
     }
-    let bytes = world.spool.view(world.now()).bytes;
-    assert!((200_000..460_000).contains(&bytes), "{bytes}");
 }
 
 #[test]

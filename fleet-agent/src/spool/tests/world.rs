@@ -183,6 +183,7 @@ impl World {
         let now = self.now();
         // A name as long as needed stands for many samples.
         let samples = vec![Sample::new(&"x".repeat(bytes), value as f64)];
+        self.spool.serve(self.identity, now);
         self.spool.push(now.wall, self.up, samples, now).unwrap();
         let (at, up) = (self.time, self.up);
         let run = self.run;

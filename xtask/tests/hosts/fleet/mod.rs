@@ -17,6 +17,7 @@ mod ports;
 mod prometheus;
 mod refusals;
 mod senders;
+mod spool;
 
 use std::cell::Cell;
 use std::fs;
