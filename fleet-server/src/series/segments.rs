@@ -19,6 +19,8 @@ const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const OPEN_MAX: usize = 256;
 const NAME: &str = "chunks-";
 const VERSION: u8 = 1;
+/// Bytes of the frame that a file begins with: version, store, tier.
+const HEADER_FRAME_BYTES: usize = HEADER_BYTES + 1 + 16 + 1;
 
 /// The files. One thread writes; any may read.
 pub(super) struct Segments {
@@ -60,6 +62,7 @@ impl Segments {
             let Some(number) = number_of(&name) else { continue };
             ends.next = ends.next.max(number + 1);
             if !known.iter().any(|info| info.number == number) {
+                check_own(disk.open(&name)?.as_ref(), &name, store)?;
                 disk.remove(&name)?;
             }
         }
@@ -194,6 +197,23 @@ impl Segments {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<dyn DiskFile>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a file of another database. One without a whole beginning is what a crash left, and in
+/// it nothing was ever stored.
+fn check_own(file: &dyn DiskFile, name: &str, store: [u8; 16]) -> io::Result<()> {
+    let length = file.bytes()?.min(HEADER_FRAME_BYTES as u64);
+    let mut header = vec![0; length as usize];
+    file.read_at(&mut header, 0)?;
+    match frames::read(&header).next() {
+        Some(Found::Frame { at: 0, payload }) if payload.get(1..17) != Some(store.as_slice()) => {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name} belongs to another database"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

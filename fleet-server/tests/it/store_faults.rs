@@ -249,6 +249,34 @@ async fn a_second_server_is_refused_with_its_sentence() {
 }
 
 #[tokio::test]
+async fn the_telemetry_of_another_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.redb");
+    let store = RedbStore::open(&path).unwrap();
+    let one = device("one", 1);
+    store.device_insert(one.clone()).await.unwrap();
+    store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
+    store.seal().await.unwrap();
+    drop(store);
+    let files = || {
+        let files = fs::read_dir(folder.path().join("telemetry")).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    let refused = refusal(&path);
+    assert!(matches!(refused, OpenError::Telemetry(_)), "{refused:?}");
+    let chain = fleet_core::Chain(&refused).to_string();
+    assert!(chain.contains("belongs to another"), "{chain}");
+    assert_eq!(files(), before);
+    fs::rename(folder.path().join("away"), &path).unwrap();
+    let store = RedbStore::open(&path).unwrap();
+    assert_eq!(store.query(query(one.uid, "cpu_usage")).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_new_database_is_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/server/fleet.redb");
