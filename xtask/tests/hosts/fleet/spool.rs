@@ -204,7 +204,7 @@ fn a_full_disk_stops_nothing_and_is_used_again_when_it_has_room() {
     wait_for("the disk to be used again", SOON, || {
         agent.queue().filter(|queue| queue.disk_error.is_none() && queue.bytes > 0)
     });
-    let warnings = agent.lines_with("the disk takes no reports");
+    let warnings = agent.lines_with(" cannot keep reports on the disk; ");
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(agent.is_running());
 }
