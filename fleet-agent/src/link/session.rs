@@ -163,19 +163,16 @@ impl<'a> Session<'a> {
 
     async fn stand(&mut self, standing: Standing) -> Result<Option<End>, LinkError> {
         let status = &self.link.status;
-        if self.active.take().is_some() {
-            self.sent = [None, None];
-            self.link.queue.disconnected();
-        }
         let (state, reason) = match standing {
             Standing::Active { uid, device_id } => {
                 self.named(&device_id);
                 let device_id = Untrusted::new(device_id);
                 tracing::info!(%device_id, server = %self.server.identity(), "connected");
                 status.set(LinkState::Connected);
-                self.active = Some(uid);
-                self.link.queue.serve(self.server.identity());
-                self.link.queue.connected();
+                if self.active.replace(uid).is_none() {
+                    self.link.queue.serve(self.server.identity());
+                    self.link.queue.connected();
+                }
                 let report = self.configured.report(self.server);
                 self.socket.send(&ToServer::ConfigReported(report)).await?;
                 self.send_reports().await?;
@@ -185,6 +182,10 @@ impl<'a> Session<'a> {
             Standing::Rejected { reason } => (LinkState::Rejected, reason),
             Standing::Revoked { reason } => (LinkState::Revoked, reason),
         };
+        if self.active.take().is_some() {
+            self.sent = [None, None];
+            self.link.queue.disconnected();
+        }
         let reason = Untrusted::new(reason);
         tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
         status.failed(state, reason);

@@ -5,16 +5,15 @@
 //! An entry is on the disk before what it tells of is done, except that an acknowledgement may be
 //! forgotten: the record is then sent again, and the server knows it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
-use fleet_core::api::Holes;
-use fleet_core::codec::{self, Coded};
+use fleet_core::codec;
 use fleet_core::disk::{Disk, DiskFile};
 use fleet_core::frames::{self, Found};
 
+use super::notes::{Entry, HOLES_MAX, Hole, Notes, put};
 use super::segment::StreamId;
 
 /// The file, and the one that is to take its place.
@@ -26,76 +25,6 @@ const BYTES_MAX: u64 = 64 * 1024;
 const READY_BYTES: usize = 4096;
 /// Bytes that are read of it.
 const READ_BYTES_MAX: u64 = 4 * BYTES_MAX;
-/// Holes that are told apart; of more only the counts are kept.
-const HOLES_MAX: usize = 512;
-/// Streams of which it is known how far the server has them, or that they may have been sent.
-const STREAMS_MAX: usize = 64;
-
-/// Why there is no record for a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Reason {
-    /// There was no room for it.
-    Quota,
-    /// The disk did not give back what was on it.
-    Damaged,
-    /// The power went, or the agent was killed, before it was sure to be on the disk.
-    PowerCut,
-}
-
-/// Numbers without records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) struct Hole {
-    pub(super) stream: StreamId,
-    pub(super) from: u64,
-    pub(super) to: u64,
-    /// How many records were lost; other numbers between are with the server.
-    pub(super) count: u64,
-    pub(super) reason: Reason,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-enum Entry {
-    /// What all before comes to.
-    Totals {
-        quota: u64,
-        damaged: u64,
-        power_cut: u64,
-        unclean_ends: u64,
-    },
-    Hole(Hole),
-    /// The server has all of a stream up to this number.
-    Acked {
-        stream: StreamId,
-        seq: u64,
-    },
-    /// The agent ended without saying so.
-    UncleanEnd,
-    /// So many streams were begun.
-    Begun {
-        generation: u32,
-    },
-    /// A stream may have been sent.
-    Sent {
-        stream: StreamId,
-    },
-}
-
-impl Coded for Entry {
-    const TAG: u8 = 47;
-    const VERSION: u8 = 1;
-}
-
-/// What the ledger says.
-#[derive(Clone, Default)]
-pub(super) struct Notes {
-    pub(super) totals: Holes,
-    /// How often the agent ended without saying so.
-    pub(super) unclean_ends: u64,
-    pub(super) generation: u32,
-    holes: VecDeque<Hole>,
-    acked: BTreeMap<StreamId, u64>,
-    sent: VecDeque<StreamId>,
-}
 
 /// The ledger.
 #[derive(Default)]
@@ -180,17 +109,8 @@ impl Ledger {
 
     /// Takes in what was found on a disk that could not be read before.
     pub(super) fn join(&mut self, found: Self) {
-        let own = std::mem::replace(self, found);
-        let Notes { totals, unclean_ends, generation, holes, acked, sent } = own.notes;
-        let notes = &mut self.notes;
-        notes.totals.quota = notes.totals.quota.saturating_add(totals.quota);
-        notes.totals.damaged = notes.totals.damaged.saturating_add(totals.damaged);
-        notes.totals.power_cut = notes.totals.power_cut.saturating_add(totals.power_cut);
-        notes.unclean_ends = notes.unclean_ends.saturating_add(unclean_ends);
-        notes.generation = notes.generation.max(generation);
-        notes.holes.extend(holes);
-        notes.acked.extend(acked);
-        notes.sent.extend(sent);
+        let own = mem::replace(self, found);
+        self.notes.join(own.notes);
         self.in_doubt |= own.in_doubt || !own.unsaved.is_empty();
     }
 
@@ -205,15 +125,15 @@ impl Ledger {
         self.unsaved.clear();
     }
 
-    /// Forgets everything, as the file's remover.
+    /// Forgets all but what must never be forgotten.
     pub(super) fn forget(&mut self) {
-        let generation = self.notes.generation;
-        *self = Self { notes: Notes { generation, ..Notes::default() }, ..Self::default() };
+        self.notes.forget();
+        self.doubt();
     }
 
     /// Forgets how far the server has streams that are gone.
     pub(super) fn forget_others(&mut self, is_there: impl Fn(&StreamId) -> bool) {
-        self.notes.acked.retain(|stream, _| is_there(stream));
+        self.notes.forget_others(is_there);
     }
 
     /// Makes sure that all notes are on the disk.
@@ -297,103 +217,6 @@ impl Ledger {
     }
 }
 
-impl Notes {
-    /// How far the server is known to have a stream.
-    pub(super) fn acked(&self, stream: &StreamId) -> u64 {
-        self.acked.get(stream).copied().unwrap_or(0)
-    }
-
-    /// Numbers of a stream without records.
-    pub(super) fn holes_of(&self, stream: &StreamId) -> Vec<(u64, u64)> {
-        let holes = self.holes.iter().filter(|hole| hole.stream == *stream);
-        holes.map(|hole| (hole.from, hole.to)).collect()
-    }
-
-    /// Whether these numbers of a stream were dropped together because there was no room.
-    pub(super) fn was_dropped(&self, stream: &StreamId, from: u64, to: u64) -> bool {
-        self.holes.iter().any(|hole| {
-            (hole.stream, hole.reason) == (*stream, Reason::Quota)
-                && hole.from <= from
-                && to <= hole.to
-        })
-    }
-
-    /// Whether a stream may have been sent.
-    pub(super) fn was_sent(&self, stream: &StreamId) -> bool {
-        self.sent.contains(stream)
-    }
-
-    fn take(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Totals { quota, damaged, power_cut, unclean_ends } => {
-                self.totals = Holes { quota: *quota, damaged: *damaged, power_cut: *power_cut };
-                self.unclean_ends = *unclean_ends;
-            }
-            Entry::Hole(hole) => {
-                let total = match hole.reason {
-                    Reason::Quota => &mut self.totals.quota,
-                    Reason::Damaged => &mut self.totals.damaged,
-                    Reason::PowerCut => &mut self.totals.power_cut,
-                };
-                *total = total.saturating_add(hole.count);
-                self.join(*hole);
-            }
-            Entry::Acked { stream, seq } => {
-                if self.acked.len() < STREAMS_MAX || self.acked.contains_key(stream) {
-                    let acked = self.acked.entry(*stream).or_default();
-                    *acked = (*acked).max(*seq);
-                }
-            }
-            Entry::UncleanEnd => self.unclean_ends = self.unclean_ends.saturating_add(1),
-            Entry::Begun { generation } => self.generation = self.generation.max(*generation),
-            Entry::Sent { stream } => {
-                self.sent.retain(|known| known != stream);
-                if self.sent.len() == STREAMS_MAX {
-                    self.sent.pop_front();
-                }
-                self.sent.push_back(*stream);
-            }
-        }
-    }
-
-    /// Holes right after each other are one.
-    fn join(&mut self, hole: Hole) {
-        if let Some(last) = self.holes.back_mut()
-            && (last.stream, last.reason) == (hole.stream, hole.reason)
-            && last.to.checked_add(1) == Some(hole.from)
-        {
-            last.to = hole.to;
-            last.count = last.count.saturating_add(hole.count);
-            return;
-        }
-        if self.holes.len() == HOLES_MAX {
-            self.holes.pop_front();
-        }
-        self.holes.push_back(hole);
-    }
-
-    /// All of it, as a file.
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // Also those of streams that are gone: a power cut may bring files of theirs back.
-        for hole in &self.holes {
-            put(&mut bytes, &Entry::Hole(*hole));
-        }
-        for (stream, seq) in &self.acked {
-            put(&mut bytes, &Entry::Acked { stream: *stream, seq: *seq });
-        }
-        for stream in &self.sent {
-            put(&mut bytes, &Entry::Sent { stream: *stream });
-        }
-        put(&mut bytes, &Entry::Begun { generation: self.generation });
-        // These come last, because they hold all that is counted before.
-        let Holes { quota, damaged, power_cut } = self.totals;
-        let unclean_ends = self.unclean_ends;
-        put(&mut bytes, &Entry::Totals { quota, damaged, power_cut, unclean_ends });
-        bytes
-    }
-}
-
 /// Whether a file of this name is the ledger's.
 pub(super) fn is_ours(name: &str) -> bool {
     [FILE, NEW_FILE].contains(&name)
@@ -410,21 +233,18 @@ fn contents(disk: &dyn Disk) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(contents))
 }
 
-fn put(out: &mut Vec<u8>, entry: &Entry) {
-    let payload = codec::encode(entry).expect("an entry is small");
-    frames::put(out, |out| out.extend(payload));
-}
-
 #[cfg(test)]
 mod tests {
+    use fleet_core::api::Holes;
     use fleet_core::disk::sim::{Fault, SimDisk};
 
+    use super::super::notes::Reason;
     use super::*;
 
     const STREAM: StreamId = [3; 16];
 
     fn hole(from: u64, count: u64, reason: Reason) -> Hole {
-        Hole { stream: STREAM, from, to: from + count - 1, count, reason }
+        Hole::all(STREAM, from, from + count - 1, reason)
     }
 
     #[test]
@@ -461,7 +281,7 @@ mod tests {
         assert!(largest < BYTES_MAX + 1024, "{largest}");
         let ledger = Ledger::open(&disk).unwrap();
         assert_eq!(ledger.notes().totals.damaged, 10_000);
-        assert_eq!(ledger.notes().holes.len(), HOLES_MAX);
+        assert_eq!(ledger.notes().holes_of(&STREAM).len(), HOLES_MAX);
     }
 
     #[test]

@@ -14,12 +14,12 @@
 //!
 //! # Why that holds in a power cut
 //!
-//! - One file is written to at a time, at its end. A segment is begun only after the one before it
-//!   and its name were synced, so what is not sure to be there is the end of one file.
-//! - A record leaves memory only when the file with it, and that file's name, have been synced, or
-//!   when the server has it. After an error nothing is believed of what was not synced before: it
-//!   is written again, to another segment, and of two records with one number the later file's
-//!   counts.
+//! - A segment is begun only after the one before it was synced, and written to only after its name
+//!   was. So what is not sure to be there is the end of a stream's last file.
+//! - A record leaves memory only when it was synced, or when the server has it. After an error
+//!   nothing is believed of what was not synced before: it is written again, to another segment,
+//!   or to the same if nothing in that was sure. Of two records with one number the later file's
+//!   counts, and no number that is found in any file is ever given to another record.
 //! - Before anything of a stream is sent that has files, or a stream gets a file of which something
 //!   was sent, the ledger says so, and that is synced. Such a stream is counted on by nobody but
 //!   the process that began it; any other begins a new one. A stream of which nothing was sent may
@@ -44,11 +44,15 @@ mod boots;
 mod ground;
 mod keep;
 mod ledger;
+mod load;
+mod notes;
 mod recover;
+mod room;
 mod segment;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -65,12 +69,14 @@ use fleet_core::wire::{QueuedReport, Samples};
 
 use boots::Boots;
 use keep::Trouble;
-use ledger::{Hole, Ledger, Reason};
+use ledger::Ledger;
+use load::Found;
+use notes::{Hole, Reason};
 use stream::Stream;
 
 pub use boots::Moment;
 pub use ground::{Ground, OnFolder, erase};
-pub use stream::Acknowledged;
+pub use load::Acknowledged;
 
 /// How long a report may be in memory alone, in milliseconds.
 pub const SYNC_EVERY: u64 = 5_000;
@@ -214,8 +220,7 @@ impl Spool {
         let stamp = self.boots.stamp(at, up_millis);
         let seq = self.newest().push(stamp, packed);
         if self.trouble.is_none() {
-            let young: usize = self.streams.iter().map(Stream::young_bytes).sum();
-            if self.settings.strict || young >= SYNC_BYTES {
+            if self.settings.strict || self.young_bytes() >= SYNC_BYTES {
                 self.try_to(now, Self::settle);
             } else if !self.connected {
                 // A kill costs nothing then, and a power cut no more than it would otherwise.
@@ -262,7 +267,7 @@ impl Spool {
         }
         self.ledger.forget();
         if self.disk.is_some() {
-            self.try_to(now, Self::remove_ledger);
+            self.try_to(now, Self::save_ledger);
         }
     }
 
@@ -314,10 +319,11 @@ impl Spool {
     }
 
     fn send(&mut self, index: usize, now: Moment) -> Option<Samples> {
-        if self.streams[index].waiting() == 0 || !self.may_send(index) {
-            return None;
-        }
-        if !self.mark_as_sent(index, now) {
+        if self.streams[index].waiting() == 0
+            || !self.may_send(index)
+            || self.waits_for_clock(index, now)
+            || !self.mark_as_sent(index, now)
+        {
             return None;
         }
         let disk = self.disk.as_deref().filter(|_| !self.is_broken());
@@ -334,26 +340,31 @@ impl Spool {
             for (from, to) in load.missing {
                 let count = to - from + 1;
                 tracing::warn!(count, "the disk does not give back some of the collected reports");
-                self.ledger.hole(Hole { stream: id, from, to, count, reason: Reason::Damaged });
+                self.ledger.hole(Hole::all(id, from, to, Reason::Damaged));
             }
             self.try_to(now, Self::save_ledger);
         }
-        let first = load.records.first()?;
-        if !self.boots.is_this(&first.stamp)
-            && self.boots.clock_is_behind(now)
-            && now.up_millis < CLOCK_WAIT
-        {
-            self.streams[index].recall();
+        let last = load.records.last()?.seq;
+        let mut reports = Vec::with_capacity(load.records.len());
+        for found in load.records {
+            let Found { seq, stamp, packed } = found;
+            match codec::decode(&packed) {
+                Ok(Packed { samples }) => {
+                    let (at_millis, age_millis) = self.boots.tell(&stamp, now);
+                    reports.push(QueuedReport { seq, at_millis, age_millis, samples });
+                }
+                // Its checksum was right, so another release wrote it.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot understand a collected report");
+                    self.ledger.hole(Hole::all(id, seq, seq, Reason::Damaged));
+                }
+            }
+        }
+        if reports.is_empty() {
+            self.acknowledge(id, last, now);
             return None;
         }
-        let reports = load.records.into_iter().map(|found| {
-            let (at_millis, age_millis) = self.boots.tell(&found.stamp, now);
-            // The checksum was right, so another release wrote it that packs otherwise.
-            let samples = codec::decode(&found.packed).map(|packed: Packed| packed.samples);
-            let samples = samples.unwrap_or_default();
-            QueuedReport { seq: found.seq, at_millis, age_millis, samples }
-        });
-        Some(Samples { stream: id, reports: reports.collect() })
+        Some(Samples { stream: id, reports })
     }
 
     /// Whether a stream's turn has come.
@@ -374,6 +385,17 @@ impl Spool {
                 }))
     }
 
+    /// Whether a stream has only wall times to show, and the clock will say more soon.
+    fn waits_for_clock(&self, index: usize, now: Moment) -> bool {
+        if now.up_millis >= CLOCK_WAIT || !self.boots.clock_is_behind(now) {
+            return false;
+        }
+        let disk = self.disk.as_deref();
+        // What cannot be read is for others to find.
+        let oldest = self.streams[index].oldest(disk).ok().flatten();
+        oldest.is_some_and(|stamp| !self.boots.is_this(&stamp))
+    }
+
     /// Begins a stream for new reports if there may be one more.
     fn freshen(&mut self) {
         if self.streams.len() < STREAMS_MAX
@@ -392,24 +414,19 @@ impl Spool {
         Ok(())
     }
 
+    fn young_bytes(&self) -> usize {
+        self.streams.iter().map(Stream::young_bytes).sum()
+    }
+
     /// The oldest give way when memory is full of what the disk does not take.
     fn bound_memory(&mut self) {
-        let mut bytes: usize = self.streams.iter().map(Stream::young_bytes).sum();
+        let mut bytes = self.young_bytes();
         while bytes > MEMORY_BYTES_MAX
             && let Some(stream) = self.streams.iter_mut().find(|stream| !stream.young.is_empty())
+            && let Some(young) = stream.drop_young()
         {
-            bytes -= stream.young.front().map_or(0, stream::Young::bytes);
-            let stream_id = stream.id;
-            if let Some(seq) = stream.drop_young() {
-                let (from, to, count) = (seq, seq, 1);
-                self.ledger.hole(Hole {
-                    stream: stream_id,
-                    from,
-                    to,
-                    count,
-                    reason: Reason::Quota,
-                });
-            }
+            bytes -= young.bytes();
+            self.ledger.hole(Hole::all(stream.id, young.seq, young.seq, Reason::Quota));
         }
     }
 }

@@ -11,9 +11,11 @@ use fleet_core::disk::Disk;
 
 use super::SYNC_BYTES;
 use super::boots::Boots;
-use super::ledger::{Hole, Ledger, Notes, Reason};
+use super::ledger::Ledger;
+use super::notes::{Hole, Notes, Reason};
 use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX};
-use super::stream::{self, Segment, Stream, Tail};
+use super::stream::{self, Segment, Stream};
+use super::write::Tail;
 
 /// What is to take the place of a segment.
 pub(super) const NEW_FILE: &str = "segment.new";
@@ -144,8 +146,7 @@ impl<'a> Search<'a> {
                     (from, synced, Reason::Damaged),
                     (from.max(stream.synced + 1), to, Reason::PowerCut),
                 ] {
-                    let count = (to + 1).saturating_sub(from);
-                    ledger.hole(Hole { stream: stream.id, from, to, count, reason });
+                    ledger.hole(Hole::all(stream.id, from, to, reason));
                 }
             }
         }
@@ -237,8 +238,10 @@ impl<'a> Search<'a> {
 
     /// The end of the stream is missing. How much that is nobody knows, but one record at least.
     fn torn(&mut self, name: &Name) {
-        self.expected = self.expected.max(name.first);
-        self.gaps.push((self.expected, self.expected));
-        self.expected += 1;
+        let torn = self.expected.max(name.first);
+        // What is missing before it may be with the server, if anything of the stream is.
+        let from = if self.stream.sent { torn } else { self.expected };
+        self.gaps.push((from, torn));
+        self.expected = torn + 1;
     }
 }

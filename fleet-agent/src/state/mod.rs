@@ -7,6 +7,7 @@
 //! | `given-id` | what its server calls it ([`membership`]) |
 //! | `applied-config` | what its server configured ([`applied`]) |
 //! | `agent.json` | where the running agent listens ([`crate::running`]) |
+//! | `spool/` | what waits for the server ([`crate::spool`]) |
 //! | `lock` | locked while an agent runs ([`folder`]) |
 
 pub mod applied;

@@ -316,8 +316,12 @@ impl World {
 
     /// The device gets another server.
     pub(super) fn move_away(&mut self, seed: u8) {
-        self.disconnect();
+        // The link may hear of it later.
+        if self.dice.one_in(2) {
+            self.disconnect();
+        }
         self.spool.begin_anew(self.now());
+        self.disconnect();
         self.identity = identity(seed);
         self.of_others = self.next_value - 1;
         self.collected.clear();

@@ -18,8 +18,7 @@ const MOMENT_MILLIS_MAX: u64 = 400;
 
 #[test]
 fn acknowledged_reports_survive_kills_of_both_sides() {
-    let kills = std::env::var("FLEETD_TEST_KILLS")
-        .map_or(KILLS, |text| text.parse().expect("FLEETD_TEST_KILLS is a number"));
+    let kills = rounds(KILLS);
     let mut lab = Lab::new();
     let lan = lab.lan();
     let desk = lab.host("desk", &[&lan]);
@@ -61,6 +60,12 @@ fn a_lost_and_a_doubled_report_would_be_noticed() {
     assert_eq!(breach(&[1, 2], &[3, 2, 1]), None);
     assert!(breach(&[1, 2], &[3, 1]).is_some_and(|breach| breach.contains("lost")));
     assert!(breach(&[1, 2], &[2, 2, 1]).is_some_and(|breach| breach.contains("twice")));
+}
+
+/// How often to kill: as asked for, or so often.
+pub(super) fn rounds(usual: u32) -> u32 {
+    std::env::var("FLEETD_TEST_KILLS")
+        .map_or(usual, |text| text.parse().expect("FLEETD_TEST_KILLS is a number"))
 }
 
 /// How what is stored breaks the promise that the ledger records.
