@@ -21,7 +21,7 @@ use crate::control::Control;
 use crate::identity::{Identity, IdentityError};
 use crate::link::status::{Latency, LinkStatus};
 use crate::link::{FactsSource, Link};
-use crate::queue::Queue;
+use crate::queue::{self, Queue};
 use crate::running::Running;
 use crate::settings::{Settings, SettingsError};
 use crate::state::folder::{Folder, Lock, StateError};
@@ -105,7 +105,13 @@ impl App {
         sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");
         let telemetry = Telemetry::new(sampler, &settings.config.telemetry);
         let telemetry = Arc::new(telemetry.map_err(SettingsError::Metrics)?);
-        let queue = Arc::new(Queue::new()?);
+        let spool = folder.path().join(queue::FOLDER);
+        let queue = Queue::open(spool, settings.config.spool, &settings.root, clock.clone())?;
+        let queue = Arc::new(queue);
+        if Running::find(&folder)?.is_some() {
+            tracing::warn!("the last run did not end by itself; its last seconds may be lost");
+            queue.unclean_end();
+        }
         let status = Arc::new(LinkStatus::new(clock.clone()));
 
         let listener = listen(settings.bind, settings.port)?;
@@ -155,6 +161,13 @@ impl App {
         app.part("control port", Arc::new(control).serve(listener, tls, tasks.clone()));
         app.part("announcement", announcement.run(device.clone(), tasks.clone()));
         app.part("link", link.run());
+        let (kept, stopping) = (queue.clone(), tasks.clone());
+        app.part("queue", async move {
+            tokio::select! {
+                () = kept.keep() => {}
+                () = stopping.stopping() => {}
+            }
+        });
         app.part("telemetry", async move {
             tokio::select! {
                 () = telemetry.run(queue, &device.membership, clock.as_ref()) => {}
@@ -186,9 +199,7 @@ impl App {
     pub fn forget(&self) -> Result<(), StateError> {
         self.device.window.reopen();
         let had = self.device.membership.forget()?;
-        if let Err(error) = self.queue.begin_anew() {
-            tracing::warn!(%error, "the next server will see a hole in the reports");
-        }
+        self.queue.begin_anew();
         tracing::info!(had_server = had, "forgot its server, as its owner asked");
         Ok(())
     }
@@ -198,6 +209,7 @@ impl App {
         if let Err(running) = self.tasks.finish(STOP).await {
             tracing::warn!(?running, "these parts did not stop in time");
         }
+        self.queue.close();
         if let Err(error) = Running::forget(&self.folder) {
             tracing::warn!(error = %fleet_core::Chain(&error), "a note was left behind");
         }

@@ -1,8 +1,8 @@
 //! FleetD's agent as a library, in reading order: what the machine is ([`sys`]), what it measures
 //! ([`collect`]), what its owner wants ([`config`]); who the device is ([`identity`]) and whom it
 //! belongs to ([`state`]); what it says to anybody ([`control`], [`announce`]) and to its server
-//! ([`telemetry`], [`queue`], [`link`]); and the program around it all ([`settings`], [`app`],
-//! [`running`], [`cli`]).
+//! ([`telemetry`], [`spool`], [`queue`], [`link`]); and the program around it all ([`settings`],
+//! [`app`], [`running`], [`cli`]).
 //!
 //! The first three talk to no network; each takes the machine's files from a [`sys::SysRoot`], so
 //! that a test or a simulated device can bring its own.
@@ -19,6 +19,7 @@ pub mod paths;
 pub mod queue;
 pub mod running;
 pub mod settings;
+pub mod spool;
 pub mod state;
 pub mod sys;
 pub mod telemetry;

@@ -116,6 +116,9 @@ impl Telemetry {
             plan.mark_unchanged();
             watched.mark_unchanged();
             let collected = Instant::now();
+            if let Some(server) = device.server() {
+                queue.serve(server);
+            }
             self.report(&queue, collected, clock);
             tokio::select! {
                 () = self.rest_until_due(collected, &mut plan, &mut watched) => {}
@@ -131,8 +134,9 @@ impl Telemetry {
         if samples.is_empty() {
             return;
         }
-        if let Err(error) = queue.push(at, collected, samples) {
-            tracing::warn!(%error, "a report is lost");
+        match queue.push(at, collected, samples) {
+            Ok(seq) => tracing::debug!(seq, at = at.millis(), "collected"),
+            Err(error) => tracing::warn!(%error, "a report is lost"),
         }
     }
 

@@ -85,7 +85,8 @@ impl<'a> Iterator for Frames<'a> {
             self.at += HEADER_BYTES + payload.len();
             return Some(Found::Frame { at, payload });
         }
-        self.at = self.next_frame(at + 1).unwrap_or(self.bytes.len());
+        let next = if is_blank(&self.bytes[at..]) { None } else { self.next_frame(at + 1) };
+        self.at = next.unwrap_or(self.bytes.len());
         Some(if self.at == self.bytes.len() {
             Found::Torn { at }
         } else {
@@ -113,6 +114,12 @@ fn frame_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
         && payload.len() <= PAYLOAD_BYTES_MAX
         && checksum(*length, payload) == u32::from_le_bytes(*sum);
     is_whole.then_some(payload)
+}
+
+/// Whether bytes are zeros alone, as where a file was made longer than what was written to it.
+pub fn is_blank(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
 fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
@@ -156,6 +163,17 @@ mod tests {
                 Found::Torn { at: length },
             ]
         );
+    }
+
+    #[test]
+    fn zeros_are_no_frames() {
+        let mut file = file(&[b"one".to_vec()]);
+        let at = file.len();
+        file.extend([0; 10_000]);
+        assert!(is_blank(&file[at..]) && !is_blank(&file) && is_blank(&[]));
+        assert_eq!(read(&file).last(), Some(Found::Torn { at }));
+        file.extend(b"two");
+        assert_eq!(read(&file).last(), Some(Found::Torn { at }));
     }
 
     proptest! {

@@ -33,6 +33,7 @@ pub enum Glyph {
     Pending,
     Rejected,
     Revoked,
+    Later,
     Busy,
     Marked,
     Done,
@@ -67,7 +68,7 @@ pub struct GlyphSpec {
 }
 
 #[rustfmt::skip]
-const GLYPHS: [GlyphSpec; 23] = {
+const GLYPHS: [GlyphSpec; 24] = {
     use Tone::{Bad, Busy, Good, Muted, Plain, Warn};
     const fn spec(glyph: Glyph, unicode: char, ascii: char, tone: Tone, meaning: &'static str) -> GlyphSpec {
         GlyphSpec { glyph, unicode, ascii, tone, meaning }
@@ -80,6 +81,7 @@ const GLYPHS: [GlyphSpec; 23] = {
         spec(Glyph::Pending, '!', '!', Warn, "pending"),
         spec(Glyph::Rejected, '⊘', '/', Muted, "rejected"),
         spec(Glyph::Revoked, '⊗', '#', Muted, "revoked"),
+        spec(Glyph::Later, '◇', '?', Warn, "of a later release"),
         spec(Glyph::Busy, '⟳', '>', Busy, "under way"),
         spec(Glyph::Marked, '✓', '*', Busy, "marked"),
         spec(Glyph::Done, '✓', '+', Good, "done"),
@@ -120,6 +122,7 @@ impl Glyph {
             DeviceStatus::Pending => Self::Pending,
             DeviceStatus::Rejected => Self::Rejected,
             DeviceStatus::Revoked => Self::Revoked,
+            DeviceStatus::Later(_) => Self::Later,
         }
     }
 }

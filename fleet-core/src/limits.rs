@@ -76,8 +76,6 @@ pub const FILTER_DEPTH_MAX: usize = 32;
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
 /// How long after its start an unclaimed agent can be claimed.
 pub const CLAIM_WINDOW: Duration = Duration::from_secs(24 * 3600);
-/// How long raw samples are kept.
-pub const RAW_RETENTION: Duration = Duration::from_secs(48 * 3600);
 /// Seconds between reports unless configured.
 pub const TELEMETRY_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 /// The shortest interval between reports.

@@ -34,7 +34,9 @@ impl Sample {
 
     /// Says what is wrong with a sample from outside.
     pub fn validate(&self) -> Result<(), SampleError> {
-        self.name.parse::<MetricName>()?;
+        if !is_name(&self.name) {
+            return Err(SampleError::Name);
+        }
         if !self.value.is_finite() {
             return Err(SampleError::NotFinite);
         }
@@ -95,14 +97,42 @@ impl FromStr for MetricName {
     type Err = SampleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = text.bytes();
-        let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        let rest = bytes.all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
-        if first && rest && text.len() <= METRIC_NAME_BYTES_MAX {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SampleError::Name)
-        }
+        if is_name(text) { Ok(Self(text.to_owned())) } else { Err(SampleError::Name) }
+    }
+}
+
+/// Whether a text is a metric's name.
+fn is_name(text: &str) -> bool {
+    let begins = text.as_bytes().first().is_some_and(|byte| is_first(*byte));
+    begins && text.len() <= METRIC_NAME_BYTES_MAX && text.bytes().all(is_inner)
+}
+
+fn is_first(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
+}
+
+fn is_inner(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
+}
+
+/// A metric's name out of what somebody else calls it: each character that no name may have
+/// becomes `_`, and one more comes before a digit or sign at the beginning. It may still be too long.
+pub fn mended_name(text: &str) -> String {
+    let mut name = String::with_capacity(text.len() + 1);
+    if text.as_bytes().first().is_none_or(|byte| is_inner(*byte) && !is_first(*byte)) {
+        name.push('_');
+    }
+    push_mended(&mut name, text);
+    name
+}
+
+/// Adds to a name what somebody else calls the rest of it, as [`mended_name`] does.
+pub fn push_mended(name: &mut String, text: &str) {
+    if text.bytes().all(is_inner) {
+        name.push_str(text);
+    } else {
+        let mended = |c: char| if u8::try_from(c).is_ok_and(is_inner) { c } else { '_' };
+        name.extend(text.chars().map(mended));
     }
 }
 
@@ -144,6 +174,23 @@ mod tests {
             &[("", "1")],
         ] {
             assert_eq!(sample(labels).validate(), Err(SampleError::Label), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_call_a_metric_becomes_a_name() {
+        for (text, expected) in [
+            ("cpu_usage", "cpu_usage"),
+            ("disk.used:max-1", "disk.used:max-1"),
+            ("% Processor Time", "__Processor_Time"),
+            ("1m", "_1m"),
+            ("-x", "_-x"),
+            ("größe", "gr__e"),
+            ("", "_"),
+        ] {
+            let name = mended_name(text);
+            assert_eq!(name, expected);
+            assert!(name.parse::<MetricName>().is_ok(), "{name}");
         }
     }
 

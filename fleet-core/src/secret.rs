@@ -4,6 +4,7 @@
 //! errors before anything is sent, and the part after `@` names the one server that the key is
 //! for, so that a program can refuse to show it to another. A server stores only the hash.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -111,6 +112,51 @@ impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}_…", self.kind.prefix(), self.id)
     }
+}
+
+/// A text with the secret of every key text in it replaced, whole or cut; its kind and id stay.
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
+    let (mut out, mut rest, mut is_changed) = (String::new(), text, false);
+    while let Some((before, secret, after)) = next_secret(rest) {
+        out.push_str(before);
+        if !secret.is_empty() {
+            out.push_str(MASK);
+            is_changed = true;
+        }
+        rest = after;
+    }
+    if !is_changed {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// What stands in a secret's place.
+const MASK: &str = "(masked)";
+
+/// The text up to the end of the next key's id, what may be its secret, and the rest.
+fn next_secret(text: &str) -> Option<(&str, &str, &str)> {
+    const START: &str = "flt_";
+    let start = text.find(START)?;
+    let prefix_chars = KeyKind::Operator.prefix().len();
+    let is_kind = [KeyKind::Operator, KeyKind::Enrol, KeyKind::Device]
+        .iter()
+        .any(|kind| text[start..].starts_with(kind.prefix()));
+    let id = start + prefix_chars;
+    let end = id + ID_CHARS;
+    let has_id = is_kind
+        && text.as_bytes().get(id..=end).is_some_and(|id| {
+            id.ends_with(b"_") && id[..ID_CHARS].iter().all(u8::is_ascii_alphanumeric)
+        });
+    if !has_id {
+        let (before, after) = text.split_at(start + START.len());
+        return Some((before, "", after));
+    }
+    let (before, rest) = text.split_at(end + 1);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let (secret, after) = rest.split_at(rest.find(|c| !plain(c)).unwrap_or(rest.len()));
+    Some((before, secret, after))
 }
 
 /// What the `Debug` of a message shows in place of a key text that it carries.
@@ -228,6 +274,23 @@ mod tests {
         let target = crate::api::DiscoverTarget { server_url: None, api_key: key() };
         for shown in [format!("{proof:?}"), format!("{update:?}"), format!("{target:?}")] {
             assert!(!shown.contains("canary") && shown.contains("Some((hidden))"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_texts() {
+        for kind in [KeyKind::Operator, KeyKind::Enrol, KeyKind::Device] {
+            let key = ApiKey::generate(kind, server()).unwrap();
+            let (text, id) = (key.reveal(), format!("{}{}_", kind.prefix(), key.id()));
+            let shown = without_secrets(&text).into_owned();
+            assert_eq!(shown, format!("{id}(masked)@{}", server()));
+            let said = format!("flt_ flt_op_\u{e9} use {}, or {} ü", text.as_str(), &text[..30]);
+            let shown = format!("flt_ flt_op_\u{e9} use {shown}, or {id}(masked) ü");
+            assert_eq!(without_secrets(&said), shown);
+            assert_eq!(without_secrets(&shown), shown);
+        }
+        for plain in ["", "flt_", "flt_op_", "flt_op_short_x", "flt_xx_abcdefghij_secret", "FLT_"] {
+            assert!(matches!(without_secrets(plain), Cow::Borrowed(same) if same == plain));
         }
     }
 

@@ -140,8 +140,8 @@ const hear = {
     if (counted !== null && counted !== text) waiting = true;
     counted = text;
   },
-  event(event) {
-    if (document.getElementById("summary") || rows.has(event.uid)) waiting = true;
+  event() {
+    waiting = true;
   },
   ping(ping) {
     ahead = Date.parse(ping.time) - Date.now();
@@ -151,7 +151,10 @@ const hear = {
 function connect() {
   if (source || document.hidden || !document.querySelector("#summary, #curves")) return;
   if (Date.now() - refused < REFUSED_MS) return;
-  source = new EventSource(`/api/v1/stream?only=${[...rows.keys()].join(",") || NOBODY}`);
+  const only = [...rows.keys()].join(",") || NOBODY;
+  // The overview lists what happened to any device.
+  const events = document.getElementById("summary") ? "&events=all" : "";
+  source = new EventSource(`/api/v1/stream?only=${only}${events}`);
   for (const [name, take] of Object.entries(hear)) {
     source.addEventListener(name, (message) => {
       heard = Date.now();

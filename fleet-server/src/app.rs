@@ -13,11 +13,13 @@ use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
 use crate::door::Door;
 use crate::http::Http;
+use crate::http::intake::Intake;
 use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
@@ -26,8 +28,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Devices, Enrolment, Events, Grants, Keys, Ops, Presence, Sessions, Telemetry,
-    World,
+    Actor, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops, Presence,
+    Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -93,7 +95,8 @@ impl Server {
     /// Starts a server. When this returns, it serves.
     pub async fn start(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&config.database)?);
+        let redb = Arc::new(RedbStore::open(&config.database)?);
+        let store: Arc<dyn Store> = redb.clone();
         let listener = listen(&config).await?;
         let address = local_address(&config, &listener)?;
         let world = World { store, clock };
@@ -124,22 +127,28 @@ impl Server {
             patience: config.patience.hello,
         });
         let http = Arc::new(Http {
-            ops,
             links,
             live: Arc::new(live),
+            exports: Exports::default(),
+            database: Database { world: world.clone(), path: config.database.clone() },
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,
             server: keys.server.clone(),
             patience: config.patience,
             page,
+            intake: Intake::default(),
+            meters: ops.telemetry.meters.clone(),
+            ops,
+            scrapes: Arc::new(Semaphore::new(1)),
+            commits: Box::new(move || redb.commits()),
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
-        tasks.spawn("retention", tasks::retain(world.clone(), tasks.clone()));
+        tasks.spawn("retention", tasks::retain(world.clone(), config.keep.clone(), tasks.clone()));
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,
@@ -217,6 +226,9 @@ fn wire(
             world: world(),
             presence: presence.clone(),
             watched: watched.clone(),
+            senders: Senders::new(world(), hub.clone(), events.clone()),
+            templates: Arc::default(),
+            meters: Arc::default(),
         },
         configs: Configs {
             world: world(),
@@ -234,7 +246,7 @@ fn wire(
             hub: hub.clone(),
             events: events.clone(),
         },
-        keys: Keys { world: world(), server: server().public().identity(), events: events.clone() },
+        keys: Keys::new(world(), server().public().identity(), hub.clone(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),
         presence: presence.clone(),
@@ -260,6 +272,8 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let devices = world.store.device_list().await?;
     // A clock that was ahead when it was written must not make a device look alive until then.
     let now = world.now();
+    let keyless = devices.iter().filter(|device| device.key.is_none());
+    let keyless = keyless.map(|device| device.uid).collect();
     let seen: Vec<_> = devices
         .into_iter()
         .filter_map(|device| Some((device.uid, device.last_seen?.min(now))))
@@ -276,7 +290,7 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
     let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
     let deaf = listened.map(|from| Deaf { from, to: now });
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, deaf))
+    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, &keyless, deaf))
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
+use crate::store::Keep;
+
 /// The port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
 /// Where the configuration file is unless told otherwise. That one may be absent.
@@ -48,6 +50,10 @@ pub struct ServerArgs {
     /// A name by which browsers may call this server, beside the machine's own; may be repeated
     #[arg(long, env = "FLEETD_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<String>,
+    /// How long telemetry is kept, and how much of each resolution
+    /// [default: raw=48h,1m=14d,10m=90d,1h=730d,size=1GiB]
+    #[arg(long, env = "FLEETD_KEEP", value_name = "LIST")]
+    pub keep: Option<String>,
     /// The configuration file [default: /etc/fleetd/server.yaml]
     #[arg(long, env = "FLEETD_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -65,6 +71,7 @@ struct RawServerFile {
     interface: Option<Vec<String>>,
     public_status: Option<bool>,
     allowed_host: Option<Vec<String>>,
+    keep: Option<Spanned<String>>,
 }
 
 /// What `server.yaml` says.
@@ -78,6 +85,7 @@ struct ServerFile {
     interface: Vec<String>,
     public_status: Option<bool>,
     allowed_host: Vec<String>,
+    keep: Option<Keep>,
 }
 
 /// What a server is to do.
@@ -99,6 +107,8 @@ pub struct ServerConfig {
     pub public_status: bool,
     /// Names by which browsers may call this server, beside the machine's own.
     pub allowed_hosts: Vec<String>,
+    /// For how long telemetry is kept, and how much of it.
+    pub keep: Keep,
     /// How long peers may take.
     pub patience: Patience,
 }
@@ -138,6 +148,7 @@ impl ServerConfig {
             secret_key: None,
             public_url: None,
             interfaces: Vec::new(),
+            keep: Keep::default(),
             public_status: false,
             allowed_hosts: Vec::new(),
             patience: Patience::default(),
@@ -171,6 +182,10 @@ impl ServerConfig {
             secret_key,
             public_url,
             interfaces: or_file(args.interface, file.interface),
+            keep: match args.keep {
+                Some(text) => text.parse().map_err(ConfigError::Keep)?,
+                None => file.keep.unwrap_or_default(),
+            },
             public_status: args.public_status.or(file.public_status).unwrap_or_default(),
             allowed_hosts: or_file(args.allowed_host, file.allowed_host),
             patience: Patience::default(),
@@ -198,6 +213,9 @@ pub enum ConfigError {
     /// Not a URL.
     #[error("--public-url is wrong")]
     PublicUrl(#[source] ServerUrlError),
+    /// Not what can be kept.
+    #[error("--keep: {0}")]
+    Keep(String),
     /// Nothing would be sealed.
     #[error("--secret-key is empty: leave it out and the server makes one")]
     EmptySecret,
@@ -238,6 +256,9 @@ impl RawServerFile {
             interface: self.interface.unwrap_or_default(),
             public_status: self.public_status,
             allowed_host: self.allowed_host.unwrap_or_default(),
+            keep: document.check(self.keep, |text| {
+                text.parse().map_err(|problem| format!("keep: {problem}"))
+            })?,
         })
     }
 }

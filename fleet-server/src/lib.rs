@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
-//! what `http` answers to browsers.
+//! what `http` answers to browsers. `export` stands between `ops` and `store`: rows as lines, lines
+//! as files.
 
 pub mod app;
 mod bell;
@@ -15,14 +16,20 @@ pub mod cli;
 pub mod config;
 mod discovery;
 mod door;
+mod export;
+mod exposition;
 mod http;
 mod hub;
+mod influx;
 mod keyring;
+mod labels;
 mod link;
 mod live;
+mod meters;
 mod ops;
 mod page;
 mod reach;
+pub mod series;
 pub mod store;
 mod tasks;
 mod watched;

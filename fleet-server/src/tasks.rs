@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
-use fleet_core::limits::RAW_RETENTION;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
 use crate::ops::{Presence, World};
-use crate::store::StoreError;
+use crate::store::{Keep, StoreError};
 
 /// Between two writes of when devices were last seen.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
@@ -46,10 +45,10 @@ pub(crate) async fn write_seen_once(world: &World, presence: &Presence) {
 }
 
 /// Removes what is too old, once the clock that says so can be trusted.
-pub(crate) async fn retain(world: World, tasks: Tasks) {
+pub(crate) async fn retain(world: World, keep: Keep, tasks: Tasks) {
     let mut trust = ClockTrust::default();
     loop {
-        match retain_once(&world, &mut trust, Instant::now()).await {
+        match retain_once(&world, &keep, &mut trust, Instant::now()).await {
             Ok(removed) if removed > 0 => tracing::debug!(removed, "removed what was too old"),
             Ok(_) => {}
             Err(error) => {
@@ -64,6 +63,7 @@ pub(crate) async fn retain(world: World, tasks: Tasks) {
 
 async fn retain_once(
     world: &World,
+    keep: &Keep,
     trust: &mut ClockTrust,
     monotonic: Instant,
 ) -> Result<u64, StoreError> {
@@ -72,7 +72,7 @@ async fn retain_once(
     if !trust.look(now, monotonic) {
         return Ok(0);
     }
-    let reports = world.store.prune(now.minus(RAW_RETENTION)).await?;
+    let reports = world.store.keep(keep.clone(), now).await?;
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
@@ -127,12 +127,12 @@ mod tests {
     use fleet_core::id::Uid;
     use fleet_core::metric::Sample;
     use fleet_core::time::Clock;
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{Admission, Device, Incoming, RedbStore, Store};
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const RAW_KEPT: Duration = Duration::from_secs(48 * 3_600);
     const YEARS: Duration = Duration::from_secs(4 * 366 * 86_400);
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_old_goes_but_not_by_a_jump() {
         let start = Timestamp::from_millis(1_705_314_600_000);
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let clock = Arc::new(Hand(AtomicI64::new(0)));
         let world = World { store: store.clone(), clock: clock.clone() };
         let uid = Uid::new();
@@ -190,17 +190,18 @@ mod tests {
         let samples = vec![Sample::new("cpu_usage", 1.0)];
         let report = Incoming { device: uid, stream: None, at: start, samples };
         store.append(vec![report]).await.unwrap();
+        store.seal().await.unwrap();
 
         let (begun, mut trust) = (Instant::now(), ClockTrust::default());
         let mut round = async |passed: Duration, ahead: Duration| {
             clock.0.store(start.plus(passed).plus(ahead).millis(), Ordering::SeqCst);
-            retain_once(&world, &mut trust, begun + passed).await.unwrap()
+            retain_once(&world, &Keep::default(), &mut trust, begun + passed).await.unwrap()
         };
         assert_eq!(round(Duration::ZERO, YEARS).await, 0, "at the start");
         assert_eq!(round(MINUTE, Duration::ZERO).await, 0);
         assert_eq!(round(MINUTE * 61, Duration::ZERO).await, 0, "it is young");
         assert_eq!(round(MINUTE * 71, YEARS).await, 0, "a jump");
         assert_eq!(round(MINUTE * 81, Duration::ZERO).await, 0);
-        assert_eq!(round(RAW_RETENTION + MINUTE, Duration::ZERO).await, 1);
+        assert_eq!(round(RAW_KEPT + MINUTE, Duration::ZERO).await, 1);
     }
 }

@@ -25,7 +25,7 @@ use crate::pace::Pace;
 use crate::perform::Performer;
 use crate::state::{App, Settings};
 use crate::terminal::caps::Caps;
-use crate::terminal::guard::{Guard, Output, Taken, TerminalError};
+use crate::terminal::guard::{Guard, Output, SuspendError, Taken, TerminalError};
 use crate::terminal::input::{Input, Inputs};
 use crate::terminal::present::Presented;
 use crate::terminal::watch::{Signal, Signals};
@@ -226,8 +226,16 @@ impl Console {
     }
 
     fn suspend(&mut self) {
-        if self.guard.suspend().is_err() {
-            self.end = Signal::Hangup.exit_code();
+        match self.guard.suspend() {
+            Ok(()) => {}
+            Err(error @ SuspendError::NoShell) => {
+                let text = format!("not suspended: {error}");
+                return self.take(Event::Told(Notice { text, is_error: false }));
+            }
+            Err(SuspendError::Terminal(error)) => {
+                tracing::warn!(%error, "the terminal was not to be had after a stop");
+                self.end = Signal::Hangup.exit_code();
+            }
         }
         let size = terminal_size();
         if size != self.frames.size() {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
-/// A package, a program that it brings, and what needs it.
+/// A package, a program that it brings (or another file), and what needs it.
 pub type Package = (&'static str, &'static str, &'static str);
 
 /// What the suite on several hosts needs.
@@ -15,16 +15,22 @@ pub const HOSTS: &[Package] = &[
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
     ("dbus", "dbus-daemon", "the neighbour's bus"),
     ("curl", "curl", "requests as a third party makes them"),
+    ("sqlite3", "sqlite3", "exports in a program of others"),
     ("faketime", "faketime", "clocks that are years off"),
     ("tmux", "tmux", "the console inside another terminal"),
     ("openssh-server", "sshd", "the console through ssh"),
     ("openssh-client", "ssh", "the other end of that"),
     ("chromium", "chromium", "the status page in a browser"),
+    ("prometheus", "promtool", "what is told to Prometheus"),
+    ("influxdb-client", "influx", "lines as InfluxDB's own client sends them"),
+    ("python3-influxdb", PYTHON_INFLUXDB, "lines as programs in Python send them"),
 ];
 
 /// What `cargo xtask bench telemetry` needs.
 pub const BENCH: &[Package] =
     &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];
+/// What the package brings is no program.
+const PYTHON_INFLUXDB: &str = "/usr/lib/python3/dist-packages/influxdb/client.py";
 
 /// Where Debian puts programs that an ordinary user's `PATH` may leave out.
 const FOLDERS: [&str; 6] =
@@ -46,7 +52,7 @@ pub fn ensure(packages: &[Package]) -> anyhow::Result<()> {
     bail!("not installed: {}; as root: apt-get install {}", needs.join(", "), missing.join(" "))
 }
 
-/// Whether a program is there to run.
+/// Whether a program is there to run; or a file, by its whole path.
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(Into::into));

@@ -19,7 +19,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{Termios, tcgetattr};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, tcgetpgrp};
 
 /// How long anything may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -177,6 +177,12 @@ impl Pty {
             is_empty.then_some(())
         });
         assert!(drained.is_some(), "output without end");
+    }
+
+    /// The group that has the terminal: a shell's job, or the program itself.
+    pub fn foreground(&self) -> Pid {
+        let keyboard = self.keyboard.as_ref().expect("an open terminal");
+        tcgetpgrp(keyboard).expect("a terminal that is somebody's")
     }
 
     /// The program's process.

@@ -5,7 +5,7 @@ use fleet_core::identity::Fingerprint;
 use serde_json::{Value, json};
 
 use super::local::{self, Answered};
-use super::{FAILED, Failure, OutputArgs, Place, line, print};
+use super::{FAILED, Failure, OutputArgs, Place, line, print, waiting};
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::FactsSource;
@@ -137,6 +137,7 @@ impl Known {
         if let Some(answer) = &self.answer {
             let link = format!("{} since {}", answer.link.state.word(), answer.link.since);
             text.push_str(&line("Link", link));
+            text.push_str(&waiting::lines(&answer.queue));
         }
         text
     }

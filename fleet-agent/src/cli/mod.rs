@@ -6,6 +6,7 @@ mod info;
 mod local;
 mod reset;
 mod status;
+mod waiting;
 
 use std::env;
 use std::io::{self, Write as _};

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use fleet_core::api::{AgentInfo, ClaimMode, LinkState};
 use fleet_core::untrusted::Untrusted;
 use nix::errno::Errno;
@@ -17,7 +18,9 @@ use super::local::{self, Answered};
 use super::{FAILED, Failure, Place, print};
 use crate::config::Config;
 use crate::paths;
+use crate::queue;
 use crate::running::Running;
+use crate::spool;
 use crate::state::applied::APPLIED_FILE;
 use crate::state::folder::{Folder, StateError};
 use crate::state::membership;
@@ -113,6 +116,8 @@ fn of_files(folders: Vec<Folder>) -> Result<String, Failure> {
         }
         other => other?,
     };
+    let spool = folder.path().join(queue::FOLDER);
+    spool::erase(&spool).with_context(|| format!("cannot empty {}", spool.display()))?;
     let applied = folder.remove(APPLIED_FILE)?;
     if membership::erase(&folder)? || applied {
         Ok("This device has forgotten its server. Start its agent to have it claimed anew."

@@ -3,7 +3,7 @@
 use fleet_core::api::{AgentInfo, ClaimMode, LinkState};
 
 use super::local;
-use super::{FAILED, Failure, OutputArgs, Place, UNCLAIMED, UNREACHABLE, line, print};
+use super::{FAILED, Failure, OutputArgs, Place, UNCLAIMED, UNREACHABLE, line, print, waiting};
 
 pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
     let Some(answered) = local::ask(&local::folders(place))? else {
@@ -81,10 +81,6 @@ fn lines(info: &AgentInfo, verdict: Verdict) -> String {
     if info.claim == ClaimMode::Disabled && info.server.is_none() {
         text.push_str(&line("Claims", "disabled by policy.yaml"));
     }
-    let queue = info.queue;
-    if queue.waiting > 0 || queue.dropped > 0 {
-        let reports = format!("{} reports wait, {} were dropped", queue.waiting, queue.dropped);
-        text.push_str(&line("Queue", reports));
-    }
+    text.push_str(&waiting::lines(&info.queue));
     text
 }

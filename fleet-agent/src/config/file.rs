@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{ApiKey, Config, ConfigError, ConfigWarning, Loaded, Telemetry};
+use crate::spool::SpoolSettings;
 use fleet_core::yaml::{Document, Place};
 
 /// Characters of a device's name.
@@ -24,6 +25,8 @@ const NAME_CHARS_MAX: usize = 255;
 const INTERFACE_BYTES_MAX: usize = 15;
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 1024;
+/// Mebibytes of a spool.
+const SPOOL_MEBIBYTES_MAX: u64 = 64 * 1024;
 /// Metrics that can be named.
 const METRICS_MAX: usize = 256;
 /// The mode bit that lets everybody read a file.
@@ -41,6 +44,7 @@ pub(super) struct RawConfig {
     server_url: Option<Spanned<String>>,
     api_key: Option<Spanned<ApiKey>>,
     telemetry: Option<RawTelemetry>,
+    spool: Option<RawSpool>,
     port: Option<Spanned<String>>,
     interface: Option<Spanned<String>>,
     bind: Option<Spanned<String>>,
@@ -52,6 +56,13 @@ pub(super) struct RawConfig {
 struct RawTelemetry {
     interval: Option<Spanned<String>>,
     metrics: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawSpool {
+    mebibytes: Option<Spanned<String>>,
+    durable: Option<Spanned<String>>,
 }
 
 impl RawConfig {
@@ -70,6 +81,7 @@ impl RawConfig {
             api_endpoint: document.check(api_endpoint, endpoint)?,
             api_key: document.check(self.api_key, key)?,
             telemetry,
+            spool: self.spool.unwrap_or_default().check(document)?,
             port: document.check(self.port, port)?,
             interface: document.check(self.interface, interface)?,
             bind: document.check(self.bind, bind)?,
@@ -95,6 +107,15 @@ impl RawTelemetry {
         let checked = written.into_iter().map(|metric| document.check_one(metric, metric_name));
         let metrics = Some(checked.collect::<Result<_, _>>()?);
         Ok((Telemetry { interval, metrics }, places))
+    }
+}
+
+impl RawSpool {
+    fn check(self, document: &Document) -> Result<SpoolSettings, ConfigError> {
+        let default = SpoolSettings::default();
+        let bytes_max = document.check(self.mebibytes, mebibytes)?.unwrap_or(default.bytes_max);
+        let strict = document.check(self.durable, durable)?.unwrap_or(default.strict);
+        Ok(SpoolSettings { bytes_max, strict })
     }
 }
 
@@ -152,6 +173,22 @@ fn interval(text: String) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("interval must be between 1s and 24h".into())
+    }
+}
+
+fn mebibytes(text: String) -> Result<u64, String> {
+    let sound = text.parse().ok().filter(|count| (1..=SPOOL_MEBIBYTES_MAX).contains(count));
+    let count: u64 = sound
+        .ok_or_else(|| format!("mebibytes must be a number from 1 to {SPOOL_MEBIBYTES_MAX}"))?;
+    Ok(count * 1024 * 1024)
+}
+
+/// Whether each report is synced at once.
+fn durable(text: String) -> Result<bool, String> {
+    match text.as_str() {
+        "strict" => Ok(true),
+        "relaxed" => Ok(false),
+        _ => Err("durable must be strict or relaxed".into()),
     }
 }
 

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use self::file::RawConfig;
 use crate::collect::Sampler;
+use crate::spool::SpoolSettings;
 use crate::sys::host::DeviceType;
 
 pub use self::policy::{ClaimPolicy, Policy};
@@ -44,6 +45,8 @@ pub struct Config {
     pub api_key: Option<ApiKey>,
     /// What is measured, and when.
     pub telemetry: Telemetry,
+    /// What waits for the server, on the disk.
+    pub spool: SpoolSettings,
     /// The agent's own port; 0 lets the kernel choose.
     pub port: Option<u16>,
     /// The one interface on which the agent announces itself.

@@ -56,7 +56,8 @@ telemetry:
 fn every_other_key_reads() {
     let config = load(
         "server_url: https://fleet.example\ndevice_id: rpi4-001\ndevice_type: jetson\n\
-         port: 0\ninterface: lo\nbind: 127.0.0.1\nlog_level: debug\ntelemetry: {interval: 90}\n",
+         port: 0\ninterface: lo\nbind: 127.0.0.1\nlog_level: debug\ntelemetry: {interval: 90}\n\
+         spool: {mebibytes: 3, durable: strict}\n",
     )
     .unwrap()
     .config;
@@ -67,6 +68,7 @@ fn every_other_key_reads() {
     assert_eq!(config.bind, Some(IpAddr::from([127, 0, 0, 1])));
     assert_eq!(config.log_level, Some(tracing::Level::DEBUG));
     assert_eq!(config.telemetry.interval, Duration::from_secs(90));
+    assert_eq!(config.spool, SpoolSettings { bytes_max: 3 * 1024 * 1024, strict: true });
 }
 
 #[test]
@@ -99,6 +101,11 @@ fn complaints_have_a_place_and_a_next_step() {
             "telemetry:\n  interval: soon\n",
             ", line 2, column 13: interval \"soon\" is not a duration like 30s, 5m or 1h",
         ),
+        (
+            "spool:\n  mebibytes: 0\n",
+            ", line 2, column 14: mebibytes must be a number from 1 to 65536",
+        ),
+        ("spool:\n  durable: yes\n", ", line 2, column 12: durable must be strict or relaxed"),
         ("device_id: Rpi 4\n", ", line 1, column 12: \"Rpi 4\" is not a device id"),
         ("device_type: toaster\n", ", line 1, column 14: \"toaster\" is not a device type"),
         (

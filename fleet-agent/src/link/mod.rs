@@ -185,6 +185,7 @@ impl Link {
             Ok(opened) => {
                 let (session, standing) = Session::new(self, configured, opened, facts);
                 let ended = Box::pin(session.run(standing, calls)).await;
+                self.queue.disconnected();
                 // Nobody can be looking at a device that nobody is linked to.
                 self.telemetry.watch(Duration::ZERO);
                 ended.map_or_else(Turn::Failed, Turn::Ended)

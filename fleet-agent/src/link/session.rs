@@ -1,8 +1,9 @@
 //! The conversation on an open link: reports up, configurations and the device's standing down,
 //! pings in between.
 //!
-//! One frame of reports is under way at a time. That bounds what the server must hold, and makes
-//! a server that cannot write slow its devices down instead of filling its memory.
+//! One frame of new reports is under way at a time, and one of those of before. That bounds what
+//! the server must hold, makes a server that cannot write slow its devices down instead of filling
+//! its memory, and lets no new report wait for old ones.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::config::Configured;
 use super::dial::{LinkError, Opened, Socket};
 use super::{Calls, Link};
+use crate::spool::Lane;
 
 /// Between pings.
 const PING: Duration = Duration::from_secs(30);
@@ -29,6 +31,9 @@ const STORED: Duration = Duration::from_secs(60);
 const FACTS: Duration = Duration::from_secs(600);
 /// How long the last reports may take when the agent stops.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// In which order reports are looked for.
+const LANES: [Lane; 2] = [Lane::Live, Lane::Backlog];
 
 /// Why a conversation ended, if not by an error.
 pub(super) enum End {
@@ -52,8 +57,8 @@ pub(super) struct Session<'a> {
     active: Option<[u8; 16]>,
     facts: Facts,
     facts_due: Instant,
-    /// The reports under way, if there are any.
-    sent: Option<Sent>,
+    /// The reports under way, if there are any, by their lane.
+    sent: [Option<Sent>; LANES.len()],
     ping_due: Instant,
     pinged: Option<Ping>,
     pings: u64,
@@ -88,7 +93,7 @@ impl<'a> Session<'a> {
             active: None,
             facts,
             facts_due: now + FACTS,
-            sent: None,
+            sent: [None, None],
             ping_due: now,
             pinged: None,
             pings: 0,
@@ -106,7 +111,7 @@ impl<'a> Session<'a> {
         let mut plan = self.link.telemetry.subscribe();
         while end.is_none() {
             let pong_due = self.pinged.as_ref().map(|ping| ping.at + PONG);
-            let stored_due = self.sent.as_ref().map(|sent| sent.at + STORED);
+            let stored_due = self.sent.iter().flatten().map(|sent| sent.at + STORED).min();
             tokio::select! {
                 incoming = self.socket.receive() => end = self.hear(incoming?).await?,
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
@@ -158,7 +163,10 @@ impl<'a> Session<'a> {
 
     async fn stand(&mut self, standing: Standing) -> Result<Option<End>, LinkError> {
         let status = &self.link.status;
-        self.active = None;
+        if self.active.take().is_some() {
+            self.sent = [None, None];
+            self.link.queue.disconnected();
+        }
         let (state, reason) = match standing {
             Standing::Active { uid, device_id } => {
                 self.named(&device_id);
@@ -166,6 +174,8 @@ impl<'a> Session<'a> {
                 tracing::info!(%device_id, server = %self.server.identity(), "connected");
                 status.set(LinkState::Connected);
                 self.active = Some(uid);
+                self.link.queue.serve(self.server.identity());
+                self.link.queue.connected();
                 let report = self.configured.report(self.server);
                 self.socket.send(&ToServer::ConfigReported(report)).await?;
                 self.send_reports().await?;
@@ -196,36 +206,43 @@ impl<'a> Session<'a> {
     }
 
     fn may_send(&self) -> bool {
-        self.active.is_some() && self.sent.is_none()
+        self.active.is_some() && self.sent.iter().any(Option::is_none)
     }
 
     async fn send_reports(&mut self) -> Result<(), LinkError> {
-        if !self.may_send() {
+        if self.active.is_none() {
             return Ok(());
         }
-        let Some(samples) = self.link.queue.after(0) else { return Ok(()) };
-        let stream = samples.stream;
-        let last = samples.reports.last().map_or(0, |report| report.seq);
-        self.socket.send(&ToServer::Samples(samples)).await?;
-        self.sent = Some(Sent { stream, last, at: Instant::now() });
+        for (lane, sent) in LANES.into_iter().zip(&mut self.sent) {
+            if sent.is_some() {
+                continue;
+            }
+            let Some(samples) = self.link.queue.take(lane) else { continue };
+            let stream = samples.stream;
+            let last = samples.reports.last().map_or(0, |report| report.seq);
+            self.socket.send(&ToServer::Samples(samples)).await?;
+            *sent = Some(Sent { stream, last, at: Instant::now() });
+        }
         Ok(())
     }
 
     async fn send_again(&mut self) -> Result<(), LinkError> {
         tracing::warn!("the server has not stored the last reports, sending them again");
-        self.sent = None;
+        self.sent = [None, None];
         self.send_reports().await
     }
 
     async fn acknowledged(&mut self, stream: [u8; 16], seq: u64) -> Result<(), LinkError> {
         // What was not sent cannot have been stored.
-        let sent = self.sent.as_ref().filter(|sent| sent.stream == stream);
-        let Some(&Sent { last, .. }) = sent else { return Ok(()) };
+        let under_way =
+            |sent: &&mut Option<Sent>| sent.as_ref().is_some_and(|sent| sent.stream == stream);
+        let Some(sent) = self.sent.iter_mut().find(under_way) else { return Ok(()) };
+        let last = sent.as_ref().map_or(0, |sent| sent.last);
         for report in self.link.queue.acknowledge(stream, seq.min(last)) {
-            tracing::debug!(seq = report.seq, at = report.at.millis(), "acknowledged");
+            tracing::debug!(seq = report.seq, at = report.at_millis, "acknowledged");
         }
         if seq >= last {
-            self.sent = None;
+            *sent = None;
         }
         self.send_reports().await
     }
@@ -260,7 +277,7 @@ impl<'a> Session<'a> {
     async fn flush(&mut self) -> Result<(), LinkError> {
         let deadline = Instant::now() + FLUSH;
         self.send_reports().await?;
-        while self.sent.is_some() {
+        while self.sent.iter().any(Option::is_some) {
             let Ok(incoming) = timeout_at(deadline, self.socket.receive()).await else { break };
             if self.hear(incoming?).await?.is_some() {
                 break;

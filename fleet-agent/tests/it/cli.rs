@@ -167,6 +167,8 @@ async fn a_device_tells_how_it_stands() {
     drop(link);
     let server = server.stop();
     machine.status_becomes(7).await;
+    until("reports to wait", || machine.status().1.contains(" reports wait, the oldest for "))
+        .await;
     let server = server.start_again().await;
     let mut link = server.link().await;
     link.activate().await;
@@ -216,6 +218,24 @@ async fn a_running_agent_forgets_its_server_when_told() {
     assert_eq!(link.samples().await.reports[0].seq, 1);
     drop(link);
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reset_empties_the_spool_of_an_agent_that_does_not_run() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    drop(server);
+    until("a report to wait", || machine.info().queue.waiting > 0).await;
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    let spool = machine.data_dir().join("spool");
+    fs::write(spool.join("notes.txt"), "mine").unwrap();
+    assert!(fs::read_dir(&spool).unwrap().count() > 1);
+    assert_eq!(machine.run("reset").status.code(), Some(0));
+    let left: Vec<_> =
+        fs::read_dir(&spool).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"]);
 }
 
 #[tokio::test]

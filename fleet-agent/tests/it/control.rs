@@ -25,7 +25,7 @@ fn refusal(answer: &http::Answer) -> ClaimRefusal {
 }
 
 /// One request over a plain connection: the status and the body.
-async fn plain(app: &App, method: &str, path: &str) -> (u16, String) {
+pub(crate) async fn plain(app: &App, method: &str, path: &str) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(app.address()).await.unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: device\r\nContent-Length: 0\r\n\r\n");

@@ -9,6 +9,7 @@ use fleet_agent::identity::Identity;
 use fleet_agent::link::status::{Latency, LinkStatus};
 use fleet_agent::link::{FactsSource, Link};
 use fleet_agent::queue::Queue;
+use fleet_agent::spool::SpoolSettings;
 use fleet_agent::state::folder::Folder;
 use fleet_agent::state::membership::{Membership, Provisioned};
 use fleet_agent::state::{ClaimWindow, Device};
@@ -38,6 +39,14 @@ struct Rig {
 
 impl Rig {
     fn new(folder: TempDir, provisioned: Option<Provisioned>) -> Self {
+        Self::with_spool(folder, provisioned, SpoolSettings::default())
+    }
+
+    fn with_spool(
+        folder: TempDir,
+        provisioned: Option<Provisioned>,
+        settings: SpoolSettings,
+    ) -> Self {
         let state = Folder::new(folder.path());
         let identity =
             Identity { id: "rpi4-001".parse().unwrap(), key: PrivateKey::from_seed(&[1; 32]) };
@@ -49,10 +58,12 @@ impl Rig {
         let sampler = Sampler::new(&SysRoot::real());
         let telemetry = Telemetry::new(sampler, &FileTelemetry::default()).unwrap();
         let clock = Arc::new(SystemClock);
+        let spool = folder.path().join("spool");
+        let queue = Queue::open(spool, settings, &SysRoot::real(), clock.clone());
         let rig = Self {
             folder,
             device: Arc::new(device),
-            queue: Arc::new(Queue::new().unwrap()),
+            queue: Arc::new(queue.unwrap()),
             telemetry: Arc::new(telemetry),
             status: Arc::new(LinkStatus::new(clock.clone())),
             tasks: Tasks::default(),
@@ -169,13 +180,41 @@ async fn a_server_cannot_take_what_was_not_sent() {
 #[tokio::test]
 async fn what_had_no_room_is_a_gap_in_the_numbers() {
     let server = Server::start(7).await;
-    let rig = Rig::claimed(&server);
-    let room = 10_000;
-    rig.push(room + 5);
+    let small = SpoolSettings { bytes_max: 1024 * 1024, ..SpoolSettings::default() };
+    let rig = Rig::with_spool(tempfile::tempdir().unwrap(), None, small);
+    rig.claim(&server);
+    let pushed = 20_000;
+    rig.push(pushed);
+    let view = rig.queue.view();
+    assert!(view.bytes <= small.bytes_max && view.holes.quota > 0, "{view:?}");
+    assert_eq!(view.waiting + view.holes.quota, u64::from(pushed));
     let mut link = server.link().await;
     link.activate().await;
-    assert_eq!(link.samples().await.reports[0].seq, 6);
-    assert_eq!(rig.queue.view().dropped, 5);
+    assert_eq!(link.samples().await.reports[0].seq, view.holes.quota + 1);
+    drop(link);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn new_reports_overtake_those_of_before() {
+    let server = Server::start(7).await;
+    let rig = Rig::claimed(&server);
+    rig.push(2_000);
+    let mut link = server.link().await;
+    link.activate().await;
+    let old = link.samples().await;
+    rig.push(1);
+    // One frame of each is under way, and no more.
+    let new = link.samples().await;
+    assert_ne!(new.stream, old.stream);
+    assert_eq!((seqs(&old)[0], seqs(&new)), (1, vec![1]));
+    rig.push(2);
+    link.acknowledge(&new).await;
+    let newer = link.samples().await;
+    assert_eq!((newer.stream, seqs(&newer)), (new.stream, vec![2, 3]));
+    link.acknowledge(&old).await;
+    let next = link.samples().await;
+    assert_eq!((next.stream, seqs(&next)[0]), (old.stream, seqs(&old).last().unwrap() + 1));
     drop(link);
     rig.stop().await;
 }

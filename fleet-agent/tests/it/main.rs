@@ -9,4 +9,5 @@ mod control;
 mod link;
 mod machine;
 mod server;
+mod spool;
 mod within;

@@ -88,12 +88,39 @@ pub struct LinkView {
 }
 
 /// Reports on their way to the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueView {
     /// How many wait.
     pub waiting: u64,
-    /// How many were dropped since the agent's start because there was no room.
+    /// How many were dropped because there was no room.
     pub dropped: u64,
+    /// How old the oldest is that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_secs: Option<u64>,
+    /// Bytes that they take on the disk.
+    #[serde(default)]
+    pub bytes: u64,
+    /// What was lost, for each reason.
+    #[serde(default)]
+    pub holes: Holes,
+    /// How often the agent ended without saying so, by a power cut or a kill; each time what it
+    /// collected in its last seconds may be lost.
+    #[serde(default)]
+    pub unclean_ends: u64,
+    /// Why reports are kept in memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_error: Option<Untrusted>,
+}
+
+/// Reports that were collected and never reached the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holes {
+    /// There was no room for them.
+    pub quota: u64,
+    /// The disk did not give them back.
+    pub damaged: u64,
+    /// They were not sure to be on the disk when the power went.
+    pub power_cut: u64,
 }
 
 /// Why a claim was refused.

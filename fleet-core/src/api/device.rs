@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::later::{self, LaterWord};
 use super::value_or_text;
 use crate::id::{DeviceId, Uid};
 use crate::identity::Fingerprint;
@@ -12,8 +13,7 @@ use crate::time::Timestamp;
 use crate::untrusted::Untrusted;
 
 /// How a device is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceStatus {
     /// Heard from within its interval.
     Online,
@@ -29,6 +29,8 @@ pub enum DeviceStatus {
     Rejected,
     /// No longer of the fleet.
     Revoked,
+    /// What only a later release knows. Read by clients, never made.
+    Later(LaterWord),
 }
 
 impl DeviceStatus {
@@ -37,7 +39,13 @@ impl DeviceStatus {
         matches!(self, Self::Online | Self::Late)
     }
 
-    /// Every status.
+    /// The status with this word.
+    fn read(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|status| status.word() == word);
+        known.unwrap_or_else(|| Self::Later(LaterWord::new(word)))
+    }
+
+    /// Every status that this release knows.
     pub const ALL: [Self; 7] = [
         Self::Online,
         Self::Late,
@@ -48,8 +56,8 @@ impl DeviceStatus {
         Self::Revoked,
     ];
 
-    /// The word in JSON and on screens.
-    pub fn word(self) -> &'static str {
+    /// The word in JSON and on screens. Safe to show.
+    pub fn word(&self) -> &str {
         match self {
             Self::Online => "online",
             Self::Late => "late",
@@ -58,7 +66,20 @@ impl DeviceStatus {
             Self::Pending => "pending",
             Self::Rejected => "rejected",
             Self::Revoked => "revoked",
+            Self::Later(word) => word.as_str(),
         }
+    }
+}
+
+impl Serialize for DeviceStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        later::read(deserializer, Self::read)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What happened in the fleet: `GET /api/v1/events`, newest first, and the stream's `event`.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::later::{self, LaterWord};
 use crate::id::{DeviceId, Uid};
 use crate::time::Timestamp;
 use crate::untrusted::Untrusted;
@@ -30,18 +31,23 @@ pub struct EventView {
 macro_rules! kinds {
     ($($name:ident $word:literal $doc:literal,)*) => {
         /// The kinds of events.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventKind {
-            $(#[doc = $doc] #[serde(rename = $word)] $name,)*
+            $(#[doc = $doc] $name,)*
+            /// What only a later release knows. Read by clients, never made.
+            Later(LaterWord),
         }
 
         impl EventKind {
-            /// Every kind.
+            /// Every kind that this release knows.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The word in JSON and on screens.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
+            /// The word in JSON and on screens. Safe to show.
+            pub fn word(&self) -> &str {
+                match self {
+                    $(Self::$name => $word,)*
+                    Self::Later(word) => word.as_str(),
+                }
             }
 
             /// The kind with this word.
@@ -72,15 +78,31 @@ kinds! {
     KeyRevoked "key.revoked" "A key was ended.",
 }
 
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read =
+            |word: &str| Self::from_word(word).unwrap_or_else(|| Self::Later(LaterWord::new(word)));
+        later::read(deserializer, read)
+    }
+}
+
 impl EventKind {
     /// The kinds that a text names: one by its word, or all with the same first part, as `device`
     /// does. None if it names nothing.
     pub fn named(text: &str) -> Vec<Self> {
-        let fits = |kind: &Self| {
-            let rest = kind.word().strip_prefix(text);
-            !text.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        Self::ALL.iter().copied().filter(fits).collect()
+        Self::ALL.iter().copied().filter(|kind| kind.is(text)).collect()
+    }
+
+    /// Whether a text names this kind, among others or alone.
+    pub fn is(&self, text: &str) -> bool {
+        let rest = self.word().strip_prefix(text);
+        !text.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
 

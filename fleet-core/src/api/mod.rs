@@ -5,29 +5,38 @@
 
 mod agent;
 mod config;
+mod db;
 mod device;
 mod discovery;
 mod event;
+mod export;
 mod grant;
 mod key;
+mod later;
 mod problem;
 mod route;
 mod series;
 mod stream;
 mod telemetry;
 
-pub use agent::{AgentInfo, ClaimRefusal, LinkState, LinkView, QueueView};
+pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };
+pub use db::{DbFile, DbTelemetry, DbTier, DbView};
 pub use device::{Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, Verdict};
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
     Discovered,
 };
 pub use event::{EventKind, EventView};
+pub use export::{
+    ColumnKind, EXPORT_FORMAT, ExportBegin, ExportColumn, ExportEnd, ExportRows, ExportTable,
+    UnknownTable,
+};
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
+pub use later::LaterWord;
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};
@@ -35,7 +44,7 @@ pub use stream::{
     Hello, IndexPage, IndexRow, LiveReport, LiveSample, Ping, StreamMessage, StreamView, ValueRow,
     Values, Watch,
 };
-pub use telemetry::{MetricPoint, TelemetryPost};
+pub use telemetry::{GroupPoint, MetricPoint, StepPoint, TelemetryPost, TopDevice};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

@@ -5,6 +5,7 @@
 //! as it came: an encoded, doubled or trailing slash matches nothing.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::id::Uid;
 
@@ -55,7 +56,11 @@ pub enum Route {
     TelemetryPost,
     TelemetryMetrics,
     TelemetrySeries,
+    TelemetryLatest,
+    TelemetryTop,
     EventList,
+    ExportGet,
+    DbGet,
     ConfigGet,
     ConfigPost,
     DiscoverGet,
@@ -73,6 +78,12 @@ pub enum Route {
     PageAsset(String),
     StreamOpen,
     StreamView(Uid),
+    InfluxWrite,
+    InfluxWriteV2,
+    InfluxQuery,
+    InfluxQueryPost,
+    InfluxPing,
+    Metrics,
 }
 
 /// Why a request has no route.
@@ -108,7 +119,11 @@ impl Route {
             Self::TelemetryPost,
             Self::TelemetryMetrics,
             Self::TelemetrySeries,
+            Self::TelemetryLatest,
+            Self::TelemetryTop,
             Self::EventList,
+            Self::ExportGet,
+            Self::DbGet,
             Self::ConfigGet,
             Self::ConfigPost,
             Self::DiscoverGet,
@@ -126,6 +141,12 @@ impl Route {
             Self::PageAsset(name()),
             Self::StreamOpen,
             Self::StreamView(Uid::from_bytes([0; 16])),
+            Self::InfluxWrite,
+            Self::InfluxWriteV2,
+            Self::InfluxQuery,
+            Self::InfluxQueryPost,
+            Self::InfluxPing,
+            Self::Metrics,
         ]
     }
 
@@ -148,7 +169,11 @@ impl Route {
             Self::TelemetryPost => spec("POST", "/api/v1/telemetry", OperatorOrDevice),
             Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Operator),
             Self::TelemetrySeries => spec("GET", "/api/v1/telemetry/series", Operator),
+            Self::TelemetryLatest => spec("GET", "/api/v1/telemetry/latest", Operator),
+            Self::TelemetryTop => spec("GET", "/api/v1/telemetry/top", Operator),
             Self::EventList => spec("GET", "/api/v1/events", Operator),
+            Self::ExportGet => spec("GET", "/api/v1/export", Operator),
+            Self::DbGet => spec("GET", "/api/v1/db", Operator),
             Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
             Self::DiscoverGet => spec("GET", "/api/v1/discover", Operator),
@@ -166,13 +191,20 @@ impl Route {
             Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
             Self::StreamOpen => spec("GET", "/api/v1/stream", Operator),
             Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Operator),
+            // Senders of Influx line protocol, and Prometheus, look for these where they are.
+            Self::InfluxWrite => spec("POST", "/write", OperatorOrDevice),
+            Self::InfluxWriteV2 => spec("POST", "/api/v2/write", OperatorOrDevice),
+            Self::InfluxQuery => spec("GET", "/query", OperatorOrDevice),
+            Self::InfluxQueryPost => spec("POST", "/query", OperatorOrDevice),
+            Self::InfluxPing => spec("GET", "/ping", Public),
+            Self::Metrics => spec("GET", "/metrics", Operator),
         }
     }
 
     /// Whether it changes anything of the fleet. What a stream shows does not.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
-        spec.method != "GET" && !spec.path.starts_with("/api/v1/stream/")
+        !["GET", "HEAD"].contains(&spec.method) && !spec.path.starts_with("/api/v1/stream/")
     }
 
     /// The path of this very route, name filled in.
@@ -186,11 +218,12 @@ impl Route {
 
     /// The route of a request.
     pub fn parse(method: &str, path: &str) -> Result<Self, RouteError> {
+        static ALL: LazyLock<Vec<Route>> = LazyLock::new(Route::all);
         let mut allowed = Vec::new();
-        for route in Self::all() {
+        for route in &*ALL {
             let spec = route.spec();
             let Some(name) = match_path(spec.path, path) else { continue };
-            let Some(route) = route.with_name(name) else { continue };
+            let Some(route) = route.clone().with_name(name) else { continue };
             if spec.method == method {
                 return Ok(route);
             }

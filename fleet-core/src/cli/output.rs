@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::failure::{Failure, Told};
 use super::listed::{Format, FormatArgs, Listed, Reader};
@@ -70,6 +71,8 @@ pub struct Output<'a> {
     err: Box<dyn Write + Send + 'a>,
     /// A question stands at the end of an open line.
     asking: bool,
+    /// Columns of the line that says how far things are.
+    progress: usize,
 }
 
 impl<'a> Output<'a> {
@@ -92,18 +95,37 @@ impl<'a> Output<'a> {
             out: Box::new(out),
             err: Box::new(err),
             asking: false,
+            progress: 0,
         }
     }
 
     /// One line of a result.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
+        self.progress("")?;
         self.out.write_all(safe_line(text, LINE_CHARS_MAX).as_bytes())?;
         self.out.flush()
     }
 
     /// One line beside the result.
     pub fn note(&mut self, text: &str) -> io::Result<()> {
+        self.progress("")?;
         self.err.write_all(safe_line(text, LINE_CHARS_MAX).as_bytes())
+    }
+
+    /// How far things are, in place of what was said of it before; no text takes it away. Only a
+    /// person at a terminal sees it.
+    pub fn progress(&mut self, text: &str) -> io::Result<()> {
+        if !self.terminal.stderr || self.terminal.dumb || (text.is_empty() && self.progress == 0) {
+            return Ok(());
+        }
+        let line = safe_line(text, LINE_CHARS_MAX);
+        let line = line.trim_end_matches('\n');
+        let (before, width) = (self.progress, line.width());
+        let rest = " ".repeat(before.saturating_sub(width));
+        self.progress = width;
+        let back = if text.is_empty() { "\r" } else { "" };
+        self.err.write_all(format!("\r{line}{rest}{back}").as_bytes())?;
+        self.err.flush()
     }
 
     /// A question; the answer comes on the same line.
@@ -184,6 +206,7 @@ impl<'a> Output<'a> {
         if std::mem::take(&mut self.asking) {
             self.err.write_all(b"\n")?;
         }
+        self.progress("")?;
         if matches!(self.format, Format::Json | Format::Jsonl) {
             let error = ErrorObject { error: told };
             return self.err.write_all(json_line(&error)?.as_bytes());
@@ -338,6 +361,26 @@ mod tests {
         output.ask("Which? ").unwrap();
         output.fail(&Failure::interrupted_at_question()).unwrap();
         assert_eq!(err.text(), "Which? \nerror: interrupted; nothing was sent\n");
+    }
+
+    #[test]
+    fn progress_is_one_line_that_gives_way_to_all_others() {
+        let terminal = Terminal { stderr: true, ..Terminal::default() };
+        let (mut output, _, err) = written(Format::Table, terminal);
+        output.progress("").unwrap();
+        output.progress("half\u{1b}").unwrap();
+        output.progress("all").unwrap();
+        output.note("done").unwrap();
+        output.progress("more").unwrap();
+        output.fail(&Failure::new(Exit::Failed, "no")).unwrap();
+        let gone = |columns| format!("\r{}\r", " ".repeat(columns));
+        let expected = ["\rhalf\\u{1b}\rall", &" ".repeat(7), &gone(3), "done\n\rmore", &gone(4)];
+        assert_eq!(err.text(), expected.concat() + "error: no\n");
+        for terminal in [Terminal::default(), Terminal { dumb: true, ..terminal }] {
+            let (mut output, _, err) = written(Format::Table, terminal);
+            output.progress("half").unwrap();
+            assert_eq!(err.text(), "");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Cell`] holds only text that is safe to show; its tone adds colour where colour is wanted,
 //! and never carries a meaning that the words do not.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Display;
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -226,30 +226,31 @@ pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>], titles: bool) -> Strin
     let titles = titles.then(|| columns.iter().map(|column| Cell::new(column.key())).collect());
     let mut text = String::new();
     for row in titles.iter().chain(rows) {
-        let fields: Vec<_> = row.iter().map(|cell| CsvField(&cell.text).to_string()).collect();
-        text.push_str(&fields.join(","));
+        for (place, cell) in row.iter().enumerate() {
+            if place > 0 {
+                text.push(',');
+            }
+            push_csv_field(&mut text, &cell.text);
+        }
         text.push('\n');
     }
     text
 }
 
-/// A field that no spreadsheet takes for a formula.
-struct CsvField<'a>(&'a str);
-
-impl Display for CsvField<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_number = self.0.parse::<f64>().is_ok();
-        let formula = self.0.starts_with(['=', '+', '-', '@']) && !is_number;
-        if !formula && !self.0.contains([',', '"', '\r', '\n']) {
-            return f.write_str(self.0);
-        }
-        f.write_char('"')?;
-        if formula {
-            f.write_char('\'')?;
-        }
-        f.write_str(&self.0.replace('"', "\"\""))?;
-        f.write_char('"')
+/// Appends a field that no spreadsheet takes for a formula.
+pub fn push_csv_field(line: &mut String, text: &str) {
+    let is_number = text.parse::<f64>().is_ok();
+    let formula = text.starts_with(['=', '+', '-', '@']) && !is_number;
+    if !formula && !text.contains([',', '"', '\r', '\n']) {
+        line.push_str(text);
+        return;
     }
+    line.push('"');
+    if formula {
+        line.push('\'');
+    }
+    line.push_str(&text.replace('"', "\"\""));
+    line.push('"');
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ impl Target {
         }
     }
 
-    fn is_there(&self, subject: &dyn Subject) -> bool {
+    /// Whether a device has a value here.
+    pub(super) fn is_there(&self, subject: &dyn Subject) -> bool {
         match self {
             Self::Entry(name) => subject.metadata(name).is_some_and(|entry| !entry.is_null()),
             Self::Field(field) => match field.spec().kind {

@@ -49,7 +49,7 @@ pub use derived::{ConfigState, tags, why};
 pub use error::FilterError;
 pub use help::HELP;
 pub use order::{compare, urgency};
-pub use suggest::{Suggestion, suggestion};
+pub use suggest::{Suggestion, missing, suggestion};
 
 use tree::Node;
 
@@ -65,6 +65,8 @@ pub trait Subject {
     fn time(&self, field: Field) -> Option<Timestamp>;
     /// A metadata entry.
     fn metadata(&self, name: &str) -> Option<&Value>;
+    /// The names of all metadata entries.
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 }
 
 /// How bare words are taken.

@@ -37,9 +37,11 @@ pub fn urgency(status: DeviceStatus) -> u8 {
         DeviceStatus::Offline => 1,
         DeviceStatus::Late => 2,
         DeviceStatus::Pending => 3,
-        DeviceStatus::Online => 4,
-        DeviceStatus::Rejected => 5,
-        DeviceStatus::Revoked => 6,
+        // Whatever it is, it is not simply online.
+        DeviceStatus::Later(_) => 4,
+        DeviceStatus::Online => 5,
+        DeviceStatus::Rejected => 6,
+        DeviceStatus::Revoked => 7,
     }
 }
 

@@ -30,6 +30,10 @@ impl<T: Subject + ?Sized> Subject for &T {
     fn metadata(&self, name: &str) -> Option<&Value> {
         (**self).metadata(name)
     }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        (**self).entries()
+    }
 }
 
 impl Subject for Device {
@@ -87,6 +91,10 @@ impl Subject for Device {
     fn metadata(&self, name: &str) -> Option<&Value> {
         self.metadata.get(name)
     }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.metadata.keys().map(String::as_str))
+    }
 }
 
 impl Subject for IndexRow {
@@ -134,6 +142,10 @@ impl Subject for IndexRow {
 
     fn metadata(&self, name: &str) -> Option<&Value> {
         self.metadata.get(name)
+    }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.metadata.keys().map(String::as_str))
     }
 }
 

@@ -1,13 +1,18 @@
-//! What somebody may have meant whose filter found nothing: `tag:eu-wset` → `tag:eu-west`.
+//! What somebody may have meant whose filter found nothing: `tag:eu-wset` → `tag:eu-west`, and
+//! `sitte=lyon` → `site=lyon`.
+
+use std::collections::BTreeSet;
 
 use super::tree::{Node, Op, Target, Term};
-use super::value::{Value, closed_words};
+use super::value::{Value, check_operator, closed_words};
 use super::{Filter, Subject, Words};
 use crate::field::Field;
 use crate::near;
 
 /// Terms that are looked at, and values of a list; each may cost a walk through all devices.
 const TERMS_MAX: usize = 8;
+/// Names of entries that are compared.
+const NAMES_MAX: usize = 1_000;
 
 /// A filter that is nearly the one that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +23,8 @@ pub struct Suggestion {
     pub filter: String,
 }
 
-/// The nearest filter in whose place this one may have been typed, if a value in it is one that no
-/// device has. Safe to show.
+/// The nearest filter in whose place this one may have been typed, if a value or a name in it is one
+/// that no device has. Safe to show.
 pub fn suggestion<S: Subject>(
     text: &str,
     subjects: impl Iterator<Item = S> + Clone,
@@ -35,6 +40,24 @@ pub fn suggestion<S: Subject>(
     Some(Suggestion { term: right.to_string(), filter: filter.to_string() })
 }
 
+/// The first field or entry in a filter that none of some devices has, as filters write it. Safe to
+/// show.
+pub fn missing<S: Subject>(
+    text: &str,
+    subjects: impl Iterator<Item = S> + Clone,
+) -> Option<String> {
+    subjects.clone().next()?;
+    let filter = Filter::parse(text, Words::Fuzzy).ok()?;
+    let mut terms = Vec::new();
+    collect(&filter.root, &mut terms);
+    let mut targets = terms.into_iter().filter_map(Term::target);
+    targets.find(|target| is_missing(target, &subjects)).map(ToString::to_string)
+}
+
+fn is_missing<S: Subject>(target: &Target, subjects: &(impl Iterator<Item = S> + Clone)) -> bool {
+    !subjects.clone().any(|subject| target.is_there(&subject))
+}
+
 /// The terms that must hold for something to be found.
 fn collect<'a>(node: &'a Node, terms: &mut Vec<&'a Term>) {
     match node {
@@ -43,12 +66,8 @@ fn collect<'a>(node: &'a Node, terms: &mut Vec<&'a Term>) {
                 collect(node, terms);
             }
         }
-        Node::Term(term @ (Term::Compare(_, Op::Equal, _) | Term::In(..)))
-            if terms.len() < TERMS_MAX =>
-        {
-            terms.push(term);
-        }
-        // What must not hold, or asks for no certain word.
+        Node::Term(term) if terms.len() < TERMS_MAX => terms.push(term),
+        // What must not hold.
         Node::Not(_) | Node::Term(_) => {}
     }
 }
@@ -63,49 +82,82 @@ fn replaced(node: &Node, wrong: &Term, right: &Term) -> Node {
     }
 }
 
-/// A term with one value replaced by the nearest that some device has.
+/// A term with what it asks about, or one value, replaced by the nearest that some device has.
 fn correct<S: Subject>(term: &Term, subjects: &(impl Iterator<Item = S> + Clone)) -> Option<Term> {
+    if let Some(target @ Target::Entry(name)) = term.target()
+        && is_missing(target, subjects)
+    {
+        return renamed(term, &nearest_name(name, subjects)?);
+    }
     match term {
-        Term::Compare(target, op, value) => match nearest(target, value, subjects)? {
-            Near::Value(near) => Some(Term::Compare(target.clone(), *op, Value::text(*op, &near))),
-            Near::Field(field, value) => Some(Term::Compare(Target::Field(field), *op, value)),
-        },
+        Term::Compare(target, op @ Op::Equal, value) => {
+            let near = nearest_value(target, value, subjects)?;
+            Some(Term::Compare(target.clone(), *op, Value::text(*op, &near)))
+        }
         Term::In(target, values) => {
             values.iter().take(TERMS_MAX).enumerate().find_map(|(index, value)| {
-                let Near::Value(near) = nearest(target, value, subjects)? else { return None };
+                let near = nearest_value(target, value, subjects)?;
                 let mut values = values.clone();
                 values[index] = Value::text(Op::Equal, &near);
                 Some(Term::In(target.clone(), values))
             })
         }
-        Term::Has(_) | Term::Word(_) => None,
+        Term::Compare(..) | Term::Has(_) | Term::Word(_) => None,
     }
 }
 
-/// What was meant.
-enum Near {
-    /// Another value.
-    Value(String),
-    /// A field, with this value, where an entry was named that no device has.
-    Field(Field, Value),
+/// What a term about an entry would ask about something else, if that can be asked so.
+fn renamed(term: &Term, target: &Target) -> Option<Term> {
+    let read = |op, value: &Value| {
+        check_operator(target, op).ok()?;
+        // Entries are compared with texts alone.
+        let Value::Text(pattern, _) = value else { return None };
+        Value::read(target, op, pattern.raw()).ok()
+    };
+    Some(match term {
+        Term::Has(_) => Term::Has(target.clone()),
+        Term::Compare(_, op, value) => Term::Compare(target.clone(), *op, read(*op, value)?),
+        Term::In(_, values) => {
+            let values: Option<_> = values.iter().map(|value| read(Op::Equal, value)).collect();
+            Term::In(target.clone(), values?)
+        }
+        Term::Word(_) => return None,
+    })
 }
 
-fn nearest<S: Subject>(
+/// The field, or the entry of some device, whose name is nearest.
+fn nearest_name<S: Subject>(
+    name: &str,
+    subjects: &(impl Iterator<Item = S> + Clone),
+) -> Option<Target> {
+    let mut entries = BTreeSet::new();
+    for subject in subjects.clone() {
+        for entry in subject.entries() {
+            if entries.len() < NAMES_MAX && !entries.contains(entry) {
+                entries.insert(entry.to_owned());
+            }
+        }
+    }
+    let fields = Field::all().map(|field| field.spec().name);
+    let near = near::nearest(name, fields.chain(entries.iter().map(String::as_str)))?;
+    Some(Field::named(near).map_or_else(|| Target::Entry(near.to_owned()), Target::Field))
+}
+
+/// The value of some device that is nearest to one that no device has.
+fn nearest_value<S: Subject>(
     target: &Target,
     value: &Value,
     subjects: &(impl Iterator<Item = S> + Clone),
-) -> Option<Near> {
+) -> Option<String> {
     // A number, or one of a few known words, was surely meant as it stands.
     let Value::Text(pattern, None) = value else { return None };
     if !pattern.is_plain() || closed_words(target).is_some() {
         return None;
     }
     let wanted = pattern.raw().to_lowercase();
-    let (mut is_known, mut is_used) = (false, false);
     let mut best: Option<(usize, String)> = None;
     for subject in subjects.clone() {
-        is_known |= target.any_text(&subject, &mut |text| {
-            is_used = true;
+        let is_known = target.any_text(&subject, &mut |text| {
             if let Some(distance) = near::distance(&wanted, &text.to_lowercase())
                 && best.as_ref().is_none_or(|(least, _)| distance < *least)
             {
@@ -117,14 +169,5 @@ fn nearest<S: Subject>(
             return None;
         }
     }
-    match (best, target) {
-        (Some((_, value)), _) => Some(Near::Value(value)),
-        (None, Target::Entry(name)) if !is_used => {
-            let names = Field::all().map(|field| field.spec().name);
-            let field = Field::named(near::nearest(name, names)?)?;
-            let value = Value::read(&Target::Field(field), Op::Equal, pattern.raw()).ok()?;
-            Some(Near::Field(field, value))
-        }
-        (None, _) => None,
-    }
+    best.map(|(_, value)| value)
 }

@@ -100,7 +100,8 @@ fn one_or(mut nodes: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
 }
 
 impl Term {
-    fn target(&self) -> Option<&Target> {
+    /// What it looks at; a word looks at several things.
+    pub(super) fn target(&self) -> Option<&Target> {
         match self {
             Self::Has(target) | Self::Compare(target, ..) | Self::In(target, _) => Some(target),
             Self::Word(_) => None,

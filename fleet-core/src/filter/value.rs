@@ -125,7 +125,9 @@ pub(super) fn number(text: &str) -> Option<f64> {
 /// The words that a target holds, where there are no others.
 pub(super) fn closed_words(target: &Target) -> Option<Vec<&'static str>> {
     match target {
-        Target::Field(Field::Status) => Some(DeviceStatus::ALL.map(DeviceStatus::word).to_vec()),
+        Target::Field(Field::Status) => {
+            Some(DeviceStatus::ALL.iter().map(DeviceStatus::word).collect())
+        }
         Target::Field(Field::Config) => Some(ConfigState::ALL.map(ConfigState::word).to_vec()),
         _ => None,
     }

@@ -17,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
-    ConfigUpdate, ConfigView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered,
-    Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate,
-    KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
+    ConfigUpdate, ConfigView, DbView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest,
+    Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
+    KeyCreate, KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -251,6 +251,11 @@ impl Client {
         self.call(Route::EventList, ask).await
     }
 
+    /// How much the server keeps.
+    pub async fn db(&self) -> Result<DbView, ClientError> {
+        self.call(Route::DbGet, Ask::default()).await
+    }
+
     /// A device's configuration, wanted and reported.
     pub async fn config_get(&self, id: &str) -> Result<ConfigView, ClientError> {
         let mut ask = Ask::default();
@@ -408,7 +413,7 @@ impl Ask {
         push_encoded(&mut self.query, value);
     }
 
-    fn query_some(&mut self, name: &str, value: Option<impl ToString>) {
+    pub(super) fn query_some(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.query(name, &value.to_string());
         }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod contexts;
 mod error;
 pub mod exit;
+pub mod export;
 pub mod keyfile;
 pub mod provision;
 mod sse;

@@ -124,9 +124,14 @@ pub fn unconfirmed(known: Option<(&DeviceId, DeviceStatus)>) -> Option<Unconfirm
             "the server has revoked it",
             format!("`fleets devices delete {id}` forgets it; configure it again then"),
         ),
+        // Of what only a later release knows there is nothing to say either.
         Some((
             _,
-            DeviceStatus::Online | DeviceStatus::Late | DeviceStatus::Offline | DeviceStatus::Lost,
+            DeviceStatus::Online
+            | DeviceStatus::Late
+            | DeviceStatus::Offline
+            | DeviceStatus::Lost
+            | DeviceStatus::Later(_),
         )) => return None,
         None => (
             DiscoverOutcome::Pending,

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
 use hyper::header::{self, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
@@ -50,14 +53,7 @@ impl Client {
         let mut request = self.request(&Route::StreamOpen, ask)?;
         let kind = HeaderValue::from_static("text/event-stream");
         request.headers_mut().insert(header::ACCEPT, kind);
-        let connection = self.connect().await?;
-        let failed = |source| ClientError::Exchange { url: self.url().clone(), source };
-        let arriving = http::open(connection, &self.url().authority(), request, http::REQUEST)
-            .await
-            .map_err(failed)?;
-        if !arriving.status.is_success() {
-            return Err(self.no(&arriving.rest(REFUSAL_BYTES_MAX).await.map_err(failed)?));
-        }
+        let arriving = self.open(request).await?;
         Ok(EventStream {
             url: self.url().clone(),
             arriving,
@@ -65,6 +61,22 @@ impl Client {
             heard: Instant::now(),
             silence_max: SILENCE_MAX,
         })
+    }
+
+    /// Asks, and waits for the head of an answer that is a yes.
+    pub(super) async fn open(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Arriving, ClientError> {
+        let connection = self.connect().await?;
+        let failed = |source| ClientError::Exchange { url: self.url().clone(), source };
+        let arriving = http::open(connection, &self.url().authority(), request, http::REQUEST)
+            .await
+            .map_err(failed)?;
+        if arriving.status.is_success() {
+            return Ok(arriving);
+        }
+        Err(self.no(&arriving.rest(REFUSAL_BYTES_MAX).await.map_err(failed)?))
     }
 
     /// Says what the reader of a stream looks at.

@@ -84,8 +84,13 @@ pub(super) async fn list(
 
 /// That no device is so, and what may have been meant.
 async fn nothing_matches(client: &Client, filter: &str) -> Result<Failure, ClientError> {
-    let failure = Failure::new(Exit::NothingFound, format!("no device matches {filter}"));
     let devices = client.device_list(None).await?;
+    let mut text = format!("no device matches {filter}");
+    if let Some(missing) = filter::missing(filter, devices.iter()) {
+        text.push_str(": none has ");
+        text.push_str(&missing);
+    }
+    let failure = Failure::new(Exit::NothingFound, text);
     Ok(match filter::suggestion(filter, devices.iter()) {
         Some(suggestion) => failure.hint(format!("did you mean {}?", suggestion.filter)),
         None => failure,

@@ -100,7 +100,7 @@ impl EventsArgs {
 
 fn kind(text: &str) -> Result<String, String> {
     if EventKind::named(text).is_empty() {
-        let known: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
+        let known: Vec<_> = EventKind::ALL.iter().map(EventKind::word).collect();
         return Err(format!("must be one of {}, or its first part", known.join(", ")));
     }
     Ok(text.to_owned())
@@ -153,7 +153,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceUpdated
         | EventKind::ConfigSet
         | EventKind::KeyCreated
-        | EventKind::KeyRevoked => Tone::Plain,
+        | EventKind::KeyRevoked
+        | EventKind::Later(_) => Tone::Plain,
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod config;
 mod context;
+mod db;
 mod device_list;
 mod device_view;
 mod devices;
 mod events;
+mod export;
 mod keys;
 mod server;
 mod telemetry;
@@ -65,6 +67,10 @@ enum Command {
     Events(events::EventsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
+    /// Write the fleet's data to files: devices, telemetry, configurations, events
+    Export(export::ExportArgs),
+    /// Look at the server's database
+    Db(db::DbArgs),
     /// Make, list and revoke keys
     Keys(keys::KeysArgs),
     /// Name the servers you work with, and choose among them
@@ -89,6 +95,8 @@ pub fn run() -> ExitCode {
         Command::Telemetry(args) => telemetry::run(args),
         Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Db(args) => db::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Context(args) => context::run(args),
         Command::Version(args) => version::run(args),
@@ -120,6 +128,12 @@ mod tests {
             "fleets keys create --enrol --uses 3 --expires 30d",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
             "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets export sqlite --out export.sqlite",
+            "fleets export csv --out folder --from 7d --server http://your-server:8080",
+            "fleets export csv --table telemetry --out -",
+            "fleets export ndjson --out - --table devices,events --timeout 1h",
+            "fleets export sqlite --out export.sqlite --force --database /var/lib/fleetd/fleet.db",
+            "fleets db stats -o json",
             "fleets context show --origin",
             "fleets context use prod",
             "fleets devices --context prod",
@@ -133,8 +147,14 @@ mod tests {
         }
         let help = Cli::try_parse_from(["fleets", "help"]).map(|_| ()).unwrap_err();
         assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
-        for call in ["fleets", "fleets devices --json -o csv", "fleets configure --auto --select 1"]
-        {
+        for call in [
+            "fleets",
+            "fleets devices --json -o csv",
+            "fleets configure --auto --select 1",
+            "fleets export sqlite",
+            "fleets export sqlite --out x --database y --server z",
+            "fleets export csv --out x --table keys",
+        ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
         }
     }

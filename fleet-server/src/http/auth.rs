@@ -3,10 +3,12 @@
 
 use std::time::Instant;
 
+use data_encoding::BASE64;
 use fleet_core::api::AuthClass;
 use fleet_core::secret::ApiKey;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
+use zeroize::Zeroizing;
 
 use super::Http;
 use super::reply::Failure;
@@ -24,6 +26,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) is_tls: bool,
+    /// Whether other people's programs call it, which know other ways to send a key.
+    pub(crate) is_foreign: bool,
 }
 
 /// Who calls a route of a class. Nobody on a public one, or on a page, which asks for itself.
@@ -36,8 +40,8 @@ pub(crate) async fn authorize(
     if matches!(class, AuthClass::Public | AuthClass::Page) {
         return Ok(None);
     }
-    let principal = match bearer(caller.headers)? {
-        Some(text) => by_key(text, &http.ops.keys, visit).await?,
+    let principal = match key_text(caller)? {
+        Some(text) => by_key(&text, &http.ops.keys, visit).await?,
         None => by_session(http, caller).await?,
     };
     visit.welcome();
@@ -85,22 +89,41 @@ async fn by_key(text: &str, keys: &Keys, visit: &Visit) -> Result<Principal, Fai
 async fn by_session(http: &Http, caller: Caller<'_>) -> Result<Principal, Failure> {
     let session = page::session(http, caller.headers, caller.is_tls).await?;
     let (principal, _) = session.ok_or_else(no_key)?;
-    if caller.method != Method::GET {
+    if !matches!(*caller.method, Method::GET | Method::HEAD) {
         let detail = format!("a browser's session only looks: {HINT}");
         return Err(Failure::new(StatusCode::FORBIDDEN, detail));
     }
     Ok(principal)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    value
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| Some(key.trim()))
-        .ok_or_else(|| unauthorized(format!("Authorization is not of the kind Bearer: {HINT}")))
+/// The key that a request came with.
+fn key_text(caller: Caller<'_>) -> Result<Option<Zeroizing<String>>, Failure> {
+    let Some(value) = caller.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let (scheme, text) =
+        value.to_str().ok().and_then(|value| value.split_once(' ')).unwrap_or_default();
+    let is = |known: &str| scheme.eq_ignore_ascii_case(known);
+    if is("bearer") || (caller.is_foreign && is("token")) {
+        return Ok(Some(Zeroizing::new(text.trim().to_owned())));
+    }
+    if !caller.is_foreign {
+        return Err(unauthorized(format!("Authorization is not of the kind Bearer: {HINT}")));
+    }
+    if !is("basic") {
+        let detail = "Authorization is not of the kind Bearer, Token or Basic";
+        return Err(unauthorized(format!("{detail}: {HINT}")));
+    }
+    // A browser sends by itself what it was once told for Basic, whosever page asks it to.
+    if caller.headers.contains_key(header::ORIGIN) {
+        return Err(unauthorized(format!("Basic is for programs, not for pages: {HINT}")));
+    }
+    password(text).map(Some).ok_or_else(|| unauthorized(format!("Basic has no password: {HINT}")))
+}
+
+/// The password of Basic authentication. Whoever the user is, the key is the password.
+fn password(text: &str) -> Option<Zeroizing<String>> {
+    let bytes = Zeroizing::new(BASE64.decode(text.trim().as_bytes()).ok()?);
+    let (_, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    Some(Zeroizing::new(password.to_owned()))
 }
 
 fn unauthorized(detail: String) -> Failure {

@@ -32,7 +32,7 @@ fn kinds(text: &str) -> Result<Vec<EventKind>, Failure> {
     for word in text.split(',') {
         let named = EventKind::named(word);
         if named.is_empty() {
-            let known: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
+            let known: Vec<&str> = EventKind::ALL.iter().map(EventKind::word).collect();
             let word = Untrusted::from(word);
             let problem = format!("there is no kind {word}; known are {}", known.join(", "));
             return Err(Failure::invalid("kind", &problem));

@@ -9,8 +9,15 @@ pub(crate) mod body;
 mod configs;
 mod devices;
 mod discovery;
+mod encoding;
 mod events;
+mod export;
+mod fleetwide;
+mod influx;
+pub(crate) mod intake;
+mod metrics;
 mod openapi;
+mod posts;
 pub(crate) mod query;
 pub(crate) mod reply;
 mod service;
@@ -28,14 +35,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::config::Patience;
 use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
-use crate::ops::Ops;
+use crate::meters::Meters;
+use crate::ops::{Database, Exports, Ops};
 use crate::page::Page;
+use intake::Intake;
 
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -45,12 +55,20 @@ pub(crate) struct Http {
     pub(crate) ops: Arc<Ops>,
     pub(crate) links: Arc<Links>,
     pub(crate) live: Arc<Live>,
+    pub(crate) exports: Exports,
+    pub(crate) database: Database,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) patience: Patience,
     pub(crate) page: Page,
+    pub(crate) intake: Intake,
+    pub(crate) meters: Arc<Meters>,
+    /// Whoever is being told what the whole fleet measured.
+    pub(crate) scrapes: Arc<Semaphore>,
+    /// How many commits there were.
+    pub(crate) commits: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(crate) tasks: Tasks,
 }
 

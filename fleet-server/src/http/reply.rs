@@ -135,6 +135,8 @@ impl From<OpsError> for Failure {
                 Self { current_version: Some(current), ..Self::new(StatusCode::CONFLICT, detail) }
             }
             OpsError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
+            OpsError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            OpsError::Defect => Self::internal(),
             OpsError::Store(error) => Self::from(error),
         }
     }
@@ -145,7 +147,8 @@ impl From<StoreError> for Failure {
         match &error {
             StoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
             StoreError::Busy => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1)
+                let detail = format!("{error}: nothing was stored or changed");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
             }
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = %Chain(&error), "a request could not use the database");
@@ -177,4 +180,18 @@ pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_at_a_busy_moment_is_told_to_come_again() {
+        let reply = Failure::from(StoreError::Busy);
+        assert!(reply.detail().raw().ends_with("nothing was stored or changed"));
+        let reply = reply.into_reply("r");
+        assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.headers()[header::RETRY_AFTER], "1");
+    }
 }

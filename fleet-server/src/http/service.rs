@@ -9,11 +9,16 @@ use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 
+use super::influx::{self, Dialect};
+use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
-use super::{Http, auth, body, configs, devices, discovery, events, openapi, stream, telemetry};
+use super::{
+    Http, auth, body, configs, devices, discovery, events, export, fleetwide, metrics, openapi,
+    stream, telemetry,
+};
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
@@ -21,6 +26,7 @@ use crate::ops::{Actor, OpsError};
 use crate::page::{self, Browser};
 use crate::store::StoreHealth;
 
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever it is and whatever goes wrong.
@@ -34,30 +40,36 @@ pub(super) async fn serve(
     let request_id = Uid::new().to_string();
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
+    let dialect = Dialect::of(path.raw());
+    let route = route(&method, path.raw());
+    let subject = metrics::subject(route.as_ref().ok());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
     // it changes is recorded, and told to those who must know.
     let task = {
         let (http, visit) = (http.clone(), visit.clone());
-        async move { answer(&http, &visit, exporter, request).await }
+        async move { answer(&http, &visit, exporter, route, request).await }
     };
     let answer = http.tasks.spawn("request", task).await;
     let mut reply = match answer {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => page::problem(browser, &failure, &request_id)
-            .unwrap_or_else(|| failure.into_reply(&request_id)),
+            .unwrap_or_else(|| dialect.reply(failure, &request_id)),
         Err(_) => {
             tracing::error!(%method, %path, request_id, "a request's handler panicked");
-            Failure::internal().into_reply(&request_id)
+            dialect.reply(Failure::internal(), &request_id)
         }
     };
     let status = reply.status();
+    http.meters.request(subject, status.as_u16());
     let headers = reply.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Pages have their own; whatever else a browser takes for one can do nothing.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(POLICY);
     let (remote, millis) = (visit.remote(), started.elapsed().as_millis());
     tracing::debug!(%remote, %method, %path, status = status.as_u16(), millis, request_id, "request");
     Ok(reply)
@@ -67,12 +79,14 @@ async fn answer(
     http: &Arc<Http>,
     visit: &Arc<Visit>,
     exporter: Option<[u8; 32]>,
+    route: Result<Route, RouteError>,
     request: Request<Incoming>,
 ) -> Result<Reply, Failure> {
-    let route = Route::parse(request.method().as_str(), request.uri().path()).map_err(no_route)?;
+    let route = route.map_err(no_route)?;
     let class = route.spec().auth;
     let is_tls = exporter.is_some();
-    let caller = auth::Caller { method: request.method(), headers: request.headers(), is_tls };
+    let (method, headers) = (request.method(), request.headers());
+    let caller = auth::Caller { method, headers, is_tls, is_foreign: influx::is_foreign(&route) };
     let principal = auth::authorize(http, class, caller, visit).await?;
     let ops = &http.ops;
     let patience = http.patience.body;
@@ -115,16 +129,22 @@ async fn answer(
         }
 
         Route::TelemetryPost => {
-            let only = match principal {
-                Some(Principal::Device { uid, .. }) => Some(uid),
-                _ => None,
-            };
-            ops.telemetry.post(body::telemetry(request, patience).await?, only).await?;
+            let poster = known(principal)?;
+            let (posts, layout) = posts(request, &http.intake, patience).await?;
+            ops.telemetry.post(posts, layout, &poster).await?;
             Ok(json(StatusCode::CREATED, &Done::new("stored")))
         }
         Route::TelemetryMetrics => {
-            let query = query(&["device_id", "metric", "limit", "from", "to"])?;
-            telemetry::metrics(ops, &query).await
+            let known =
+                ["device_id", "metric", "limit", "from", "to", "step", "agg", "filter", "group_by"];
+            telemetry::metrics(ops, &query(&known)?).await
+        }
+
+        Route::TelemetryLatest => fleetwide::latest(ops, &query(&["metrics"])?).await,
+
+        Route::TelemetryTop => {
+            let query = query(&["metric", "window", "to", "agg", "order", "limit"])?;
+            fleetwide::top(ops, &query).await
         }
 
         Route::TelemetrySeries => {
@@ -135,6 +155,13 @@ async fn answer(
         Route::EventList => {
             let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
             events::list(ops, &query).await
+        }
+
+        Route::DbGet => Ok(ok(&http.database.view().await?)),
+        Route::ExportGet => {
+            let query = query(&["tables", "from", "to"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            export::open(http, &query, principal, session)
         }
 
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
@@ -175,14 +202,45 @@ async fn answer(
         | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
 
         Route::StreamOpen => {
-            let query = query(&["since", "only"])?;
+            let query = query(&["since", "only", "events"])?;
             let session = page::secret(http, request.headers(), is_tls);
             stream::open(&http.live, &query, request.headers(), principal, session)
         }
         Route::StreamView(uid) => {
             stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
+
+        Route::InfluxWrite | Route::InfluxWriteV2 => {
+            influx::write(http, text.as_deref(), known(principal)?, request).await
+        }
+        Route::InfluxQuery | Route::InfluxQueryPost => {
+            influx::query(text.as_deref(), request, patience).await
+        }
+        Route::InfluxPing => Ok(influx::pong()),
+        Route::Metrics => metrics::answer(http, &query(&["fleet"])?).await,
     }
+}
+
+/// The route of a request. Who wants the head alone is answered as one who wants it all, and hyper
+/// keeps the body back.
+fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
+    // What has no end, or costs much to find, has no head that says anything of it.
+    let has_head =
+        |route: &Route| !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet);
+    let to_get = || Route::parse(Method::GET.as_str(), path);
+    if method == Method::HEAD {
+        return match to_get() {
+            Ok(route) if !has_head(&route) => Err(RouteError::Method(vec!["GET"])),
+            other => other,
+        };
+    }
+    Route::parse(method.as_str(), path).map_err(|error| match error {
+        RouteError::Method(mut allowed) if to_get().is_ok_and(|route| has_head(&route)) => {
+            allowed.push("HEAD");
+            RouteError::Method(allowed)
+        }
+        other => other,
+    })
 }
 
 fn no_route(error: RouteError) -> Failure {
@@ -228,6 +286,11 @@ fn identity(http: &Http) -> Identity {
 fn actor(principal: Option<&Principal>) -> Result<Actor, OpsError> {
     let nobody = || OpsError::Forbidden("a change needs a key".to_owned());
     principal.map(Principal::actor).ok_or_else(nobody)
+}
+
+/// Who calls a route that nobody may call without a key.
+fn known(principal: Option<Principal>) -> Result<Principal, OpsError> {
+    principal.ok_or_else(|| OpsError::Forbidden("this needs a key".to_owned()))
 }
 
 fn grantor(principal: Option<Principal>) -> Result<Grantor, OpsError> {

@@ -37,6 +37,14 @@ pub(super) fn open(
         session,
         since: header.or(query.get("since")).map(str::to_owned),
         only: query.get("only").map(uids).transpose()?,
+        has_all_events: match query.get("events") {
+            None => false,
+            Some("all") => true,
+            Some(other) => {
+                let problem = format!("is all or absent, not {}", Untrusted::from(other));
+                return Err(Failure::invalid("events", &problem));
+            }
+        },
     };
     let body = live.open(wish).map(pieces).map_err(|full| {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()).retry_after(RETRY_SECS)

@@ -6,16 +6,26 @@ use fleet_core::time::{DurationError, parse_duration};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::fleetwide;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
 use crate::ops::Ops;
 use crate::ops::series::SeriesAsked;
 use crate::ops::telemetry::MetricQuery;
+use crate::store::Tier;
 
 const RESOLUTION: HeaderName = HeaderName::from_static("fleetd-resolution");
 
 /// `GET /telemetry/metrics`: points of one metric, newest first.
 pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    if query.get("step").is_some() {
+        return fleetwide::steps(ops, query).await;
+    }
+    for name in ["agg", "filter", "group_by"] {
+        if query.get(name).is_some() {
+            return Err(Failure::invalid(name, "takes a step, such as step=5m"));
+        }
+    }
     let device = query.need("device_id")?.to_owned();
     query.need("metric")?;
     let Some(metric) = query.parsed::<MetricName>("metric")? else {
@@ -29,9 +39,14 @@ pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
         to: query.parsed("to")?,
         limit,
     };
-    let mut reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
-    reply.headers_mut().insert(RESOLUTION, HeaderValue::from_static("raw"));
-    Ok(reply)
+    let reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
+    Ok(resolved(reply, Tier::Raw))
+}
+
+/// Says of which values a reply was made.
+pub(super) fn resolved(mut reply: Reply, tier: Tier) -> Reply {
+    reply.headers_mut().insert(RESOLUTION, HeaderValue::from_static(tier.word()));
+    reply
 }
 
 /// `GET /telemetry/series`: curves of some metrics.
@@ -43,11 +58,12 @@ pub(super) async fn series(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         to: query.parsed("to")?,
         step: query.get("step").map(parse_duration).transpose().map_err(wrong_step)?,
     };
-    Ok(json(StatusCode::OK, &ops.telemetry.series(asked).await?))
+    let (curves, resolution) = ops.telemetry.series(asked).await?;
+    Ok(resolved(json(StatusCode::OK, &curves), resolution))
 }
 
 /// The metrics that a list names, each once.
-fn metric_names(text: &str) -> Result<Vec<MetricName>, Failure> {
+pub(super) fn metric_names(text: &str) -> Result<Vec<MetricName>, Failure> {
     let mut names = Vec::new();
     for name in text.split(',') {
         let wrong = |error: SampleError| Failure::invalid("metrics", &error.to_string());
@@ -63,6 +79,6 @@ fn metric_names(text: &str) -> Result<Vec<MetricName>, Failure> {
     Ok(names)
 }
 
-fn wrong_step(error: DurationError) -> Failure {
+pub(super) fn wrong_step(error: DurationError) -> Failure {
     Failure::invalid("step", &error.to_string())
 }

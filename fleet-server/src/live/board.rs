@@ -5,7 +5,7 @@
 //! slow a reader is, it costs no memory, and never gets a row that is out of date.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use fleet_core::api::{DeviceStatus, IndexRow};
@@ -44,7 +44,7 @@ struct State {
 
 struct Entry {
     revision: u64,
-    row: IndexRow,
+    row: Arc<IndexRow>,
     /// The row as it is sent, written once for all streams.
     json: Bytes,
 }
@@ -73,6 +73,11 @@ impl Board {
         self.lock().entries.len()
     }
 
+    /// Every row, in no order.
+    pub(crate) fn rows(&self) -> Vec<Arc<IndexRow>> {
+        self.lock().entries.values().map(|entry| entry.row.clone()).collect()
+    }
+
     /// The devices that are on it.
     pub(crate) fn listed(&self) -> Vec<Uid> {
         self.lock().entries.values().map(|entry| entry.row.uid).collect()
@@ -96,7 +101,7 @@ impl Board {
         let json = Bytes::from(serde_json::to_vec(&row)?);
         let mut state = self.lock();
         if let Some(entry) = state.entries.get(&slot)
-            && entry.row == (IndexRow { last_seen: entry.row.last_seen, ..row.clone() })
+            && *entry.row == (IndexRow { last_seen: entry.row.last_seen, ..row.clone() })
         {
             return Ok(());
         }
@@ -105,7 +110,7 @@ impl Board {
         let revision = state.revision;
         state.changes.insert(revision, slot);
         *state.counts.entry(row.status).or_default() += 1;
-        state.entries.insert(slot, Entry { revision, row, json });
+        state.entries.insert(slot, Entry { revision, row: Arc::new(row), json });
         Ok(())
     }
 
@@ -203,13 +208,13 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use fleet_core::time::Timestamp;
     use fleet_core::untrusted::Untrusted;
 
     use super::*;
 
-    fn row(slot: u32, uid: Uid, status: DeviceStatus) -> IndexRow {
+    pub(crate) fn row(slot: u32, uid: Uid, status: DeviceStatus) -> IndexRow {
         let none = || Untrusted::from("");
         IndexRow {
             slot,

@@ -11,6 +11,7 @@
 mod again;
 mod board;
 mod keeper;
+mod listing;
 mod looking;
 mod position;
 mod reader;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::api::StreamView;
+use fleet_core::field::SortKey;
+use fleet_core::filter::Filter;
 use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use tokio::sync::mpsc;
@@ -33,6 +36,7 @@ use crate::ops::sessions::SessionSecret;
 use crate::watched::Watched;
 use board::{Board, Counts};
 pub(crate) use keeper::Keeper;
+pub(crate) use listing::{Listed, Listing};
 use position::Position;
 use reader::Reader;
 use streams::Streams;
@@ -61,6 +65,8 @@ pub(crate) struct Wish {
     pub(crate) since: Option<String>,
     /// Only these devices.
     pub(crate) only: Option<HashSet<Uid>>,
+    /// Also what happens to others, and to none.
+    pub(crate) has_all_events: bool,
 }
 
 impl Live {
@@ -82,7 +88,7 @@ impl Live {
         let since = wish.since.as_deref().and_then(|text| text.parse::<Position>().ok());
         // One piece waits while the one before is being sent; more would only grow old.
         let (sender, receiver) = mpsc::channel(1);
-        let reader = Reader::new(self.clone(), place, wish.session, since, wish.only);
+        let reader = Reader::new(self.clone(), place, since, wish);
         self.tasks.spawn("stream", reader.run(sender));
         Ok(receiver)
     }
@@ -90,6 +96,11 @@ impl Live {
     /// How many devices have each status. Costs the same for any fleet.
     pub(crate) fn counts(&self) -> Counts {
         self.board.counts()
+    }
+
+    /// The devices that a filter finds, to be shown in the order of a key.
+    pub(crate) fn list(&self, filter: &Filter, sort: SortKey) -> Listing {
+        Listing::new(&self.board, &self.ops.presence, filter, sort, self.ops.world.now())
     }
 
     /// Takes what a stream's reader looks at now.

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::Chain;
-use fleet_core::api::{Hello, LiveReport, LiveSample, Ping, StreamView};
+use fleet_core::api::{EventView, Hello, LiveReport, LiveSample, Ping, StreamView};
 use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::Live;
 use super::board::Counts;
 use super::looking::Looking;
 use super::position::Position;
 use super::sse::Piece;
 use super::streams::Place;
+use super::{Live, Wish};
 use crate::ops::OpsError;
 use crate::ops::sessions::SessionSecret;
 use crate::watched::{Watch, WatchedReport};
@@ -41,6 +41,7 @@ pub(super) struct Reader {
     place: Place,
     session: Option<SessionSecret>,
     only: Option<HashSet<Uid>>,
+    has_all_events: bool,
     /// What it has seen, and what there was as it began.
     position: Position,
     begun: u64,
@@ -69,13 +70,7 @@ enum End {
 }
 
 impl Reader {
-    pub(super) fn new(
-        live: Arc<Live>,
-        place: Place,
-        session: Option<SessionSecret>,
-        since: Option<Position>,
-        only: Option<HashSet<Uid>>,
-    ) -> Self {
+    pub(super) fn new(live: Arc<Live>, place: Place, since: Option<Position>, wish: Wish) -> Self {
         let board = &live.board;
         let resumed = since.filter(|since| {
             let (revision, instance) = (since.revision, since.instance);
@@ -87,8 +82,9 @@ impl Reader {
         let now = Instant::now();
         Self {
             place,
-            session,
-            only,
+            session: wish.session,
+            has_all_events: wish.only.is_none() || wish.has_all_events,
+            only: wish.only,
             position: resumed.unwrap_or(fresh),
             begun,
             is_resumed: resumed.is_some(),
@@ -220,9 +216,17 @@ impl Reader {
         }
         for event in news {
             self.position.event = event.seq;
-            piece.add("event", Some(self.position), &event)?;
+            if self.is_wanted(&event) {
+                piece.add("event", Some(self.position), &event)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether something that happened is what the stream is about.
+    fn is_wanted(&self, event: &EventView) -> bool {
+        let is_own = |uid| self.only.as_ref().is_some_and(|only| only.contains(&uid));
+        self.has_all_events || event.uid.is_some_and(is_own)
     }
 
     /// Says how many devices have each status to who does not see them all.

@@ -300,7 +300,6 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use fleet_core::time::{SystemClock, Timestamp};
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{Admission, RedbStore, Store};
@@ -325,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_version_that_was_stored_unnoticed_is_sent_after_all() {
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let configs = Configs {
             events: Arc::new(Events::new(world.clone(), 0)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_core::api::{self, DeviceFacts, DeviceUpdate, EventKind};
+use fleet_core::api::{self, DeviceFacts, DeviceUpdate, EventKind, LatestReport};
 use fleet_core::field::SortKey;
 use fleet_core::filter::{Filter, compare};
 use fleet_core::id::{DeviceId, Uid};
@@ -17,9 +17,10 @@ use serde_json::Value;
 use super::configs::Versions;
 use super::events::NewEvent;
 use super::status::{Standing, standing};
+use super::vitals::TEMPERATURE;
 use super::{Actor, Events, OpsError, Presence, World};
 use crate::hub::Hub;
-use crate::store::{Admission, Device, Refusal};
+use crate::store::{Admission, Device, NamedValue, Refusal};
 
 /// Bytes of a reason that an operator gives.
 const REASON_BYTES_MAX: usize = 500;
@@ -233,6 +234,37 @@ impl Devices {
         Ok(())
     }
 
+    /// What a device measured last, with what others posted since: the values without labels, and
+    /// the hottest sensor's temperature.
+    fn latest(&self, uid: Uid) -> Option<LatestReport> {
+        let own = self.presence.own(uid);
+        let mut newest = self.world.store.newest_of(uid);
+        newest.retain(|newest| own.is_none_or(|own| own <= newest.at));
+        let timestamp = own.or_else(|| newest.iter().map(|newest| newest.at).max())?;
+        let mut metrics: BTreeMap<String, f64> = BTreeMap::new();
+        for NamedValue { name, value, .. } in newest {
+            if name.labels.is_empty() {
+                metrics.insert(name.metric.to_string(), value);
+            } else if *name.metric == *TEMPERATURE {
+                let hottest = metrics.entry(TEMPERATURE.to_owned()).or_insert(value);
+                *hottest = hottest.max(value);
+            }
+        }
+        Some(LatestReport { timestamp, metrics })
+    }
+
+    /// The devices of the fleet, and whether each is heard as often as it should be, or nearly.
+    pub(crate) async fn heard(&self) -> Result<Vec<(Device, bool)>, OpsError> {
+        let now = self.world.now();
+        let mut devices = self.world.store.device_list().await?;
+        devices.retain(|device| device.state == Admission::Active);
+        let is_heard = |device: Device| {
+            let standing = standing(&device, &self.presence, &self.hub, now);
+            (device, standing.status.is_heard())
+        };
+        Ok(devices.into_iter().map(is_heard).collect())
+    }
+
     async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let Standing { status, why, last_seen, .. } =
             standing(&device, &self.presence, &self.hub, self.world.now());
@@ -257,7 +289,7 @@ impl Devices {
                 .filter(|reported| reported.version == config_version)
                 .and_then(|reported| reported.error)
                 .map(Untrusted::new),
-            latest: self.presence.latest(device.uid),
+            latest: self.latest(device.uid),
             facts: DeviceFacts {
                 hostname: device.facts.hostname.into(),
                 model: device.facts.model.into(),

@@ -381,7 +381,6 @@ mod tests {
     use fleet_core::identity::PrivateKey;
     use fleet_core::time::SystemClock;
     use futures_util::future::try_join_all;
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{RedbStore, Store};
@@ -397,7 +396,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_beyond_the_bound_leave_nothing_behind() {
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let presence = Arc::new(Presence::default());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let events = Arc::new(Events::new(world.clone(), 0));

@@ -201,14 +201,13 @@ mod tests {
 
     use fleet_core::time::SystemClock;
     use futures_util::future::join_all;
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::ops::Actor;
     use crate::store::{EventStore as _, RedbStore};
 
     fn events() -> (Arc<RedbStore>, Events) {
-        let store = Arc::new(RedbStore::open_in(InMemoryBackend::new).unwrap());
+        let store = Arc::new(RedbStore::in_memory());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         (store, Events::new(world, 0))
     }

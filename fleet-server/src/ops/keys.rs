@@ -1,17 +1,21 @@
 //! Keys: making, listing and withdrawing them, and telling who holds one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fleet_core::api::{EventKind, KeyCreate, KeyCreated, KeyView};
 use fleet_core::id::Uid;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
 use super::devices::find;
 use super::events::NewEvent;
+use super::recent::Recent;
 use super::{Actor, Events, OpsError, World};
+use crate::hub::Hub;
 use crate::keyring::ADMIN_LABEL;
 use crate::store::{Admission, Device, KeyRecord, StoreError};
 
@@ -26,9 +30,13 @@ const LAST_USED_STEP: Duration = Duration::from_secs(60);
 
 /// Operations on keys.
 pub(crate) struct Keys {
-    pub(crate) world: World,
-    pub(crate) server: ServerIdentity,
-    pub(crate) events: Arc<Events>,
+    world: World,
+    server: ServerIdentity,
+    hub: Arc<Hub>,
+    events: Arc<Events>,
+    known: Recent<(KeyRecord, Principal)>,
+    /// How many keys were ended.
+    ended: AtomicU64,
 }
 
 /// Who holds a key.
@@ -68,6 +76,15 @@ pub(crate) enum Denied {
 }
 
 impl Keys {
+    pub(crate) fn new(
+        world: World,
+        server: ServerIdentity,
+        hub: Arc<Hub>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self { world, server, hub, events, known: Recent::default(), ended: AtomicU64::new(0) }
+    }
+
     /// Who holds a key, if it is good now.
     pub(crate) async fn authenticate(&self, key: &ApiKey) -> Result<Principal, Denied> {
         if let Some(named) = key.server()
@@ -75,8 +92,16 @@ impl Keys {
         {
             return Err(Denied::OtherServer(named, self.server));
         }
-        let record = self.world.store.key_get(key.id()).await?;
-        let record = record.ok_or(Denied::Unknown)?;
+        // What is known of a key holds until a key is ended, or a device changes.
+        let change = self.ended.load(Ordering::SeqCst) + self.hub.change();
+        let known = self.known.get(key.id(), change);
+        let (record, known) = match known {
+            Some((record, principal)) => (record, Some(principal)),
+            None => {
+                let record = self.world.store.key_get(key.id()).await?;
+                (record.ok_or(Denied::Unknown)?, None)
+            }
+        };
         let same = record.kind == key.kind();
         if !KeyHash::from_bytes(record.hash).matches(key.hash()) || !same {
             return Err(Denied::Unknown);
@@ -87,8 +112,17 @@ impl Keys {
         if record.expires_at.is_some_and(|at| self.world.now() >= at) {
             return Err(Denied::Expired);
         }
-        let principal = self.principal(&record).await?;
-        self.note_use(&record).await;
+        let is_known = known.is_some();
+        let principal = match known {
+            Some(principal) => principal,
+            None => self.principal(&record).await?,
+        };
+        let last_used = self.note_use(&record).await;
+        // The uses of others are counted elsewhere.
+        if record.uses_left.is_none() && !(is_known && last_used == record.last_used) {
+            let record = KeyRecord { last_used, ..record };
+            self.known.note([(record.id.clone(), (record, principal.clone()))], change);
+        }
         Ok(principal)
     }
 
@@ -161,7 +195,10 @@ impl Keys {
 
     /// Ends a key for good.
     pub(crate) async fn revoke(&self, id: &str, actor: &Actor) -> Result<(), OpsError> {
-        let key = match self.world.store.key_revoke(id, self.world.now()).await {
+        let ended = self.world.store.key_revoke(id, self.world.now()).await;
+        // Also if nobody can tell whether it was.
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        let key = match ended {
             Err(StoreError::Missing(_)) => {
                 return Err(OpsError::NotFound(format!("key {}", Untrusted::from(id))));
             }
@@ -190,15 +227,20 @@ impl Keys {
         }
     }
 
-    /// Notes that a key was used; now and then, because each note is a write.
-    async fn note_use(&self, record: &KeyRecord) {
+    /// Notes that a key was used; now and then, because each note is a write. Returns what is
+    /// noted.
+    async fn note_use(&self, record: &KeyRecord) -> Option<Timestamp> {
         let now = self.world.now();
         let recent = record.last_used.is_some_and(|at| now.since(at) < LAST_USED_STEP);
         if recent || record.uses_left.is_some() {
-            return;
+            return record.last_used;
         }
-        if let Err(error) = self.world.store.key_use(&record.id, now).await {
-            tracing::debug!(key = record.id, %error, "the use of a key was not noted");
+        match self.world.store.key_use(&record.id, now).await {
+            Ok(_) => Some(now),
+            Err(error) => {
+                tracing::debug!(key = record.id, %error, "the use of a key was not noted");
+                record.last_used
+            }
         }
     }
 

@@ -4,17 +4,25 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod configs;
+pub(crate) mod database;
 pub(crate) mod devices;
+mod drafts;
 pub(crate) mod enrol;
 pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod fleetwide;
 pub(crate) mod grants;
 pub(crate) mod judgement;
 pub(crate) mod keys;
+pub(crate) mod lines;
 pub(crate) mod presence;
+mod recent;
+pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod telemetry;
+mod templates;
 pub(crate) mod vitals;
 
 use std::fmt;
@@ -29,12 +37,15 @@ use crate::store::{
 };
 
 pub(crate) use configs::Configs;
+pub(crate) use database::Database;
 pub(crate) use devices::Devices;
 pub(crate) use enrol::Enrolment;
 pub(crate) use events::Events;
+pub(crate) use export::Exports;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
 pub(crate) use presence::Presence;
+pub(crate) use senders::Senders;
 pub(crate) use sessions::Sessions;
 pub(crate) use telemetry::Telemetry;
 
@@ -127,6 +138,12 @@ pub(crate) enum OpsError {
     /// Not with this key.
     #[error("{0}")]
     Forbidden(String),
+    /// More than one request may bring.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A defect of ours.
+    #[error("the server made a mistake")]
+    Defect,
     /// The store.
     #[error(transparent)]
     Store(StoreError),

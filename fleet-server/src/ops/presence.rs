@@ -4,18 +4,16 @@
 //! store at the start and written back now and then, so a crash loses seconds of "last seen" and
 //! nothing else.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleet_core::api::LatestReport;
 use fleet_core::id::Uid;
-use fleet_core::limits::REPORT_SAMPLES_MAX;
-use fleet_core::metric::{Report, Sample};
+use fleet_core::metric::Report;
 use fleet_core::time::Timestamp;
 
 use super::judgement::{self, Deaf, Judgement};
-use super::vitals::{self, Numbers, TEMPERATURE, Vitals};
+use super::vitals::{Numbers, Vitals};
 use crate::bell::Bell;
 
 /// What the server heard of its devices.
@@ -40,9 +38,8 @@ struct State {
 #[derive(Default)]
 struct Known {
     last_seen: Option<Timestamp>,
-    latest: Option<LatestReport>,
-    /// Whether the device itself has a part in that.
-    is_own: bool,
+    /// The time of the device's own newest report.
+    own: Option<Timestamp>,
     vitals: Vitals,
     /// Reports since the server's start.
     reports: u64,
@@ -62,10 +59,12 @@ pub(crate) struct Reading {
 }
 
 impl Presence {
-    /// Starts from what the store remembers. In the time that `deaf` names nobody could be heard.
+    /// Starts from what the store remembers. Only others speak for the devices in `keyless`. In the
+    /// time that `deaf` names nobody could be heard.
     pub(crate) fn rebuilt(
         seen: impl IntoIterator<Item = (Uid, Timestamp)>,
         latest: Vec<(Uid, Report)>,
+        keyless: &HashSet<Uid>,
         deaf: Option<Deaf>,
     ) -> Self {
         let mut devices: HashMap<Uid, Known> = HashMap::new();
@@ -74,9 +73,9 @@ impl Presence {
         }
         for (uid, report) in latest {
             let known = devices.entry(uid).or_default();
-            let at = Timestamp::from_millis(report.at_millis);
-            known.latest = Some(summary(at, &report.samples));
-            known.is_own = true;
+            if !keyless.contains(&uid) {
+                known.own = Some(Timestamp::from_millis(report.at_millis));
+            }
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };
@@ -94,43 +93,25 @@ impl Presence {
     }
 
     /// Notes a device's own report, if it is newer than what is known.
-    pub(crate) fn reported(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
+    pub(crate) fn reported(&self, uid: Uid, at: Timestamp, numbers: Numbers) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        // Others may be ahead of time, and are not to keep the device from being heard.
-        let is_behind = known.latest.as_ref().is_some_and(|latest| at < latest.timestamp);
-        let is_news = !(is_behind && known.is_own);
-        if is_news && !samples.is_empty() {
-            known.is_own = true;
-            known.latest = Some(summary(at, samples));
-            known.vitals.report(samples);
+        if known.own.is_none_or(|own| own <= at) {
+            known.own = Some(at);
+            known.vitals.report(numbers);
             known.reports += 1;
         }
     }
 
-    /// Notes what a third party posted for a device: it joins the newest report until the device's
-    /// next one, and makes that report neither newer nor emptier. Of a device that never reports
-    /// itself, the newest post is the newest report.
-    pub(crate) fn posted(&self, uid: Uid, at: Timestamp, samples: &[Sample]) {
+    /// Notes what a third party posted for a device: it joins the device's newest report until its
+    /// next one, and makes that report neither newer nor emptier.
+    pub(crate) fn posted(&self, uid: Uid, at: Timestamp, numbers: Numbers) {
         let mut state = self.lock();
         let known = state.touched(uid);
-        let posted = summary(at, samples);
-        let empty = || LatestReport { timestamp: at, metrics: BTreeMap::new() };
-        let latest = known.latest.get_or_insert_with(empty);
-        if latest.timestamp > at {
-            return;
+        if known.own.is_none_or(|own| own <= at) {
+            known.vitals.join(numbers);
+            known.reports += 1;
         }
-        if !known.is_own {
-            latest.timestamp = at;
-        }
-        for (name, value) in posted.metrics {
-            // A device that never reports itself never empties it, so there is an end to names.
-            if latest.metrics.len() < REPORT_SAMPLES_MAX || latest.metrics.contains_key(&name) {
-                latest.metrics.insert(name, value);
-            }
-        }
-        known.vitals.join(samples);
-        known.reports += 1;
     }
 
     /// When a device was last heard.
@@ -138,9 +119,9 @@ impl Presence {
         self.lock().devices.get(&uid)?.last_seen
     }
 
-    /// A device's newest report.
-    pub(crate) fn latest(&self, uid: Uid) -> Option<LatestReport> {
-        self.lock().devices.get(&uid)?.latest.clone()
+    /// The time of a device's own newest report.
+    pub(crate) fn own(&self, uid: Uid) -> Option<Timestamp> {
+        self.lock().devices.get(&uid)?.own
     }
 
     /// How an active device is doing that was last heard at a time.
@@ -245,79 +226,36 @@ impl Known {
     }
 }
 
-/// What lists say of a report: the values without labels, and the hottest sensor's temperature.
-fn summary(timestamp: Timestamp, samples: &[Sample]) -> LatestReport {
-    let plain = samples.iter().filter(|sample| sample.labels.is_empty());
-    let plain = plain.map(|sample| (sample.name.clone(), sample.value));
-    let hottest = vitals::hottest(samples).map(|value| (TEMPERATURE.to_owned(), value));
-    LatestReport { timestamp, metrics: plain.chain(hottest).collect() }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
 
+    fn cpu(value: u8) -> Numbers {
+        Numbers { cpu: Some(value), ..Numbers::default() }
+    }
+
     #[test]
-    fn a_third_partys_values_join_a_report_and_do_not_replace_it() {
+    fn who_posts_does_not_drown_the_device() {
         let presence = Presence::default();
         let uid = Uid::new();
         let at = Timestamp::from_millis;
-        let metrics =
-            || presence.latest(uid).map(|latest| (latest.timestamp, latest.metrics.len()));
-        presence.reported(uid, at(10), &[Sample::new("cpu_usage", 1.0)]);
-        presence.posted(uid, at(9), &[Sample::new("older", 1.0)]);
-        assert_eq!(metrics(), Some((at(10), 1)));
-        presence.posted(uid, at(1_000), &[Sample::new("doors_open", 2.0)]);
-        assert_eq!(metrics(), Some((at(10), 2)));
-        presence.reported(uid, at(20), &[Sample::new("cpu_usage", 1.0)]);
-        assert_eq!(metrics(), Some((at(20), 1)));
-    }
-
-    #[test]
-    fn who_posts_ahead_of_time_does_not_drown_the_device() {
-        let presence = Presence::default();
-        let uid = Uid::new();
-        let at = Timestamp::from_millis;
-        let latest = || presence.latest(uid).map(|latest| (latest.timestamp, latest.metrics.len()));
-        presence.posted(uid, at(900), &[Sample::new("doors_open", 2.0)]);
-        presence.posted(uid, at(1_000), &[Sample::new("doors_shut", 2.0)]);
-        assert_eq!(latest(), Some((at(1_000), 2)), "nobody else says when");
-        presence.reported(uid, at(50), &[Sample::new("cpu_usage", 1.0)]);
-        assert_eq!(latest(), Some((at(50), 1)));
-        presence.reported(uid, at(40), &[Sample::new("cpu_usage", 9.0)]);
-        presence.posted(uid, at(60), &[Sample::new("doors_open", 3.0)]);
-        assert_eq!(latest(), Some((at(50), 2)));
-    }
-
-    #[test]
-    fn what_third_parties_post_has_an_end() {
-        let presence = Presence::default();
-        let (uid, at) = (Uid::new(), Timestamp::from_millis(10));
-        let latest = || presence.latest(uid).unwrap().metrics;
-        for number in 0..REPORT_SAMPLES_MAX + 5 {
-            presence.posted(uid, at, &[Sample::new(&format!("metric_{number}"), 1.0)]);
-        }
-        assert_eq!(latest().len(), REPORT_SAMPLES_MAX);
-        presence.posted(uid, at, &[Sample::new("metric_0", 2.0)]);
-        assert!(latest()["metric_0"] > 1.0, "what is there stays up to date");
-    }
-
-    #[test]
-    fn lists_have_the_hottest_sensor_and_no_other_value_with_labels() {
-        let presence = Presence::default();
-        let uid = Uid::new();
-        let sensor = |zone, value| Sample::labelled("temperature_celsius", "zone", zone, value);
-        let samples = [
-            Sample::new("cpu_usage", 1.0),
-            sensor("cpu", 61.5),
-            sensor("gpu", 48.0),
-            Sample::labelled("disk_usage", "mount", "/data", 9.0),
-        ];
-        presence.reported(uid, Timestamp::from_millis(10), &samples);
-        let expected = [("cpu_usage".to_owned(), 1.0), ("temperature_celsius".to_owned(), 61.5)];
-        assert_eq!(presence.latest(uid).unwrap().metrics, expected.into());
+        let now = || {
+            let reading = presence.readings([uid].into_iter())[0].unwrap();
+            (presence.own(uid), reading.numbers.cpu, reading.numbers.disk)
+        };
+        let disk = Numbers { disk: Some(7), ..Numbers::default() };
+        presence.posted(uid, at(1_000), disk);
+        assert_eq!(now(), (None, None, Some(7)));
+        presence.reported(uid, at(50), cpu(1));
+        assert_eq!(now(), (Some(at(50)), Some(1), None), "its own report replaces all");
+        presence.posted(uid, at(49), disk);
+        assert_eq!(now(), (Some(at(50)), Some(1), None), "older");
+        presence.posted(uid, at(60), disk);
+        assert_eq!(now(), (Some(at(50)), Some(1), Some(7)));
+        presence.reported(uid, at(40), cpu(9));
+        assert_eq!(now(), (Some(at(50)), Some(1), Some(7)), "older");
     }
 
     #[test]
@@ -341,11 +279,11 @@ mod tests {
         let (one, other) = (Uid::new(), Uid::new());
         let at = Timestamp::from_millis(5);
         presence.heard(one, at);
-        presence.reported(other, at, &[Sample::new("cpu_usage", 7.0)]);
+        presence.reported(other, at, cpu(7));
         assert_eq!(presence.readings_after(None).len(), 2);
         let seen = presence.change();
         assert!(presence.readings_after(Some(seen)).is_empty());
-        presence.reported(one, at, &[Sample::new("cpu_usage", 8.0)]);
+        presence.reported(one, at, cpu(8));
         let changed = presence.readings_after(Some(seen));
         assert_eq!(changed.len(), 1);
         assert_eq!((changed[0].0, changed[0].1.numbers.cpu), (one, Some(8)));

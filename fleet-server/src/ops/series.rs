@@ -1,19 +1,17 @@
 //! Curves: a device's reports of a time, drawn together into equal steps.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::api::{Series, SeriesPoint, SeriesReply};
 use fleet_core::limits::{SERIES_CURVES_MAX, SERIES_STEPS_MAX};
-use fleet_core::metric::{MetricName, Sample};
+use fleet_core::metric::MetricName;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
 use super::devices::find;
 use super::{OpsError, Telemetry};
+use crate::store::{Curve, Curves, CurvesAsked, Stat, Tier};
 
 /// The time that is shown unless told otherwise.
 const SPAN_DEFAULT: Duration = Duration::from_secs(300);
@@ -21,8 +19,6 @@ const SPAN_DEFAULT: Duration = Duration::from_secs(300);
 const STEPS_DEFAULT: u64 = 300;
 /// The shortest step: nobody reports more often.
 const STEP_MIN: Duration = Duration::from_secs(1);
-/// Curves that are left out and counted; a device may make up labels without end.
-const LEFT_OUT_MAX: usize = 1_000;
 
 /// Which curves to draw.
 #[derive(Debug)]
@@ -35,20 +31,22 @@ pub(crate) struct SeriesAsked {
 }
 
 impl Telemetry {
-    /// Curves of some metrics of a device. The first step is a whole one; the last ends with `to`.
-    pub(crate) async fn series(&self, asked: SeriesAsked) -> Result<SeriesReply, OpsError> {
+    /// Curves of some metrics of a device, and how fine the values are that they were drawn from.
+    /// The first step is a whole one; the last ends with `to`.
+    pub(crate) async fn series(&self, asked: SeriesAsked) -> Result<(SeriesReply, Tier), OpsError> {
         let device = find(&self.world, &asked.device).await?;
         let to = asked.to.unwrap_or_else(|| self.world.now());
         let from = asked.from.unwrap_or(to.minus(SPAN_DEFAULT));
         let grid = Grid::new(from, to, asked.step)?;
-        let curves = Arc::new(Mutex::new(Curves::new(grid, &asked.metrics)));
-        let drawn = curves.clone();
-        let visit = move |at, samples| {
-            drawn.lock().unwrap_or_else(PoisonError::into_inner).add(at, samples);
+        let question = CurvesAsked {
+            device: device.uid,
+            metrics: asked.metrics.iter().map(ToString::to_string).collect(),
+            from: grid.start(),
+            to,
+            step_millis: grid.step_millis,
         };
-        self.world.store.scan(device.uid, grid.start(), to, Box::new(visit)).await?;
-        let mut curves = curves.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(curves.reply(&asked.metrics))
+        let Curves { curves, resolution } = self.world.store.curves(question).await?;
+        Ok((reply(grid, &asked.metrics, curves), resolution))
     }
 }
 
@@ -88,107 +86,33 @@ impl Grid {
     fn start(&self) -> Timestamp {
         Timestamp::from_millis(self.first * self.step_millis)
     }
+}
 
-    /// The step of a time.
-    fn place(&self, at: Timestamp) -> Option<u32> {
-        let place = u32::try_from(at.millis() / self.step_millis - self.first).ok()?;
-        (place < self.steps).then_some(place)
+/// The curves as the question's answer; further ones than fit are left out and counted.
+fn reply(grid: Grid, metrics: &[MetricName], curves: Vec<Curve>) -> SeriesReply {
+    let left_out = curves.len().saturating_sub(SERIES_CURVES_MAX) as u32;
+    let series = curves.into_iter().take(SERIES_CURVES_MAX).map(|curve| Series {
+        metric: metrics.get(curve.metric).map(ToString::to_string).unwrap_or_default(),
+        labels: labels(&curve),
+        points: curve.steps.iter().filter_map(|(step, stat)| point(grid, *step, stat)).collect(),
+    });
+    SeriesReply {
+        from: grid.start(),
+        step_millis: grid.step_millis.unsigned_abs(),
+        steps: grid.steps,
+        series: series.collect(),
+        left_out,
     }
 }
 
-/// Curves in the making.
-struct Curves {
-    grid: Grid,
-    /// The metrics' places in the question.
-    metrics: HashMap<String, usize>,
-    drawn: BTreeMap<(usize, Labels), Vec<Cell>>,
-    /// Hashes of the curves that are left out.
-    left_out: HashSet<u64>,
-    hasher: RandomState,
+fn labels(curve: &Curve) -> BTreeMap<String, Untrusted> {
+    let labels = curve.name.labels.iter();
+    labels.map(|(name, text)| (name.clone(), Untrusted::new(text.clone()))).collect()
 }
 
-type Labels = Vec<(String, String)>;
-
-impl Curves {
-    fn new(grid: Grid, metrics: &[MetricName]) -> Self {
-        let places = metrics.iter().enumerate();
-        Self {
-            grid,
-            metrics: places.map(|(place, name)| (name.to_string(), place)).collect(),
-            drawn: BTreeMap::new(),
-            left_out: HashSet::new(),
-            hasher: RandomState::new(),
-        }
-    }
-
-    /// Adds a report that is not older than the last one.
-    fn add(&mut self, at: Timestamp, samples: Vec<Sample>) {
-        let Some(step) = self.grid.place(at) else { return };
-        for Sample { name, labels, value } in samples {
-            let Some(metric) = self.metrics.get(&name) else { continue };
-            let curve = (*metric, labels);
-            let room = self.drawn.len() < SERIES_CURVES_MAX;
-            match self.drawn.get_mut(&curve) {
-                Some(cells) => add_value(cells, step, value),
-                None if room => drop(self.drawn.insert(curve, vec![Cell::new(step, value)])),
-                None if self.left_out.len() < LEFT_OUT_MAX => {
-                    self.left_out.insert(self.hasher.hash_one(&curve));
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn reply(&mut self, metrics: &[MetricName]) -> SeriesReply {
-        let drawn = std::mem::take(&mut self.drawn).into_iter();
-        let series = drawn.map(|((metric, labels), cells)| Series {
-            metric: metrics.get(metric).map(ToString::to_string).unwrap_or_default(),
-            labels: labels.into_iter().map(|(name, text)| (name, Untrusted::new(text))).collect(),
-            points: cells.into_iter().map(Cell::point).collect(),
-        });
-        SeriesReply {
-            from: self.grid.start(),
-            step_millis: self.grid.step_millis.unsigned_abs(),
-            steps: self.grid.steps,
-            series: series.collect(),
-            left_out: self.left_out.len() as u32,
-        }
-    }
-}
-
-/// The values of one step.
-struct Cell {
-    step: u32,
-    count: f64,
-    mean: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Cell {
-    fn new(step: u32, value: f64) -> Self {
-        Self { step, count: 1.0, mean: value, min: value, max: value }
-    }
-
-    fn add(&mut self, value: f64) {
-        self.count += 1.0;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        // Where numbers are so large that their difference is none, an end is near enough.
-        let mean = self.mean + (value - self.mean) / self.count;
-        self.mean = mean.clamp(self.min, self.max);
-    }
-
-    fn point(self) -> SeriesPoint {
-        SeriesPoint(self.step, self.mean, self.min, self.max)
-    }
-}
-
-fn add_value(cells: &mut Vec<Cell>, step: u32, value: f64) {
-    match cells.last_mut() {
-        Some(last) if last.step == step => last.add(value),
-        _ => cells.push(Cell::new(step, value)),
-    }
+fn point(grid: Grid, step: i64, stat: &Stat) -> Option<SeriesPoint> {
+    let place = u32::try_from(step - grid.first).ok().filter(|place| *place < grid.steps)?;
+    Some(SeriesPoint(place, stat.mean(), stat.min, stat.max))
 }
 
 #[cfg(test)]
@@ -197,10 +121,6 @@ mod tests {
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_millis(secs * 1_000)
-    }
-
-    fn names(names: &[&str]) -> Vec<MetricName> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
     #[test]
@@ -217,8 +137,7 @@ mod tests {
         ] {
             let grid = Grid::new(at(from), at(to), step).unwrap();
             assert_eq!((grid.first, grid.step_millis, grid.steps), found, "{from} {to} {step:?}");
-            assert!(grid.place(at(from)) == Some(0) && grid.start() <= at(from));
-            assert_eq!(grid.place(at(to)), Some(grid.steps - 1));
+            assert!(grid.start() <= at(from));
         }
         for (from, to, step, problem) in [
             (
@@ -237,65 +156,5 @@ mod tests {
         assert!(Grid::new(at(0), ever, secs(1)).is_err());
         assert!(Grid::new(at(0), ever, Some(fleet_core::time::DURATION_MAX)).is_ok());
         assert!(Grid::new(at(0), ever, None).is_ok());
-    }
-
-    #[test]
-    fn values_of_a_step_are_drawn_together_and_silence_is_a_gap() {
-        let metrics = names(&["b", "a"]);
-        let grid = Grid::new(at(0), at(59), Some(Duration::from_secs(10))).unwrap();
-        let mut curves = Curves::new(grid, &metrics);
-        let core = |core, value| Sample::labelled("a", "core", core, value);
-        curves.add(at(0), vec![Sample::new("a", 1.0), core("1", 5.0), core("0", 6.0)]);
-        curves.add(at(9), vec![Sample::new("a", 4.0), Sample::new("c", 9.0)]);
-        curves.add(at(9), vec![Sample::new("a", 1.0)]);
-        curves.add(at(50), vec![Sample::new("a", -1.0), Sample::new("b", 0.5)]);
-        curves.add(at(60), vec![Sample::new("b", 7.0)]);
-        let reply = curves.reply(&metrics);
-        assert_eq!((reply.from, reply.step_millis, reply.steps), (at(0), 10_000, 6));
-        let found: Vec<_> = reply
-            .series
-            .iter()
-            .map(|curve| {
-                let core = curve.labels.get("core").map(Untrusted::raw);
-                (curve.metric.as_str(), core, curve.points.as_slice())
-            })
-            .collect();
-        let point = SeriesPoint;
-        assert_eq!(
-            found,
-            [
-                ("b", None, &[point(5, 0.5, 0.5, 0.5)][..]),
-                ("a", None, &[point(0, 2.0, 1.0, 4.0), point(5, -1.0, -1.0, -1.0)]),
-                ("a", Some("0"), &[point(0, 6.0, 6.0, 6.0)]),
-                ("a", Some("1"), &[point(0, 5.0, 5.0, 5.0)]),
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_drawn_is_bounded_and_what_is_not_is_counted() {
-        let metrics = names(&["a"]);
-        let grid = Grid::new(at(0), at(1), None).unwrap();
-        let mut curves = Curves::new(grid, &metrics);
-        let samples = |count: usize| {
-            (0..count).map(|n| Sample::labelled("a", "n", &n.to_string(), 1.0)).collect()
-        };
-        curves.add(at(0), samples(SERIES_CURVES_MAX + 3));
-        curves.add(at(1), samples(SERIES_CURVES_MAX + 3));
-        let reply = curves.reply(&metrics);
-        assert_eq!((reply.series.len(), reply.left_out), (SERIES_CURVES_MAX, 3));
-        assert!(reply.series.iter().all(|curve| curve.points.len() == 2));
-        curves.add(at(0), samples(SERIES_CURVES_MAX + LEFT_OUT_MAX * 2));
-        assert_eq!(curves.left_out.len(), LEFT_OUT_MAX);
-    }
-
-    #[test]
-    fn a_mean_of_numbers_is_a_number_between_them() {
-        for values in [[f64::MAX, f64::MAX, f64::MIN], [f64::MIN, f64::MAX, 0.1], [0.1; 3]] {
-            let mut cell = Cell::new(0, values[0]);
-            values[1..].iter().for_each(|value| cell.add(*value));
-            let SeriesPoint(_, mean, min, max) = cell.point();
-            assert!(mean.is_finite() && min <= mean && mean <= max, "{values:?}: {mean}");
-        }
     }
 }

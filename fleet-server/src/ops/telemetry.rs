@@ -1,6 +1,6 @@
 //! Telemetry: from links and from posts into the store, and out again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +14,65 @@ use fleet_core::wire::{QueuedReport, Samples};
 use serde_json::Value;
 
 use super::devices::find;
+use super::keys::Principal;
+use super::senders::{Senders, Subject};
+use super::templates::Templates;
+use super::vitals::Numbers;
 use super::{OpsError, Presence, World};
-use crate::store::{Admission, Incoming, Outcome, Query};
+use crate::labels;
+use crate::meters::{Door, Meters};
+use crate::series::batch::Batch;
+use crate::store::{Incoming, NamedValue, Outcome, Query};
 use crate::watched::Watched;
 
 /// A device's clock that is this far off is not believed.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// How far ahead of ours a poster's clock may be. A time beyond that would stay the newest for ever.
-const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const POST_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Operations on telemetry.
 pub(crate) struct Telemetry {
     pub(crate) world: World,
     pub(crate) presence: Arc<Presence>,
     pub(crate) watched: Arc<Watched>,
+    pub(crate) senders: Senders,
+    pub(crate) templates: Arc<Templates>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+/// What third parties say.
+#[derive(Default)]
+pub(crate) struct Posted {
+    pub(super) batch: Batch,
+    shown: Vec<Shown>,
+    /// Devices for which that is a sign of life.
+    heard: BTreeSet<Uid>,
+}
+
+/// What of a report lists and watchers are told.
+struct Shown {
+    device: Uid,
+    at: Timestamp,
+    numbers: Numbers,
+    /// Only if somebody watches the device.
+    samples: Option<Vec<Sample>>,
+}
+
+impl Posted {
+    /// Notes whom a report is about, and what lists show of it.
+    pub(super) fn note(
+        &mut self,
+        subject: Subject,
+        at: Timestamp,
+        numbers: Numbers,
+        samples: Option<Vec<Sample>>,
+    ) {
+        self.shown.push(Shown { device: subject.uid, at, numbers, samples });
+        if subject.is_heard {
+            self.heard.insert(subject.uid);
+        }
+    }
 }
 
 /// A question about one metric of one device.
@@ -63,9 +107,11 @@ impl Telemetry {
         let first = reports.len().saturating_sub(kept);
         let kept: Vec<_> =
             reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
+        let counts: Vec<usize> = reports.iter().map(|report| report.samples.len()).collect();
         let outcomes = self.world.store.append(reports).await?;
+        self.count(Door::Link, &counts, &outcomes);
         for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
-            self.presence.reported(uid, at, &samples);
+            self.presence.reported(uid, at, Numbers::of(&samples));
             if outcome == Outcome::Stored {
                 self.watched.reported(uid, at, samples);
             }
@@ -73,26 +119,25 @@ impl Telemetry {
         Ok(last)
     }
 
-    /// Stores posted samples. With `only`, for that device alone.
+    /// Stores posted samples: all of them, or none.
     pub(crate) async fn post(
         &self,
         posts: Vec<TelemetryPost>,
-        only: Option<Uid>,
+        layout: Layout,
+        poster: &Principal,
     ) -> Result<(), OpsError> {
         let now = self.world.now();
-        let mut devices: HashMap<String, Uid> = HashMap::new();
-        let mut reports: BTreeMap<(Uid, Timestamp), Vec<Sample>> = BTreeMap::new();
-        let single = posts.len() == 1;
+        let mut subjects: HashMap<String, Subject> = HashMap::new();
+        let mut untimed: HashMap<(Uid, String, Labels), u64> = HashMap::new();
+        let mut reports: BTreeMap<(Uid, Timestamp), (Subject, Vec<Sample>)> = BTreeMap::new();
         for (position, post) in posts.into_iter().enumerate() {
-            let place = |field: &str| {
-                if single { field.to_owned() } else { format!("[{position}].{field}") }
-            };
-            let uid = match devices.get(&post.device_id) {
-                Some(uid) => *uid,
+            let place = |field: &str| layout.place(position, field);
+            let subject = match subjects.get(&post.device_id) {
+                Some(subject) => *subject,
                 None => {
-                    let uid = self.poster(&post.device_id, only).await?;
-                    devices.insert(post.device_id.clone(), uid);
-                    uid
+                    let subject = self.senders.subject(&post.device_id, poster).await?;
+                    subjects.insert(post.device_id.clone(), subject);
+                    subject
                 }
             };
             let labels = labels(post.metadata)
@@ -101,19 +146,32 @@ impl Telemetry {
             sample
                 .validate()
                 .map_err(|error| OpsError::invalid(place(invalid_field(&error)), error))?;
-            let at = post.timestamp.unwrap_or(now);
+            let at = post.timestamp.unwrap_or_else(|| {
+                // Values without a time are not to take each other's place.
+                let key = (subject.uid, sample.name.clone(), sample.labels.clone());
+                let earlier = untimed.entry(key).or_insert(0);
+                *earlier += 1;
+                now.plus(Duration::from_millis(*earlier - 1))
+            });
             if at > now.plus(POST_AHEAD_MAX) {
                 let problem = "is more than a day ahead of the server's clock";
                 return Err(OpsError::invalid(place("timestamp"), problem));
             }
-            reports.entry((uid, at)).or_default().push(sample);
+            let known = reports.entry((subject.uid, at));
+            known.or_insert_with(|| (subject, Vec::new())).1.push(sample);
         }
-        self.append(&reports).await?;
-        // What a third party says about a device is no sign of life of the device itself.
-        if let Some(own) = only {
-            self.presence.heard(own, now);
+        let mut posted = Posted::default();
+        let names = self.world.store.names();
+        for ((uid, at), (subject, samples)) in reports {
+            for samples in samples.chunks(REPORT_SAMPLES_MAX) {
+                let pushed = posted.batch.push(names, uid, None, at.millis(), samples);
+                pushed.map_err(|error| OpsError::TooLarge(error.to_string()))?;
+            }
+            let numbers = Numbers::of(&samples);
+            let is_watched = self.watched.is_watched(uid);
+            posted.note(subject, at, numbers, is_watched.then_some(samples));
         }
-        Ok(())
+        self.store(posted, Door::Json).await
     }
 
     /// Points of a metric, newest first.
@@ -131,59 +189,82 @@ impl Telemetry {
                 limit: query.limit,
             })
             .await?;
-        let point = |point: crate::store::Point| {
-            let labels: serde_json::Map<String, Value> =
-                point.labels.into_iter().map(|(name, text)| (name, label_value(text))).collect();
-            MetricPoint {
-                device_id: device.id.to_string(),
-                timestamp: point.at,
-                metric_name: query.metric.clone(),
-                value: point.value,
-                metadata: Untrusted::new(Value::Object(labels).to_string()),
-            }
+        let point = |point: crate::store::Point| MetricPoint {
+            device_id: device.id.to_string(),
+            timestamp: point.at,
+            metric_name: query.metric.clone(),
+            value: point.value,
+            metadata: Untrusted::new(labels::object(&point.labels)),
         };
         Ok(points.into_iter().map(point).collect())
     }
 
-    /// The device that a post names, if it may be posted for.
-    async fn poster(&self, name: &str, only: Option<Uid>) -> Result<Uid, OpsError> {
-        let foreign =
-            || OpsError::Forbidden("a device key posts for its own device only".to_owned());
-        let device = match find(&self.world, name).await {
-            // Whether another device exists is not for a device to know.
-            Err(OpsError::NotFound(_)) if only.is_some() => return Err(foreign()),
-            found => found?,
-        };
-        if only.is_some_and(|own| own != device.uid) {
-            return Err(foreign());
-        }
-        if device.state != Admission::Active {
-            let reason = format!("the device {} is not active: {}", device.id, device.state_reason);
-            return Err(OpsError::Conflict(reason));
-        }
-        Ok(device.uid)
+    /// What a device measured last: the newest value of each series.
+    pub(crate) fn newest(&self, uid: Uid) -> Vec<NamedValue> {
+        self.world.store.newest_of(uid)
     }
 
-    async fn append(
-        &self,
-        reports: &BTreeMap<(Uid, Timestamp), Vec<Sample>>,
-    ) -> Result<(), OpsError> {
-        let mut incoming = Vec::new();
-        for ((device, at), samples) in reports {
-            for chunk in samples.chunks(REPORT_SAMPLES_MAX) {
-                let samples = chunk.to_vec();
-                incoming.push(Incoming { device: *device, stream: None, at: *at, samples });
+    /// Stores what third parties say, together.
+    pub(super) async fn store(&self, posted: Posted, door: Door) -> Result<(), OpsError> {
+        let Posted { batch, shown, heard } = posted;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let devices: Vec<Uid> = batch.iter().map(|(report, _)| report.device).collect();
+        let counts: Vec<usize> = batch.iter().map(|(_, numbers)| numbers.len()).collect();
+        let outcomes = self.world.store.store(batch).await?;
+        self.count(door, &counts, &outcomes);
+        let lost =
+            outcomes.iter().zip(&devices).filter(|(outcome, _)| **outcome != Outcome::Stored);
+        let lost: BTreeSet<Uid> = lost.map(|(_, device)| *device).collect();
+        for Shown { device, at, numbers, samples } in shown {
+            if lost.contains(&device) {
+                continue;
+            }
+            self.presence.posted(device, at, numbers);
+            if let Some(samples) = samples {
+                self.watched.reported(device, at, samples);
             }
         }
-        let outcomes = self.world.store.append(incoming).await?;
-        for ((device, at), samples) in reports {
-            self.presence.posted(*device, *at, samples);
-            self.watched.reported(*device, *at, samples.clone());
+        let now = self.world.now();
+        for device in heard.difference(&lost) {
+            self.presence.heard(*device, now);
         }
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored | Outcome::Duplicate)) {
+        if lost.is_empty() {
             Ok(())
         } else {
-            Err(OpsError::Conflict("some samples could not be stored".to_owned()))
+            let reason = "a device was deleted meanwhile: what was sent for others is stored";
+            Err(OpsError::Conflict(reason.to_owned()))
+        }
+    }
+
+    fn count(&self, door: Door, samples: &[usize], outcomes: &[Outcome]) {
+        let stored = samples.iter().zip(outcomes).filter(|(_, o)| **o == Outcome::Stored);
+        let (reports, samples) = stored.fold((0, 0), |(n, sum), (more, _)| (n + 1, sum + more));
+        self.meters.stored(door, reports, samples);
+    }
+}
+
+/// Where the parts of a request stand, to name the one that is wrong.
+#[derive(Debug)]
+pub(crate) enum Layout {
+    /// There is one.
+    One,
+    /// In an array.
+    Array,
+    /// In lines with these numbers.
+    Lines(Vec<usize>),
+}
+
+impl Layout {
+    fn place(&self, position: usize, field: &str) -> String {
+        match self {
+            Self::One => field.to_owned(),
+            Self::Array => format!("[{position}].{field}"),
+            Self::Lines(numbers) => match numbers.get(position) {
+                Some(number) => format!("line {number}: {field}"),
+                None => field.to_owned(),
+            },
         }
     }
 }
@@ -221,31 +302,19 @@ fn invalid_field(error: &fleet_core::metric::SampleError) -> &'static str {
     }
 }
 
+type Labels = Vec<(String, String)>;
+
 /// Labels out of an object.
-fn labels(metadata: Option<Value>) -> Result<Vec<(String, String)>, &'static str> {
+fn labels(metadata: Option<Value>) -> Result<Labels, &'static str> {
     let entries = match metadata {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Object(entries)) => entries,
         Some(_) => return Err("must be an object"),
     };
     let mut labels: Vec<_> =
-        entries.into_iter().map(|(name, value)| (name, label_text(value))).collect();
+        entries.into_iter().map(|(name, value)| (name, labels::text(value))).collect();
     labels.sort();
     Ok(labels)
-}
-
-/// A value as a label's text, so that [`label_value`] gives it back: text as it is, unless it
-/// would be read as JSON; all else as JSON.
-fn label_text(value: Value) -> String {
-    match value {
-        Value::String(text) if serde_json::from_str::<Value>(&text).is_err() => text,
-        other => other.to_string(),
-    }
-}
-
-/// The value that a label's text stands for.
-fn label_value(text: String) -> Value {
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 
 #[cfg(test)]
@@ -280,7 +349,7 @@ mod tests {
         assert_eq!([text("a"), text("c"), text("d")], [Some("4"), Some("x"), Some("\"4\"")]);
         assert!(stored.is_sorted());
         let back: serde_json::Map<_, _> =
-            stored.into_iter().map(|(name, text)| (name, label_value(text))).collect();
+            stored.into_iter().map(|(name, text)| (name, labels::value(&text))).collect();
         assert_eq!(Value::Object(back), metadata);
         assert!(labels(Some(serde_json::json!([]))).is_err());
         assert_eq!(labels(None), Ok(Vec::new()));

@@ -33,8 +33,8 @@ impl Vitals {
     }
 
     /// Takes the device's next report.
-    pub(crate) fn report(&mut self, samples: &[Sample]) {
-        self.numbers = Numbers::of(samples);
+    pub(crate) fn report(&mut self, numbers: Numbers) {
+        self.numbers = numbers;
         let Some(cpu) = self.numbers.cpu else { return };
         if self.past.len() == PAST_MAX {
             self.past.pop_front();
@@ -43,8 +43,8 @@ impl Vitals {
     }
 
     /// Takes what somebody else says of the device. What they do not say stays.
-    pub(crate) fn join(&mut self, samples: &[Sample]) {
-        let (known, new) = (self.numbers, Numbers::of(samples));
+    pub(crate) fn join(&mut self, new: Numbers) {
+        let known = self.numbers;
         self.numbers = Numbers {
             cpu: new.cpu.or(known.cpu),
             memory: new.memory.or(known.memory),
@@ -59,26 +59,53 @@ impl Vitals {
     }
 }
 
-impl Numbers {
-    fn of(samples: &[Sample]) -> Self {
-        let plain = |name: &str| {
-            samples.iter().find(|sample| sample.labels.is_empty() && sample.name == name)
-        };
-        let percent = |name| plain(name).map(|sample| sample.value.round().clamp(0.0, 100.0) as u8);
-        Self {
-            cpu: percent("cpu_usage"),
-            memory: percent("memory_usage"),
-            disk: percent("disk_usage"),
-            // Out of range, `as` gives the nearest number that there is.
-            temperature: hottest(samples).map(|celsius| celsius.round() as i16),
+/// What a number is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vital {
+    Cpu,
+    Memory,
+    Disk,
+    Temperature,
+}
+
+impl Vital {
+    /// What a series says, if it is one of these.
+    pub(crate) fn of(metric: &str, has_labels: bool) -> Option<Self> {
+        match metric {
+            "cpu_usage" if !has_labels => Some(Self::Cpu),
+            "memory_usage" if !has_labels => Some(Self::Memory),
+            "disk_usage" if !has_labels => Some(Self::Disk),
+            TEMPERATURE => Some(Self::Temperature),
+            _ => None,
         }
     }
 }
 
-/// The temperature of the hottest sensor.
-pub(super) fn hottest(samples: &[Sample]) -> Option<f64> {
-    let sensors = samples.iter().filter(|sample| sample.name == TEMPERATURE);
-    sensors.map(|sample| sample.value).max_by(f64::total_cmp)
+impl Numbers {
+    /// Of a report.
+    pub(crate) fn of(samples: &[Sample]) -> Self {
+        let mut numbers = Self::default();
+        for sample in samples {
+            if let Some(vital) = Vital::of(&sample.name, !sample.labels.is_empty()) {
+                numbers.note(vital, sample.value);
+            }
+        }
+        numbers
+    }
+
+    /// Takes a value of a report.
+    pub(crate) fn note(&mut self, vital: Vital, value: f64) {
+        let percent = || Some(value.round().clamp(0.0, 100.0) as u8);
+        match vital {
+            Vital::Cpu => self.cpu = percent(),
+            Vital::Memory => self.memory = percent(),
+            Vital::Disk => self.disk = percent(),
+            // The hottest counts. Out of range, `as` gives the nearest number that there is.
+            Vital::Temperature => {
+                self.temperature = self.temperature.max(Some(value.round() as i16));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,19 +115,19 @@ mod tests {
     #[test]
     fn numbers_are_whole_and_what_was_not_measured_is_absent() {
         let mut vitals = Vitals::default();
-        vitals.report(&[
+        vitals.report(Numbers::of(&[
             Sample::new("cpu_usage", 41.5),
             Sample::new("memory_usage", 250.0),
             Sample::labelled("disk_usage", "mount", "/", 3.0),
             Sample::labelled("temperature_celsius", "zone", "cpu", 48.6),
             Sample::labelled("temperature_celsius", "zone", "gpu", -3.0),
-        ]);
+        ]));
         let expected =
             Numbers { cpu: Some(42), memory: Some(100), disk: None, temperature: Some(49) };
         assert_eq!(vitals.numbers, expected);
-        vitals.join(&[Sample::new("temperature_celsius", 50.0)]);
+        vitals.join(Numbers::of(&[Sample::new("temperature_celsius", 50.0)]));
         assert_eq!(vitals.numbers, Numbers { temperature: Some(50), ..expected });
-        vitals.report(&[Sample::new("temperature_celsius", 1e9)]);
+        vitals.report(Numbers::of(&[Sample::new("temperature_celsius", 1e9)]));
         let expected = Numbers { temperature: Some(i16::MAX), ..Numbers::default() };
         assert_eq!(vitals.numbers, expected);
         assert_eq!(vitals.past(), [42]);
@@ -111,7 +138,7 @@ mod tests {
         let mut vitals = Vitals::restored(&[Sample::new("cpu_usage", 99.0)]);
         assert!(vitals.past().is_empty());
         for value in 0..12 {
-            vitals.report(&[Sample::new("cpu_usage", f64::from(value))]);
+            vitals.report(Numbers::of(&[Sample::new("cpu_usage", f64::from(value))]));
         }
         assert_eq!(vitals.past(), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }

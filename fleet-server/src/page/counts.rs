@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::api::{Device, DeviceStatus};
+use fleet_core::api::DeviceStatus;
 use fleet_core::glyph::Glyph;
 use serde::Serialize;
 
@@ -42,14 +42,6 @@ pub(super) struct Part {
 }
 
 impl Counts {
-    pub(super) fn of(devices: &[Device]) -> Self {
-        let mut counts = BTreeMap::new();
-        for device in devices {
-            *counts.entry(device.status).or_default() += 1;
-        }
-        Self(counts)
-    }
-
     /// Counts that are kept already.
     pub(super) fn kept(counts: &BTreeMap<DeviceStatus, u32>) -> Self {
         Self(counts.iter().map(|(status, number)| (*status, *number as usize)).collect())

@@ -140,9 +140,10 @@ fn draw(html: &mut Html, panel: &Panel<'_>, reply: &SeriesReply, range: Range, i
     let top = panel.unit.top(points().map(|point| point.3).fold(0.0, f64::max));
     html.raw("<figure><figcaption><b>").text(&panel.title).raw("</b>");
     let mut spoken = format!("{}, last {}", panel.title, range.name);
-    for (name, curve) in &panel.curves {
+    for (position, (name, curve)) in panel.curves.iter().enumerate() {
         let said = extremes(panel.unit, curve);
-        html.raw(" <span class=\"muted\">").text(name).raw(" ").text(&said).raw("</span>");
+        html.raw(if position > 0 { "; <span" } else { " <span" });
+        html.raw(" class=\"muted\">").text(name).raw(" ").text(&said).raw("</span>");
         write!(spoken, "; {name} {said}").expect("writing to a String cannot fail");
     }
     html.raw("</figcaption><div class=\"plot\"><svg viewBox=\"0 0 600 100\" role=\"img\" ");

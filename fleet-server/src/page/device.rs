@@ -42,7 +42,7 @@ pub(super) async fn show(
     };
     let now = ops.world.now();
     let config = ops.configs.get(name).await?;
-    let series = ops.telemetry.series(asked(&device, range, now)).await?;
+    let (series, _) = ops.telemetry.series(asked(&device, range, now)).await?;
     let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
 
     let mut html = Html::default();

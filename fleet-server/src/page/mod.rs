@@ -142,7 +142,8 @@ pub(crate) async fn session(
 /// Who asks for a page: somebody with a session, or a program with an operator's key.
 async fn reader(ask: Ask<'_>, headers: &HeaderMap) -> Result<Option<Reader>, Failure> {
     if headers.contains_key(header::AUTHORIZATION) {
-        let caller = auth::Caller { method: &Method::GET, headers, is_tls: ask.is_tls };
+        let is_foreign = false;
+        let caller = auth::Caller { method: &Method::GET, headers, is_tls: ask.is_tls, is_foreign };
         auth::authorize(ask.http, AuthClass::Operator, caller, ask.visit).await?;
         return Ok(Some(Reader { secret: None }));
     }

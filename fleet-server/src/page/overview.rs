@@ -1,8 +1,7 @@
 //! The overview: one sentence, counts, the devices with problems first, and what happened last.
 
-use fleet_core::api::Device;
 use fleet_core::field::SortKey;
-use fleet_core::filter::{Filter, FilterError, Words, compare, suggestion};
+use fleet_core::filter::{Filter, FilterError, Words, missing, suggestion};
 use fleet_core::glyph::Glyph;
 use fleet_core::limits::FILTER_BYTES_MAX;
 
@@ -13,6 +12,7 @@ use super::table::{Place, table};
 use super::{Ask, Reader, events, ok, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
+use crate::live::Listing;
 
 /// Devices of one page.
 const PAGE_DEVICES: usize = 100;
@@ -29,25 +29,19 @@ pub(super) async fn show(
     let ops = &ask.http.ops;
     let wanted = query.get("filter").unwrap_or_default();
     let sort: SortKey = query.parsed("sort")?.unwrap_or_default();
-    let mut devices = ops.devices.list(None, usize::MAX).await?;
-    let counts = Counts::of(&devices);
+    let live = &ask.http.live;
+    let counts = Counts::kept(&live.counts());
     if ask.browser.wants_json {
         return Ok(ok(&counts.summary()));
     }
     let now = ops.world.now();
     let filter = Filter::parse(wanted, Words::Refused);
-    let mut meant = None;
-    if let Ok(filter) = &filter {
-        let is_found = |device: &Device| filter.matches(device, now);
-        if !devices.iter().any(is_found) {
-            meant = suggestion(wanted, devices.iter());
-        }
-        devices.retain(is_found);
-    }
-    devices.sort_by(|a, b| compare(sort, a, b));
-    let pages = devices.len().div_ceil(PAGE_DEVICES).max(1);
+    let listing = live.list(filter.as_ref().unwrap_or(&Filter::default()), sort);
+    let total = listing.len();
+    let pages = total.div_ceil(PAGE_DEVICES).max(1);
     let page = query.count("page", usize::MAX)?.unwrap_or(1).min(pages);
     let place = Place { filter: wanted.to_owned(), sort, page };
+    let shown = (page - 1) * PAGE_DEVICES..total.min(page * PAGE_DEVICES);
 
     let mut html = Html::default();
     summary(&mut html, &counts, true);
@@ -55,13 +49,11 @@ pub(super) async fn show(
         first_steps(&mut html);
     } else {
         search(&mut html, &place, filter.as_ref().err());
-        if devices.is_empty() {
-            nothing(&mut html, meant.map(|meant| meant.filter));
+        if total == 0 {
+            nothing(&mut html, wanted, &live.list(&Filter::default(), sort));
         } else {
-            let begin = (page - 1) * PAGE_DEVICES;
-            let end = devices.len().min(begin + PAGE_DEVICES);
-            table(&mut html, &devices[begin..end], &place, now);
-            turning(&mut html, &place, begin..end, devices.len());
+            table(&mut html, &listing.part(shown.clone()), &place, now);
+            turning(&mut html, &place, shown, total);
         }
     }
     events::section(&mut html, &events::newest(ops, None, EVENTS_SHOWN).await?, now);
@@ -145,11 +137,15 @@ fn search(html: &mut Html, place: &Place, error: Option<&FilterError>) {
     html.raw("\">The fleet has changed. Show the list anew</a></p>");
 }
 
-/// That no device matches, and what may have been meant.
-fn nothing(html: &mut Html, meant: Option<String>) {
-    html.raw("<p>No device matches. ");
-    if let Some(filter) = meant {
-        let place = Place { filter, ..Place::default() };
+/// That no device matches a filter, and what may have been meant.
+fn nothing(html: &mut Html, filter: &str, all: &Listing) {
+    html.raw("<p>No device matches");
+    if let Some(missing) = missing(filter, all.devices().iter()) {
+        html.raw(": none has <code>").text(missing).raw("</code>");
+    }
+    html.raw(". ");
+    if let Some(meant) = suggestion(filter, all.devices().iter()) {
+        let place = Place { filter: meant.filter, ..Place::default() };
         html.raw("Did you mean <a href=\"");
         place.link(html);
         html.raw("\"><code>").text(&place.filter).raw("</code></a>? ");

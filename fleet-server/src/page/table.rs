@@ -1,14 +1,15 @@
 //! The table of devices: its columns are those of [`fleet_core::field`].
 
-use fleet_core::api::{Device, DeviceStatus};
+use fleet_core::api::DeviceStatus;
 use fleet_core::field::{Field, SortKey};
-use fleet_core::filter::{Subject as _, tags};
+use fleet_core::filter::{Subject, tags};
 use fleet_core::glyph::{Glyph, Tone};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
 use super::html::Html;
 use super::words;
+use crate::live::Listed;
 
 /// What of the list is shown, as the URL says.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +45,7 @@ impl Place {
 }
 
 /// The table, with a way to every other order.
-pub(super) fn table(html: &mut Html, devices: &[Device], place: &Place, now: Timestamp) {
+pub(super) fn table(html: &mut Html, devices: &[Listed], place: &Place, now: Timestamp) {
     let fields = Field::usual();
     html.raw("<div class=\"wide\" role=\"region\" aria-label=\"Devices\" tabindex=\"0\">");
     html.raw("<table class=\"devices\"").raw(" data-glyphs=\"");
@@ -55,7 +56,9 @@ pub(super) fn table(html: &mut Html, devices: &[Device], place: &Place, now: Tim
     }
     html.raw("</tr></thead><tbody>");
     for device in devices {
-        html.raw("<tr id=\"").text(device.uid).raw("\">");
+        html.raw("<tr id=\"");
+        text(html, device, Field::Uid);
+        html.raw("\">");
         for field in &fields {
             cell(html, device, *field, now);
         }
@@ -75,11 +78,12 @@ pub(super) fn glyphs(html: &mut Html) {
 }
 
 /// Use in percent: a bar for the eye and a number for everybody, or that there is none.
-fn percent(html: &mut Html, device: &Device, field: Field) {
+fn percent(html: &mut Html, device: &dyn Subject, field: Field) {
     match value(device, field) {
         Some(value) => {
             html.raw("<meter max=\"100\" low=\"75\" high=\"90\" value=\"");
-            html.text(format_args!("{value:.0}")).raw("\" aria-label=\"").text(&device.id);
+            html.text(format_args!("{value:.0}")).raw("\" aria-label=\"");
+            text(html, device, Field::Device);
             html.raw(" ").text(field.spec().title).raw("\"></meter>").text(words::percent(value));
         }
         None => none(html),
@@ -87,9 +91,8 @@ fn percent(html: &mut Html, device: &Device, field: Field) {
 }
 
 /// What a device measured last, while it can be heard: an old value would look like a live one.
-fn value(device: &Device, field: Field) -> Option<f64> {
-    let is_heard = matches!(device.status, DeviceStatus::Online | DeviceStatus::Late);
-    device.number(field).filter(|_| is_heard)
+fn value(device: &dyn Subject, field: Field) -> Option<f64> {
+    device.number(field).filter(|_| device.status().is_heard())
 }
 
 /// A column's name, which leads to the table sorted by it.
@@ -114,16 +117,20 @@ fn heading(html: &mut Html, field: Field, place: &Place) {
     html.raw("</a></th>");
 }
 
-pub(super) fn cell(html: &mut Html, device: &Device, field: Field, now: Timestamp) {
+/// One cell of a device's row.
+pub(super) fn cell(html: &mut Html, device: &dyn Subject, field: Field, now: Timestamp) {
     if field == Field::Device {
-        html.raw("<th scope=\"row\"><a href=\"/devices/").text(&device.id).raw("\">");
-        html.text(&device.id).raw("</a>");
+        html.raw("<th scope=\"row\"><a href=\"/devices/");
+        text(html, device, field);
+        html.raw("\">");
+        text(html, device, field);
+        html.raw("</a>");
         return;
     }
     // The next cell ends this one: a thousand ends of cells would be a tenth of the page.
     html.raw("<td>");
     match field {
-        Field::Status => words::status(html, device.status),
+        Field::Status => words::status(html, device.status()),
         Field::Cpu | Field::Memory | Field::Disk => percent(html, device, field),
         Field::Temperature => match value(device, field) {
             Some(value) => {
@@ -131,13 +138,13 @@ pub(super) fn cell(html: &mut Html, device: &Device, field: Field, now: Timestam
             }
             None => none(html),
         },
-        Field::Seen => match device.last_seen {
+        Field::Seen => match device.time(field) {
             Some(at) => words::ago(html, at, now),
             None => none(html),
         },
         Field::Why => why(html, device),
         Field::Tags => {
-            for tag in tags(device.metadata.get("tags")) {
+            for tag in tags(device.metadata("tags")) {
                 html.text(Untrusted::from(tag)).raw(" ");
             }
         }
@@ -146,17 +153,17 @@ pub(super) fn cell(html: &mut Html, device: &Device, field: Field, now: Timestam
 }
 
 /// What is wrong with a device; nothing about one that is well.
-fn why(html: &mut Html, device: &Device) {
+fn why(html: &mut Html, device: &dyn Subject) {
     text(html, device, Field::Why);
-    if device.status == DeviceStatus::Pending
-        && let Some(fingerprint) = device.fingerprint
+    if device.status() == DeviceStatus::Pending
+        && let Some(fingerprint) = device.text(Field::Fingerprint)
     {
-        html.raw(" <code>").text(fingerprint).raw("</code>");
+        html.raw(" <code>").text(Untrusted::from(fingerprint.as_ref())).raw("</code>");
     }
 }
 
 /// A field that is text, from whoever.
-pub(super) fn text(html: &mut Html, device: &Device, field: Field) {
+pub(super) fn text(html: &mut Html, device: &dyn Subject, field: Field) {
     if let Some(text) = device.text(field) {
         html.text(Untrusted::from(text.as_ref()));
     }

@@ -8,7 +8,7 @@ use fleet_core::identity::PublicKey;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 
-use super::StoreError;
+use super::{Directory, StoreError};
 
 /// The fleet's devices.
 ///
@@ -16,6 +16,9 @@ use super::StoreError;
 /// its record for a while, found by its uid alone, and is no longer changed.
 #[async_trait]
 pub trait DeviceStore: Send + Sync {
+    /// All devices that are not deleted, by id and uid.
+    fn directory(&self) -> &Directory;
+
     /// A device by its uid, deleted ones too.
     async fn device_get(&self, uid: Uid) -> Result<Option<Device>, StoreError>;
 

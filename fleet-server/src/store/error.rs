@@ -118,6 +118,12 @@ impl From<Failure> for StoreError {
 /// Why a database did not open. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Its devices.
+    #[error("cannot read the devices in the database")]
+    Devices(#[source] StoreError),
+    /// Its telemetry.
+    #[error("cannot open the telemetry beside the database")]
+    Telemetry(#[source] StoreError),
     /// Two servers on one file would destroy it.
     #[error("the database {} is in use by another fleets server", .0.display())]
     InUse(PathBuf),

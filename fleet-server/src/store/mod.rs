@@ -1,8 +1,8 @@
 //! What the server remembers.
 //!
 //! One narrow trait per noun, with its contract in words; [`Store`] is all of them. Callers hold
-//! an `Arc<dyn Store>` or ask for the narrowest trait that will do. Behind the traits stands one
-//! database file ([`RedbStore`]).
+//! an `Arc<dyn Store>` or ask for the narrowest trait that will do. Behind the traits stand one
+//! database file and, for telemetry, the engine beside it ([`RedbStore`]).
 //!
 //! What holds for every method: an `Ok` from one that writes means that the change is on the disk.
 //! [`StoreError::Unavailable`] from one that writes means that it may or may not be, so such a
@@ -11,6 +11,7 @@
 
 mod configs;
 mod devices;
+mod directory;
 mod error;
 mod events;
 mod grants;
@@ -22,6 +23,7 @@ mod telemetry;
 
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
+pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, StoreError};
 pub use events::{About, Event, EventQuery, EventStore};
 pub use grants::{GrantRecord, GrantStore};
@@ -30,7 +32,8 @@ pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
-    Incoming, Outcome, Point, Query, STREAMS_PER_DEVICE_MAX, TelemetryStats, TelemetryStore, Visit,
+    Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Point, Query,
+    STREAMS_PER_DEVICE_MAX, Stat, TelemetryStats, TelemetryStore, Tier, TierStats, Top, Visit,
 };
 
 /// Everything that the server remembers.

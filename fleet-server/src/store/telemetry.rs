@@ -1,5 +1,4 @@
-//! Telemetry: reports in, points out. A time-series engine can take this trait's place behind
-//! its callers' backs.
+//! Telemetry: reports in, points out.
 
 use async_trait::async_trait;
 use fleet_core::id::Uid;
@@ -7,28 +6,56 @@ use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
 use super::StoreError;
+use crate::series::batch::Batch;
+pub use crate::series::catalog::Tier;
+pub use crate::series::curves::{Curve, Curves, CurvesAsked};
+pub use crate::series::keep::Keep;
+use crate::series::names::{Names, SeriesError};
+pub use crate::series::query::{NamedValue, NewestValue};
+pub use crate::series::stat::Stat;
 
 /// Streams of one device whose last number is remembered. A device counts in one at a time.
 pub const STREAMS_PER_DEVICE_MAX: usize = 16;
 
-/// What devices measured.
+/// What devices measured. Of one device, series and millisecond there is one value: the one that
+/// came last.
 #[async_trait]
 pub trait TelemetryStore: Send + Sync {
-    /// Stores reports, all of them in one commit, and says what became of each, in their order.
+    /// Series and shapes by number, as a [`Batch`] has them.
+    fn names(&self) -> &Names;
+
+    /// Stores reports and says what became of each, in their order. They are on the disk when this
+    /// returns. After [`StoreError::Busy`] none is.
     ///
     /// A report with a stream and number is stored exactly once, however often it comes: numbers
     /// of a stream must grow, and one that is not above the last is a duplicate. A number that
     /// jumps leaves a hole; the missing ones are added to the device's `missed_reports`. The
     /// newest [`STREAMS_PER_DEVICE_MAX`] streams of a device are remembered.
-    async fn append(&self, reports: Vec<Incoming>) -> Result<Vec<Outcome>, StoreError>;
+    async fn store(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Points of one metric of one device, newest first. Damaged reports are left out, and health
+    /// The same for reports that hold text.
+    async fn append(&self, reports: Vec<Incoming>) -> Result<Vec<Outcome>, StoreError> {
+        let mut batch = Batch::default();
+        for report in reports {
+            let at = report.at.millis();
+            batch.push(self.names(), report.device, report.stream, at, &report.samples).map_err(
+                |error| match error {
+                    SeriesError::TooMany => StoreError::TooLarge("number of series"),
+                    SeriesError::TooLong => StoreError::TooLarge("name of a series"),
+                },
+            )?;
+        }
+        self.store(batch).await
+    }
+
+    /// Points of one metric of one device, newest first. What is damaged is left out, and health
     /// says so.
     async fn query(&self, query: Query) -> Result<Vec<Point>, StoreError>;
 
     /// Shows a device's reports from one time to another, both included, oldest first and one by
-    /// one, so that they are never in memory together. Damaged reports are left out, and health
-    /// says so. The visitor runs on a thread for reading, so it only computes.
+    /// one, so that they are never in memory together. What has one time is one report, or several
+    /// if it is more than one may have. What is damaged is left out, and health says so. The visitor
+    /// runs on a thread for reading, so it only computes.
     async fn scan(
         &self,
         device: Uid,
@@ -43,10 +70,33 @@ pub trait TelemetryStore: Send + Sync {
     /// Every device's newest report.
     async fn latest_all(&self) -> Result<Vec<(Uid, Report)>, StoreError>;
 
-    /// Removes reports from before a time. Returns how many.
-    async fn prune(&self, before: Timestamp) -> Result<u64, StoreError>;
+    /// A device's newest value of each series.
+    fn newest_of(&self, device: Uid) -> Vec<NamedValue>;
 
-    /// How much there is. Walks the tables, so it is not for every request.
+    /// The newest values of some metrics, of all devices.
+    async fn newest(&self, metrics: Vec<String>) -> Result<Vec<NewestValue>, StoreError>;
+
+    /// The devices with the greatest, or least, mean of a metric over a time.
+    async fn top(&self, top: Top) -> Result<Vec<(Uid, f64)>, StoreError>;
+
+    /// Draws curves of a device.
+    async fn curves(&self, asked: CurvesAsked) -> Result<Curves, StoreError>;
+
+    /// Hides a tier's values from before a time at once and for good, and frees their room where it
+    /// can. Returns how many rows that freed.
+    async fn prune(&self, tier: Tier, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Keeps what is old enough more coarsely too, and prunes what is too old or too much. Returns
+    /// how many rows that freed.
+    async fn keep(&self, keep: Keep, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Frees the room of what was pruned, where it still takes any. Returns how many bytes.
+    async fn compact(&self) -> Result<u64, StoreError>;
+
+    /// Writes what is only in memory and in the log into chunks, so that a start needs no log.
+    async fn seal(&self) -> Result<(), StoreError>;
+
+    /// How much there is.
     async fn stats(&self) -> Result<TelemetryStats, StoreError>;
 }
 
@@ -74,8 +124,6 @@ pub enum Outcome {
     Stored,
     /// It was already.
     Duplicate,
-    /// It is larger than a stored value may be. Its number counts as used, and as missed.
-    TooLarge,
     /// There is no such device.
     NoDevice,
 }
@@ -108,13 +156,54 @@ pub struct Point {
     pub labels: Vec<(String, String)>,
 }
 
+/// For which devices to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// Those with the most, or least, of this metric.
+    pub metric: String,
+    /// Not before.
+    pub from: Timestamp,
+    /// Not after.
+    pub to: Timestamp,
+    /// Whether the least count.
+    pub is_least: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// How much telemetry there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TelemetryStats {
-    /// Reports.
-    pub reports: u64,
-    /// Streams whose last number is remembered.
-    pub streams: u64,
-    /// Bytes of the reports' keys and values.
+    /// Rows that are not sealed into chunks yet.
+    pub unsealed_rows: u64,
+    /// Series.
+    pub series: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// By tier, finest first.
+    pub tiers: Vec<TierStats>,
+}
+
+impl TelemetryStats {
+    /// Reports that are kept as they came.
+    pub fn raw_rows(&self) -> u64 {
+        self.unsealed_rows + self.tiers.first().map_or(0, |raw| raw.rows)
+    }
+}
+
+/// How much there is of one tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierStats {
+    /// `raw`, `1m`, `10m` or `1h`.
+    pub tier: &'static str,
+    /// Chunks.
+    pub chunks: u64,
+    /// Rows in them: reports, or steps of time.
+    pub rows: u64,
+    /// Their bytes.
     pub bytes: u64,
+    /// Bytes of the files that they lie in.
+    pub file_bytes: u64,
+    /// Before when nothing is shown any more, if that is so.
+    pub floor: Option<Timestamp>,
 }

@@ -1,99 +1,16 @@
 //! `fleets` as an operator uses it, against a server with devices.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::server_kit::{Agent, Rig};
+use crate::cli_kit::Desk;
 
 const USAGE: i32 = 2;
 const NOT_ALLOWED: i32 = 4;
 const NOTHING_FOUND: i32 = 5;
 const UNREACHABLE: i32 = 7;
 const CONFIGURATION: i32 = 78;
-
-/// A server with its devices, and an operator with a home of their own.
-struct Desk {
-    rig: Rig,
-    agents: Vec<Agent>,
-    url: String,
-}
-
-/// What a call printed, and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Desk {
-    async fn new() -> Self {
-        let rig = Rig::start_patient().await;
-        let url = format!("http://{}", rig.address());
-        Self { rig, agents: Vec::new(), url }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.rig.folder.path().join(name)
-    }
-
-    fn key_file(&self) -> String {
-        self.rig.server().admin_path().to_str().unwrap().to_owned()
-    }
-
-    /// `fleets` with no word about the server but what the contexts say.
-    fn bare(&self, args: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fleets"));
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("FLEETD_") {
-                command.env_remove(variable);
-            }
-        }
-        let home = self.path("home");
-        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
-        let output = command.args(args).stdin(Stdio::null()).output().unwrap();
-        Said {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// `fleets` with this server and its key.
-    fn fleets(&self, args: &[&str]) -> Said {
-        let key = format!("@{}", self.key_file());
-        self.bare(&[args, &["--server", &self.url, "--api-key", &key]].concat())
-    }
-
-    /// A device of the fleet that has reported.
-    async fn add(&mut self, id: &str, cpu: f64, tags: &str) {
-        let seed = u8::try_from(self.agents.len() + 1).unwrap();
-        let mut agent = self.rig.enrolled(id, seed).await;
-        agent.report(1, &[1], cpu).await;
-        self.agents.push(agent);
-        self.fleets(&["devices", "set", id, &format!("tags={tags}")]).ends(0);
-    }
-}
-
-impl Said {
-    #[track_caller]
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self
-    }
-
-    /// Fails unless it failed so, saying this, with nothing on stdout.
-    #[track_caller]
-    fn refuses(self, code: i32, words: &[&str]) {
-        let said = self.ends(code);
-        for word in words {
-            assert!(said.err.contains(word), "not said: {word:?} in {said:#?}");
-        }
-        assert_eq!(said.out, "", "a failure has no result");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn lists_are_filtered_sorted_and_cut_to_columns() {
@@ -129,6 +46,7 @@ async fn a_filter_that_is_none_or_finds_nothing_is_told() {
     desk.bare(&far).refuses(USAGE, &["\n  cpu>\n"]);
     list("tag:eu-wset").refuses(NOTHING_FOUND, &["no device matches", "did you mean tag:eu-west?"]);
     list("cpu>90").refuses(NOTHING_FOUND, &["no device matches cpu>90"]);
+    list("tgas~eu").refuses(NOTHING_FOUND, &[": none has tgas", "did you mean tag~eu?"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -48,8 +48,8 @@ async fn bodies_are_bounded_in_every_dimension() {
     let detail = post(&rig, keys, &[], deep.clone().into_bytes()).await.problem(422);
     assert!(detail.contains("nested"), "{detail}");
     post(&rig, telemetry, &[], deep.into_bytes()).await.problem(422);
-    let many = vec![r#"{"device_id":"a","metric_name":"m","value":1}"#; 20_001].join("\n");
-    post(&rig, telemetry, &[], many.into_bytes()).await.problem(413);
+    let many = vec![r#"{"device_id":"a","metric_name":"m","value":1}"#; 20_001].join(",");
+    post(&rig, telemetry, &[], format!("[{many}]").into_bytes()).await.problem(413);
     let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..64 {
         bomb.write_all(&vec![b' '; 1024 * 1024]).unwrap();
@@ -81,6 +81,16 @@ async fn slow_peers_are_shown_out() {
     let mut body = raw(&rig, body.as_bytes()).await;
     let answer = rest(&mut body).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    for length in ["content-length: 9000000", "transfer-encoding: chunked"] {
+        let lines = format!(
+            "POST /write HTTP/1.1\r\nhost: x\r\nauthorization: Token {}\r\n{length}\r\n\r\n",
+            rig.admin()
+        );
+        let mut lines = raw(&rig, lines.as_bytes()).await;
+        let answer = rest(&mut lines).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.ends_with(r#"{"error":"the body did not come in time"}"#), "{answer}");
+    }
     rest(&mut head).await;
     rig.ask("GET", "/health", None).await.expect(200);
 }

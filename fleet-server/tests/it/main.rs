@@ -2,8 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod cli;
+mod cli_kit;
+mod export;
+mod export_faults;
+mod export_kit;
 mod hostile;
+mod influx;
 mod link;
+mod metrics;
 mod page;
 mod page_kit;
 mod program;
@@ -12,6 +18,7 @@ mod rest_events;
 mod rest_filter;
 mod rest_reference;
 mod rest_series;
+mod series_tiers;
 mod server_kit;
 mod start;
 mod store_contract;
@@ -21,3 +28,4 @@ mod store_faults;
 mod store_kit;
 mod store_model;
 mod stream;
+mod stream_kit;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::page_kit::{Browser, between, encoded, location, post_values, text};
-use crate::server_kit::{Rig, key_id, send};
+use crate::server_kit::{Rig, key_id, send, wait_for};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -22,7 +22,12 @@ async fn a_stranger_signs_in_and_goes_on_to_where_they_wanted() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
     let mut browser = Browser::new(&rig);
-    assert_eq!(location(&browser.get("/").await), "/sign-in");
+    let first = browser.get("/").await;
+    assert_eq!(location(&first), "/sign-in");
+    assert_eq!(first.headers["x-content-type-options"], "nosniff");
+    assert!(
+        first.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'")
+    );
     let wanted = browser.get("/devices/rpi4-001?range=24h").await;
     assert_eq!(wanted.status, 303);
     assert_eq!(location(&wanted), "/sign-in?next=%2Fdevices%2Frpi4-001%3Frange%3D24h");
@@ -36,6 +41,12 @@ async fn a_stranger_signs_in_and_goes_on_to_where_they_wanted() {
     assert_eq!(location(&browser.get("/sign-in?next=//evil.example").await), "/");
     let away = Browser::new(&rig).sign_in(&rig.admin(), "https://evil.example/").await;
     assert_eq!((away.status.as_u16(), location(&away)), (303, "/"));
+
+    let (head, whole) = (browser.head("/").await, browser.get("/").await);
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    assert_eq!(head.headers["content-type"], whole.headers["content-type"]);
+    assert_eq!(browser.head("/api/v1/devices").await.status, 200, "a session may look");
+    assert_eq!(location(&Browser::new(&rig).head("/").await), "/sign-in");
 
     // Each time another secret, and the one before is good for nothing.
     let first = browser.cookie("session").unwrap().to_owned();
@@ -224,20 +235,22 @@ async fn the_overview_says_what_is_wrong_and_finds_what_is_asked_for() {
         .await
         .expect(200);
     post_values(&rig, &["rpi4-001".to_owned(), "rpi4-002".to_owned()]).await;
-    let page = text(&browser.get("/").await);
+    let page = browser.get_until("/", "All 2 devices online").await;
     assert_eq!(between(&page, "<title>", "</title>"), "● · FleetD");
-    assert!(page.contains("All 2 devices online") && page.contains("aria-label=\"rpi4-002 CPU\""));
+    assert!(page.contains("aria-label=\"rpi4-002 CPU\""));
     assert!(page.contains("content=\"15\""), "it reloads where there are no scripts");
     drop(agent);
 
     let first = |page: &str| between(page, "scope=\"row\"><a href=\"/devices/", "\"").to_owned();
     assert_eq!(first(&text(&browser.get("/?sort=-device").await)), "rpi4-002");
     assert_eq!(first(&text(&browser.get("/?sort=device").await)), "rpi4-001");
-    let found = text(&browser.get("/?filter=tag%3Aeu-west").await);
+    let found = browser.get_until("/?filter=tag%3Aeu-west", "<tbody>").await;
     let rows = between(&found, "<tbody>", "</tbody>");
     assert!(rows.contains("rpi4-002") && !rows.contains("rpi4-001"), "{rows}");
     let meant = text(&browser.get("/?filter=tag%3Aeu-wset").await);
     assert!(meant.contains("Did you mean") && meant.contains("tag:eu-west"), "{meant}");
+    let named = text(&browser.get("/?filter=sitte%3Dlyon").await);
+    assert!(named.contains("none has <code>sitte</code>"), "{named}");
     let wrong = text(&browser.get("/?filter=cpu%3E%3E5").await);
     assert!(wrong.contains('^') && wrong.contains("All devices are shown"), "{wrong}");
     for bad in ["sort=colour", "page=0", "colour=1"] {
@@ -247,9 +260,9 @@ async fn the_overview_says_what_is_wrong_and_finds_what_is_asked_for() {
     assert!(page.contains("of 2</span>"), "the last page there is");
 
     rig.clock.advance(HOUR);
-    let page = text(&browser.get("/").await);
+    let page = browser.get_until("/", "2 devices offline").await;
     assert_eq!(between(&page, "<title>", "</title>"), "○2 · FleetD");
-    assert!(page.contains("2 devices offline") && !page.contains("<meter"), "old values are none");
+    assert!(!page.contains("<meter"), "old values are none");
 }
 
 #[tokio::test]
@@ -321,8 +334,10 @@ async fn the_same_urls_answer_programs() {
         send(rig.address(), Ipv4Addr::LOCALHOST.into(), "GET", path, &headers, Vec::new()).await
     };
     let with_key = [JSON[0], ("authorization", key.as_str())];
-    let counts = get("/", &with_key).await.expect(200);
-    assert_eq!(counts["sentence"], "● The one device is online");
+    wait_for("the device", || async {
+        get("/", &with_key).await.expect(200)["sentence"] == "● The one device is online"
+    })
+    .await;
     let device = get("/devices/rpi4-001", &with_key).await.expect(200);
     assert_eq!(device, rig.ask("GET", "/api/v1/devices/rpi4-001", None).await.expect(200));
     text(&get("/", &with_key[1..]).await);
@@ -341,7 +356,7 @@ async fn a_hundred_devices_fit_a_small_page() {
     }
     post_values(&rig, &ids).await;
     let mut browser = Browser::signed_in(&rig, &rig.admin()).await;
-    let plain = text(&browser.get("/").await);
+    let plain = browser.get_until("/", "All 101 devices online").await;
     assert_eq!(plain.matches("<meter").count(), 300);
     assert_eq!(plain.matches("scope=\"row\"").count(), 100);
     assert!(plain.contains("rel=\"next\" href=\"/?page=2\""));

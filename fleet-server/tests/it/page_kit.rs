@@ -1,10 +1,11 @@
 //! A browser as the server sees it: it keeps cookies, says where it comes from, and sends forms.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::server_kit::{Answer, Rig, send};
+use crate::server_kit::{Answer, BOUND, Rig, send};
 
 /// A browser.
 pub(crate) struct Browser {
@@ -37,6 +38,23 @@ impl Browser {
 
     pub(crate) async fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send("GET", path, headers, String::new()).await
+    }
+
+    /// Loads a page until it has a text: what changes is on it a moment later.
+    pub(crate) async fn get_until(&mut self, path: &str, part: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let page = text(&self.get(path).await);
+            if page.contains(part) {
+                return page;
+            }
+            assert!(start.elapsed() < BOUND, "no {part} in {page}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn head(&mut self, path: &str) -> Answer {
+        self.send("HEAD", path, &[("accept", "text/html,*/*;q=0.8")], String::new()).await
     }
 
     /// Sends fields as a form of our own page does.

@@ -41,7 +41,8 @@ fn expected(class: AuthClass, caller: Caller) -> Verdict {
 fn found(answer: &Answer) -> Verdict {
     match answer.status.as_u16() {
         401 => {
-            assert!(answer.problem(401).contains("admin.key"), "a hint helps: {answer:?}");
+            let text = String::from_utf8_lossy(&answer.body);
+            assert!(text.contains("admin.key"), "a hint helps: {answer:?}");
             assert!(answer.headers.contains_key("www-authenticate"));
             Verdict::Unauthorized
         }
@@ -61,6 +62,8 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
             (path, Some(json!({"device_id": device, "metric_name": "m", "value": 1})))
         }
         Route::TelemetryMetrics => (format!("{}&metric=m", on_device(&path)), None),
+        Route::TelemetryLatest => (format!("{path}?metrics=m"), None),
+        Route::TelemetryTop => (format!("{path}?metric=m"), None),
         Route::TelemetrySeries => (format!("{}&metrics=m", on_device(&path)), None),
         Route::ConfigGet | Route::EventList => (on_device(&path), None),
         Route::ConfigPost => (on_device(&path), Some(json!({"config": {}}))),
@@ -148,6 +151,34 @@ async fn a_device_key_posts_for_its_own_device_alone() {
     rig.ask("POST", "/api/v1/devices/rpi4-001/revoke", None).await.expect(200);
     let sample = json!({"device_id": "rpi4-001", "metric_name": "m", "value": 1});
     rig.ask_with("POST", "/api/v1/telemetry", Some(&key), Some(sample)).await.problem(401);
+}
+
+#[tokio::test]
+async fn a_key_that_was_good_a_moment_ago_is_not_when_it_is_ended() {
+    let rig = Rig::start().await;
+    let devices = "/api/v1/devices";
+    for _ in 0..10 {
+        let key = rig.key(json!({"kind": "operator", "expires_in_secs": 60})).await;
+        rig.ask_with("GET", devices, Some(&key), None).await.expect(200);
+        rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&key)), None).await.expect(200);
+        let answer = rig.ask_with("GET", devices, Some(&key), None).await;
+        // From so many wrong keys on, nothing is heard of any.
+        assert!([401, 429].contains(&answer.status.as_u16()), "{answer:?}");
+    }
+    let rig = Rig::start().await;
+    let key = rig.key(json!({"kind": "operator", "expires_in_secs": 60})).await;
+    let list = || async { rig.ask("GET", "/api/v1/keys", None).await.expect(200) };
+    let last_used = |list: &Value| {
+        let keys = list.as_array().unwrap().iter();
+        keys.filter(|view| view["id"] == key_id(&key)).map(|v| v["last_used"].clone()).next()
+    };
+    for (secs, noted) in [(0, "2024-01-15T10:30:00Z"), (30, "2024-01-15T10:30:00Z")] {
+        rig.clock.advance(std::time::Duration::from_secs(secs));
+        rig.ask_with("GET", devices, Some(&key), None).await.expect(200);
+        assert_eq!(last_used(&list().await), Some(json!(noted)));
+    }
+    rig.clock.advance(std::time::Duration::from_secs(30));
+    rig.ask_with("GET", devices, Some(&key), None).await.problem(401);
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::server_kit::{Rig, send};
 
@@ -111,26 +114,36 @@ async fn the_references_examples_work_as_they_stand() {
 async fn telemetry_comes_in_every_promised_form() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
-    let sample = |n: u32| format!(r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n}}}"#);
+    let at = |n: u32, year: u32| {
+        let time = format!("{year}-01-15T10:30:0{n}Z");
+        format!(r#"{{"device_id":"rpi4-001","metric_name":"m","value":{n},"timestamp":"{time}"}}"#)
+    };
+    let sample = |n| at(n, 2024);
+    let untimed = r#"{"device_id":"rpi4-001","metric_name":"untimed","value":1}"#;
     let gzip = |text: String| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     };
+    let zstd = |text: String| compress_to_vec(text.as_bytes(), CompressionLevel::Fastest);
     let array = format!("[{},{}]", sample(1), sample(2));
     let lines = format!("{}\n{}\n", sample(3), sample(4));
-    let ahead = sample(5).replace('}', r#","timestamp":"9000-01-01T00:00:00Z"}"#);
+    let ahead = at(5, 9000);
     for (media, encoding, body, status) in [
         ("application/json", "identity", array.into_bytes(), 201),
         ("application/x-ndjson", "identity", lines.clone().into_bytes(), 201),
-        ("application/x-ndjson", "gzip", gzip(lines), 201),
+        ("application/x-ndjson", "gzip", gzip(lines.clone()), 201),
         ("application/json", "gzip", b"no gzip".to_vec(), 400),
-        ("application/json", "zstd", sample(1).into_bytes(), 415),
+        ("application/x-ndjson", "zstd", zstd(lines), 201),
+        ("application/json", "zstd", sample(1).into_bytes(), 400),
+        ("application/json", "br", sample(1).into_bytes(), 415),
+        ("application/json", "identity", format!("{0}\n{0}", sample(1)).into_bytes(), 400),
         ("text/plain", "identity", sample(1).into_bytes(), 415),
         ("application/json", "identity", b"{".to_vec(), 400),
         ("application/json", "identity", br#"{"device_id":"x"}"#.to_vec(), 422),
         ("application/json", "identity", sample(1).replace("rpi4-001", "none").into_bytes(), 404),
         ("application/json", "identity", ahead.into_bytes(), 422),
+        ("application/json", "identity", format!("[{untimed},{untimed}]").into_bytes(), 201),
     ] {
         let headers = [
             ("authorization", format!("Bearer {}", rig.admin())),
@@ -143,10 +156,13 @@ async fn telemetry_comes_in_every_promised_form() {
     }
     let path = "/api/v1/telemetry/metrics?device_id=rpi4-001&metric=m";
     let points = rig.ask("GET", path, None).await.expect(200);
-    assert_eq!(points.as_array().unwrap().len(), 6);
-    let none = format!("{path}&from=2024-01-15T10%3A30%3A01Z");
+    assert_eq!(points.as_array().unwrap().len(), 4, "what was sent three times is there once");
+    let untimed = path.replace("metric=m", "metric=untimed");
+    let points = rig.ask("GET", &untimed, None).await.expect(200);
+    assert_eq!(points.as_array().unwrap().len(), 2, "of one request, none takes another's place");
+    let none = format!("{path}&from=2024-01-15T10%3A31%3A01Z");
     assert_eq!(rig.ask("GET", &none, None).await.expect(200), json!([]));
-    for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1m"] {
+    for bad in ["limit=0", "limit=10001", "from=yesterday", "step=1ms", "agg=max"] {
         let field = bad.split('=').next().unwrap();
         let detail = rig.ask("GET", &format!("{path}&{bad}"), None).await.problem(422);
         assert!(detail.starts_with(field), "{detail}");
@@ -224,7 +240,7 @@ async fn what_is_not_there_says_so() {
     rig.ask("DELETE", "/api/v1/keys/nokey", None).await.problem(404);
     let wrong = rig.ask("PATCH", "/api/v1/devices", None).await;
     wrong.problem(405);
-    assert_eq!(wrong.headers["allow"], "GET");
+    assert_eq!(wrong.headers["allow"], "GET, HEAD");
     let unknown = rig.ask("POST", "/api/v1/keys", Some(json!({"kind": "root"}))).await;
     assert!(unknown.problem(422).contains("kind"));
     let admin =
@@ -234,4 +250,48 @@ async fn what_is_not_there_says_so() {
     rig.ask("GET", "/health/ready", None).await.expect(200);
     let identity = rig.ask_with("GET", "/api/v1/identity", None, None).await.expect(200);
     assert_eq!(identity["identity"], rig.server().identity().to_string());
+}
+
+#[tokio::test]
+async fn the_head_alone_is_that_of_the_whole() {
+    let rig = Rig::start().await;
+    let _agent = rig.enrolled("rpi4-001", 1).await;
+    for path in ["/health", "/api/v1/devices", "/api/v1/devices/rpi4-001", "/api/v1/openapi.json"] {
+        let whole = rig.ask("GET", path, None).await;
+        let head = rig.ask("HEAD", path, None).await;
+        assert_eq!((head.status, head.body.len()), (whole.status, 0), "{path}");
+        for name in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(head.headers.get(name), whole.headers.get(name), "{path}");
+        }
+    }
+    assert_eq!(rig.ask("HEAD", "/api/v1/devices/nobody", None).await.status, 404);
+    assert_eq!(rig.ask_with("HEAD", "/api/v1/devices", None, None).await.status, 401);
+    // What has no end, and what only changes something.
+    for (path, allowed) in [("/api/v1/stream", "GET"), ("/api/v1/telemetry", "POST")] {
+        let refused = rig.ask("HEAD", path, None).await;
+        assert_eq!((refused.status.as_u16(), refused.body.len()), (405, 0), "{path}");
+        assert_eq!(refused.headers["allow"], allowed, "{path}");
+    }
+    // On a connection that goes on, nothing of a body comes before the next answer.
+    let mut stream = TcpStream::connect(rig.address()).await.unwrap();
+    let requests = "HEAD /health HTTP/1.1\r\nhost: server\r\n\r\n\
+                    GET /health HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n";
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    assert_eq!(answers.matches("{\"status\":\"ok\"}").count(), 1, "{answers}");
+}
+
+#[tokio::test]
+async fn no_answer_is_taken_for_a_page_that_does_something() {
+    let rig = Rig::start().await;
+    for (method, path) in
+        [("GET", "/health"), ("GET", "/api/v1/devices"), ("GET", "/nothing"), ("PATCH", "/")]
+    {
+        let answer = rig.ask(method, path, None).await;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,8 +75,19 @@ impl Rig {
 
     /// A server for other programs, which may take their time on a busy machine.
     pub(crate) async fn start_patient() -> Self {
+        Self::start_with(Self::patient_config).await
+    }
+
+    fn patient_config(&self) -> ServerConfig {
         let patience = ServerConfig::new(PathBuf::new()).patience;
-        Self::start_with(|rig| ServerConfig { patience, ..rig.config() }).await
+        ServerConfig { patience, ..self.config() }
+    }
+
+    /// The server again, after something was done to its database; on another port.
+    pub(crate) async fn restart_patient(&mut self, meanwhile: impl AsyncFnOnce(&Path)) {
+        self.stop().await;
+        meanwhile(&self.database()).await;
+        self.server = Some(self.launch(self.patient_config()).await.unwrap());
     }
 
     async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {

@@ -3,12 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::{fmt, io};
 
-use fleet_server::store::RedbStore;
+use fleet_core::disk::sim::SimDisk;
+use fleet_server::store::{OpenError, RedbStore};
 use redb::StorageBackend;
 
-/// A disk. Its copies are the same disk, so that a store can be reopened on it.
-#[derive(Clone, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+/// A disk with a database and a folder of telemetry. Its copies are the same disk, so that a store
+/// can be reopened on it.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    state: Arc<Mutex<State>>,
+    telemetry: SimDisk,
+}
 
 #[derive(Default)]
 struct State {
@@ -31,20 +36,31 @@ enum Write {
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self { state: Arc::default(), telemetry: SimDisk::new(1) }
     }
 
     /// A disk that says it synced and did not.
     pub(crate) fn lying() -> Self {
-        let disk = Self::default();
+        let disk = Self::new();
         disk.state().lies = true;
+        disk.telemetry.lie(true);
         disk
     }
 
     /// Opens a store on it.
     pub(crate) fn store(&self) -> RedbStore {
-        let disk = self.clone();
-        RedbStore::open_in(move || disk.clone()).unwrap()
+        self.open().unwrap()
+    }
+
+    /// The same where it may not open.
+    pub(crate) fn open(&self) -> Result<RedbStore, OpenError> {
+        let (disk, telemetry) = (self.clone(), Arc::new(self.telemetry.clone()));
+        RedbStore::open_in(move || disk.clone(), telemetry)
+    }
+
+    /// The part with the telemetry.
+    pub(crate) fn telemetry(&self) -> &SimDisk {
+        &self.telemetry
     }
 
     /// Fails all writes after so many more, until repaired.
@@ -65,7 +81,7 @@ impl Disk {
                 write.apply(&mut bytes);
             }
         }
-        let cut = Self::default();
+        let cut = Self { state: Arc::default(), telemetry: self.telemetry.power_cut() };
         *cut.state() = State { bytes: bytes.clone(), synced: bytes, ..State::default() };
         cut
     }
@@ -99,7 +115,7 @@ impl Disk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use fleet_core::disk::sim::{Fault, SimDisk};
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_server::store::{
@@ -22,14 +23,12 @@ async fn waiting_changes_share_commits() {
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
     let before = store.commits();
-    let appends =
-        (1..=200_u8).map(|n| store.append(vec![report(one.uid, Some((n, 1)), i64::from(n), 1.0)]));
-    for done in futures_util::future::join_all(appends).await {
-        assert_eq!(done.unwrap(), [Outcome::Stored]);
+    let touches = (1..=200).map(|n| store.device_touch(vec![(one.uid, time(n))]));
+    for done in futures_util::future::join_all(touches).await {
+        done.unwrap();
     }
     let commits = store.commits() - before;
-    assert!((1..100).contains(&commits), "{commits} commits for 200 appends");
-    assert_eq!(store.stats().await.unwrap().reports, 200);
+    assert!((1..100).contains(&commits), "{commits} commits for 200 changes");
 }
 
 #[tokio::test]
@@ -40,6 +39,9 @@ async fn a_refusal_costs_no_commit() {
     store.claim_server_key(PublicKey::from_bytes([2; 32])).await.unwrap_err();
     assert_eq!(store.commits(), before);
 }
+
+/// What a log can meet.
+const FAULTS: [Fault; 2] = [Fault::Write, Fault::Sync];
 
 /// Appends one report after another until one is not acknowledged; how many were.
 async fn append_until_failure(store: &RedbStore, device: Uid, from: u64) -> u64 {
@@ -68,22 +70,20 @@ async fn assert_all_there(store: &RedbStore, device: Uid, acknowledged: u64) {
 
 #[tokio::test]
 async fn after_any_failing_write_the_store_recovers_and_has_all_it_acknowledged() {
-    for writes in (0..80).chain((80..400).step_by(13)) {
+    for (number, fault) in (0..80).chain((80..190).step_by(13)).zip(FAULTS.into_iter().cycle()) {
         let disk = Disk::new();
         let store = disk.store();
         let one = device("one", 1);
         store.device_insert(one.clone()).await.unwrap();
-        disk.fail_after(writes);
+        disk.telemetry().fail(fault, number);
         let acknowledged = append_until_failure(&store, one.uid, 1).await;
-        assert!(matches!(store.health(), StoreHealth::Degraded(_)), "after {writes} writes");
 
-        disk.repair();
         healthy(|| store.health()).await;
         assert_all_there(&store, one.uid, acknowledged).await;
         let next = acknowledged + 1;
         let at = i64::try_from(next).unwrap();
         let retried = store.append(vec![report(one.uid, Some((1, next)), at, 1.0)]).await;
-        retried.unwrap_or_else(|error| panic!("after {writes} writes: {error:?}"));
+        retried.unwrap_or_else(|error| panic!("{fault:?} {number}: {error:?}"));
         drop(store);
         assert_all_there(&disk.store(), one.uid, next).await;
     }
@@ -123,13 +123,13 @@ async fn survives_power_cut(disk: &Disk, dice: &mut Dice) -> bool {
     let store = disk.store();
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
-    let fails_at = u32::try_from(dice.roll() % 60).unwrap();
-    disk.fail_after(fails_at);
+    let fault = FAULTS[usize::try_from(dice.roll() % 2).unwrap()];
+    disk.telemetry().fail(fault, dice.roll() % 60);
     let acknowledged = append_until_failure(&store, one.uid, 1).await;
     let left = disk.after_power_cut(|| dice.roll().is_multiple_of(2));
     disk.repair();
     drop(store);
-    let Ok(store) = RedbStore::open_in(move || left.clone()) else { return false };
+    let Ok(store) = left.open() else { return false };
     let there = store.latest(one.uid).await;
     there.is_ok_and(|report| {
         let newest = report.map_or(0, |report| report.at_millis);
@@ -219,12 +219,7 @@ async fn random_flips_anywhere_are_errors_or_harmless() {
     for _ in 0..120 {
         let disk = original.after_power_cut(|| true);
         disk.flip_any(dice.roll());
-        let Ok(store) = RedbStore::open_in({
-            let disk = disk.clone();
-            move || disk.clone()
-        }) else {
-            continue;
-        };
+        let Ok(store) = disk.open() else { continue };
         for device in &devices {
             if let Ok(Some(found)) = store.device_get(device.uid).await {
                 assert_eq!(&found, device);
@@ -241,30 +236,6 @@ async fn random_flips_anywhere_are_errors_or_harmless() {
 }
 
 #[tokio::test]
-async fn a_damaged_cursor_is_told_anew_from_its_reports() {
-    let disk = Disk::new();
-    let store = disk.store();
-    let one = device("one", 1);
-    store.device_insert(one.clone()).await.unwrap();
-    for seq in 1..=3 {
-        store.append(vec![report(one.uid, Some((77, seq)), 10, 1.0)]).await.unwrap();
-    }
-    drop(store);
-    // The only cursor, so its value follows its key on the page.
-    let key = [one.uid.bytes(), [77; 16]].concat();
-    assert!(disk.count(&key) > 0);
-    disk.flip(&key, key.len() + 2, 0);
-    let store = disk.store();
-    assert_eq!(store.health(), StoreHealth::Healthy);
-    let again: Vec<_> = (1..=4).map(|seq| report(one.uid, Some((77, seq)), 10, 1.0)).collect();
-    let done = store.append(again).await.unwrap();
-    assert_eq!(done[..3], [Outcome::Duplicate; 3]);
-    assert_eq!(done[3], Outcome::Stored);
-    let health = StoreHealth::Degraded("1 stored value in cursors is damaged".to_owned());
-    assert_eq!(store.health(), health);
-}
-
-#[tokio::test]
 async fn a_second_server_is_refused_with_its_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.redb");
@@ -275,6 +246,34 @@ async fn a_second_server_is_refused_with_its_sentence() {
     assert_eq!(refused.to_string(), sentence);
     drop(first);
     RedbStore::open(&path).unwrap();
+}
+
+#[tokio::test]
+async fn the_telemetry_of_another_database_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.redb");
+    let store = RedbStore::open(&path).unwrap();
+    let one = device("one", 1);
+    store.device_insert(one.clone()).await.unwrap();
+    store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
+    store.seal().await.unwrap();
+    drop(store);
+    let files = || {
+        let files = fs::read_dir(folder.path().join("telemetry")).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    let refused = refusal(&path);
+    assert!(matches!(refused, OpenError::Telemetry(_)), "{refused:?}");
+    let chain = fleet_core::Chain(&refused).to_string();
+    assert!(chain.contains("belongs to another"), "{chain}");
+    assert_eq!(files(), before);
+    fs::rename(folder.path().join("away"), &path).unwrap();
+    let store = RedbStore::open(&path).unwrap();
+    assert_eq!(store.query(query(one.uid, "cpu_usage")).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -339,7 +338,7 @@ async fn places_that_cannot_hold_a_database_are_refused() {
 #[tokio::test]
 async fn a_failed_database_is_not_replaced_by_an_empty_one() {
     // Each opening finds an empty disk, as if the file had been removed.
-    let store = RedbStore::open_in(Disk::new).unwrap();
+    let store = RedbStore::open_in(Disk::new, Arc::new(SimDisk::new(1))).unwrap();
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
     let panics = store.device_update(one.uid, Box::new(|_| panic!("a defect"))).await;

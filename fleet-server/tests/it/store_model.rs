@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use fleet_core::id::Uid;
-use fleet_server::store::{DeviceStore as _, Outcome, Query, RedbStore, TelemetryStore as _};
+use fleet_core::metric::Sample;
+use fleet_core::time::Timestamp;
+use fleet_server::store::{DeviceStore as _, Outcome, Query, RedbStore, TelemetryStore as _, Tier};
 use proptest::prelude::*;
 
 use crate::store_disk::Disk;
@@ -14,6 +16,7 @@ use crate::store_kit::{device, query, report, time};
 enum Step {
     Append(Vec<Sent>),
     Prune(i64),
+    Seal,
     Reopen,
 }
 
@@ -26,8 +29,10 @@ struct Sent {
 
 #[derive(Default)]
 struct Model {
-    /// By device and time, the values.
-    points: BTreeMap<(usize, i64), Vec<u32>>,
+    /// By device and time, the value that came last.
+    points: BTreeMap<(usize, i64), u32>,
+    /// What is older is hidden.
+    floor: i64,
     cursors: BTreeMap<(usize, u8), u64>,
     missed: BTreeMap<usize, u64>,
 }
@@ -42,25 +47,25 @@ impl Model {
             *self.missed.entry(sent.device).or_default() += seq - *last - 1;
             *last = seq;
         }
-        self.points.entry((sent.device, sent.at)).or_default().push(value);
+        self.points.insert((sent.device, sent.at), value);
         Outcome::Stored
     }
 
-    fn prune(&mut self, before: i64) -> usize {
-        let total = |model: &Self| model.points.values().map(Vec::len).sum::<usize>();
-        let held = total(self);
-        self.points.retain(|(_, at), _| *at >= before);
-        held - total(self)
+    fn prune(&mut self, before: i64) {
+        self.floor = self.floor.max(before);
     }
 
-    /// Newest first; of one time, in the order of the values.
+    /// Newest first.
     fn points(&self, device: usize, from: i64, to: i64) -> Vec<(i64, u32)> {
-        let of_device =
-            self.points.iter().filter(|((of, at), _)| *of == device && (from..=to).contains(at));
-        let mut points: Vec<_> =
-            of_device.flat_map(|((_, at), values)| values.iter().map(|v| (*at, *v))).collect();
-        points.sort_by_key(|(at, value)| (-at, *value));
-        points
+        let times = from.max(self.floor)..=to;
+        let of_device = |(of, at): &(usize, i64)| *of == device && times.contains(at);
+        let points = self.points.iter().filter(|(key, _)| of_device(key));
+        points.rev().map(|((_, at), value)| (*at, *value)).collect()
+    }
+
+    /// The newest time; that of a device's last report is known after the report is gone.
+    fn newest(&self, device: usize) -> Option<i64> {
+        self.points.keys().filter(|(of, _)| *of == device).map(|(_, at)| *at).max()
     }
 }
 
@@ -75,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(sent(), 1..6).prop_map(Step::Append),
         1 => (0_i64..20).prop_map(Step::Prune),
+        2 => Just(Step::Seal),
         1 => Just(Step::Reopen),
     ]
 }
@@ -116,9 +122,10 @@ async fn run(steps: Vec<Step>, (from, to): (i64, i64)) -> Result<(), TestCaseErr
                 prop_assert_eq!(store.append(reports).await.unwrap(), expected);
             }
             Step::Prune(before) => {
-                let pruned = store.prune(time(before)).await.unwrap();
-                prop_assert_eq!(pruned, model.prune(before) as u64);
+                store.prune(Tier::Raw, time(before)).await.unwrap();
+                model.prune(before);
             }
+            Step::Seal => store.seal().await.unwrap(),
             Step::Reopen => {
                 drop(store);
                 store = disk.store();
@@ -137,18 +144,32 @@ async fn check(
 ) -> Result<(), TestCaseError> {
     for (index, uid) in devices.iter().enumerate() {
         let query = Query { from: time(from), to: time(to), ..query(*uid, "cpu_usage") };
-        let points = store.query(query).await.unwrap();
-        let times: Vec<_> = points.iter().map(|point| point.at).collect();
-        prop_assert!(times.is_sorted_by(|a, b| a >= b));
-        let mut found: Vec<_> =
+        let points = store.query(query.clone()).await.unwrap();
+        let found: Vec<_> =
             points.iter().map(|point| (point.at.millis(), point.value as u32)).collect();
-        found.sort_by_key(|(at, value)| (-at, *value));
-        prop_assert_eq!(found, model.points(index, from, to));
+        prop_assert_eq!(&found, &model.points(index, from, to));
+        let newest = store.query(Query { limit: 2, ..query }).await.unwrap();
+        prop_assert_eq!(&newest[..], &points[..points.len().min(2)]);
+        prop_assert_eq!(
+            scanned(store, *uid, from, to).await,
+            found.into_iter().rev().collect::<Vec<_>>()
+        );
 
         let latest = store.latest(*uid).await.unwrap().map(|report| report.at_millis);
-        prop_assert_eq!(latest, model.points(index, 0, 20).first().map(|(at, _)| *at));
+        prop_assert_eq!(latest, model.newest(index));
         let missed = store.device_get(*uid).await.unwrap().unwrap().missed_reports;
         prop_assert_eq!(missed, model.missed.get(&index).copied().unwrap_or_default());
     }
     Ok(())
+}
+
+/// The values of a scan, with their times.
+async fn scanned(store: &RedbStore, uid: Uid, from: i64, to: i64) -> Vec<(i64, u32)> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let visit = move |at: Timestamp, samples: Vec<Sample>| {
+        let cpu = samples.iter().find(|sample| sample.name == "cpu_usage").unwrap();
+        tell.send((at.millis(), cpu.value as u32)).unwrap();
+    };
+    store.scan(uid, time(from), time(to), Box::new(visit)).await.unwrap();
+    told.into_iter().collect()
 }

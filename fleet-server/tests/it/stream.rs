@@ -18,9 +18,10 @@ use fleet_core::wire::{QueuedReport, Samples, ToAgent, ToServer};
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
+use crate::stream_kit::Raw;
 
 fn client(rig: &Rig, key: &str) -> Client {
     let address = rig.address();
@@ -440,32 +441,44 @@ async fn a_stream_of_some_devices_counts_all() {
     report(&mut two, 1, vec![Sample::new("cpu_usage", 7.0)]).await;
     let uid = rig.ask("GET", "/api/v1/devices/rpi4-002", None).await.expect(200)["uid"].clone();
     let path = format!("/api/v1/stream?only={}", uid.as_str().unwrap());
-    let mut stream = TcpStream::connect(rig.address()).await.unwrap();
-    let head =
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", rig.admin());
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    let is_there = |text: &str| {
-        text.contains("event: counts\ndata: {\"online\":2}")
-            && text.contains("rpi4-002")
-            && text.contains(",7,null,null,null]")
-    };
-    let read = async {
-        let mut buffer = [0; 4096];
-        while !is_there(&text) {
-            let count = stream.read(&mut buffer).await.unwrap();
-            assert!(count > 0, "it ended: {text}");
-            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        }
-    };
-    tokio::time::timeout(BOUND, read).await.expect("counts in time");
-    assert!(!text.contains("rpi4-001"), "{text}");
-    let lower = text.to_lowercase();
+    let mut stream = Raw::open(&rig, &path).await;
+    for part in ["event: counts\ndata: {\"online\":2}", "rpi4-002", ",7,null,null,null]"] {
+        stream.read_until(part).await;
+    }
+    assert!(!stream.text.contains("rpi4-001"), "{}", stream.text);
+    let lower = stream.text.to_lowercase();
     for header in
         ["content-type: text/event-stream", "cache-control: no-store", "x-accel-buffering: no"]
     {
         assert!(lower.contains(header), "{header} in {lower}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_of_some_devices_tells_what_happens_to_them() {
+    let rig = Rig::start().await;
+    let _one = rig.enrolled("rpi4-001", 1).await;
+    let _two = rig.enrolled("rpi4-002", 2).await;
+    let uid = rig.ask("GET", "/api/v1/devices/rpi4-002", None).await.expect(200)["uid"].clone();
+    let only = format!("/api/v1/stream?only={}", uid.as_str().unwrap());
+    let key = key_id(&rig.admin());
+    let told = |device: &str| {
+        let actor = format!("\"actor\":\"operator:{key}\"");
+        format!("\"kind\":\"device.updated\",{actor},\"device_id\":\"{device}\"")
+    };
+    for (path, others) in [(only.clone(), false), (format!("{only}&events=all"), true)] {
+        let mut stream = Raw::open(&rig, &path).await;
+        stream.read_until("\"complete\":true").await;
+        for device in ["rpi4-001", "rpi4-002"] {
+            let path = format!("/api/v1/devices/{device}");
+            let update = json!({"name": format!("named {others}")});
+            rig.ask("PUT", &path, Some(update)).await.expect(200);
+        }
+        let text = stream.read_until(&told("rpi4-002")).await;
+        assert_eq!(text.contains(&told("rpi4-001")), others, "{text}");
+    }
+    let wrong = rig.ask("GET", &format!("{only}&events=some"), None).await;
+    assert!(wrong.problem(422).contains("events"));
 }
 
 #[tokio::test]

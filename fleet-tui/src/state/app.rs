@@ -7,6 +7,7 @@ use ratatui::layout::Size;
 
 use super::device::DeviceScreen;
 use super::discover::DiscoverScreen;
+use super::discover::form::FormPlace;
 use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::link::Phase;
@@ -16,6 +17,7 @@ use super::{Desk, Screen, Settings, deed};
 use crate::effect::{Effect, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
+use crate::layout::DiscoverPane;
 
 /// Rows that one turn of the wheel moves.
 const WHEEL_ROWS: usize = 3;
@@ -132,10 +134,17 @@ impl App {
         match self.desk.screen() {
             Screen::Fleet => self.fleet.filter_field().is_some(),
             Screen::Discover => self.discover.typing.is_some(),
-            Screen::Pending => self.pending.typing.is_some(),
-            Screen::Events => self.events.typing.is_some(),
+            Screen::Pending => self.pending.filter.is_typing(),
+            Screen::Events => self.events.filter.is_typing(),
             Screen::Device => false,
         }
+    }
+
+    /// Where in a form on the screen keys go, if they go into one.
+    pub fn form_place(&self) -> Option<FormPlace> {
+        let is_shown = self.desk.screen() == Screen::Discover;
+        let place = self.discover.form.place;
+        (is_shown && self.discover.pane == DiscoverPane::Form).then_some(place)
     }
 
     /// Whether the key went into a line that is being typed on the screen.
@@ -143,8 +152,8 @@ impl App {
         match self.desk.screen() {
             Screen::Fleet => self.fleet.types(key, &self.desk),
             Screen::Discover => self.discover.types(key, &mut self.desk),
-            Screen::Pending => self.pending.types(key, &mut self.desk),
-            Screen::Events => self.events.types(key, &mut self.desk),
+            Screen::Pending => self.pending.types(key),
+            Screen::Events => self.events.types(key),
             Screen::Device => false,
         }
     }
@@ -158,7 +167,7 @@ impl App {
                 taken
             }
             None => match self.desk.screen() {
-                Screen::Fleet => self.fleet.paste(text, &self.desk),
+                Screen::Fleet => self.fleet.paste(text),
                 Screen::Discover => self.discover.paste(text),
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),

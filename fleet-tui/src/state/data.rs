@@ -53,14 +53,24 @@ pub struct Revision {
     pub values: u64,
 }
 
-/// How many devices are doing how.
+/// How many devices are doing how; last of all, those of which only a later release knows that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u32; 7]);
+pub struct Counts([u32; DeviceStatus::ALL.len() + 1]);
 
 impl Counts {
     /// How many have a status.
     pub fn of(&self, status: DeviceStatus) -> u32 {
-        self.0[status as usize]
+        self.0[Self::place(status)]
+    }
+
+    /// How many have a status that this release does not know.
+    pub fn later(&self) -> u32 {
+        self.0[DeviceStatus::ALL.len()]
+    }
+
+    fn place(status: DeviceStatus) -> usize {
+        let known = DeviceStatus::ALL.iter().position(|known| *known == status);
+        known.unwrap_or(DeviceStatus::ALL.len())
     }
 
     /// How many there are.
@@ -69,11 +79,11 @@ impl Counts {
     }
 
     fn add(&mut self, status: DeviceStatus) {
-        self.0[status as usize] += 1;
+        self.0[Self::place(status)] += 1;
     }
 
     fn remove(&mut self, status: DeviceStatus) {
-        self.0[status as usize] -= 1;
+        self.0[Self::place(status)] -= 1;
     }
 }
 
@@ -257,7 +267,7 @@ impl Row {
             | DeviceStatus::Offline
             | DeviceStatus::Lost
             | DeviceStatus::Pending => true,
-            DeviceStatus::Rejected | DeviceStatus::Revoked => false,
+            DeviceStatus::Rejected | DeviceStatus::Revoked | DeviceStatus::Later(_) => false,
         }
     }
 
@@ -310,5 +320,9 @@ impl Subject for Row {
 
     fn metadata(&self, name: &str) -> Option<&Value> {
         self.index.metadata(name)
+    }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        self.index.entries()
     }
 }

@@ -8,6 +8,7 @@ pub mod deed;
 pub mod device;
 pub mod discover;
 pub mod events;
+pub mod filter_line;
 pub mod fleet;
 pub mod link;
 pub mod list;

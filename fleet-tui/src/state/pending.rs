@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::DeviceStatus;
 use fleet_core::field::{Field, SortKey};
-use fleet_core::filter::{self, Filter, FilterError, Words};
+use fleet_core::filter::{self, Filter};
 use fleet_core::id::Uid;
 
 use super::data::Row;
@@ -16,10 +16,8 @@ use super::popup::{Command, Menu, MenuItem, Popup};
 use super::{Desk, Screen, list};
 use crate::keys::Action;
 use crate::layout;
-use crate::widgets::field::{self, FieldOutcome};
+use crate::state::filter_line::{FilterLine, Typed};
 
-/// Characters of a filter that can be typed.
-const FILTER_CHARS_MAX: usize = 500;
 /// What the rows can be sorted by.
 const SORTABLE: [Field; 5] =
     [Field::Added, Field::Device, Field::Type, Field::Hostname, Field::Address];
@@ -37,12 +35,8 @@ pub struct PendingScreen {
     pub range_from: Option<Uid>,
     /// What the rows are sorted by; those that were turned away come last all the same.
     pub sort: SortKey,
-    filter: Filter,
-    text: String,
-    /// The line in which the filter is typed, while it is.
-    pub typing: Option<field::Field>,
-    /// What is wrong with the filter that is being typed.
-    pub error: Option<FilterError>,
+    /// What is shown of them.
+    pub filter: FilterLine<Filter>,
 }
 
 impl Default for PendingScreen {
@@ -56,10 +50,7 @@ impl Default for PendingScreen {
             range_from: None,
             // Who has waited longest comes first, and new ones come at the end.
             sort: SortKey { field: Field::Added, is_descending: true },
-            filter: Filter::default(),
-            text: String::new(),
-            typing: None,
-            error: None,
+            filter: FilterLine::default(),
         }
     }
 }
@@ -80,11 +71,6 @@ impl PendingScreen {
         self.cursor
     }
 
-    /// The filter's text; while it is typed, what stands there now.
-    pub fn filter_text(&self) -> &str {
-        self.typing.as_ref().map_or(&self.text, |field| field.text())
-    }
-
     /// Whether a device is marked.
     pub fn is_marked(&self, uid: Uid) -> bool {
         self.marks.contains(&uid)
@@ -102,7 +88,7 @@ impl PendingScreen {
             return;
         }
         let now = desk.link.server_time(desk.now.wall);
-        let shown = |row: &&Row| belongs(row) && self.filter.matches(*row, now);
+        let shown = |row: &&Row| belongs(row) && self.filter.filter().matches(*row, now);
         let mut rows: Vec<&Row> = desk.data.rows().filter(shown).collect();
         let is_rejected = |row: &Row| row.index.status == DeviceStatus::Rejected;
         rows.sort_by(|a, b| {
@@ -152,9 +138,7 @@ impl PendingScreen {
                     self.turn(uid);
                 }
             }
-            Action::Filter => {
-                self.typing = Some(field::Field::new(FILTER_CHARS_MAX).with(&self.text));
-            }
+            Action::Filter => self.filter.begin(),
             Action::Sort => desk.popup = Some(Popup::Menu(self.sort_menu())),
             Action::Reverse => self.sort.is_descending = !self.sort.is_descending,
             Action::Actions => desk.popup = self.actions_menu(desk).map(Popup::Menu),
@@ -169,7 +153,7 @@ impl PendingScreen {
         if self.range_from.take().is_some() {
             return;
         }
-        if !self.text.is_empty() {
+        if !self.filter.text().is_empty() {
             self.set_filter("", desk);
         } else if !self.marks.is_empty() {
             self.marks.clear();
@@ -197,14 +181,8 @@ impl PendingScreen {
 
     /// Shows the list through another filter.
     pub fn set_filter(&mut self, text: &str, desk: &mut Desk) {
-        match Filter::parse(text, Words::Fuzzy) {
-            Ok(filter) => {
-                self.filter = filter;
-                text.trim().clone_into(&mut self.text);
-                self.typing = None;
-                self.error = None;
-            }
-            Err(error) => desk.warn(error.to_string()),
+        if let Err(error) = self.filter.set(text) {
+            desk.warn(error.to_string());
         }
     }
 
@@ -214,46 +192,22 @@ impl PendingScreen {
     }
 
     /// Takes a key while something is typed. False if nothing is.
-    pub fn types(&mut self, key: &KeyEvent, desk: &mut Desk) -> bool {
-        let Some(field) = &mut self.typing else { return false };
-        match key.code {
-            KeyCode::Enter if self.error.is_none() => {
-                let text = field.text().to_owned();
-                self.set_filter(&text, desk);
-            }
-            KeyCode::Enter => {}
-            KeyCode::Esc => {
-                let text = self.text.clone();
-                self.set_filter(&text, desk);
-            }
-            KeyCode::Down => self.put_cursor(self.place + 1),
-            KeyCode::Up => self.put_cursor(self.place.saturating_sub(1)),
-            _ => {
-                if field.key(*key) == FieldOutcome::Edited {
-                    self.retyped();
-                }
-            }
+    pub fn types(&mut self, key: &KeyEvent) -> bool {
+        match self.filter.press(key) {
+            Typed::Nothing => return false,
+            Typed::Filter | Typed::Line => {}
+            Typed::Ignored => match key.code {
+                KeyCode::Down => self.put_cursor(self.place + 1),
+                KeyCode::Up => self.put_cursor(self.place.saturating_sub(1)),
+                _ => {}
+            },
         }
         true
     }
 
     /// Takes pasted text while something is typed.
     pub fn paste(&mut self, text: &str) -> bool {
-        let Some(field) = &mut self.typing else { return false };
-        field.insert(text);
-        self.retyped();
-        true
-    }
-
-    fn retyped(&mut self) {
-        let Some(field) = &self.typing else { return };
-        match Filter::parse(field.text(), Words::Fuzzy) {
-            Ok(filter) => {
-                self.filter = filter;
-                self.error = None;
-            }
-            Err(error) => self.error = Some(error),
-        }
+        self.filter.paste(text) != Typed::Nothing
     }
 
     /// What can be done with the marked devices, or with the one at the cursor.

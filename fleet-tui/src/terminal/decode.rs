@@ -4,12 +4,19 @@
 //! rest of what came in two parts, keeps pasted text of any length and loses a key that comes together
 //! with another size of the window. The events are crossterm's.
 
+use std::time::Duration;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
 use super::input::{Input, PASTE_BYTES_MAX};
 
 const ESC: u8 = 0x1b;
 const PASTE_END: &[u8] = b"\x1b[201~";
+/// How long the rest of a key may take that began with Escape.
+const ESCAPE: Duration = Duration::from_millis(50);
+/// How long the rest of a pasted text may take. Then its end is lost, and what comes are keys again;
+/// no sooner, or the rest of a text that was held up on its way would press keys.
+const PASTE: Duration = Duration::from_secs(5);
 /// Bytes of one key; longer ones are not keys.
 const KEY_BYTES_MAX: usize = 64;
 
@@ -58,14 +65,17 @@ impl Decoder {
         inputs
     }
 
-    /// Whether something was begun that the next bytes complete, or else time.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.pending.is_empty()
+    /// How long to wait for the bytes that complete what was begun, if something was.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let key = (!self.pending.is_empty()).then_some(ESCAPE);
+        self.paste.as_ref().map(|_| PASTE).or(key)
     }
 
-    /// Nothing more came for a while: an Escape was the key and not a beginning.
+    /// Nothing more came for that long: an Escape was the key and not a beginning, and a pasted text
+    /// is what came of it.
     pub(super) fn settle(&mut self) -> Vec<Input> {
         let mut inputs = Vec::new();
+        inputs.extend(self.paste.take().map(Paste::into_input));
         self.decode(true, &mut inputs);
         inputs
     }
@@ -306,7 +316,7 @@ mod tests {
         let mut decoder = Decoder::default();
         let mut inputs = decoder.push(bytes);
         inputs.extend(decoder.settle());
-        assert!(!decoder.is_waiting());
+        assert_eq!(decoder.patience(), None);
         inputs
     }
 
@@ -420,13 +430,24 @@ mod tests {
     }
 
     #[test]
+    fn a_paste_whose_end_is_lost_keeps_keys_for_a_while_only() {
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.push(b"\x1b[200~abc\x1b[20"), []);
+        assert_eq!(decoder.push(b"j"), [], "it may be a part of the text");
+        assert_eq!(decoder.patience(), Some(PASTE));
+        assert_eq!(decoder.settle(), [Input::Paste("abc\x1b[20j".to_owned())]);
+        assert_eq!(decoder.patience(), None);
+        assert_eq!(decoder.push(b"j"), [key(KeyCode::Char('j'), KeyModifiers::NONE)]);
+    }
+
+    #[test]
     fn an_escape_waits_for_what_may_follow() {
         let mut decoder = Decoder::default();
         assert_eq!(decoder.push(b"\x1b"), []);
-        assert!(decoder.is_waiting());
+        assert_eq!(decoder.patience(), Some(ESCAPE));
         assert_eq!(decoder.push(b"["), []);
         assert_eq!(decoder.push(b"A"), [key(KeyCode::Up, KeyModifiers::NONE)]);
-        assert!(!decoder.is_waiting());
+        assert_eq!(decoder.patience(), None);
         assert_eq!(decoder.push(b"\x1b\x1b"), [key(KeyCode::Esc, KeyModifiers::NONE)]);
         assert_eq!(decoder.settle(), [key(KeyCode::Esc, KeyModifiers::NONE)]);
     }
@@ -457,7 +478,7 @@ mod tests {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
             decoder.settle();
-            prop_assert!(!decoder.is_waiting());
+            prop_assert_eq!(decoder.patience(), None);
         }
     }
 }

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use super::caps::Caps;
 use super::input::Inputs;
-use super::panic;
 use super::watch::{Condition, Signals, Watch};
+use super::{job, panic};
 
 /// Alternate screen, no cursor, pasted text marked as such.
 const TAKE: &str = "\x1b[?1049h\x1b[?25l\x1b[?2004h";
@@ -73,6 +73,17 @@ pub enum TerminalError {
 impl TerminalError {
     /// What the program ends with: wrong use.
     pub const EXIT_CODE: u8 = 2;
+}
+
+/// Why the program did not stop and come back.
+#[derive(Debug, thiserror::Error)]
+pub enum SuspendError {
+    /// It goes on as if nothing had been asked for.
+    #[error("there is no shell here that could call the console back")]
+    NoShell,
+    /// It is not to be had any more.
+    #[error("cannot take over the terminal again")]
+    Terminal(#[source] io::Error),
 }
 
 /// The terminal, taken over.
@@ -139,7 +150,14 @@ impl Guard {
 
     /// Gives the terminal back, stops, and takes it over again when somebody calls the program to
     /// the front. Everything that was started with it stops too. The screen must be painted anew.
-    pub fn suspend(&self) -> io::Result<()> {
+    pub fn suspend(&self) -> Result<(), SuspendError> {
+        if !job::has_shell() {
+            return Err(SuspendError::NoShell);
+        }
+        self.stop().map_err(SuspendError::Terminal)
+    }
+
+    fn stop(&self) -> io::Result<()> {
         let before = self.condition.borrow().continues;
         give_back();
         kill(Pid::from_raw(0), Unix::SIGSTOP)?;

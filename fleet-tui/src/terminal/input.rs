@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::thread;
-use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use nix::errno::Errno;
@@ -23,8 +22,6 @@ pub const PASTE_BYTES_MAX: usize = 64 * 1024;
 /// Inputs that wait to be taken; then the terminal has to wait.
 const INPUTS_MAX: usize = 256;
 const READ_BYTES: usize = 4 * 1024;
-/// How long the rest of a key may take that began with Escape.
-const ESCAPE: Duration = Duration::from_millis(50);
 
 /// Something that the person at the terminal did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,11 +91,9 @@ fn run(stopped: &io::PipeReader, inputs: &mpsc::Sender<Input>) -> io::Result<()>
     let mut decoder = Decoder::default();
     let mut bytes = [0; READ_BYTES];
     loop {
-        let timeout = if decoder.is_waiting() {
-            PollTimeout::try_from(ESCAPE).unwrap_or(PollTimeout::ZERO)
-        } else {
-            PollTimeout::NONE
-        };
+        let timeout = decoder.patience().map_or(PollTimeout::NONE, |patience| {
+            PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO)
+        });
         let mut fds = [
             PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             PollFd::new(stopped.as_fd(), PollFlags::POLLIN),

@@ -8,6 +8,7 @@ mod cells;
 mod decode;
 pub mod guard;
 pub mod input;
+mod job;
 mod paint;
 mod panic;
 mod pen;

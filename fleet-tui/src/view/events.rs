@@ -63,7 +63,7 @@ pub(super) fn paint(app: &App, canvas: &mut Canvas<'_>) {
             canvas.put(area.x + 1, area.y, area.right(), &glyph, Role::Accent);
             let selected = Rect { x: area.x + 1, width: area.width.saturating_sub(1), ..area };
             canvas.shade(selected, Role::Select);
-            if events.typing.is_none() {
+            if !events.filter.is_typing() {
                 canvas.painted.cursor = Some(Position::new(area.x + 1, area.y));
             }
         }
@@ -88,18 +88,18 @@ fn line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         return;
     }
     let mut x = following(app, area, canvas);
-    if let Some(typing) = &events.typing {
+    if let Some(typing) = events.filter.field() {
         x = canvas.put(x, area.y, area.right(), "/", Role::Accent);
         let room = Rect { x, width: area.right().saturating_sub(x) / 2, ..area };
         let look = canvas.look;
         canvas.painted.cursor = field::paint(typing, room, canvas.buffer, &look.theme, &look.caps);
         x = room.right() + 1;
-        if let Some(error) = &events.error {
+        if let Some(error) = events.filter.error() {
             canvas.put(x, area.y, area.right(), error, Role::Warn);
             return;
         }
-    } else if !events.filter_text().is_empty() {
-        let text = format!("filter {}", escaped(events.filter_text()));
+    } else if !events.filter.text().is_empty() {
+        let text = format!("filter {}", escaped(events.filter.text()));
         x = canvas.put(x, area.y, area.right(), &text, Role::Accent) + 2;
     }
     if events.range != Range::All {
@@ -222,7 +222,7 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     } else if events.kept() > 0 {
         let mut lines =
             vec![format!("0 of {} events are shown", grouped(events.kept())), String::new()];
-        if !events.filter_text().is_empty() {
+        if !events.filter.text().is_empty() {
             lines.push(
                 "Esc    clear the filter: kind=device, device=ID, actor=operator, or words"
                     .to_owned(),

@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::Canvas;
 use crate::keys::{self, Binding};
 use crate::layout;
+use crate::state::discover::form::FormPlace;
 use crate::state::link::Phase;
 use crate::state::{App, Desk, Screen};
 use crate::theme::Role;
@@ -160,6 +161,13 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         &[("Esc", "close")]
     } else if app.is_typing() {
         &[("Enter", "take it"), ("Esc", "give it up")]
+    } else if let Some(place) = app.form_place() {
+        match place {
+            FormPlace::Url | FormPlace::Tags => &[("Tab", "next"), ("Esc", "to the list")],
+            FormPlace::Button => {
+                &[("Enter", "configure…"), ("Tab", "next"), ("Esc", "to the list")]
+            }
+        }
     } else {
         &[]
     };

@@ -111,18 +111,18 @@ fn line(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let text = format!("{glyph} {} rejected", grouped(rejected));
         x = canvas.put(x, area.y, area.right(), &text, Role::Muted) + 3;
     }
-    if let Some(typing) = &pending.typing {
+    if let Some(typing) = pending.filter.field() {
         x = canvas.put(x, area.y, area.right(), "/", Role::Accent);
         let room = Rect { x, width: area.right().saturating_sub(x) / 2, ..area };
         let look = canvas.look;
         canvas.painted.cursor = field::paint(typing, room, canvas.buffer, &look.theme, &look.caps);
         x = room.right() + 1;
-        if let Some(error) = &pending.error {
+        if let Some(error) = pending.filter.error() {
             canvas.put(x, area.y, area.right(), &error.to_string(), Role::Warn);
             return;
         }
-    } else if !pending.filter_text().is_empty() {
-        let text = format!("filter {}", escaped(pending.filter_text()));
+    } else if !pending.filter.text().is_empty() {
+        let text = format!("filter {}", escaped(pending.filter.text()));
         x = canvas.put(x, area.y, area.right(), &text, Role::Accent) + 2;
     }
     let (marked, hidden) = pending.marked();
@@ -147,8 +147,7 @@ fn titles(app: &App, columns: &[(Field, Rect)], area: Rect, canvas: &mut Canvas<
             title.push(canvas.glyph(glyph));
         }
         let x = area.x + BEFORE + cell.x;
-        // The title may be one wider than its column, for the sign of the sort.
-        canvas.put(x, area.y, (x + cell.width + 1).min(area.right()), &title, Role::Head);
+        canvas.put(x, area.y, (x + cell.width).min(area.right()), &title, Role::Head);
     }
 }
 
@@ -182,7 +181,7 @@ fn row(
             Rect { x: area.x + 1, width: area.width.saturating_sub(1), ..area },
             Role::Select,
         );
-        if app.pending.typing.is_none() {
+        if !app.pending.filter.is_typing() {
             canvas.painted.cursor = Some(Position::new(area.x + 1, area.y));
         }
     }
@@ -212,8 +211,8 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let server = &desk.settings.server;
     let counts = desk.data.counts();
     let total = counts.of(DeviceStatus::Pending) + counts.of(DeviceStatus::Rejected);
-    let lines = if total > 0 && !app.pending.filter_text().is_empty() {
-        let text = escaped(app.pending.filter_text());
+    let lines = if total > 0 && !app.pending.filter.text().is_empty() {
+        let text = escaped(app.pending.filter.text());
         vec![
             format!("0 of {total} match \"{text}\""),
             String::new(),
@@ -243,5 +242,35 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     };
     for (y, line) in (area.y + 1..area.bottom()).zip(lines) {
         canvas.put(area.x + 4, y, area.right(), &line, Role::Plain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::layout::Size;
+
+    use crate::terminal::caps::Caps;
+    use crate::testing::{app_with, device, press, screen};
+
+    #[test]
+    fn titles_stand_apart_whatever_the_rows_are_sorted_by() {
+        let rows = vec![device(0, "pump-0317", fleet_core::api::DeviceStatus::Pending)];
+        for width in 60..=140 {
+            for letter in 'a'..='e' {
+                let mut app = app_with(rows.clone());
+                app.desk.size = Size::new(width, 24);
+                press(&mut app, &format!("7 s {letter}"));
+                let buffer = screen(&app, Caps::default());
+                let line: String = (0..width).map(|x| buffer[(x, 3)].symbol()).collect();
+                let titles: Vec<_> = line.split_whitespace().collect();
+                let is_whole = |title: &&str| {
+                    let title = title.trim_end_matches(['▲', '▼']);
+                    let all = ["DEVICE", "TYPE", "HOST", "ADDRESS", "FINGERPRINT", "SINCE", "WHY"];
+                    all.contains(&title)
+                };
+                assert!(titles.iter().all(is_whole), "{width}: {line}");
+                assert!(titles.contains(&"FINGERPRINT"), "{width}: {line}");
+            }
+        }
     }
 }

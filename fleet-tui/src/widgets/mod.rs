@@ -5,9 +5,7 @@
 
 pub mod bar;
 pub mod chart;
-pub mod dialog;
 pub mod field;
-pub mod menu;
 pub mod panel;
 pub mod scrollbar;
 pub mod spark;

@@ -68,7 +68,7 @@ fn lines(area: Rect, buffer: &mut Buffer, theme: Theme, lines: [char; 6], role: 
 }
 
 /// A text made safe to show, with an ellipsis where it has no room.
-pub(super) fn cut(text: &str, room: usize, caps: Caps) -> String {
+fn cut(text: &str, room: usize, caps: Caps) -> String {
     let text = escaped(text);
     if text.width() <= room {
         return text;

@@ -13,7 +13,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fleet_core::Chain;
 use fleet_core::net::shutdown::Tasks;
 use fleet_tui::terminal::caps::{Caps, CapsOptions};
-use fleet_tui::terminal::guard::{Guard, Taken, TerminalError};
+use fleet_tui::terminal::guard::{Guard, Output, SuspendError, Taken, TerminalError};
 use fleet_tui::terminal::input::Input;
 use fleet_tui::terminal::present::Screen;
 use fleet_tui::terminal::watch::Signal;
@@ -69,9 +69,7 @@ async fn show(taken: Taken, theme: Theme) -> io::Result<u8> {
                 Input::Key(key) if is(key, 't') => fail_in_a_task(),
                 Input::Key(key) if is(key, 'w') => loop { thread::park() },
                 Input::Key(key) if key == KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL) => {
-                    guard.suspend()?;
-                    screen.invalidate();
-                    lines.push("back".to_owned());
+                    lines.push(suspend(&guard, &mut screen)?);
                 }
                 Input::Key(key) => lines.push(format!("key {:?}", key.code)),
                 Input::Paste(text) => lines.push(format!("pasted {} bytes", text.len())),
@@ -83,10 +81,7 @@ async fn show(taken: Taken, theme: Theme) -> io::Result<u8> {
                 Input::Gone => return Ok(129),
             },
             signal = signals.next() => match signal {
-                Some(Signal::Suspend) => {
-                    guard.suspend()?;
-                    screen.invalidate();
-                }
+                Some(Signal::Suspend) => lines.push(suspend(&guard, &mut screen)?),
                 Some(Signal::Continue) => {
                     guard.retake()?;
                     screen.invalidate();
@@ -99,6 +94,17 @@ async fn show(taken: Taken, theme: Theme) -> io::Result<u8> {
         if lines.len() > LINES_MAX {
             lines.remove(0);
         }
+    }
+}
+
+fn suspend(guard: &Guard, screen: &mut Screen<Output>) -> io::Result<String> {
+    match guard.suspend() {
+        Ok(()) => {
+            screen.invalidate();
+            Ok("back".to_owned())
+        }
+        Err(SuspendError::NoShell) => Ok("not suspended".to_owned()),
+        Err(SuspendError::Terminal(error)) => Err(error),
     }
 }
 

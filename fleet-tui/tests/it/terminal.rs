@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios};
 use tempfile::TempDir;
 use xtask::pty::{Pty, SOON, Shown};
@@ -18,6 +18,7 @@ const XTERM: [(&str, &str); 2] = [("TERM", "xterm-256color"), ("LANG", "C.UTF-8"
 /// How long a program may outlive its terminal: half a second, a look each quarter, and a busy machine.
 const GONE: Duration = Duration::from_secs(3);
 const SUSPEND: &str = "\x1a";
+const SHELL: &str = "set -m; \"$@\"; echo the shell; read -r; fg > /dev/null";
 /// What gives the terminal back; anything after it is the shell's.
 const GIVE_BACK: &str = "\x1b[?2026l\x1b[?1000l\x1b[?1006l\x1b[?2004l\x1b[?1004l\x1b[r\x1b[0m\x1b[?25h\
                          \x1b[?1049l\x1b[23;2t";
@@ -40,6 +41,15 @@ impl Example {
         let mut command = Command::new("env");
         command.arg("--block-signal=HUP").arg(program.get_program()).args(program.get_args());
         Self::start_as(&command, &XTERM)
+    }
+
+    /// The example as a job of a shell, which says when it has the terminal again, and calls the job
+    /// back after a line.
+    fn start_as_job() -> Self {
+        let program = program::command();
+        let mut shell = Command::new("bash");
+        shell.args(["-c", SHELL, "bash"]).arg(program.get_program()).args(program.get_args());
+        Self::start_as(&shell, &XTERM)
     }
 
     fn start_as(command: &Command, env: &[(&str, &str)]) -> Self {
@@ -135,21 +145,37 @@ fn a_program_that_hears_nothing_is_ended_all_the_same() {
 }
 
 #[test]
-fn suspended_it_stops_and_comes_back() {
+fn suspended_it_leaves_the_terminal_to_its_shell_and_comes_back() {
+    for how in [SUSPEND, ""] {
+        let mut example = Example::start_as_job();
+        match how {
+            "" => kill(example.pty.foreground(), Signal::SIGTSTP).expect("a program"),
+            key => example.pty.press(key),
+        }
+        example.pty.wait_until("the usual screen", SOON, |shown| {
+            !shown.emulator.screen().alternate_screen()
+        });
+        example.pty.wait_for("the shell", SOON);
+        example.assert_given_back();
+        example.pty.press("\n");
+        example.pty.wait_for("continued", SOON);
+        example.pty.wait_for("ready", SOON);
+        example.assert_taken();
+        example.pty.press("q");
+        example.ends(0);
+        example.assert_given_back();
+    }
+}
+
+#[test]
+fn without_a_shell_that_could_call_it_back_it_does_not_stop() {
     for how in [SUSPEND, ""] {
         let mut example = Example::start(&XTERM);
         match how {
             "" => example.pty.signal(Signal::SIGTSTP),
             key => example.pty.press(key),
         }
-        example.pty.wait_until_stopped();
-        example.pty.wait_until("the usual screen", SOON, |shown| {
-            !shown.emulator.screen().alternate_screen()
-        });
-        example.assert_given_back();
-        example.pty.signal(Signal::SIGCONT);
-        example.pty.wait_for("continued", SOON);
-        example.pty.wait_for("ready", SOON);
+        example.pty.wait_for("not suspended", SOON);
         example.assert_taken();
         example.pty.press("q");
         example.ends(0);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Device, DeviceStatus, IndexRow};
 use crate::field::{Field, SortKey};
-use crate::filter::{Filter, Subject, Suggestion, Words, compare, suggestion, urgency};
+use crate::filter::{Filter, Subject, Suggestion, Words, compare, missing, suggestion, urgency};
 use crate::time::Timestamp;
 
 const NOW: &str = "2024-01-15T10:30:00Z";
@@ -261,6 +261,12 @@ fn an_empty_result_comes_with_what_was_meant() {
         ("site=\"spare part\"", Some(("site=\"spare parts\"", "site=\"spare parts\""))),
         ("staus=offline", Some(("status=offline", "status=offline"))),
         ("staus=nothing", None),
+        ("sitte=lyon", Some(("site=lyon", "site=lyon"))),
+        ("Site in (lyon,nice)", Some(("site in (lyon,nice)", "site in (lyon,nice)"))),
+        ("cpuu>90", Some(("cpu>90", "cpu>90"))),
+        ("cpuu~90", None),
+        ("has rak", Some(("has rack", "has rack"))),
+        ("gpu_model=x", None),
         // Words and numbers that are right, though nobody has them.
         ("status=offline config=none tag:mars", None),
         ("rack=11", None),
@@ -276,4 +282,23 @@ fn an_empty_result_comes_with_what_was_meant() {
             .map(|(term, filter)| Suggestion { term: term.to_owned(), filter: filter.to_owned() });
         assert_eq!(suggestion(text, fleet.iter()), meant, "{text}");
     }
+}
+
+#[test]
+fn a_field_that_no_device_has_is_named() {
+    let fleet = fleet();
+    for (text, name) in [
+        ("sitte=lyon", Some("sitte")),
+        ("status=offline (has rak or rack>10)", Some("rak")),
+        ("metadata.\"odd name\"=1", Some("metadata.\"odd name\"")),
+        ("site=paris", None),
+        ("cpu>99 status=lost", None),
+        ("not sitte=lyon status=revoked", None),
+        ("pump", None),
+        ("cpu=", None),
+    ] {
+        assert_eq!(missing(text, fleet.iter()).as_deref(), name, "{text}");
+    }
+    // Also one of those that every device could have.
+    assert_eq!(missing("temp>50", fleet[1..].iter()).as_deref(), Some("temp"));
 }

@@ -10,39 +10,44 @@ use super::RedbStore;
 use super::grants::void_grants;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
-    Bytes, CONFIGS, CURSORS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, REPORTS,
-    Reading, View, Writing, seal,
+    Bytes, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, Reading, View, Writing,
+    seal,
 };
-use crate::store::{Admission, Change, Conflict, Device, DeviceStore, StoreError};
+use crate::store::{Admission, Change, Conflict, Device, DeviceStore, Directory, StoreError};
 
 /// Rows that one commit removes, so that others need not wait long.
 const PURGE_ROWS_MAX: usize = 5_000;
 
 #[async_trait]
 impl DeviceStore for RedbStore {
+    fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     async fn device_get(&self, uid: Uid) -> Result<Option<Device>, StoreError> {
-        self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await
+        let found = self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await?;
+        Ok(found.map(|device| self.told(device)))
     }
 
     async fn device_find(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         let id = id.clone();
-        self.read(move |txn| {
+        let find = move |txn: &Reading<'_>| {
             let bytes = id.as_str().as_bytes();
             DeviceTables::reading(txn)?.find(&txn.open(&DEVICE_IDS)?, bytes, |row| row.has_id(&id))
-        })
-        .await
+        };
+        Ok(self.read(find).await?.map(|device| self.told(device)))
     }
 
     async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError> {
-        self.read(move |txn| {
+        let find = move |txn: &Reading<'_>| {
             let index = txn.open(&DEVICE_KEYS)?;
             DeviceTables::reading(txn)?.find(&index, &key.bytes(), |row| row.has_key(key))
-        })
-        .await
+        };
+        Ok(self.read(find).await?.map(|device| self.told(device)))
     }
 
     async fn device_list(&self) -> Result<Vec<Device>, StoreError> {
-        self.read(|txn| {
+        let list = |txn: &Reading<'_>| {
             let tables = DeviceTables::reading(txn)?;
             let mut listed = Vec::new();
             for entry in tables.devices.all()? {
@@ -57,12 +62,13 @@ impl DeviceStore for RedbStore {
                 }
             }
             Ok(listed)
-        })
-        .await
+        };
+        Ok(self.read(list).await?.into_iter().map(|device| self.told(device)).collect())
     }
 
     async fn device_insert(&self, device: Device) -> Result<(), StoreError> {
-        self.write(move |txn| {
+        let inserted = device.clone();
+        let insert = move |txn: &Writing<'_>| {
             let mut tables = DeviceTables::writing(txn)?;
             if tables.devices.contains(&device.uid.bytes())? {
                 return Err(Conflict::Exists("device").into());
@@ -73,34 +79,43 @@ impl DeviceStore for RedbStore {
             let (id, key, state) = (device.id.clone(), device.key, device.state);
             tables.store(device)?;
             if state == Admission::Deleted { Ok(()) } else { names.take(uid, &id, key) }
-        })
-        .await
+        };
+        self.write(insert).await?;
+        self.noted(inserted).await;
+        Ok(())
     }
 
     async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError> {
-        self.write(move |txn| {
+        let update = move |txn: &Writing<'_>| {
             let device = update(txn, uid, change)?;
             if matches!(device.state, Admission::Rejected | Admission::Revoked) {
                 void_grants(txn, device.key)?;
             }
             Ok(device)
-        })
-        .await
+        };
+        let device = self.write(update).await?;
+        self.noted(device.clone()).await;
+        Ok(self.told(device))
     }
 
     async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError> {
         let delete = deletion(at);
-        self.write(move |txn| {
+        let delete = move |txn: &Writing<'_>| {
             let device = update(txn, uid, delete)?;
-            void_grants(txn, device.key)
-        })
-        .await
+            void_grants(txn, device.key)?;
+            Ok(device)
+        };
+        let deleted = self.write(delete).await?;
+        self.noted(deleted).await;
+        Ok(())
     }
 
     async fn device_forget(&self, uid: Uid) -> Result<(), StoreError> {
         // No operator's word against the device, so its grants hold.
         let delete = deletion(Timestamp::default());
-        self.write(move |txn| update(txn, uid, delete).map(drop)).await?;
+        let deleted = self.write(move |txn| update(txn, uid, delete)).await?;
+        self.noted(deleted).await;
+        self.forget_series(uid).await?;
         while !self.write(move |txn| purge_some(txn, uid)).await? {}
         Ok(())
     }
@@ -118,6 +133,7 @@ impl DeviceStore for RedbStore {
             .await?;
         for uid in &doomed {
             let uid = *uid;
+            self.forget_series(uid).await?;
             while !self.write(move |txn| purge_some(txn, uid)).await? {}
         }
         Ok(doomed.len() as u64)
@@ -140,6 +156,34 @@ impl DeviceStore for RedbStore {
     }
 }
 
+impl RedbStore {
+    /// Tells those in memory what is stored of a device now; as far as that cannot be read, what was
+    /// stored last.
+    async fn noted(&self, changed: Device) {
+        let _turn = self.turn.lock().await;
+        let uid = changed.uid;
+        let stored = self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await;
+        let device = stored.ok().flatten().unwrap_or(changed);
+        self.directory.note(uid, &device);
+        if device.state == Admission::Deleted {
+            self.series.device_ended(uid);
+        } else {
+            self.series.device_began(uid);
+        }
+    }
+
+    /// Removes a device's telemetry.
+    async fn forget_series(&self, uid: Uid) -> Result<(), StoreError> {
+        self.look(move |series| series.forget(uid)).await
+    }
+
+    /// The device with what the telemetry engine counts of it.
+    fn told(&self, device: Device) -> Device {
+        let missed = device.missed_reports.saturating_add(self.series.missed(device.uid));
+        Device { missed_reports: missed, ..device }
+    }
+}
+
 /// The two tables that make a device.
 pub(super) struct DeviceTables<'a, D, S> {
     devices: View<'a, DeviceRow, D>,
@@ -150,7 +194,7 @@ type ReadTable = redb::ReadOnlyTable<Bytes, Bytes>;
 type WriteTable<'a> = Table<'a, Bytes, Bytes>;
 
 impl<'a> DeviceTables<'a, ReadTable, ReadTable> {
-    fn reading(txn: &Reading<'a>) -> Result<Self, Fault> {
+    pub(super) fn reading(txn: &Reading<'a>) -> Result<Self, Fault> {
         Ok(Self { devices: txn.open(&DEVICES)?, seen: txn.open(&DEVICES_SEEN)? })
     }
 }
@@ -213,6 +257,21 @@ impl<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>> DeviceTable
         }
     }
 
+    /// All devices, and whether each is there and not deleted.
+    pub(super) fn all(&self) -> Result<Vec<(Uid, bool)>, Fault> {
+        let keys = self.devices.keys(&[], &[u8::MAX; 16])?;
+        keys.map(|key| {
+            let uid = uid_of(&key?);
+            Ok((uid, self.is_live(uid)?))
+        })
+        .collect()
+    }
+
+    /// Whether a device is there, deleted or not.
+    pub(super) fn exists(&self, uid: Uid) -> Result<bool, Fault> {
+        self.devices.contains(&uid.bytes())
+    }
+
     /// What was noted with the last report. A damaged note is begun anew: it is no reason to
     /// refuse what a device sends.
     fn seen_or_anew(&self, uid: Uid) -> Result<SeenRow, Fault> {
@@ -229,13 +288,6 @@ impl<'a> DeviceTables<'a, WriteTable<'a>, WriteTable<'a>> {
         Ok(Self { devices: txn.open(&DEVICES)?, seen: txn.open(&DEVICES_SEEN)? })
     }
 
-    /// Counts reports that never came.
-    pub(super) fn add_missed(&mut self, uid: Uid, missed: u64) -> Result<(), Fault> {
-        let mut row = self.seen_or_anew(uid)?;
-        row.missed_reports = row.missed_reports.saturating_add(missed);
-        self.seen.put(&uid.bytes(), &row)
-    }
-
     fn store(&mut self, device: Device) -> Result<(), Fault> {
         let key = device.uid.bytes();
         let (row, seen) = device_rows(device);
@@ -243,6 +295,22 @@ impl<'a> DeviceTables<'a, WriteTable<'a>, WriteTable<'a>> {
         self.devices.put_sealed(&key, &value)?;
         self.seen.put(&key, &seen)
     }
+}
+
+/// The devices that are not deleted, for memory.
+pub(super) fn directory(txn: &Reading<'_>) -> Result<Directory, Fault> {
+    let tables = DeviceTables::reading(txn)?;
+    let directory = Directory::default();
+    for entry in tables.devices.all()? {
+        let (key, row) = entry?;
+        let uid = uid_of(&key);
+        match tables.assemble(uid, row) {
+            Ok(device) => directory.note(uid, &device),
+            Err(Fault::Refused(_)) => {} // damaged, and noted as such
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(directory)
 }
 
 /// Refuses unless the device is there and not deleted.
@@ -337,9 +405,7 @@ impl<'a> Names<'a> {
 fn purge_some(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
     let (from, to) = (uid.bytes(), all_of(uid));
     let mut room = PURGE_ROWS_MAX;
-    room -= txn.open(&REPORTS)?.remove_range(&from, &to, room)?;
     room -= txn.open(&CONFIGS)?.remove_range(&from, &to, room)?;
-    room -= txn.open(&CURSORS)?.remove_range(&from, &to, room)?;
     if room == 0 {
         return Ok(false);
     }
@@ -366,7 +432,6 @@ pub(super) fn uid_of(key: &[u8]) -> Uid {
 
 #[cfg(test)]
 mod tests {
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{MetaStore as _, StoreHealth};
@@ -391,7 +456,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_index_misleads_nobody_and_is_mended_by_the_next_change() {
-        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let store = RedbStore::in_memory();
         let (one, two) = (device("one", 1), device("two", 2));
         store.device_insert(one.clone()).await.unwrap();
         store.device_insert(two).await.unwrap();
@@ -418,7 +483,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_device_is_left_out_and_the_rest_listed() {
-        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let store = RedbStore::in_memory();
         let (one, two) = (device("one", 1), device("two", 2));
         store.device_insert(one.clone()).await.unwrap();
         store.device_insert(two.clone()).await.unwrap();

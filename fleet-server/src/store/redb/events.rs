@@ -152,7 +152,6 @@ fn uid_of(key: &[u8]) -> Uid {
 mod tests {
     use fleet_core::api::EventKind;
     use fleet_core::time::Timestamp;
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{MetaStore as _, StoreHealth};
@@ -175,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_give_way_and_numbers_go_on() {
-        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let store = RedbStore::in_memory();
         let add = |count, kept| {
             let added = events(count);
             store.write(move |txn| append(txn, added, kept))
@@ -196,7 +195,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_damaged_event_is_left_out_and_its_number_is_not_given_again() {
-        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let store = RedbStore::in_memory();
         store.event_append(events(2)).await.unwrap();
         let uid = store.event_after(1, 1).await.unwrap().remove(0).1.device.unwrap().1;
         let damage =

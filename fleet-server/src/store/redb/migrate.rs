@@ -3,11 +3,13 @@
 //! A database without one is new. One from a newer release is left alone, because this release
 //! would not understand what it must keep.
 
+use redb::TableDefinition;
+
 use super::row::SchemaRow;
 use super::tables::{Fault, SCHEMA, Writing, create_all};
 
 /// The schema that this release writes.
-pub(super) const SCHEMA_CURRENT: u32 = 1;
+pub(super) const SCHEMA_CURRENT: u32 = 2;
 
 const SCHEMA_KEY: &[u8] = b"schema";
 
@@ -29,15 +31,24 @@ pub(super) fn migrate(txn: &Writing<'_>) -> Result<Migrated, Fault> {
     {
         return Ok(Migrated::Newer(schema));
     }
+    if found == Some(1) {
+        // Before the first release, reports lay in the database itself. They are not taken over.
+        for name in ["reports", "cursors"] {
+            let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(name);
+            txn.txn.delete_table(table)?;
+        }
+        tracing::warn!("telemetry of a database from before the first release was left behind");
+    }
     create_all(txn)?;
+    super::series::begin(txn)?;
     txn.open(&SCHEMA)?.put(SCHEMA_KEY, &SchemaRow { schema: SCHEMA_CURRENT })?;
     Ok(if found.is_some() { Migrated::Known } else { Migrated::New })
 }
 
 #[cfg(test)]
 mod tests {
+    use redb::Builder;
     use redb::backends::FileBackend;
-    use redb::{Builder, TableDefinition};
 
     use super::*;
     use crate::store::{OpenError, RedbStore};
@@ -59,7 +70,7 @@ mod tests {
 
         for _ in 0..2 {
             let refused = RedbStore::open(&path).err().unwrap();
-            assert!(matches!(refused, OpenError::Newer { found: 2, known: 1, .. }), "{refused:?}");
+            assert!(matches!(refused, OpenError::Newer { found: 3, known: 2, .. }), "{refused:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The store in one redb file.
+//! The store in one redb file, with telemetry beside it.
 //!
 //! One thread writes ([`writer`]), in groups, each group one durable commit. Reads take a snapshot
 //! and run beside it on blocking threads. redb may panic over a damaged file and refuses all
@@ -15,6 +15,7 @@ mod meta;
 mod migrate;
 mod open;
 mod row;
+mod series;
 mod sessions;
 mod tables;
 mod telemetry;
@@ -26,37 +27,61 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use fleet_core::disk::{Disk, Folder};
 use redb::{Database, ReadableDatabase as _, StorageBackend};
 use tokio::sync::Semaphore;
 
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
+use self::series::Index;
 use self::tables::{Fault, Reading, Writing};
 use self::writer::Writer;
-use super::{Failure, OpenError, StoreError, StoreHealth};
+use super::{Directory, Failure, OpenError, StoreError, StoreHealth};
+use crate::series::engine::Engine;
 
+/// The folder of telemetry, beside the database.
+const TELEMETRY_FOLDER: &str = "telemetry";
 /// Reads at one time; more wait. Each takes a blocking thread for as long as it runs.
 const READS_MAX: usize = 16;
 
 /// The store in one redb file. Dropping it finishes what waits and closes the file.
 pub struct RedbStore {
+    /// Goes first, since its threads write to the database.
+    series: Arc<Engine>,
     shared: Arc<Shared>,
-    writer: Writer,
+    writer: Arc<Writer>,
     reads: Arc<Semaphore>,
+    directory: Directory,
+    /// Held while those in memory are told of a change, so that the last word is the last change's.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl RedbStore {
-    /// Opens the database in a file, or makes it, with its folder, for this user alone.
+    /// Opens the database in a file and the folder of telemetry beside it, or makes them, for this
+    /// user alone.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::start(Opener::file(path))
+        Self::start(Opener::file(path), Occasion::Start, &mut || folder_beside(path))
     }
 
-    /// Opens the database in what `backend` returns. It is called again when the database must be
-    /// opened anew, and must then return the same contents.
+    /// Opens a database that is there already, and makes none.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        Self::start(Opener::file(path), Occasion::Failure, &mut || folder_beside(path))
+    }
+
+    /// Opens the database in what `backend` returns, with telemetry on a disk. The backend is called
+    /// again when the database must be opened anew, and must then return the same contents.
     pub fn open_in<B: StorageBackend>(
         backend: impl Fn() -> B + Send + Sync + 'static,
+        disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
-        Self::start(Opener::backend(backend))
+        Self::start(Opener::backend(backend), Occasion::Start, &mut || Ok(disk.clone()))
+    }
+
+    /// One that is gone when it is dropped.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let disk = Arc::new(fleet_core::disk::sim::SimDisk::new(1));
+        Self::open_in(redb::backends::InMemoryBackend::new, disk).expect("memory does not fail")
     }
 
     /// How many commits there were since the store was opened.
@@ -64,9 +89,14 @@ impl RedbStore {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
-    fn start(opener: Opener) -> Result<Self, OpenError> {
+    fn start(
+        opener: Opener,
+        occasion: Occasion,
+        disk: &mut dyn FnMut() -> Result<Arc<dyn Disk>, OpenError>,
+    ) -> Result<Self, OpenError> {
         let damage = DamageLog::default();
-        let database = opener.open(Occasion::Start, &damage)?;
+        let database = opener.open(occasion, &damage)?;
+        let disk = disk()?;
         let shared = Arc::new(Shared {
             opener,
             database: RwLock::new(Some(database)),
@@ -74,8 +104,18 @@ impl RedbStore {
             trouble: Mutex::new(None),
             commits: AtomicU64::new(0),
         });
-        let writer = Writer::start(Arc::clone(&shared)).map_err(OpenError::Thread)?;
-        Ok(Self { shared, writer, reads: Arc::new(Semaphore::new(READS_MAX)) })
+        let writer = Arc::new(Writer::start(Arc::clone(&shared)).map_err(OpenError::Thread)?);
+        let index = Index { shared: Arc::clone(&shared), writer: Arc::clone(&writer) };
+        let series = Engine::open(disk, Arc::new(index)).map_err(OpenError::Telemetry)?;
+        let directory = shared.read(devices::directory).map_err(OpenError::Devices)?;
+        Ok(Self {
+            series: Arc::new(series),
+            shared,
+            writer,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            directory,
+            turn: tokio::sync::Mutex::new(()),
+        })
     }
 
     /// Reads from a snapshot, on a blocking thread.
@@ -114,11 +154,19 @@ impl RedbStore {
 
     fn health_now(&self) -> StoreHealth {
         let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = trouble.or_else(|| self.series.trouble());
         match trouble.or_else(|| self.shared.damage.summary()) {
             Some(reason) => StoreHealth::Degraded(reason),
             None => StoreHealth::Healthy,
         }
     }
+}
+
+/// The folder of telemetry beside a database.
+fn folder_beside(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    let folder = path.with_file_name(TELEMETRY_FOLDER);
+    let opened = Folder::open(&folder).map_err(|source| open::io_refusal(&folder, source))?;
+    Ok(Arc::new(opened))
 }
 
 /// What the writer and the readers share.

@@ -32,7 +32,7 @@ pub(super) struct Opener {
 pub(super) enum Occasion {
     /// The store starts; there may be no database yet.
     Start,
-    /// The store runs and its database failed.
+    /// There must be one: the store runs and its database failed, or somebody wants to see it.
     Failure,
 }
 
@@ -150,7 +150,7 @@ fn refusal(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-fn io_refusal(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_refusal(path: &Path, source: io::Error) -> OpenError {
     let path = path.to_owned();
     match source.kind() {
         // How redb says that a file does not begin as its files do.

@@ -94,14 +94,13 @@ fn remove<'a>(txn: &Writing<'_>, hashes: impl Iterator<Item = &'a Vec<u8>>) -> R
 
 #[cfg(test)]
 mod tests {
-    use redb::backends::InMemoryBackend;
 
     use super::*;
     use crate::store::{MetaStore as _, StoreHealth};
 
     #[tokio::test]
     async fn a_damaged_session_is_none_and_gives_way_to_a_new_one() {
-        let store = RedbStore::open_in(InMemoryBackend::new).unwrap();
+        let store = RedbStore::in_memory();
         let at = Timestamp::default();
         let session = |hash| SessionRecord { hash, key: "k".to_owned(), begun_at: at, used_at: at };
         store.session_insert(session([1; 32]), 9).await.unwrap();

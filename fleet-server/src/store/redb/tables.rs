@@ -14,8 +14,11 @@
 //! | `grants` | uid | grant record |
 //! | `grant_keys` | device key, grant uid | grant uid |
 //! | `configs` | device uid, version | configuration |
-//! | `reports` | device uid, millis, half the stream, number | report |
-//! | `cursors` | device uid, stream | last number |
+//! | `telemetry` | a word | whose files of telemetry belong to it, what is too old |
+//! | `series` | number | a series' name |
+//! | `chunks` | device uid, tier, last time, segment, place | where a chunk of values lies |
+//! | `segments` | number | what a file of chunks holds |
+//! | `heads` | device uid | how far its telemetry is sealed, newest values |
 //! | `sessions` | hash | session record |
 //! | `events` | number, device uid | event |
 //!
@@ -31,8 +34,8 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    ConfigRow, CursorRow, DeviceRow, EventRow, GrantRow, KeyRow, ReportRow, SchemaRow, SeenRow,
-    ServerKeyRow, SessionRow, UidRow,
+    ChunkRow, ConfigRow, DeviceRow, EventRow, GrantRow, HeadRow, KeyRow, SchemaRow, SeenRow,
+    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -46,8 +49,11 @@ pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
 pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
 pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
-pub(super) const REPORTS: Sealed<ReportRow> = Sealed::new("reports");
-pub(super) const CURSORS: Sealed<CursorRow> = Sealed::new("cursors");
+pub(super) const TELEMETRY: Sealed<TelemetryRow> = Sealed::new("telemetry");
+pub(super) const SERIES: Sealed<SeriesRow> = Sealed::new("series");
+pub(super) const CHUNKS: Sealed<ChunkRow> = Sealed::new("chunks");
+pub(super) const SEGMENTS: Sealed<SegmentRow> = Sealed::new("segments");
+pub(super) const HEADS: Sealed<HeadRow> = Sealed::new("heads");
 pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
 
@@ -62,8 +68,11 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&GRANTS)?;
     txn.open(&GRANT_KEYS)?;
     txn.open(&CONFIGS)?;
-    txn.open(&REPORTS)?;
-    txn.open(&CURSORS)?;
+    txn.open(&TELEMETRY)?;
+    txn.open(&SERIES)?;
+    txn.open(&CHUNKS)?;
+    txn.open(&SEGMENTS)?;
+    txn.open(&HEADS)?;
     txn.open(&SESSIONS)?;
     txn.open(&EVENTS)?;
     Ok(())
@@ -180,9 +189,11 @@ impl<R: Coded, T: ReadableTable<Bytes, Bytes>> View<'_, R, T> {
         Ok(self.table.len()?)
     }
 
-    /// Bytes of all keys and values.
-    pub(super) fn bytes(&self) -> Result<u64, Fault> {
-        Ok(self.table.stats()?.stored_bytes())
+    /// One more than the last number that is a key, where keys are numbers of four bytes.
+    pub(super) fn end(&self) -> Result<u32, Fault> {
+        let last = self.keys(&[], &[u8::MAX; 4])?.next_back().transpose()?;
+        let number = last.and_then(|key| Some(u32::from_be_bytes(key.try_into().ok()?)));
+        Ok(number.map_or(0, |number| number + 1))
     }
 
     /// What a row stores, if the row is sound in itself.

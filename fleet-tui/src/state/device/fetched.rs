@@ -35,6 +35,11 @@ impl<T> Fetched<T> {
         self.error.as_deref()
     }
 
+    /// Whether what is known is what there is, as far as anybody said.
+    pub(super) fn is_current(&self) -> bool {
+        !self.is_old && !self.is_asked
+    }
+
     /// Notes that it may be something else by now.
     pub(super) fn outdate(&mut self) {
         self.is_old = true;

@@ -1,5 +1,7 @@
 //! What happened to a device, newest first, a page at a time.
 
+use std::collections::VecDeque;
+
 use fleet_core::api::EventView;
 use fleet_core::id::Uid;
 
@@ -14,6 +16,9 @@ const EVENTS_MAX: usize = 2_000;
 #[derive(Debug, Default)]
 pub struct History {
     events: Fetched<Vec<EventView>>,
+    /// What happened while the newest ones were being asked for, newest first: the answer may have
+    /// been made before.
+    meanwhile: VecDeque<EventView>,
     /// Before which event older ones are asked for.
     older: Option<u64>,
     /// Whether there is nothing older, or no room for it.
@@ -62,8 +67,13 @@ impl History {
 
     /// Takes a new event.
     pub fn happened(&mut self, event: &EventView) {
-        let Some(events) = self.events.value_mut() else { return };
-        if events.first().is_none_or(|newest| newest.seq < event.seq) {
+        if !self.events.is_current() {
+            self.meanwhile.truncate(EVENTS_MAX - 1);
+            self.meanwhile.push_front(event.clone());
+        }
+        if let Some(events) = self.events.value_mut()
+            && events.first().is_none_or(|newest| newest.seq < event.seq)
+        {
             events.insert(0, event.clone());
             events.truncate(EVENTS_MAX);
         }
@@ -74,7 +84,13 @@ impl History {
         let Some(before) = before else {
             self.older = None;
             self.is_whole = false;
+            let is_news = answer.is_ok();
             self.events.take(answer);
+            if is_news {
+                for event in std::mem::take(&mut self.meanwhile).into_iter().rev() {
+                    self.happened(&event);
+                }
+            }
             return;
         };
         if self.older.take_if(|older| *older == before).is_none() {
@@ -138,6 +154,22 @@ mod tests {
         history.answered(None, Ok(events([4].into_iter())));
         [4, 3, 8, 8].map(event).iter().for_each(|event| history.happened(event));
         assert_eq!(seqs(&history), [8, 4]);
+    }
+
+    #[test]
+    fn what_happens_while_an_answer_is_on_its_way_is_not_lost() {
+        let (mut history, device) = (History::default(), Uid::new());
+        history.question(device, false);
+        [6, 7].map(event).iter().for_each(|event| history.happened(event));
+        history.answered(None, Ok(events([6, 5].into_iter())));
+        assert_eq!(seqs(&history), [7, 6, 5]);
+        // Also of one that was asked for anew.
+        history.lose();
+        history.question(device, false);
+        history.happened(&event(8));
+        history.answered(None, Ok(events([7, 6, 5].into_iter())));
+        assert_eq!(seqs(&history), [8, 7, 6, 5]);
+        assert!(history.meanwhile.is_empty());
     }
 
     #[test]

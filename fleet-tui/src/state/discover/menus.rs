@@ -140,8 +140,17 @@ impl DiscoverScreen {
             let spec = field.spec();
             let is_descending = field == self.sort.field && !self.sort.is_descending;
             let command = Some(Command::Sort(SortKey { field, is_descending }));
-            let detail = "once; devices that come later are at the end".to_owned();
-            MenuItem { key: letter, text: spec.title.to_owned(), detail, command }
+            let detail = if field == Field::Status && !is_descending {
+                "what can be configured comes first, also when it comes later"
+            } else {
+                "once; devices that come later are at the end"
+            };
+            MenuItem {
+                key: letter,
+                text: spec.title.to_owned(),
+                detail: detail.to_owned(),
+                command,
+            }
         };
         Menu::new("Sort by", ('a'..).zip(SORTABLE).map(item).collect())
     }

@@ -1,9 +1,9 @@
 //! Finding devices on the local networks, and configuring them.
 //!
-//! The search runs while the screen is shown; what it found stays. Rows never move under the
-//! cursor: new ones come at the end, and only sorting moves them. Only what can be configured can
-//! be marked. What somebody agreed to in a dialog is what is done: the devices, the URL and the
-//! tags are settled when it opens.
+//! The search runs while the screen is shown; what it found stays. What can be configured comes
+//! first; of it, and of the rest, new ones come at the end. The cursor is a device and stays with it.
+//! Only what can be configured can be marked. What somebody agreed to in a dialog is what is done:
+//! the devices, the URL and the tags are settled when it opens.
 
 pub mod form;
 mod marks;
@@ -57,6 +57,8 @@ pub struct DiscoverScreen {
     /// The places of the rows that the filter shows.
     shown: Vec<usize>,
     cursor: Option<Name>,
+    /// Whether somebody has pressed a key here; until then the cursor is on the first row.
+    is_touched: bool,
     place: usize,
     /// The first row in sight.
     pub top: usize,
@@ -247,6 +249,10 @@ impl DiscoverScreen {
         self.prune_marks(desk);
         self.count_new(desk);
         let ours = desk.settings.identity;
+        // In another order those that come later are at the end.
+        if self.sort == SortKey::default() {
+            self.seen.raise(ours);
+        }
         self.shown = self.seen.matching(&words(self.filter_text()), ours, &desk.data);
         self.find_cursor();
         let parts = self.parts(desk);
@@ -274,6 +280,9 @@ impl DiscoverScreen {
             (true, Search::Off) => {
                 self.search = Search::On(desk.now.since_start);
                 desk.wish(Effect::Browse(true));
+                if self.sort == SortKey::default() {
+                    self.seen.regroup(desk.settings.identity);
+                }
             }
             (false, Search::On(_)) => {
                 self.search = Search::Off;
@@ -286,7 +295,7 @@ impl DiscoverScreen {
     /// Finds the cursor's row again; if its device is gone, the row in its place has the cursor.
     fn find_cursor(&mut self) {
         let is_it = |place: &usize| Some(&self.seen.rows()[*place].name) == self.cursor.as_ref();
-        let found = self.shown.iter().position(is_it);
+        let found = self.shown.iter().position(is_it).filter(|_| self.is_touched);
         self.put_cursor(found.unwrap_or(self.place));
     }
 
@@ -323,6 +332,7 @@ impl DiscoverScreen {
 
     /// Does what a key asked for.
     pub fn act(&mut self, action: Action, desk: &mut Desk) -> Option<Command> {
+        self.is_touched = true;
         if self.moves(action, desk) {
             return None;
         }

@@ -1,4 +1,5 @@
-//! The devices that the network showed: in the order in which they came, until somebody sorts them.
+//! The devices that the network showed: those that can be configured above the others, and both in
+//! the order in which they came, until somebody sorts them.
 //!
 //! Everything here is a hint from strangers, so there is a limit to how much of it is kept. A device
 //! that is not announced any more stays for a while, dimmed, and as long as it is marked.
@@ -46,6 +47,8 @@ pub struct Seen {
     is_listed: bool,
     /// Since when it is gone.
     gone: Option<Duration>,
+    /// Whether it stands among those above the others.
+    is_above: bool,
 }
 
 /// All that were seen.
@@ -90,7 +93,9 @@ impl Seen {
         match self.standing(ours) {
             Standing::New => ("new", Tone::Busy),
             Standing::Ours => match known.map(|row| row.index.status) {
-                Some(DeviceStatus::Online | DeviceStatus::Late) => ("ours", Tone::Good),
+                Some(DeviceStatus::Online | DeviceStatus::Late | DeviceStatus::Later(_)) => {
+                    ("ours", Tone::Good)
+                }
                 Some(DeviceStatus::Offline | DeviceStatus::Lost) => ("ours, offline", Tone::Warn),
                 Some(DeviceStatus::Pending) => ("pending", Tone::Warn),
                 Some(DeviceStatus::Rejected) => ("rejected", Tone::Muted),
@@ -143,7 +148,13 @@ impl SeenList {
                 }
                 None if self.rows.len() < SEEN_MAX => {
                     places.insert(name.clone(), self.rows.len());
-                    self.rows.push(Seen { name, sighting, is_listed: true, gone: None });
+                    self.rows.push(Seen {
+                        name,
+                        sighting,
+                        is_listed: true,
+                        gone: None,
+                        is_above: false,
+                    });
                 }
                 None => self.left_out += 1,
             }
@@ -203,7 +214,31 @@ impl SeenList {
         rows.filter(|(_, row)| matches(row)).map(|(place, _)| place).collect()
     }
 
-    /// Puts the rows into an order, once: those that come later are at the end again.
+    /// Puts devices that can be configured above the others, behind those that stand there already.
+    /// Who was configured meanwhile stays: it is what somebody looks at.
+    pub fn raise(&mut self, ours: Option<ServerIdentity>) {
+        let group = |row: &Seen| match (row.is_above, row.is_new(ours)) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        };
+        if self.rows.iter().any(|row| group(row) == 1) {
+            self.rows.sort_by_key(group);
+            for row in &mut self.rows {
+                row.is_above |= row.is_new(ours);
+            }
+        }
+    }
+
+    /// Puts all that cannot be configured below those that can.
+    pub fn regroup(&mut self, ours: Option<ServerIdentity>) {
+        for row in &mut self.rows {
+            row.is_above = row.is_new(ours);
+        }
+        self.rows.sort_by_key(|row| !row.is_above);
+    }
+
+    /// Puts the rows into an order, once. By status, those that can be configured come first.
     pub fn sort(
         &mut self,
         field: Field,
@@ -221,10 +256,13 @@ impl SeenList {
                 _ => row.label(known),
             };
             let address = (field == Field::Address).then(|| first_address(row));
-            (address, text, row.name.clone())
+            (field == Field::Status && !row.is_new(ours), address, text, row.name.clone())
         });
         if is_descending {
             rows.reverse();
+        }
+        for row in &mut rows {
+            row.is_above = row.is_new(ours);
         }
         self.rows = rows;
         self.revision += 1;

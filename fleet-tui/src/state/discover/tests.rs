@@ -109,6 +109,35 @@ fn rows_stay_where_they_are_until_they_are_sorted() {
 }
 
 #[test]
+fn what_can_be_configured_stands_above_the_rest() {
+    let mut app = looking(SIZE);
+    let mut all = vec![claimed(sighting(1, "ours"), 3), claimed(sighting(2, "theirs"), 4)];
+    give(&mut app, Event::Sightings(all.clone()));
+    all.push(sighting(3, "new-1"));
+    give(&mut app, Event::Sightings(all.clone()));
+    assert_eq!(ids(&app), ["new-1", "ours", "theirs"]);
+    assert_eq!(app.discover.at_cursor().unwrap().label(None), "new-1", "nobody had chosen a row");
+    press(&mut app, "j");
+    all.push(sighting(4, "new-2"));
+    give(&mut app, Event::Sightings(all.clone()));
+    assert_eq!(ids(&app), ["new-1", "new-2", "ours", "theirs"]);
+    assert_eq!(app.discover.at_cursor().unwrap().label(None), "ours", "the cursor is a device");
+    // One that is configured does not go from under somebody's eyes.
+    all[2] = claimed(all[2].clone(), 3);
+    give(&mut app, Event::Sightings(all.clone()));
+    assert_eq!(ids(&app)[0], "new-1");
+    press(&mut app, "1 5");
+    assert_eq!(ids(&app), ["new-2", "new-1", "ours", "theirs"]);
+    // Whoever wants another order gets it, with what comes later at the end.
+    press(&mut app, "s a");
+    all.push(sighting(5, "a"));
+    give(&mut app, Event::Sightings(all));
+    assert_eq!(ids(&app), ["new-1", "new-2", "ours", "theirs", "a"]);
+    press(&mut app, "s e");
+    assert_eq!(ids(&app)[..2], ["a", "new-2"]);
+}
+
+#[test]
 fn only_what_can_be_configured_is_marked_and_the_rest_says_why_not() {
     let mut app = found(SIZE);
     press(&mut app, "a");

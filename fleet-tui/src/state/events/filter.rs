@@ -1,5 +1,6 @@
 //! Which events are shown: words that stand anywhere in them, and `kind=`, `device=`, `actor=`.
 
+use crate::state::filter_line::ReadFilter;
 use fleet_core::api::{EventKind, EventView};
 use fleet_core::id::DeviceId;
 use fleet_core::untrusted::escaped;
@@ -12,17 +13,22 @@ pub struct EventFilter(Vec<Term>);
 enum Term {
     /// Stands anywhere.
     Word(String),
-    Kind(Vec<EventKind>),
+    /// Such as `device` or `device.late`.
+    Kind(String),
     Device(String),
     Actor(String),
 }
 
-impl EventFilter {
-    /// Reads a filter; all of its terms have to hold. Empty, it lets everything through.
-    pub fn parse(text: &str) -> Result<Self, String> {
+impl ReadFilter for EventFilter {
+    type Error = String;
+
+    /// All of its terms have to hold. Empty, it lets everything through.
+    fn read(text: &str) -> Result<Self, String> {
         text.split_whitespace().map(term).collect::<Result<_, _>>().map(Self)
     }
+}
 
+impl EventFilter {
     /// Whether it lets everything through.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -37,7 +43,7 @@ impl EventFilter {
                     .iter()
                     .any(|text| text.to_lowercase().contains(word))
             }
-            Term::Kind(kinds) => kinds.contains(&event.kind),
+            Term::Kind(word) => event.kind.is(word),
             Term::Device(pattern) => {
                 event.device_id.as_ref().is_some_and(|id| fits(pattern, id.as_str()))
             }
@@ -65,7 +71,7 @@ fn term(text: &str) -> Result<Term, String> {
                 "no kind is called {}; there are device, config, key, server and such as device.pending",
                 escaped(value)
             )),
-            kinds => Ok(Term::Kind(kinds)),
+            _ => Ok(Term::Kind(value.to_owned())),
         },
         other => Err(format!("events have kind, device and actor, but no {}", escaped(other))),
     }
@@ -109,7 +115,16 @@ mod tests {
             ("actor=operator", false),
             ("pump gone", false),
         ] {
-            assert_eq!(EventFilter::parse(filter).unwrap().matches(&event), fits, "{filter}");
+            assert_eq!(EventFilter::read(filter).unwrap().matches(&event), fits, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_only_a_later_release_knows_is_one_of_its_group() {
+        let kind = serde_json::from_value("device.flew_away".into()).unwrap();
+        let event = event(1, kind, Some("pump-1"), "is gone");
+        for (filter, fits) in [("kind=device", true), ("flew", true), ("kind=key", false)] {
+            assert_eq!(EventFilter::read(filter).unwrap().matches(&event), fits, "{filter}");
         }
     }
 
@@ -118,7 +133,7 @@ mod tests {
         for (text, wrong) in
             [("kind=rollout", "no kind"), ("size=3", "no size"), ("kind=", "of what")]
         {
-            let error = EventFilter::parse(text).unwrap_err();
+            let error = EventFilter::read(text).unwrap_err();
             assert!(error.contains(wrong), "{error}");
         }
     }

@@ -8,7 +8,7 @@ mod filter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::KeyEvent;
 use fleet_core::api::EventView;
 use fleet_core::time::Timestamp;
 
@@ -19,15 +19,13 @@ use crate::effect::{Effect, Request};
 use crate::event::{Answer, Failed};
 use crate::keys::Action;
 use crate::layout;
-use crate::widgets::field::{self, FieldOutcome};
+use crate::state::filter_line::{FilterLine, Typed};
 pub use filter::EventFilter;
 
 /// Events that are kept here; the server has more.
 const EVENTS_MAX: usize = 5_000;
 /// Older events are asked for when no more than so many rows are left below the cursor.
 const ROWS_LEFT: usize = 50;
-/// Characters of a filter that can be typed.
-const FILTER_CHARS_MAX: usize = 500;
 
 /// How far back events are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,12 +84,8 @@ pub struct EventsScreen {
     pub top: usize,
     /// How far back events are shown.
     pub range: Range,
-    filter: EventFilter,
-    text: String,
-    /// The line in which the filter is typed, while it is.
-    pub typing: Option<field::Field>,
-    /// What is wrong with the filter that is being typed.
-    pub error: Option<String>,
+    /// What is shown of them.
+    pub filter: FilterLine<EventFilter>,
     /// Whether the cursor stays at the newest.
     pub is_following: bool,
     /// Whether the picture is held still.
@@ -129,10 +123,7 @@ impl Default for EventsScreen {
             place: 0,
             top: 0,
             range: Range::default(),
-            filter: EventFilter::default(),
-            text: String::new(),
-            typing: None,
-            error: None,
+            filter: FilterLine::default(),
             is_following: true,
             is_frozen: false,
             unseen: 0,
@@ -180,11 +171,6 @@ impl EventsScreen {
         self.kept.get(&self.cursor?)
     }
 
-    /// The filter's text; while it is typed, what stands there now.
-    pub fn filter_text(&self) -> &str {
-        self.typing.as_ref().map_or(&self.text, |field| field.text())
-    }
-
     /// Asks for what is missing.
     pub fn entered(&mut self, desk: &mut Desk) {
         if self.load == Load::Nothing {
@@ -203,7 +189,7 @@ impl EventsScreen {
     /// Takes a new event.
     pub fn happened(&mut self, event: EventView) {
         let is_new = self.kept.last_key_value().is_none_or(|(newest, _)| event.seq > *newest);
-        if is_new && !self.is_following && self.filter.matches(&event) {
+        if is_new && !self.is_following && self.filter.filter().matches(&event) {
             self.unseen += 1;
         }
         self.keep(event);
@@ -302,7 +288,8 @@ impl EventsScreen {
 
     fn reorder(&mut self, since: Option<Timestamp>) {
         let shown = |event: &&EventView| {
-            since.is_none_or(|since| event.timestamp >= since) && self.filter.matches(event)
+            since.is_none_or(|since| event.timestamp >= since)
+                && self.filter.filter().matches(event)
         };
         let events = self.kept.values().rev().filter(shown);
         self.order = events.map(|event| event.seq).collect();
@@ -356,9 +343,7 @@ impl EventsScreen {
                 self.range = self.range.next();
                 self.is_stale = true;
             }
-            Action::Filter => {
-                self.typing = Some(field::Field::new(FILTER_CHARS_MAX).with(&self.text));
-            }
+            Action::Filter => self.filter.begin(),
             Action::Copy => desk.popup = self.copy_menu().map(Popup::Menu),
             Action::Export => self.export(desk),
             _ => {}
@@ -376,7 +361,7 @@ impl EventsScreen {
 
     /// Back by one layer: the filter, the range, what was scrolled.
     fn back(&mut self, desk: &mut Desk) {
-        if !self.text.is_empty() {
+        if !self.filter.text().is_empty() {
             self.set_filter("", desk);
         } else if self.is_following {
             desk.go_back();
@@ -387,58 +372,24 @@ impl EventsScreen {
 
     /// Shows other events.
     pub fn set_filter(&mut self, text: &str, desk: &mut Desk) {
-        match EventFilter::parse(text) {
-            Ok(filter) => {
-                self.filter = filter;
-                text.trim().clone_into(&mut self.text);
-                self.typing = None;
-                self.error = None;
-                self.is_stale = true;
-            }
+        match self.filter.set(text) {
+            Ok(()) => self.is_stale = true,
             Err(error) => desk.warn(error),
         }
     }
 
     /// Takes a key while something is typed. False if nothing is.
-    pub fn types(&mut self, key: &KeyEvent, desk: &mut Desk) -> bool {
-        let Some(field) = &mut self.typing else { return false };
-        match key.code {
-            KeyCode::Enter if self.error.is_none() => {
-                let text = field.text().to_owned();
-                self.set_filter(&text, desk);
-            }
-            KeyCode::Enter => {}
-            KeyCode::Esc => {
-                let text = self.text.clone();
-                self.set_filter(&text, desk);
-            }
-            _ => {
-                if field.key(*key) == FieldOutcome::Edited {
-                    self.retyped();
-                }
-            }
-        }
-        true
+    pub fn types(&mut self, key: &KeyEvent) -> bool {
+        let typed = self.filter.press(key);
+        self.is_stale |= typed == Typed::Filter;
+        typed != Typed::Nothing
     }
 
     /// Takes pasted text while something is typed.
     pub fn paste(&mut self, text: &str) -> bool {
-        let Some(field) = &mut self.typing else { return false };
-        field.insert(text);
-        self.retyped();
-        true
-    }
-
-    fn retyped(&mut self) {
-        let Some(field) = &self.typing else { return };
-        match EventFilter::parse(field.text()) {
-            Ok(filter) => {
-                self.filter = filter;
-                self.error = None;
-                self.is_stale = true;
-            }
-            Err(error) => self.error = Some(error),
-        }
+        let typed = self.filter.paste(text);
+        self.is_stale |= typed == Typed::Filter;
+        typed != Typed::Nothing
     }
 
     fn copy_menu(&self) -> Option<Menu> {

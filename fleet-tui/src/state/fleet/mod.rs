@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::StreamView;
 use fleet_core::field::{Field, SortKey};
-use fleet_core::filter::{self, Filter, FilterError, Words};
+use fleet_core::filter::{self, Filter, FilterError};
 use fleet_core::id::Uid;
 use fleet_core::limits::VIEW_ROWS_MAX;
 
@@ -18,24 +18,25 @@ use super::popup::{Command, Popup};
 use super::{Desk, list};
 use crate::keys::Action;
 use crate::layout;
-use crate::widgets::field::{self, FieldOutcome};
+use crate::state::filter_line::{FilterLine, Typed};
+use crate::widgets::field;
 
 mod menus;
 mod order;
 #[cfg(test)]
 mod tests;
 
-/// Characters of a filter that can be typed.
-const FILTER_CHARS_MAX: usize = 500;
 /// Rows do not move for so long after a key.
 const STILL_AFTER_KEY: Duration = Duration::from_millis(1500);
+/// How long after a key the values may come that another order needs.
+const VALUES_COME: Duration = Duration::from_millis(800);
 /// How often rows move at most, when they are sorted or filtered by what changes fast.
 const FAST_ORDER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The fleet's table.
 #[derive(Debug)]
 pub struct FleetScreen {
-    filter: FilterLine,
+    filter: FilterLine<Filter>,
     /// What the rows are sorted by.
     pub sort: SortKey,
     /// The columns.
@@ -55,18 +56,21 @@ pub struct FleetScreen {
     /// Whether the picture is held still.
     pub is_frozen: bool,
     still_until: Duration,
+    /// Whether the last key asked for another order, and until when the values for it may come.
+    is_asked: bool,
+    asked_until: Duration,
     ordered: Option<Ordered>,
-    suggestion: Option<String>,
-    wants_suggestion: bool,
+    advice: Advice,
+    wants_advice: bool,
 }
 
-/// The filter, and the line in which it is typed.
-#[derive(Debug, Default)]
-struct FilterLine {
-    filter: Filter,
-    text: String,
-    typing: Option<field::Field>,
-    error: Option<FilterError>,
+/// What to say to somebody whose filter shows nothing. Safe to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// A field in it that no device has.
+    pub missing: Option<String>,
+    /// A term that may have been meant.
+    pub suggestion: Option<String>,
 }
 
 /// From what the order of rows was made.
@@ -91,9 +95,11 @@ impl Default for FleetScreen {
             range_from: None,
             is_frozen: false,
             still_until: Duration::ZERO,
+            is_asked: false,
+            asked_until: Duration::ZERO,
             ordered: None,
-            suggestion: None,
-            wants_suggestion: false,
+            advice: Advice::default(),
+            wants_advice: false,
         }
     }
 }
@@ -123,29 +129,29 @@ impl FleetScreen {
     pub fn marked(&self, desk: &Desk) -> (usize, usize) {
         let now = desk.link.server_time(desk.now.wall);
         let is_hidden = |uid: &&Uid| {
-            desk.data.device(**uid).is_none_or(|row| !self.filter.filter.matches(row, now))
+            desk.data.device(**uid).is_none_or(|row| !self.filter.filter().matches(row, now))
         };
         (self.marks.len(), self.marks.iter().filter(is_hidden).count())
     }
 
     /// The filter's text; while it is typed, what stands there now.
     pub fn filter_text(&self) -> &str {
-        self.filter.typing.as_ref().map_or(&self.filter.text, |field| field.text())
+        self.filter.text()
     }
 
     /// The line in which the filter is typed, while it is.
     pub fn filter_field(&self) -> Option<&field::Field> {
-        self.filter.typing.as_ref()
+        self.filter.field()
     }
 
     /// What is wrong with the filter that is being typed.
     pub fn filter_error(&self) -> Option<&FilterError> {
-        self.filter.error.as_ref()
+        self.filter.error()
     }
 
-    /// A filter that may have been meant by one that shows nothing.
-    pub fn suggestion(&self) -> Option<&str> {
-        self.suggestion.as_deref()
+    /// What to say of a filter that shows nothing.
+    pub fn advice(&self) -> &Advice {
+        &self.advice
     }
 
     /// The devices that an action is about: the marked ones, or else the one at the cursor.
@@ -166,6 +172,8 @@ impl FleetScreen {
     /// Notes that somebody is at the keys.
     pub fn touched(&mut self, now: Duration) {
         self.still_until = now + STILL_AFTER_KEY;
+        self.asked_until = now + VALUES_COME;
+        self.is_asked = false;
     }
 
     /// Brings the order and the cursor up to date, when rows may move.
@@ -176,10 +184,12 @@ impl FleetScreen {
             self.reorder(desk);
         }
         // It goes through all devices several times: not for each key that is typed.
-        if self.wants_suggestion && (self.filter.typing.is_none() || now >= self.still_until) {
-            self.wants_suggestion = false;
-            let found = filter::suggestion(self.filter_text(), desk.data.rows());
-            self.suggestion = found.map(|suggestion| suggestion.term);
+        if self.wants_advice && (!self.filter.is_typing() || now >= self.still_until) {
+            self.wants_advice = false;
+            let (text, rows) = (self.filter_text(), desk.data.rows());
+            let missing = filter::missing(text, rows.clone());
+            let suggestion = filter::suggestion(text, rows).map(|suggestion| suggestion.term);
+            self.advice = Advice { missing, suggestion };
         }
         self.find_cursor(desk);
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
@@ -207,25 +217,28 @@ impl FleetScreen {
         if !is_old || self.is_frozen {
             return false;
         }
-        // Nothing is under anybody's fingers yet.
+        // Nothing is under anybody's fingers yet, or they asked for it.
         let is_first = !desk.data.is_complete || self.order.is_empty();
+        let is_asked = is_fast && self.is_asked && now < self.asked_until;
         let interval = if is_fast { FAST_ORDER_INTERVAL } else { Duration::ZERO };
-        is_first || (now >= self.still_until && now >= ordered.at + interval)
+        is_first || is_asked || (now >= self.still_until && now >= ordered.at + interval)
     }
 
     fn reorder(&mut self, desk: &Desk) {
         let now = desk.link.server_time(desk.now.wall);
-        let filter = &self.filter.filter;
+        let filter = self.filter.filter();
         let shown = |row: &&Row| filter.matches(*row, now);
         self.order = order::sorted(desk.data.rows().filter(shown), self.sort);
         self.ordered = Some(Ordered { revision: desk.data.revision, at: desk.now.since_start });
-        self.suggestion = None;
-        self.wants_suggestion = self.order.is_empty() && desk.data.is_complete;
+        self.advice = Advice::default();
+        self.wants_advice = self.order.is_empty() && desk.data.is_complete;
     }
 
-    /// Orders the rows again although somebody is at the keys: it was asked for.
+    /// Orders the rows again although somebody is at the keys: it was asked for. If it takes values
+    /// that are yet to come, also once they are there, unless another key was pressed.
     fn reorder_now(&mut self) {
         self.ordered = None;
+        self.is_asked = true;
     }
 
     /// Finds the cursor's row again; if its device is gone, the row in its place has the cursor.
@@ -269,10 +282,7 @@ impl FleetScreen {
             Action::MarkRange => self.mark_range(desk),
             Action::MarkAll => self.mark_all(desk),
             Action::MarkInvert => self.mark_invert(desk),
-            Action::Filter => {
-                self.filter.typing =
-                    Some(field::Field::new(FILTER_CHARS_MAX).with(&self.filter.text));
-            }
+            Action::Filter => self.filter.begin(),
             Action::Reverse => {
                 self.sort.is_descending = !self.sort.is_descending;
                 self.reorder_now();
@@ -295,7 +305,7 @@ impl FleetScreen {
         if self.range_from.take().is_some() {
             return;
         }
-        if !self.filter.text.is_empty() {
+        if !self.filter.text().is_empty() {
             self.set_filter("", desk);
         } else if !self.marks.is_empty() {
             self.marks.clear();
@@ -306,12 +316,8 @@ impl FleetScreen {
 
     /// Shows the fleet through another filter.
     pub fn set_filter(&mut self, text: &str, desk: &mut Desk) {
-        match Filter::parse(text, Words::Fuzzy) {
-            Ok(filter) => {
-                let text = text.trim().to_owned();
-                self.filter = FilterLine { filter, text, typing: None, error: None };
-                self.reorder_now();
-            }
+        match self.filter.set(text) {
+            Ok(()) => self.reorder_now(),
             Err(error) => desk.warn(error.to_string()),
         }
     }
@@ -327,56 +333,32 @@ impl FleetScreen {
         self.columns = columns;
     }
 
-    /// Takes a key while the filter is typed. The rows follow every key; what cannot be read yet
-    /// leaves them as they are.
+    /// Takes a key while the filter is typed. False if it is not.
     pub fn types(&mut self, key: &KeyEvent, desk: &Desk) -> bool {
-        let Some(field) = &mut self.filter.typing else { return false };
-        match key.code {
-            KeyCode::Enter if self.filter.error.is_none() => {
-                field.text().trim().clone_into(&mut self.filter.text);
-                self.filter.typing = None;
-            }
-            KeyCode::Enter => {}
-            KeyCode::Esc => {
-                self.filter.typing = None;
-                self.filter.error = None;
-                // The text of before was read before.
-                self.filter.filter =
-                    Filter::parse(&self.filter.text, Words::Fuzzy).unwrap_or_default();
-                self.reorder_now();
-            }
-            KeyCode::Down | KeyCode::Up => {
-                let action = if key.code == KeyCode::Down { Action::Down } else { Action::Up };
+        match self.filter.press(key) {
+            Typed::Nothing => return false,
+            Typed::Filter => self.reorder_now(),
+            Typed::Line => {}
+            Typed::Ignored => {
+                let action = match key.code {
+                    KeyCode::Down => Action::Down,
+                    KeyCode::Up => Action::Up,
+                    _ => return true,
+                };
                 let moved = list::moved(action, self.place, self.order.len(), rows_height(desk));
                 self.put_cursor(moved.unwrap_or_default(), desk);
             }
-            _ => {
-                if field.key(*key) == FieldOutcome::Edited {
-                    self.retyped();
-                }
-            }
         }
         true
     }
 
-    /// Takes pasted text while the filter is typed.
-    pub fn paste(&mut self, text: &str, _desk: &Desk) -> bool {
-        let Some(field) = &mut self.filter.typing else { return false };
-        field.insert(text);
-        self.retyped();
-        true
-    }
-
-    fn retyped(&mut self) {
-        let Some(field) = &self.filter.typing else { return };
-        match Filter::parse(field.text(), Words::Fuzzy) {
-            Ok(filter) => {
-                self.filter.filter = filter;
-                self.filter.error = None;
-                self.reorder_now();
-            }
-            Err(error) => self.filter.error = Some(error),
+    /// Takes pasted text while the filter is typed. False if it is not.
+    pub fn paste(&mut self, text: &str) -> bool {
+        let typed = self.filter.paste(text);
+        if typed == Typed::Filter {
+            self.reorder_now();
         }
+        typed != Typed::Nothing
     }
 
     fn mark(&mut self, desk: &Desk) {
@@ -434,7 +416,7 @@ impl FleetScreen {
 
     /// Whether rows depend on what changes fast.
     fn uses_values(&self) -> bool {
-        self.sort.field.spec().is_fast || self.filter.filter.uses_fast()
+        self.sort.field.spec().is_fast || self.filter.filter().uses_fast()
     }
 
     /// What the server is to send while this is shown.

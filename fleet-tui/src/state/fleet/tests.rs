@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{DeviceStatus, IndexPage, StreamMessage};
+use fleet_core::api::{DeviceStatus, IndexPage, StreamMessage, ValueRow, Values};
 use fleet_core::id::Uid;
 use ratatui::layout::Size;
 
@@ -158,6 +158,24 @@ fn the_highest_cpu_is_one_sort_away() {
     assert_eq!(app.desk.screen(), Screen::Device);
     press(&mut app, "Esc");
     assert_eq!((app.desk.screen(), app.fleet.cursor()), (Screen::Fleet, cursor));
+}
+
+#[test]
+fn another_order_does_not_wait_for_values_that_have_to_come_first() {
+    let cpu = |slot: u32, cpu: u8| ValueRow(slot, None, Some(cpu), None, None, None);
+    let values = |rows: Vec<ValueRow>| StreamMessage::Values(Values { rows, past: Vec::new() });
+    for (keys, first) in [("s c", "pump-0002"), ("s c j", "pump-0000")] {
+        let mut app = app_with(fleet_of(3));
+        sample::say(&mut app, values(vec![cpu(0, 20), cpu(1, 10)]));
+        press(&mut app, keys);
+        assert_eq!(shown(&app), ["pump-0000", "pump-0001", "pump-0002"]);
+        sample::say(&mut app, values(vec![cpu(2, 90)]));
+        assert_eq!(shown(&app)[0], first, "{keys}");
+        // From then on rows are still for a while.
+        wait(&mut app, Duration::from_secs(1));
+        sample::say(&mut app, values(vec![cpu(1, 95)]));
+        assert_eq!(shown(&app)[0], first, "{keys}");
+    }
 }
 
 #[test]

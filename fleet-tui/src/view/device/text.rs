@@ -133,7 +133,8 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::DeviceUpdated
         | EventKind::ServerStarted
         | EventKind::KeyCreated
-        | EventKind::KeyRevoked => return None,
+        | EventKind::KeyRevoked
+        | EventKind::Later(_) => return None,
     })
 }
 

@@ -7,6 +7,7 @@ use fleet_core::glyph::Glyph;
 use fleet_core::mdns::Interface;
 use fleet_core::untrusted::escaped;
 use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{lines, select};
 use crate::layout::{DiscoverPane, DiscoverParts};
@@ -24,8 +25,12 @@ const INTERFACES_MAX: usize = 4;
 const MARK_WIDTH: u16 = 4;
 /// Cells between columns.
 const GAP: u16 = 1;
-/// The state's column: its longest is `ours, offline`.
-const STATE_WIDTH: u16 = 13;
+/// The most that a device's id or host gets.
+const NAME_MAX: u16 = 32;
+/// The most that an address gets: `[fe80::1c2a%eth0]:6789` and a little more.
+const ADDRESS_MAX: u16 = 26;
+/// The most that a release gets.
+const VERSION_MAX: u16 = 10;
 /// A search that found nothing for so long deserves a word on what may be wrong.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -46,7 +51,7 @@ pub(super) fn paint(app: &App, parts: &DiscoverParts, canvas: &mut Canvas<'_>) {
     if inside.is_empty() {
         return;
     }
-    let columns = columns(inside);
+    let columns = columns(app, inside);
     heading(app, Rect { height: 1, ..inside }, &columns, canvas);
     if discover.shown().len() == 0 {
         empty(app, parts.rows.union(parts.detail), canvas);
@@ -104,14 +109,17 @@ fn notes(app: &App, canvas: &Canvas<'_>) -> [String; 2] {
     [words.join(&separator), words.get(1..).unwrap_or_default().join(&separator)]
 }
 
-/// The device and its host share what the others leave.
-fn columns(inside: Rect) -> Columns {
-    let version = if inside.width >= 70 { 8 } else { 0 };
-    let address = if inside.width >= 76 { 23 } else { 20 };
+/// The columns for what is shown. What is too much is taken from the hosts first: whoever is called
+/// otherwise than his host is known by his id.
+fn columns(app: &App, inside: Rect) -> Columns {
+    let wanted = Wanted::of(app);
+    let version = if inside.width >= 70 { wanted.version } else { 0 };
     let gaps = if version > 0 { 4 } else { 3 } * GAP;
-    let fixed = MARK_WIDTH + version + address + STATE_WIDTH + gaps;
-    let free = inside.width.saturating_sub(fixed);
-    let device = free - free * 2 / 5;
+    let room = inside.width.saturating_sub(MARK_WIDTH + version + wanted.state + gaps);
+    let address = wanted.address.min(room / 2);
+    let names = room - address;
+    let device = wanted.device.min(names - wanted.host.min(names / 4));
+    let host = wanted.host.min(names - device);
     let mut x = inside.x + MARK_WIDTH;
     let mut take = |width: u16| {
         let column = Rect { x, width: width.min(inside.right().saturating_sub(x)), ..inside };
@@ -120,11 +128,55 @@ fn columns(inside: Rect) -> Columns {
     };
     Columns {
         device: take(device),
-        host: take(free - device),
+        host: take(host),
         address: take(address),
         version: take(version),
-        state: take(STATE_WIDTH),
+        state: take(wanted.state),
     }
+}
+
+/// How wide the columns would have to be.
+struct Wanted {
+    device: u16,
+    host: u16,
+    address: u16,
+    version: u16,
+    state: u16,
+}
+
+impl Wanted {
+    fn of(app: &App) -> Self {
+        let discover = &app.discover;
+        let interfaces = discover.interfaces.as_deref().unwrap_or_default();
+        let width = |text: &str| u16::try_from(text.width()).unwrap_or(u16::MAX);
+        // No less than the titles.
+        let mut wanted = Self { device: 6, host: 4, address: 7, version: 7, state: 5 };
+        for seen in discover.shown() {
+            let known = discover.known(seen, &app.desk);
+            wanted.device = wanted.device.max(width(&seen.label(known)));
+            let (state, _) = seen.state(app.desk.settings.identity, known);
+            wanted.state = wanted.state.max(width(state));
+            wanted.host = wanted.host.max(width(&host(seen)));
+            let address = seen.address(interfaces).unwrap_or_default();
+            wanted.address = wanted.address.max(width(&address));
+            wanted.version = wanted.version.max(width(&version(seen)));
+        }
+        wanted.device = wanted.device.min(NAME_MAX);
+        wanted.host = wanted.host.min(NAME_MAX);
+        wanted.address = wanted.address.min(ADDRESS_MAX);
+        wanted.version = wanted.version.min(VERSION_MAX);
+        wanted
+    }
+}
+
+/// The host's name, without the part that all of them have.
+fn host(seen: &Seen) -> String {
+    let host = seen.sighting.device.host.to_string();
+    host.strip_suffix(".local").map(str::to_owned).unwrap_or(host)
+}
+
+fn version(seen: &Seen) -> String {
+    seen.sighting.device.version.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The columns' titles; the filter stands in their line while there is one.
@@ -160,7 +212,6 @@ fn row(app: &App, seen: &Seen, area: Rect, columns: &Columns, canvas: &mut Canva
     let discover = &app.discover;
     let ours = app.desk.settings.identity;
     let known = discover.known(seen, &app.desk);
-    let device = &seen.sighting.device;
     let quiet = if seen.is_new(ours) { Role::Plain } else { Role::Muted };
     let mut put = |column: Rect, text: &str, role: Role| {
         canvas.put(column.x, area.y, column.right(), text, role);
@@ -172,11 +223,10 @@ fn row(app: &App, seen: &Seen, area: Rect, columns: &Columns, canvas: &mut Canva
         put(mark, "[ ]", Role::Muted);
     }
     put(columns.device, &seen.label(known), quiet);
-    put(columns.host, &device.host.to_string(), quiet);
+    put(columns.host, &host(seen), quiet);
     let interfaces = discover.interfaces.as_deref().unwrap_or_default();
     put(columns.address, &seen.address(interfaces).unwrap_or_default(), quiet);
-    let version = device.version.as_ref().map(ToString::to_string).unwrap_or_default();
-    put(columns.version, &version, quiet);
+    put(columns.version, &version(seen), quiet);
     let (word, tone) = seen.state(ours, known);
     put(columns.state, word, Role::from(tone));
     if discover.range_from.as_ref() == Some(&seen.name) {

@@ -209,22 +209,22 @@ fn detail(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let has_command = area.height >= 4 && matches!(app.discover.form.server_url(), Ok(None));
     let told = Rect { height: area.height - u16::from(has_command), ..area };
     let cursor = canvas.glyph(Glyph::Cursor);
+    let is_focused = app.discover.pane == DiscoverPane::Run;
     let (text, role) = match (row.status(), row.trouble()) {
         (None, _) => (format!("{cursor} {}: {}", row.target.device_id, outcome(row)), Role::Plain),
         (Some(DiscoverOutcome::Pending), Some(trouble)) => {
             (format!("{cursor} {trouble}. 7 shows the devices that wait for your word"), Role::Warn)
         }
         (Some(_), Some(trouble)) => (format!("{cursor} {trouble}"), Role::Crit),
-        (Some(_), None) => (
-            format!("{cursor} {}: {}; Enter opens it", row.target.device_id, outcome(row)),
-            Role::Ok,
-        ),
+        (Some(_), None) => {
+            let open = if is_focused { "; Enter opens it" } else { "" };
+            (format!("{cursor} {}: {}{open}", row.target.device_id, outcome(row)), Role::Ok)
+        }
     };
     let taken = lines(&text, told, role, canvas);
     let failed = run.failed().count();
     if failed > 0 && taken < told.height {
         let dot = canvas.glyph(Glyph::Dot);
-        let is_focused = app.discover.pane == DiscoverPane::Run;
         let next = if is_focused { "y copies the error" } else { "Tab goes here" };
         let text = format!("  R tries {failed} again {dot} {next}");
         canvas.put(told.x, told.y + taken, told.right(), &text, Role::Muted);

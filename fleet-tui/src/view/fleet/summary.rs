@@ -9,6 +9,7 @@ use ratatui::layout::Rect;
 
 use crate::layout::{self, FleetParts};
 use crate::state::App;
+use crate::state::fleet::Advice;
 use crate::state::link::Phase;
 use crate::theme::Role;
 use crate::view::Canvas;
@@ -92,19 +93,17 @@ fn counts(app: &App, area: Rect, canvas: &mut Canvas<'_>) -> u16 {
     let devices = if is_low { total } else { format!("{total} {word}") };
     let gap = if is_low { 1 } else { 3 };
     let mut x = canvas.put(area.x + 1, area.y, area.right(), &devices, Role::Head) + gap;
-    for status in STATUSES {
-        let count = counts.of(status);
+    let known =
+        STATUSES.iter().map(|status| (Glyph::of(*status), status.word(), counts.of(*status)));
+    for (glyph, word, count) in known.chain([(Glyph::Later, "other", counts.later())]) {
         if count == 0 {
             continue;
         }
-        let spec = Glyph::of(status).spec();
-        let glyph = canvas.glyph(spec.glyph);
+        let spec = glyph.spec();
+        let glyph = canvas.glyph(glyph);
         let count = grouped(count as usize);
-        let text = if is_low {
-            format!("{glyph}{count}")
-        } else {
-            format!("{glyph} {count} {}", status.word())
-        };
+        let text =
+            if is_low { format!("{glyph}{count}") } else { format!("{glyph} {count} {word}") };
         x = canvas.put(x, area.y, area.right(), &text, Role::from(spec.tone)) + gap;
     }
     x
@@ -179,8 +178,12 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         ]
     } else if !desk.data.is_empty() && desk.data.is_complete {
         let text = escaped(app.fleet.filter_text());
+        let Advice { missing, suggestion } = app.fleet.advice();
         let mut line = format!("0 of {} match \"{text}\"", grouped(desk.data.len()));
-        if let Some(suggestion) = app.fleet.suggestion() {
+        if let Some(missing) = missing {
+            let _ = write!(line, ": no device has {}", escaped(missing));
+        }
+        if let Some(suggestion) = suggestion {
             let _ = write!(line, " · {}?", escaped(suggestion));
         }
         vec![

@@ -80,6 +80,15 @@ fn a_filter_that_shows_nothing_offers_another() {
 }
 
 #[test]
+fn a_field_that_no_device_has_is_named() {
+    both("no_such_field", coloured(), |size| {
+        let mut app = sample::app(240, size);
+        press(&mut app, "/ s i t t e = l y o n Enter");
+        app
+    });
+}
+
+#[test]
 fn a_filter_that_cannot_be_read() {
     both("unreadable_filter", coloured(), |size| {
         let mut app = sample::app(240, size);
@@ -105,6 +114,17 @@ fn the_server_is_away() {
 #[test]
 fn the_key_is_refused() {
     both("denied", coloured(), denied);
+}
+
+#[test]
+fn a_status_that_only_a_later_release_knows_is_shown_as_it_is() {
+    let mut rows = testing::fleet_of(2);
+    rows[1].status = serde_json::from_value("updating\u{1b}[2J".into()).unwrap();
+    let app = testing::app_with(rows);
+    let text = picture(&testing::screen(&app, coloured()));
+    for shown in ["◇ updating", "pump-0001", "2 devices   ● 1 online   ◇ 1 other"] {
+        assert!(text.contains(shown), "no {shown} in {text}");
+    }
 }
 
 #[test]

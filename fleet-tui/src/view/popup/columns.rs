@@ -22,7 +22,7 @@ pub(super) fn paint(columns: &Columns, desk: &Desk, canvas: &mut Canvas<'_>) {
     let height = u16::try_from(height).unwrap_or(u16::MAX);
     let inside = window::open((WIDTH, height), "Columns", desk, canvas);
     let list = ratatui::layout::Rect { height: inside.height.saturating_sub(1), ..inside };
-    for (place, row) in window::rows(len, columns.cursor, list) {
+    for (place, row) in window::rows(len, columns.cursor, list, canvas) {
         let (field, is_shown) = columns.fields[place];
         let spec = field.spec();
         let role = if is_shown { Role::Plain } else { Role::Muted };

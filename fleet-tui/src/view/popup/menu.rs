@@ -22,7 +22,7 @@ pub(super) fn paint(menu: &Menu, desk: &Desk, canvas: &mut Canvas<'_>) {
     let height = u16::try_from(height).unwrap_or(u16::MAX);
     let width = LETTER_WIDTH + text_width + GAP + detail_width;
     let inside = window::open((width, height), &menu.title, desk, canvas);
-    for (place, row) in window::rows(menu.items.len(), menu.cursor, inside) {
+    for (place, row) in window::rows(menu.items.len(), menu.cursor, inside, canvas) {
         let item = &menu.items[place];
         let is_there = item.command.is_some();
         let (key, text) =

@@ -39,7 +39,7 @@ pub(super) fn paint(notices: &Notices, desk: &Desk, canvas: &mut Canvas<'_>) {
     }
     // The last line of the message at the cursor is in sight, and so are those before it.
     let last = lines.iter().rposition(|line| line.place == notices.cursor).unwrap_or_default();
-    for (place, row) in window::rows(lines.len(), last, list) {
+    for (place, row) in window::rows(lines.len(), last, list, canvas) {
         let line = &lines[place];
         let role = if line.is_error { Role::Crit } else { Role::Plain };
         if let Some(time) = &line.time {

@@ -29,7 +29,7 @@ pub(super) fn paint(palette: &Palette, desk: &Desk, canvas: &mut Canvas<'_>) {
         .intersection(inside);
     let texts = palette.entries.iter().map(|entry| cells(&entry.text));
     let text_width = texts.max().unwrap_or_default().min(TEXT_WIDTH_MAX);
-    for (place, row) in window::rows(palette.entries.len(), palette.cursor, list) {
+    for (place, row) in window::rows(palette.entries.len(), palette.cursor, list, canvas) {
         self::entry(&palette.entries[place], text_width, row, canvas);
         if place == palette.cursor {
             window::select(row, canvas);
@@ -50,7 +50,7 @@ pub(super) fn paint(palette: &Palette, desk: &Desk, canvas: &mut Canvas<'_>) {
     let keys = canvas.keys("Tab completes · ↓ chooses · ↑ commands of before · Esc closes");
     window::foot(inside, &keys, canvas);
     if palette.more > 0 {
-        let more = format!("and {} more", palette.more);
+        let more = format!("{} more", palette.more);
         let y = inside.bottom().saturating_sub(1);
         canvas.put_right(inside.x + cells(&keys) + 1, y, inside.right(), &more, Role::Muted);
     }

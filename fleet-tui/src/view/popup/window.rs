@@ -8,7 +8,7 @@ use crate::state::Desk;
 use crate::state::list;
 use crate::theme::Role;
 use crate::view::Canvas;
-use crate::widgets::panel;
+use crate::widgets::{panel, scrollbar};
 
 /// Cells that a popup needs beside what is in it: frame and blanks.
 pub(super) const FRAME_WIDTH: u16 = 4;
@@ -31,10 +31,18 @@ pub(super) fn open(inside: (u16, u16), title: &str, desk: &Desk, canvas: &mut Ca
     Rect { x: inside.x + 1, width: inside.width.saturating_sub(2), ..inside }
 }
 
-/// Rows that are scrolled so that the cursor is in sight: each one's number and line.
-pub(super) fn rows(len: usize, cursor: usize, area: Rect) -> impl Iterator<Item = (usize, Rect)> {
-    let height = usize::from(area.height);
-    let top = list::follow(0, cursor, len, height);
+/// Rows that are scrolled so that the cursor is in sight: each one's number and line. The frame says
+/// where they are among those that are not.
+pub(super) fn rows(
+    len: usize,
+    cursor: usize,
+    area: Rect,
+    canvas: &mut Canvas<'_>,
+) -> impl Iterator<Item = (usize, Rect)> + use<> {
+    let top = list::follow(0, cursor, len, usize::from(area.height));
+    let track = Rect { x: area.right() + 1, width: 1, ..area };
+    let (theme, caps) = (&canvas.look.theme, &canvas.look.caps);
+    scrollbar::paint(track, canvas.buffer, theme, caps, len, top);
     (top..len).zip(area.rows())
 }
 

@@ -128,7 +128,7 @@ impl Painter<'_> {
         }
         let mut taken_until = plot.x;
         for (at, label) in scale::time_labels(self.chart, plot.width) {
-            let Some(column) = self.column(at, plot.width) else { continue };
+            let Some(column) = self.label_column(at, plot.width) else { continue };
             let width = label.width() as u16;
             let centred = (plot.x + column).saturating_sub(width / 2).max(plot.x);
             let x = centred.min(plot.right().saturating_sub(width));
@@ -221,15 +221,27 @@ impl Painter<'_> {
     /// The column of dots of a time, if that is shown. Which times share a column does not depend on
     /// the time shown, so that a curve moves as a whole and does not change its shape on the way.
     fn dot_column(&self, at: i64, dots: &Dots) -> Option<usize> {
+        let (span, last) = self.span_to_last(at, dots)?;
+        let dot = (span / last.max(1)).max(1);
+        let behind = self.chart.to_millis.div_euclid(dot).saturating_sub(at.div_euclid(dot));
+        usize::try_from(last.saturating_sub(behind).max(0)).ok()
+    }
+
+    /// The column of cells under which a time is written: as far from the end as it is in time, so
+    /// that labels stand still while time goes on.
+    fn label_column(&self, at: i64, width: u16) -> Option<u16> {
+        let dots = Dots::new(Size::new(width, 0), self.caps.graphs);
+        let (span, last) = self.span_to_last(at, &dots)?;
+        let behind = self.chart.to_millis.saturating_sub(at) as f64 / span as f64;
+        let column = (last as f64 * (1.0 - behind)).round();
+        Some(dots.cell(column as usize))
+    }
+
+    /// The time shown, if this one is in it, and the number of the last column of dots.
+    fn span_to_last(&self, at: i64, dots: &Dots) -> Option<(i64, i64)> {
         let (from, to) = (self.chart.from_millis, self.chart.to_millis);
-        if to <= from || at < from || at > to {
-            return None;
-        }
-        let last = dots.columns().checked_sub(1)?;
-        let span = to.saturating_sub(from);
-        let dot = (span / i64::try_from(last.max(1)).unwrap_or(i64::MAX)).max(1);
-        let behind = to.div_euclid(dot).saturating_sub(at.div_euclid(dot));
-        Some(last.saturating_sub(usize::try_from(behind).unwrap_or(usize::MAX)))
+        let last = i64::try_from(dots.columns().checked_sub(1)?).ok()?;
+        (to > from && (from..=to).contains(&at)).then(|| (to.saturating_sub(from), last))
     }
 
     /// The column of cells that has the dot, so that a cursor and its curve meet.

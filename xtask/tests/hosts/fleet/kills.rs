@@ -64,7 +64,7 @@ fn a_lost_and_a_doubled_report_would_be_noticed() {
 }
 
 /// How what is stored breaks the promise that the ledger records.
-fn breach(ledger: &[i64], stored: &[i64]) -> Option<String> {
+pub(super) fn breach(ledger: &[i64], stored: &[i64]) -> Option<String> {
     let unique: BTreeSet<i64> = stored.iter().copied().collect();
     if unique.len() < stored.len() {
         return Some(format!("{} reports are there twice", stored.len() - unique.len()));

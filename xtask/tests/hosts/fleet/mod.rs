@@ -8,12 +8,16 @@ mod browser;
 mod claims;
 mod clocks;
 mod console;
+mod export;
 mod hostile;
 mod kills;
 mod life;
 mod page;
 mod ports;
+mod prometheus;
 mod refusals;
+mod senders;
+mod spool;
 
 use std::cell::Cell;
 use std::fs;

@@ -9,7 +9,7 @@ mod device;
 mod event;
 mod grant;
 mod key;
-mod report;
+mod series;
 mod session;
 
 use bincode::{Decode, Encode};
@@ -21,7 +21,7 @@ pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::KeyRow;
-pub(super) use self::report::{CursorRow, ReportRow};
+pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
 
 macro_rules! coded {
@@ -42,10 +42,13 @@ coded! {
     KeyRow = 37,
     GrantRow = 38,
     ConfigRow = 39,
-    ReportRow = 40,
-    CursorRow = 41,
     EventRow = 42,
     SessionRow = 43,
+    TelemetryRow = 45,
+    SeriesRow = 46,
+    ChunkRow = 47,
+    SegmentRow = 48,
+    HeadRow = 49,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -76,12 +79,16 @@ mod tests {
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
-    use fleet_core::metric::Sample;
     use fleet_core::secret::KeyKind;
     use fleet_core::time::Timestamp;
     use fleet_core::wire::Facts;
 
     use super::*;
+    use crate::series::catalog::{ChunkRef, SegmentInfo, Tier};
+    use crate::series::head::{Cursor, Newest, Remembered};
+    use crate::series::names::{Names, SeriesId};
+    use crate::series::number::Number;
+    use crate::series::wal::Lsn;
     use crate::store::{
         Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
     };
@@ -114,11 +121,27 @@ mod tests {
              7069342d3030310361646102040101010101010101010101010101010101",
         );
         check(&ConfigRow::from(config()), "2701dc41d2f6027b7d0361646102010163010175");
+        let floors = [i64::MIN, -1, 0, 1_705_314_600_000];
         check(
-            &ReportRow::from(samples()),
-            "2801b904e4b702016d01016c0176000000000000f83f016e00000000000000f0bf",
+            &TelemetryRow { store: [8; 16], floors },
+            "2d010ca4bf0a08080808080808080808080808080808fdffffffffffffffff0100fd808857191a\
+             030000",
         );
-        check(&CursorRow { seq: 5, born: 2 }, "2901496b14670502");
+        let names = Names::default();
+        let id = names.series("m", &[("l", "v")]).unwrap();
+        check(&SeriesRow::from(names.name(id).unwrap().as_ref()), "2e014d41635d016d01016c0176");
+        check(&ChunkRow::from(&chunk()), "2f01a5523e6c09fb581bfb680101");
+        assert_eq!(
+            HEXLOWER.encode(&ChunkRow::key(&chunk())),
+            "0101010101010101010101010101010101800000000000ea600000000000000003000000000000\
+             001d",
+        );
+        check(&SegmentRow::from(&segment()), "30017b89c5c503fb2823fb581b01fb6801");
+        check(
+            &HeadRow::from(remembered()),
+            "3101751a3fa9014d01060606060606060606060606060606060502040b00d00fa28708ac020191\
+             0101fbd007",
+        );
         check(
             &EventRow::from(event()),
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
@@ -134,8 +157,15 @@ mod tests {
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
-        assert_eq!(Vec::<Sample>::from(ReportRow::from(samples())), samples());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
+        assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
+        assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
+        let Remembered { applied, cursors, missed, newest, newest_at } =
+            HeadRow::from(remembered()).remembered().unwrap();
+        let expected = remembered();
+        assert_eq!((applied, missed), (expected.applied, expected.missed));
+        assert_eq!(newest_at, expected.newest_at);
+        assert_eq!((cursors, newest), (expected.cursors, expected.newest));
     }
 
     #[track_caller]
@@ -241,7 +271,34 @@ mod tests {
         }
     }
 
-    fn samples() -> Vec<Sample> {
-        vec![Sample::labelled("m", "l", "v", 1.5), Sample::new("n", -1.0)]
+    fn chunk() -> ChunkRef {
+        ChunkRef {
+            device: uid(),
+            tier: Tier::Minute,
+            first_at: -5,
+            last_at: 60_000,
+            segment: 3,
+            offset: 29,
+            bytes: 7_000,
+            rows: 360,
+            is_rolled: true,
+        }
+    }
+
+    fn segment() -> SegmentInfo {
+        let (bytes, live_bytes, live_chunks, live_rows) = (9_000, 7_000, 1, 360);
+        SegmentInfo { number: 3, tier: Tier::Hour, bytes, live_bytes, live_chunks, live_rows }
+    }
+
+    fn remembered() -> Remembered {
+        let newest =
+            |series, at, value| Newest { series: SeriesId(series), at, number: Number::new(value) };
+        Remembered {
+            applied: Some(Lsn(77)),
+            cursors: vec![Cursor { stream: [6; 16], seq: 5, born: 2, mark: 0 }],
+            missed: 4,
+            newest: vec![newest(0, 1_000, 41.25), newest(300, -1, -0.5)],
+            newest_at: Some(1_000),
+        }
     }
 }

@@ -13,23 +13,35 @@ const GONE: Duration = Duration::from_secs(3);
 const SUSPEND: &str = "\x1a";
 
 #[test]
-fn suspended_it_stops_and_comes_back() {
+fn suspended_it_leaves_the_terminal_to_its_shell_and_comes_back() {
     let (_lab, desk, plant) = desk_and_plant();
     let site = Site::start(&desk, &plant, 2);
-    let mut console = site.console(LOW);
+    // It calls its job back after a line.
+    let shell = "set -m; \"$@\"; echo the shell; read -r; fg > /dev/null";
+    let mut command = desk.command("bash");
+    command.args(["-c", shell, "bash", &program("fleet-tui")]);
+    let mut console = Console::start_as(&site.server, &command, &XTERM, LOW);
+    console.pty.wait_for("rpi4-001", SOON);
     console.press("/pi", "/pi");
 
-    console.pty.press(SUSPEND);
-    console.pty.wait_until_stopped();
-    console.waits("the usual screen", |shown| !shown.emulator.screen().alternate_screen());
+    console.press(SUSPEND, "the shell");
     console.assert_given_back();
     assert!(!text(&console.pty.shown()).contains("rpi4-001"), "the shell's screen is its own");
 
-    console.pty.signal(Signal::SIGCONT);
-    console.waits("the console again", |shown| shown.emulator.screen().alternate_screen());
-    console.pty.wait_for("/pi", SOON);
+    console.press("\n", "/pi");
     console.pty.wait_for("rpi4-001", SOON);
+    assert!(console.pty.shown().emulator.screen().alternate_screen());
     assert!(!console.pty.modes().local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO));
+    console.quit();
+}
+
+#[test]
+fn without_a_shell_that_could_call_it_back_it_does_not_stop() {
+    let (_lab, desk, plant) = desk_and_plant();
+    let site = Site::start(&desk, &plant, 1);
+    let mut console = site.console(LOW);
+    console.press(SUSPEND, "not suspended: there is no shell");
+    console.press("/x86", "/x86");
     console.quit();
 }
 

@@ -1,0 +1,63 @@
+//! How much the server keeps, in JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// How much there is. What a store cannot tell is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbView {
+    /// The file.
+    pub database: DbFile,
+    /// Devices that are not deleted.
+    pub devices: u64,
+    /// Events that are kept.
+    pub events: u64,
+    /// What devices measured.
+    pub telemetry: DbTelemetry,
+}
+
+/// The database's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbFile {
+    /// Its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Room that is left beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
+/// What devices measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbTelemetry {
+    /// Reports; each is all that a device measured at one time.
+    pub reports: u64,
+    /// Bytes that all of it takes, the log included.
+    pub bytes: u64,
+    /// Series: metrics with their labels.
+    #[serde(default)]
+    pub series: u64,
+    /// Bytes of the log of what is not in chunks yet.
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// By resolution, finest first.
+    #[serde(default)]
+    pub tiers: Vec<DbTier>,
+}
+
+/// How much there is of one resolution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbTier {
+    /// `raw`, `1m`, `10m` or `1h`.
+    pub resolution: String,
+    /// Reports, or steps of time, that lie in chunks.
+    pub rows: u64,
+    /// Bytes of the chunks.
+    pub bytes: u64,
+    /// Bytes of their files: what is beyond the chunks' is freed by `fleets db compact`.
+    pub file_bytes: u64,
+    /// Before when nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}

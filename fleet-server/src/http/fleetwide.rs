@@ -1,0 +1,151 @@
+//! Questions about what many devices measured.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet_core::filter::{Filter, Words};
+use fleet_core::limits::{PAGE_ROWS_MAX, TELEMETRY_ROWS_DEFAULT, TELEMETRY_ROWS_MAX};
+use fleet_core::metric::MetricName;
+use fleet_core::time::{Timestamp, parse_duration};
+use hyper::StatusCode;
+
+use super::query::Query;
+use super::reply::{Failure, Reply, bytes_reply, json};
+use super::telemetry::{metric_names, resolved, wrong_step};
+use crate::ops::Ops;
+use crate::ops::fleetwide::{Aggregate, StepsAsked, WhoseSteps};
+use crate::store::{NewestValue, Top};
+
+/// The time over which a mean is taken unless told otherwise.
+const WINDOW_DEFAULT: Duration = Duration::from_secs(300);
+/// Devices of a ranking unless told otherwise.
+const TOP_DEFAULT: usize = 10;
+/// The shortest step.
+const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// `GET /telemetry/latest`: the newest values of some metrics, of all devices.
+pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let metrics = metric_names(query.need("metrics")?)?;
+    let metrics: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+    let names = ops.world.store.names();
+    let mut body = Vec::with_capacity(64 * 1024);
+    body.push(b'[');
+    // Tens of thousands of values: written as they come, since no tree of them is needed.
+    ops.telemetry
+        .latest(metrics.clone(), |device, values| {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            put_device(&mut body, device.as_str(), values, &metrics, names);
+        })
+        .await?;
+    body.push(b']');
+    Ok(bytes_reply(StatusCode::OK, Bytes::from(body)))
+}
+
+fn put_device(
+    out: &mut Vec<u8>,
+    device: &str,
+    values: &[NewestValue],
+    metrics: &[String],
+    names: &crate::series::names::Names,
+) {
+    let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
+    out.extend_from_slice(b"{\"device_id\":");
+    put(out, device);
+    out.extend_from_slice(b",\"timestamp\":\"");
+    write!(out, "{newest}").expect("memory takes all");
+    out.extend_from_slice(b"\",\"values\":{");
+    for (place, value) in values.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        match names.name(value.series).filter(|name| !name.labels.is_empty()) {
+            None => put(out, &metrics[value.metric]),
+            Some(name) => {
+                let labels: Vec<String> =
+                    name.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+                put(out, &format!("{}{{{}}}", name.metric, labels.join(",")));
+            }
+        }
+        out.push(b':');
+        put(out, &value.value);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("memory takes all, and the values are plain");
+}
+
+/// `GET /telemetry/top`: the devices with the greatest mean of a metric, or the least.
+pub(super) async fn top(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let window = query.get("window").map(parse_duration).transpose();
+    let window = window.map_err(|error| Failure::invalid("window", &error.to_string()))?;
+    let to = query.parsed::<Timestamp>("to")?.unwrap_or_else(|| ops.world.now());
+    match query.get("agg") {
+        None | Some("avg" | "mean") => {}
+        Some(_) => return Err(Failure::invalid("agg", "must be avg")),
+    }
+    let is_least = match query.get("order") {
+        None | Some("desc") => false,
+        Some("asc") => true,
+        Some(_) => return Err(Failure::invalid("order", "must be desc or asc")),
+    };
+    let top = Top {
+        metric: metric(query)?.into(),
+        from: to.minus(window.unwrap_or(WINDOW_DEFAULT)),
+        to,
+        is_least,
+        limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(TOP_DEFAULT),
+    };
+    Ok(json(StatusCode::OK, &ops.telemetry.top(top).await?))
+}
+
+/// `GET /telemetry/metrics` with a step: values drawn together, of one device or of many.
+pub(super) async fn steps(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let step = parse_duration(query.need("step")?).map_err(wrong_step)?;
+    if step < STEP_MIN {
+        return Err(Failure::invalid("step", "must be at least 1s"));
+    }
+    let whose = match (query.get("device_id"), query.get("filter")) {
+        (Some(device), None) => WhoseSteps::Device(device.to_owned()),
+        (None, Some(text)) => {
+            let filter = Filter::parse(text, Words::Refused);
+            WhoseSteps::Filter(
+                filter.map_err(|error| Failure::invalid("filter", &error.caret(text)))?,
+            )
+        }
+        (None, None) if query.get("group_by").is_some() => WhoseSteps::Filter(Filter::default()),
+        (None, None) => return Err(Failure::invalid("device_id", "is missing from the query")),
+        (Some(_), Some(_)) => {
+            return Err(Failure::invalid("filter", "not together with device_id"));
+        }
+    };
+    let asked = StepsAsked {
+        whose,
+        metric: metric(query)?,
+        from: query.parsed("from")?,
+        to: query.parsed("to")?,
+        step,
+        aggregate: query.parsed::<Aggregate>("agg")?.unwrap_or_default(),
+        limit: query.count("limit", TELEMETRY_ROWS_MAX)?.unwrap_or(TELEMETRY_ROWS_DEFAULT),
+    };
+    match query.get("group_by") {
+        Some(group_by) => {
+            let (points, tier) = ops.telemetry.grouped(&ops.devices, &asked, group_by).await?;
+            Ok(resolved(json(StatusCode::OK, &points), tier))
+        }
+        None => {
+            let (points, tier) = ops.telemetry.steps(&ops.devices, &asked).await?;
+            Ok(resolved(json(StatusCode::OK, &points), tier))
+        }
+    }
+}
+
+fn metric(query: &Query) -> Result<MetricName, Failure> {
+    query.need("metric")?;
+    let missing = || Failure::invalid("metric", "is missing from the query");
+    query.parsed::<MetricName>("metric")?.ok_or_else(missing)
+}

@@ -1,0 +1,283 @@
+//! Questions about what many devices measured: the newest values, the greatest, and steps of time
+//! of each device, or of devices that have something in common.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fleet_core::api::{GroupPoint, StepPoint, TopDevice};
+use fleet_core::field::{Field, SortKey};
+use fleet_core::filter::{Filter, Subject};
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::limits::{SERIES_STEPS_MAX, TELEMETRY_ROWS_MAX};
+use fleet_core::metric::MetricName;
+use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
+
+use super::devices::find;
+use super::{Devices, OpsError, Telemetry};
+use crate::labels;
+use crate::store::{Curve, CurvesAsked, NewestValue, Stat, Tier, Top};
+
+/// The time that steps cover unless told otherwise.
+const SPAN_DEFAULT: Duration = Duration::from_secs(3_600);
+
+/// What becomes of the values of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Aggregate {
+    #[default]
+    Avg,
+    Min,
+    Max,
+    Sum,
+    Count,
+}
+
+impl std::str::FromStr for Aggregate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "avg" | "mean" => Ok(Self::Avg),
+            "min" => Ok(Self::Min),
+            "max" => Ok(Self::Max),
+            "sum" => Ok(Self::Sum),
+            "count" => Ok(Self::Count),
+            _ => Err("must be avg, min, max, sum or count"),
+        }
+    }
+}
+
+impl Aggregate {
+    fn of(self, stat: &Stat) -> f64 {
+        match self {
+            Self::Avg => stat.mean(),
+            Self::Min => stat.min,
+            Self::Max => stat.max,
+            Self::Sum => stat.sum,
+            Self::Count => stat.count,
+        }
+    }
+}
+
+/// Which steps are asked for.
+#[derive(Debug)]
+pub(crate) struct StepsAsked {
+    pub(crate) whose: WhoseSteps,
+    pub(crate) metric: MetricName,
+    pub(crate) from: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
+    pub(crate) step: Duration,
+    pub(crate) aggregate: Aggregate,
+    pub(crate) limit: usize,
+}
+
+/// Of which devices.
+#[derive(Debug)]
+pub(crate) enum WhoseSteps {
+    Device(String),
+    Filter(Filter),
+}
+
+/// The steps of one curve of a device.
+struct DeviceSteps {
+    device: DeviceId,
+    curve: Curve,
+}
+
+impl Telemetry {
+    /// The newest values of some metrics, of all devices, by device.
+    pub(crate) async fn latest(
+        &self,
+        metrics: Vec<String>,
+        mut show: impl FnMut(&DeviceId, &[NewestValue]),
+    ) -> Result<(), OpsError> {
+        let newest = self.world.store.newest(metrics).await?;
+        let of_devices = newest.chunk_by(|a, b| a.device == b.device);
+        self.world
+            .store
+            .directory()
+            .ids(of_devices.map(|values| (values[0].device, values)), &mut show);
+        Ok(())
+    }
+
+    /// The devices with the greatest, or least, mean of a metric over a time.
+    pub(crate) async fn top(&self, top: Top) -> Result<Vec<TopDevice>, OpsError> {
+        let directory = self.world.store.directory();
+        let mut devices = Vec::new();
+        let found = self.world.store.top(top).await?;
+        directory.ids(found, |id, value| devices.push(TopDevice { device_id: id.clone(), value }));
+        Ok(devices)
+    }
+
+    /// Steps of a metric, newest first, and how fine the values are that they were made of.
+    pub(crate) async fn steps(
+        &self,
+        devices: &Devices,
+        asked: &StepsAsked,
+    ) -> Result<(Vec<StepPoint>, Tier), OpsError> {
+        let whose = self.whose(devices, asked).await?;
+        let (curves, tier) = self.curves_of(&whose, asked).await?;
+        let mut points = Vec::new();
+        for DeviceSteps { device, curve } in &curves {
+            let metadata = Untrusted::new(labels::object(&curve.name.labels));
+            // No more than so many of one curve can be among the newest of all.
+            for (step, stat) in curve.steps.iter().rev().take(asked.limit) {
+                points.push(StepPoint {
+                    device_id: device.clone(),
+                    timestamp: begin(asked, *step),
+                    metric_name: asked.metric.to_string(),
+                    value: asked.aggregate.of(stat),
+                    metadata: metadata.clone(),
+                    min: stat.min,
+                    max: stat.max,
+                    mean: stat.mean(),
+                    count: stat.count,
+                });
+            }
+        }
+        points.sort_by(|a, b| {
+            b.timestamp.cmp(&a.timestamp).then_with(|| a.device_id.cmp(&b.device_id))
+        });
+        points.truncate(asked.limit);
+        Ok((points, tier))
+    }
+
+    /// Steps of a metric over devices that have a field in common, newest first.
+    pub(crate) async fn grouped(
+        &self,
+        devices: &Devices,
+        asked: &StepsAsked,
+        group_by: &str,
+    ) -> Result<(Vec<GroupPoint>, Tier), OpsError> {
+        let groups = self.groups(devices, asked, group_by).await?;
+        let mut cells: BTreeMap<(i64, String), Stat> = BTreeMap::new();
+        let mut tier = Tier::Raw;
+        for (group, whose) in groups {
+            let (curves, of) = self.curves_of(&whose, asked).await?;
+            tier = tier.max(of);
+            for (step, stat) in curves.iter().flat_map(|steps| &steps.curve.steps) {
+                let cell = cells.entry((*step, group.clone()));
+                cell.and_modify(|known| *known = known.with(*stat)).or_insert(*stat);
+            }
+        }
+        let newest = cells.into_iter().rev().take(asked.limit);
+        let point = |((step, group), stat): ((i64, String), Stat)| GroupPoint {
+            group: Untrusted::new(group),
+            timestamp: begin(asked, step),
+            metric_name: asked.metric.to_string(),
+            value: asked.aggregate.of(&stat),
+            min: stat.min,
+            max: stat.max,
+            mean: stat.mean(),
+            count: stat.count,
+        };
+        Ok((newest.map(point).collect(), tier))
+    }
+
+    /// The devices by what they have in common; those that have no such field are left out.
+    async fn groups(
+        &self,
+        devices: &Devices,
+        asked: &StepsAsked,
+        group_by: &str,
+    ) -> Result<BTreeMap<String, Vec<(Uid, DeviceId)>>, OpsError> {
+        let WhoseSteps::Filter(filter) = &asked.whose else {
+            return Err(OpsError::invalid("group_by", "takes a filter, not one device"));
+        };
+        let mut groups: BTreeMap<String, Vec<(Uid, DeviceId)>> = BTreeMap::new();
+        for view in devices.select(filter, SortKey::default()).await? {
+            let group = match Field::named(group_by) {
+                Some(Field::Status) => Some(view.status.word().to_owned()),
+                Some(field) => view.text(field).map(std::borrow::Cow::into_owned),
+                None => Subject::metadata(&view, group_by).map(|value| match value {
+                    serde_json::Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                }),
+            };
+            if let Some(group) = group {
+                groups.entry(group).or_default().push((view.uid, view.id));
+            }
+        }
+        if groups.is_empty() {
+            return Err(OpsError::invalid(
+                "group_by",
+                "no device that was asked for has that field",
+            ));
+        }
+        Ok(groups)
+    }
+
+    async fn whose(
+        &self,
+        devices: &Devices,
+        asked: &StepsAsked,
+    ) -> Result<Vec<(Uid, DeviceId)>, OpsError> {
+        Ok(match &asked.whose {
+            WhoseSteps::Device(name) => {
+                let device = find(&self.world, name).await?;
+                vec![(device.uid, device.id)]
+            }
+            WhoseSteps::Filter(filter) => {
+                let views = devices.select(filter, SortKey::default()).await?;
+                views.into_iter().map(|view| (view.uid, view.id)).collect()
+            }
+        })
+    }
+
+    async fn curves_of(
+        &self,
+        devices: &[(Uid, DeviceId)],
+        asked: &StepsAsked,
+    ) -> Result<(Vec<DeviceSteps>, Tier), OpsError> {
+        let to = asked.to.unwrap_or_else(|| self.world.now());
+        let from = asked.from.unwrap_or(to.minus(SPAN_DEFAULT));
+        let step_millis = step_millis(asked);
+        check_steps(from, to, step_millis)?;
+        let (mut found, mut tier) = (Vec::new(), Tier::Raw);
+        let mut steps = 0;
+        for (device, id) in devices {
+            let question = CurvesAsked {
+                device: *device,
+                metrics: vec![asked.metric.to_string()],
+                from,
+                to,
+                step_millis,
+            };
+            let drawn = self.world.store.curves(question).await?;
+            tier = tier.max(drawn.resolution);
+            for curve in drawn.curves {
+                steps += curve.steps.len();
+                found.push(DeviceSteps { device: id.clone(), curve });
+            }
+            if steps > STEPS_MAX {
+                let problem = format!("makes more than {STEPS_MAX} steps of all devices together");
+                return Err(OpsError::invalid("step", problem));
+            }
+        }
+        Ok((found, tier))
+    }
+}
+
+/// Steps of all devices that are held while an answer is made.
+const STEPS_MAX: usize = 200 * TELEMETRY_ROWS_MAX;
+
+fn check_steps(from: Timestamp, to: Timestamp, step_millis: i64) -> Result<(), OpsError> {
+    if from > to {
+        return Err(OpsError::invalid("from", "is after the end"));
+    }
+    let steps = to.since(from).as_millis() / u128::from(step_millis.unsigned_abs()) + 1;
+    if steps > SERIES_STEPS_MAX as u128 {
+        let problem =
+            format!("makes {steps} steps and there may be {SERIES_STEPS_MAX}: ask for longer ones");
+        return Err(OpsError::invalid("step", problem));
+    }
+    Ok(())
+}
+
+fn step_millis(asked: &StepsAsked) -> i64 {
+    i64::try_from(asked.step.as_millis()).unwrap_or(i64::MAX).max(1)
+}
+
+fn begin(asked: &StepsAsked, step: i64) -> Timestamp {
+    Timestamp::from_millis(step.saturating_mul(step_millis(asked)))
+}

@@ -1,0 +1,285 @@
+//! Whom posted telemetry is for: devices that somebody speaks for, and those that are made because
+//! somebody does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleet_core::api::EventKind;
+use fleet_core::id::{DeviceId, Uid};
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::Facts;
+use futures_util::future::join_all;
+
+use super::devices::find;
+use super::events::NewEvent;
+use super::keys::Principal;
+use super::recent::Recent;
+use super::{Actor, Events, OpsError, World};
+use crate::hub::Hub;
+use crate::store::{Admission, Conflict, Device, StoreError};
+
+/// Devices that one request makes.
+const MADE_PER_REQUEST_MAX: usize = 1_000;
+/// Devices without a key of their own that a server keeps. A tag that is different in each line
+/// must not fill it.
+const KEYLESS_MAX: usize = 20_000;
+/// From so many unknown names on, the whole fleet is read at once.
+const READ_ALL_MIN: usize = 32;
+/// What is known of a device that only others speak for.
+const MADE_TYPE: &str = "other";
+
+/// Finds the devices that posts are for.
+pub(crate) struct Senders {
+    world: World,
+    hub: Arc<Hub>,
+    events: Arc<Events>,
+    known: Recent<Known>,
+}
+
+/// A device that may be posted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) uid: Uid,
+    /// Whether what is posted is a sign of life of the device itself: it has no other way to give
+    /// one, or it is the device that posts.
+    pub(crate) is_heard: bool,
+}
+
+/// What was seen of the devices.
+struct Sight {
+    /// The hub's count of changes from before that.
+    change: u64,
+    /// All that the poster may know of, by id and uid; none if nobody has looked.
+    all: Option<HashMap<String, Device>>,
+}
+
+/// What of an active device matters to whoever posts for it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    uid: Uid,
+    /// Whether it has no key, so that only others speak for it.
+    is_keyless: bool,
+}
+
+impl Known {
+    fn of(device: &Device) -> Self {
+        Self { uid: device.uid, is_keyless: device.key.is_none() }
+    }
+
+    /// The device, if whoever posts may speak for it.
+    fn subject(self, poster: &Principal) -> Result<Subject, OpsError> {
+        let is_own = match poster {
+            Principal::Device { uid, .. } if *uid == self.uid => true,
+            Principal::Device { .. } => return Err(foreign()),
+            Principal::Operator { .. } | Principal::Enrol { .. } => false,
+        };
+        Ok(Subject { uid: self.uid, is_heard: is_own || self.is_keyless })
+    }
+}
+
+/// How a post says whom it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Not at all: it is for the device whose key it came with.
+    Own,
+    /// By id or uid.
+    Named(String),
+}
+
+impl Senders {
+    pub(crate) fn new(world: World, hub: Arc<Hub>, events: Arc<Events>) -> Self {
+        Self { world, hub, events, known: Recent::default() }
+    }
+
+    /// The device that a post names, if whoever posts may speak for it.
+    pub(crate) async fn subject(
+        &self,
+        name: &str,
+        poster: &Principal,
+    ) -> Result<Subject, OpsError> {
+        let parts = [Whose::Named(name.to_owned())];
+        let sight = self.look(&parts, poster).await?;
+        self.subject_in(&sight, name, poster).await
+    }
+
+    /// The devices that the parts of a request name; for each that may not be spoken for, why. An
+    /// operator's request makes those that are not there yet.
+    pub(crate) async fn subjects(
+        &self,
+        parts: Vec<Whose>,
+        poster: &Principal,
+    ) -> Result<Vec<Result<Subject, String>>, OpsError> {
+        let sight = self.look(&parts, poster).await?;
+        let mut subjects = Vec::with_capacity(parts.len());
+        let mut absent = Vec::new();
+        for whose in parts {
+            let found = match (&whose, poster) {
+                (Whose::Own, Principal::Device { uid, .. }) => {
+                    Ok(Subject { uid: *uid, is_heard: true })
+                }
+                (Whose::Own, _) => Err(OpsError::NotFound("device".to_owned())),
+                (Whose::Named(name), _) => self.subject_in(&sight, name, poster).await,
+            };
+            subjects.push(match (found, whose) {
+                (Ok(subject), _) => Ok(subject),
+                (Err(OpsError::Store(error)), _) => return Err(error.into()),
+                (Err(error @ OpsError::NotFound(_)), Whose::Named(name)) => {
+                    absent.push((subjects.len(), name));
+                    Err(error.to_string())
+                }
+                (Err(error), _) => Err(error.to_string()),
+            });
+        }
+        if let Principal::Operator { key } = poster
+            && !absent.is_empty()
+        {
+            let (places, names): (Vec<usize>, Vec<String>) = absent.into_iter().unzip();
+            for (place, made) in places.into_iter().zip(self.make(names, key).await?) {
+                subjects[place] = made;
+            }
+        }
+        Ok(subjects)
+    }
+
+    /// Looks at the devices among which those are that parts name, if that is better than to look
+    /// for one after the other.
+    async fn look(&self, parts: &[Whose], poster: &Principal) -> Result<Sight, OpsError> {
+        let change = self.hub.change();
+        let is_unknown = |whose: &&Whose| match whose {
+            Whose::Own => false,
+            Whose::Named(name) => self.known.get(name, change).is_none(),
+        };
+        let unknown = parts.iter().filter(is_unknown).count();
+        let devices = match poster {
+            // Whether another device exists is not for a device to know, nor to make us look for.
+            Principal::Device { uid, .. } if unknown > 0 => {
+                Vec::from_iter(self.world.store.device_get(*uid).await?)
+            }
+            Principal::Operator { .. } if unknown >= READ_ALL_MIN => {
+                self.world.store.device_list().await?
+            }
+            _ => return Ok(Sight { change, all: None }),
+        };
+        let names = |device: Device| {
+            [(device.uid.to_string(), device.clone()), (device.id.to_string(), device)]
+        };
+        Ok(Sight { change, all: Some(devices.into_iter().flat_map(names).collect()) })
+    }
+
+    async fn subject_in(
+        &self,
+        sight: &Sight,
+        name: &str,
+        poster: &Principal,
+    ) -> Result<Subject, OpsError> {
+        if let Some(known) = self.known.get(name, sight.change) {
+            return known.subject(poster);
+        }
+        let found = match &sight.all {
+            Some(all) => all.get(name).cloned(),
+            None => match find(&self.world, name).await {
+                Err(OpsError::NotFound(_)) => None,
+                found => Some(found?),
+            },
+        };
+        let device = found.ok_or_else(|| match poster {
+            Principal::Device { .. } => foreign(),
+            Principal::Operator { .. } | Principal::Enrol { .. } => {
+                OpsError::NotFound(format!("device {}", Untrusted::from(name)))
+            }
+        })?;
+        check_active(&device)?;
+        let known = Known::of(&device);
+        self.known.note([(name.to_owned(), known)], sight.change);
+        known.subject(poster)
+    }
+
+    /// Makes devices for what an operator's key posts.
+    async fn make(
+        &self,
+        names: Vec<String>,
+        key: &str,
+    ) -> Result<Vec<Result<Subject, String>>, OpsError> {
+        let keyless = self.world.store.device_list().await?;
+        let keyless = keyless.iter().filter(|device| device.key.is_none()).count();
+        let room = KEYLESS_MAX.saturating_sub(keyless).min(MADE_PER_REQUEST_MAX);
+        // Together, so that they share their commits.
+        let made = names.into_iter().enumerate().map(|(number, name)| async move {
+            if number < room { self.make_one(&name, key).await } else { Ok(Err(no_room(&name))) }
+        });
+        let made = join_all(made).await;
+        // Those that are there now are told of, also if others could not be made.
+        let new = made.iter().filter_map(|made| match made {
+            Ok(Ok((device, true))) => Some(device),
+            _ => None,
+        });
+        let told = new.map(|device| {
+            self.hub.wake(device.uid);
+            let (kind, actor) = (EventKind::DeviceEnrolled, Actor::Operator(key.to_owned()));
+            NewEvent::about(device, kind, actor, &*device.state_reason)
+        });
+        self.events.record_all(told.collect()).await;
+        let subject = |(device, _): (Device, bool)| Subject {
+            uid: device.uid,
+            is_heard: device.key.is_none(),
+        };
+        made.into_iter().map(|made| Ok(made?.map(subject))).collect()
+    }
+
+    /// Makes a device, unless somebody else has done so meanwhile; and whether it did.
+    async fn make_one(
+        &self,
+        name: &str,
+        key: &str,
+    ) -> Result<Result<(Device, bool), String>, OpsError> {
+        // What looks like a uid names a device that was here once, or is elsewhere.
+        let (Err(_), Ok(id)) = (name.parse::<Uid>(), name.parse::<DeviceId>()) else {
+            return Ok(Err(format!("there is no device {}", Untrusted::from(name))));
+        };
+        let now = self.world.now();
+        let device = Device {
+            uid: Uid::new(),
+            id: id.clone(),
+            key: None,
+            name: None,
+            state: Admission::Active,
+            state_reason: format!("made for what the key {key} posts"),
+            state_at: now,
+            facts: Facts { device_type: MADE_TYPE.to_owned(), ..Facts::default() },
+            metadata: std::collections::BTreeMap::new(),
+            created_at: now,
+            last_seen: Some(now),
+            missed_reports: 0,
+            reported: None,
+        };
+        match self.world.store.device_insert(device.clone()).await {
+            Ok(()) => Ok(Ok((device, true))),
+            Err(StoreError::Conflict(Conflict::DeviceId(_))) => {
+                let device = find(&self.world, id.as_str()).await?;
+                Ok(check_active(&device)
+                    .map(|()| (device, false))
+                    .map_err(|error| error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn check_active(device: &Device) -> Result<(), OpsError> {
+    if device.state == Admission::Active {
+        return Ok(());
+    }
+    let reason = format!("the device {} is not active: {}", device.id, device.state_reason);
+    Err(OpsError::Conflict(reason))
+}
+
+fn foreign() -> OpsError {
+    OpsError::Forbidden("a device key posts for its own device only".to_owned())
+}
+
+fn no_room(name: &str) -> String {
+    format!(
+        "there is no device {}, and this request or this server has made as many as it may",
+        Untrusted::from(name)
+    )
+}

@@ -1,0 +1,255 @@
+//! Curves: what a device measured over a time, in steps, read from as coarse values as will do.
+//!
+//! Whatever tier is chosen, each value is found in exactly one place: in chunks of that tier, or
+//! in finer chunks that it does not hold yet, or in memory.
+
+use std::sync::Arc;
+
+use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
+
+use super::catalog::{Floors, Tier, Unrolled};
+use super::chunk::{Chunk, ChunkError, ColumnKey, Part};
+use super::engine::Engine;
+use super::names::{SeriesId, SeriesName};
+use super::points::{Points, Wanted};
+use super::query::{Source, add_chunk, each_row, sources};
+use super::stat::Stat;
+use crate::store::StoreError;
+
+/// Which curves of a device are asked for.
+#[derive(Clone, Debug)]
+pub struct CurvesAsked {
+    /// Whose.
+    pub device: Uid,
+    /// Of which metrics.
+    pub metrics: Vec<String>,
+    /// Not before.
+    pub from: Timestamp,
+    /// Not after.
+    pub to: Timestamp,
+    /// How long a step of the answer is.
+    pub step_millis: i64,
+}
+
+/// A curve: its metric's place in the question, its series, and its steps, oldest first, without
+/// those in which nothing was measured.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// The metric's place in the question.
+    pub metric: usize,
+    /// The series.
+    pub name: Arc<SeriesName>,
+    /// The number of each step, counted from 1970, and what is known of its values.
+    pub steps: Vec<(i64, Stat)>,
+}
+
+/// Curves, and how fine the coarsest values are that they were made of.
+#[derive(Clone, Debug)]
+pub struct Curves {
+    /// The curves, by metric and labels.
+    pub curves: Vec<Curve>,
+    /// The coarsest values used.
+    pub resolution: Tier,
+}
+
+impl Engine {
+    /// Draws curves.
+    pub(crate) fn curves(&self, asked: &CurvesAsked) -> Result<Curves, StoreError> {
+        let shared = &self.shared;
+        let (wanted, curves) = self.wanted_curves(&asked.metrics);
+        let mut drawing = Drawing { curves, step_millis: asked.step_millis.max(1) };
+        let floors = shared.floors();
+        let tier = choose(&floors, asked.from.millis(), asked.step_millis);
+        let (from, to) = (asked.from.millis().max(floors.of(tier)), asked.to.millis());
+        let mut resolution = Tier::Raw;
+        if wanted.series().is_empty() || from > to {
+            return Ok(Curves { curves: Vec::new(), resolution });
+        }
+        let mut tail = Points::default();
+        let mut blocks = Vec::new();
+        if let Some(device) = shared.device(asked.device) {
+            let head = device.head();
+            head.tail_points(&wanted, from, to, &mut tail);
+            blocks = head.blocks(from, to);
+        }
+        let found = shared.catalog.chunks(asked.device, &parts(tier), from, to)?;
+        let mut raw = Points::default();
+        for source in sources(&found, &blocks) {
+            let of = match &source {
+                Source::Chunk(chunk) => chunk.tier,
+                Source::Block(_) => Tier::Raw,
+            };
+            resolution = resolution.max(of);
+            let read = source.read(shared, &mut |chunk| match of {
+                Tier::Raw => add_chunk(chunk, &wanted, from, to, &mut raw),
+                _ => drawing.add_stats(chunk, &wanted, from, to),
+            });
+            if let Err(damage) = read {
+                shared.note_damage(damage);
+            }
+        }
+        raw.extend(&mut tail);
+        for (place, values) in raw.values() {
+            for (at, value) in values {
+                drawing.add(place, *at, Stat::of(*value));
+            }
+        }
+        Ok(Curves { curves: drawing.finish(), resolution })
+    }
+
+    fn wanted_curves(&self, metrics: &[String]) -> (Wanted, Vec<Curve>) {
+        let names = &self.shared.names;
+        let mut curves = Vec::new();
+        let mut series = Vec::new();
+        for (metric, name) in metrics.iter().enumerate() {
+            for id in names.series_of(name) {
+                if let Some(name) = names.name(id) {
+                    curves.push(Curve { metric, name, steps: Vec::new() });
+                    series.push(id);
+                }
+            }
+        }
+        (Wanted::new(series), curves)
+    }
+}
+
+/// The coarsest tier that has two rows or more for each step, unless its values of that time are
+/// gone already: then one that still has them.
+fn choose(floors: &Floors, from: i64, step_millis: i64) -> Tier {
+    let fits = |tier: &Tier| tier.step_millis() * 2 <= step_millis;
+    let mut tier = Tier::ALL.into_iter().rev().find(fits).unwrap_or(Tier::Raw);
+    while let Some(coarser) = tier.coarser().filter(|_| floors.of(tier) > from) {
+        tier = coarser;
+    }
+    tier
+}
+
+/// Where each value is once, as seen from a tier.
+fn parts(tier: Tier) -> Vec<(Tier, Unrolled)> {
+    let finer = Tier::ALL.into_iter().filter(|finer| *finer < tier);
+    finer.map(|finer| (finer, Unrolled::Only)).chain([(tier, Unrolled::All)]).collect()
+}
+
+/// Curves in the making.
+struct Drawing {
+    curves: Vec<Curve>,
+    step_millis: i64,
+}
+
+impl Drawing {
+    fn add(&mut self, place: usize, at: i64, stat: Stat) {
+        let step = at.div_euclid(self.step_millis);
+        let steps = &mut self.curves[place].steps;
+        match steps.last_mut() {
+            Some((last, known)) if *last == step => *known = known.with(stat),
+            Some((last, _)) if *last > step => {
+                match steps.binary_search_by_key(&step, |(known, _)| *known) {
+                    Ok(found) => steps[found].1 = steps[found].1.with(stat),
+                    Err(missing) => steps.insert(missing, (step, stat)),
+                }
+            }
+            _ => steps.push((step, stat)),
+        }
+    }
+
+    /// Adds the rows of a chunk of a coarser tier.
+    fn add_stats(
+        &mut self,
+        chunk: &Chunk<'_>,
+        wanted: &Wanted,
+        from: i64,
+        to: i64,
+    ) -> Result<(), ChunkError> {
+        each_stat(
+            chunk,
+            |series| wanted.place(series),
+            |place, at, stat| {
+                if (from..=to).contains(&at) {
+                    self.add(place, at, stat);
+                }
+            },
+        )
+    }
+
+    fn finish(self) -> Vec<Curve> {
+        let mut drawn: Vec<Curve> =
+            self.curves.into_iter().filter(|curve| !curve.steps.is_empty()).collect();
+        drawn.sort_by(|a, b| (a.metric, &a.name.labels).cmp(&(b.metric, &b.name.labels)));
+        drawn
+    }
+}
+
+/// Shows the rows of a chunk of a coarser tier, of the series that have a place.
+pub(super) fn each_stat(
+    chunk: &Chunk<'_>,
+    place: impl Fn(SeriesId) -> Option<usize>,
+    mut show: impl FnMut(usize, i64, Stat),
+) -> Result<(), ChunkError> {
+    let times = chunk.times()?;
+    let minima: Vec<ColumnKey> = chunk.keys().filter(|key| key.part == Part::Min).collect();
+    for key in minima {
+        let Some(place) = place(SeriesId(key.series)) else { continue };
+        let (mut min, mut max, mut sum, mut count) = (vec![], vec![], vec![], vec![]);
+        let part = |part| ColumnKey { part, ..key };
+        let Some(rows) = chunk.values(key, &mut min)? else { continue };
+        for (part, values) in [
+            (part(Part::Max), &mut max),
+            (part(Part::Sum), &mut sum),
+            (part(Part::Count), &mut count),
+        ] {
+            chunk.values(part, values)?;
+        }
+        // All four are written together; if they are not alike, nothing can be said.
+        if [max.len(), sum.len(), count.len()] != [min.len(); 3] {
+            return Err(ChunkError::Column(key));
+        }
+        let mut rest = max.iter().zip(&sum).zip(&count);
+        each_row(&times, &rows, &min, |at, min| {
+            if let Some(((max, sum), count)) = rest.next() {
+                show(place, at, Stat { min, max: *max, sum: *sum, count: *count });
+            }
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarsest_values_that_will_do_are_read() {
+        let mut floors = Floors::default();
+        let minute = 60_000;
+        for (step, tier) in [
+            (1_000, Tier::Raw),
+            (119_999, Tier::Raw),
+            (2 * minute, Tier::Minute),
+            (19 * minute, Tier::Minute),
+            (20 * minute, Tier::TenMinutes),
+            (120 * minute, Tier::Hour),
+        ] {
+            assert_eq!(choose(&floors, 0, step), tier, "{step}");
+        }
+        floors.raise(Tier::Raw, 100);
+        floors.raise(Tier::Minute, 50);
+        assert_eq!(choose(&floors, 100, 1), Tier::Raw);
+        assert_eq!(choose(&floors, 60, 1), Tier::Minute);
+        assert_eq!(choose(&floors, 0, 1), Tier::TenMinutes);
+        floors.raise(Tier::TenMinutes, 20);
+        floors.raise(Tier::Hour, 10);
+        assert_eq!(choose(&floors, 0, 1), Tier::Hour, "no coarser one is left");
+    }
+
+    #[test]
+    fn each_value_is_in_one_place() {
+        assert_eq!(parts(Tier::Raw), [(Tier::Raw, Unrolled::All)]);
+        let expected = [
+            (Tier::Raw, Unrolled::Only),
+            (Tier::Minute, Unrolled::Only),
+            (Tier::TenMinutes, Unrolled::All),
+        ];
+        assert_eq!(parts(Tier::TenMinutes), expected);
+    }
+}

@@ -1,0 +1,378 @@
+//! What the server holds of one device in memory: the values that are not sealed yet, the newest
+//! value of each series, and how far the device's streams have come.
+//!
+//! Rows gather in a tail; a full tail becomes a block, packed but quick to read. Sealing takes all
+//! that is there at a moment, and lets go of it once it lies in a chunk that the index knows.
+
+use std::sync::Arc;
+
+use fleet_core::limits::REPORT_SAMPLES_MAX;
+
+use super::chunk::{self, Chunk, ChunkError, Column, ColumnKey, Effort, Part, Rows, Table};
+use super::names::{SeriesId, Shape};
+use super::number::Number;
+use super::points::{Points, Wanted};
+use super::record::Mark;
+use super::wal::Lsn;
+use crate::store::STREAMS_PER_DEVICE_MAX;
+
+/// Rows of a tail.
+const TAIL_ROWS_MAX: usize = 32;
+/// Values of a tail, where rows have many; with one more report, a chunk can hold them even if no
+/// two are of one series.
+const TAIL_NUMBERS_MAX: usize = 4_096;
+const _: () = assert!(TAIL_NUMBERS_MAX + REPORT_SAMPLES_MAX <= chunk::COLUMNS_MAX);
+/// Series of a device whose newest value is kept.
+const NEWEST_MAX: usize = 5_000;
+
+/// A device's part of the engine.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// What the log noted of the device.
+    pub(super) mark: Mark,
+    rows: Vec<Row>,
+    numbers: Vec<Number>,
+    blocks: Vec<Arc<Block>>,
+    cursors: Vec<Cursor>,
+    missed: u64,
+    /// The newest values of what is not in the tail.
+    newest: Vec<Newest>,
+    /// The latest time of all.
+    newest_at: Option<i64>,
+    /// The first record that is not sealed, and the last that was applied.
+    first: Option<Lsn>,
+    last: Option<Lsn>,
+    unsealed_rows: usize,
+    /// Nothing later than this lies in chunks; none if nothing does.
+    sealed_until: Option<i64>,
+    /// Whether it waits to be sealed, or is being.
+    pub(super) is_due: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    at: i64,
+    shape: Arc<Shape>,
+    /// Where its numbers begin.
+    first: u32,
+}
+
+/// Rows that were packed: a chunk in memory.
+#[derive(Debug)]
+pub(super) struct Block {
+    bytes: Box<[u8]>,
+    pub(super) rows: usize,
+    pub(super) first_at: i64,
+    pub(super) last_at: i64,
+    /// The last record of which it has values.
+    pub(super) last: Lsn,
+}
+
+impl Block {
+    /// The rows, to be read.
+    pub(super) fn chunk(&self) -> Result<Chunk<'_>, ChunkError> {
+        Chunk::open(&self.bytes)
+    }
+
+    /// Whether it has rows of a time.
+    pub(super) fn touches(&self, from: i64, to: i64) -> bool {
+        self.first_at <= to && self.last_at >= from
+    }
+}
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) stream: [u8; 16],
+    pub(crate) seq: u64,
+    /// Grows with each stream of the device.
+    pub(crate) born: u64,
+    pub(crate) mark: Mark,
+}
+
+/// The newest value of a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Newest {
+    pub(crate) series: SeriesId,
+    pub(crate) at: i64,
+    pub(crate) number: Number,
+}
+
+/// What of a device is written down when it is sealed, and read at the next start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remembered {
+    /// The last record whose values lie in chunks.
+    pub(crate) applied: Option<Lsn>,
+    pub(crate) cursors: Vec<Cursor>,
+    pub(crate) missed: u64,
+    pub(crate) newest: Vec<Newest>,
+    pub(crate) newest_at: Option<i64>,
+}
+
+/// What is to be sealed, as it was at one moment.
+pub(super) struct Sealing {
+    pub(super) blocks: Vec<Arc<Block>>,
+    pub(super) remembered: Remembered,
+}
+
+impl Head {
+    pub(super) fn remembering(remembered: Remembered) -> Self {
+        let Remembered { applied, cursors, missed, newest, newest_at } = remembered;
+        let sealed_until = newest_at;
+        Self { last: applied, cursors, missed, newest, newest_at, sealed_until, ..Self::default() }
+    }
+
+    /// The cursor of the report's stream if the report is new, moved to it. Counts what was left
+    /// out before it.
+    pub(super) fn admit(&mut self, stream: [u8; 16], seq: u64) -> Option<&mut Cursor> {
+        let place = match self.cursors.iter().position(|cursor| cursor.stream == stream) {
+            Some(place) => place,
+            None if seq == 0 => return None,
+            None => self.begin_stream(stream),
+        };
+        let cursor = &mut self.cursors[place];
+        if seq <= cursor.seq {
+            return None;
+        }
+        self.missed = self.missed.saturating_add(seq - cursor.seq - 1);
+        cursor.seq = seq;
+        Some(cursor)
+    }
+
+    /// The oldest streams are forgotten.
+    fn begin_stream(&mut self, stream: [u8; 16]) -> usize {
+        self.cursors.sort_unstable_by_key(|cursor| cursor.born);
+        let surplus = (self.cursors.len() + 1).saturating_sub(STREAMS_PER_DEVICE_MAX);
+        self.cursors.drain(..surplus);
+        let born = self.cursors.last().map_or(1, |last| last.born.saturating_add(1));
+        self.cursors.push(Cursor { stream, seq: 0, born, mark: 0 });
+        self.cursors.len() - 1
+    }
+
+    /// Reports that were numbered and never came.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Takes a report's values. Records come in the order of their numbers.
+    pub(super) fn apply(&mut self, lsn: Lsn, at: i64, shape: &Arc<Shape>, numbers: &[Number]) {
+        let first = self.numbers.len() as u32;
+        self.rows.push(Row { at, shape: shape.clone(), first });
+        self.numbers.extend(numbers);
+        self.newest_at = self.newest_at.max(Some(at));
+        self.first.get_or_insert(lsn);
+        self.last = Some(lsn);
+        self.unsealed_rows += 1;
+        if self.rows.len() >= TAIL_ROWS_MAX || self.numbers.len() >= TAIL_NUMBERS_MAX {
+            self.pack();
+        }
+    }
+
+    /// The last record that was applied.
+    pub(super) fn last(&self) -> Option<Lsn> {
+        self.last
+    }
+
+    /// The first record that is not sealed.
+    pub(super) fn first(&self) -> Option<Lsn> {
+        self.first
+    }
+
+    /// Rows that are not sealed.
+    pub(super) fn unsealed_rows(&self) -> usize {
+        self.unsealed_rows
+    }
+
+    /// Makes the tail a block.
+    fn pack(&mut self) {
+        let Some(last) = self.last.filter(|_| !self.rows.is_empty()) else { return };
+        self.renew();
+        let table = self.table();
+        let (first_at, last_at) = (table.times[0], table.times[table.times.len() - 1]);
+        let bytes = chunk::encode(&table, Effort::Quick).into_boxed_slice();
+        let rows = table.times.len();
+        self.blocks.push(Arc::new(Block { bytes, rows, first_at, last_at, last }));
+        self.rows.clear();
+        self.numbers.clear();
+    }
+
+    fn numbers_of(&self, row: &Row) -> &[Number] {
+        let first = row.first as usize;
+        &self.numbers[first..first + row.shape.series().len()]
+    }
+
+    /// The tail as columns, ordered by time; of one time, as they came.
+    fn table(&self) -> Table {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|row| self.rows[*row].at);
+        let times = order.iter().map(|row| self.rows[*row].at).collect();
+        let shape = &self.rows[0].shape;
+        let is_uniform = self.rows.iter().all(|row| Arc::ptr_eq(&row.shape, shape));
+        let columns = if is_uniform {
+            let column = |(place, series): (usize, &SeriesId)| Column {
+                key: value_of(*series),
+                rows: Rows::All,
+                numbers: order
+                    .iter()
+                    .map(|row| self.numbers[self.rows[*row].first as usize + place])
+                    .collect(),
+            };
+            shape.series().iter().enumerate().map(column).collect()
+        } else {
+            self.mixed_columns(&order)
+        };
+        Table { times, columns }
+    }
+
+    fn mixed_columns(&self, order: &[usize]) -> Vec<Column> {
+        let mut found: std::collections::BTreeMap<SeriesId, (Vec<u32>, Vec<Number>)> =
+            std::collections::BTreeMap::new();
+        for (place, row) in order.iter().map(|row| &self.rows[*row]).enumerate() {
+            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
+                let (rows, numbers) = found.entry(*series).or_default();
+                rows.push(place as u32);
+                numbers.push(*number);
+            }
+        }
+        let column = |(series, (rows, numbers)): (SeriesId, (Vec<u32>, Vec<Number>))| Column {
+            key: value_of(series),
+            rows: if rows.len() == order.len() { Rows::All } else { Rows::Some(rows) },
+            numbers,
+        };
+        found.into_iter().map(column).collect()
+    }
+
+    /// Brings the newest values up to the tail's.
+    fn renew(&mut self) {
+        let mut newest = std::mem::take(&mut self.newest);
+        for row in &self.rows {
+            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
+                note(&mut newest, Newest { series: *series, at: row.at, number: *number });
+            }
+        }
+        self.newest = newest;
+    }
+
+    /// The newest values of wanted series, each with its series' place.
+    pub(super) fn newest(&self, wanted: &Wanted, out: &mut Vec<(usize, Newest)>) {
+        out.clear();
+        for newest in &self.newest {
+            if let Some(place) = wanted.place(newest.series) {
+                out.push((place, *newest));
+            }
+        }
+        // Of rows alike and in order, the last has what counts.
+        let is_plain = self
+            .rows
+            .windows(2)
+            .all(|rows| Arc::ptr_eq(&rows[0].shape, &rows[1].shape) && rows[0].at <= rows[1].at);
+        let from = if is_plain { self.rows.len().saturating_sub(1) } else { 0 };
+        for row in &self.rows[from..] {
+            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
+                let Some(place) = wanted.place(*series) else { continue };
+                let found = Newest { series: *series, at: row.at, number: *number };
+                match out.iter_mut().find(|(known, _)| *known == place) {
+                    Some((_, known)) if known.at > found.at => {}
+                    Some((_, known)) => *known = found,
+                    None => out.push((place, found)),
+                }
+            }
+        }
+    }
+
+    /// The latest time of any value.
+    pub(super) fn newest_at(&self) -> Option<i64> {
+        self.newest_at
+    }
+
+    /// The newest value of every series, or of as many as are kept.
+    pub(super) fn all_newest(&self) -> Vec<Newest> {
+        let mut newest = self.newest.clone();
+        for row in &self.rows {
+            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
+                note(&mut newest, Newest { series: *series, at: row.at, number: *number });
+            }
+        }
+        newest
+    }
+
+    /// The blocks of a time, to be read without holding up the device. With the tail, read under the
+    /// same lock, they are all that is not sealed.
+    pub(super) fn blocks(&self, from: i64, to: i64) -> Vec<Arc<Block>> {
+        self.blocks.iter().filter(|block| block.touches(from, to)).cloned().collect()
+    }
+
+    /// Adds the tail's values of a time to points.
+    pub(super) fn tail_points(&self, wanted: &Wanted, from: i64, to: i64, points: &mut Points) {
+        for row in self.rows.iter().filter(|row| (from..=to).contains(&row.at)) {
+            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
+                if let Some(place) = wanted.place(*series) {
+                    points.curve(place).add(row.at, number.get());
+                }
+            }
+        }
+    }
+
+    /// Shows the tail's rows of a time, as they came.
+    pub(super) fn tail_rows(
+        &self,
+        from: i64,
+        to: i64,
+        mut show: impl FnMut(i64, &[SeriesId], &[Number]),
+    ) {
+        for row in self.rows.iter().filter(|row| (from..=to).contains(&row.at)) {
+            show(row.at, row.shape.series(), self.numbers_of(row));
+        }
+    }
+
+    /// Whether all values from a time on are here, and none in chunks.
+    pub(super) fn has_all_from(&self, from: i64) -> bool {
+        self.sealed_until.is_none_or(|until| until < from)
+    }
+
+    /// All that is to be sealed now. What comes after it stays when [`Head::sealed`] lets go of it.
+    pub(super) fn seal(&mut self) -> Option<Sealing> {
+        self.pack();
+        if self.blocks.is_empty() {
+            return None;
+        }
+        Some(Sealing { blocks: self.blocks.clone(), remembered: self.remembered() })
+    }
+
+    /// What is to be written down, with the tail packed.
+    fn remembered(&self) -> Remembered {
+        Remembered {
+            applied: self.last,
+            cursors: self.cursors.clone(),
+            missed: self.missed,
+            newest: self.newest.clone(),
+            newest_at: self.newest_at,
+        }
+    }
+
+    /// Lets go of what was sealed up to a record.
+    pub(super) fn sealed(&mut self, applied: Lsn) {
+        let sealed = self.blocks.iter().filter(|block| block.last <= applied);
+        self.sealed_until = self.sealed_until.max(sealed.map(|block| block.last_at).max());
+        self.blocks.retain(|block| block.last > applied);
+        let packed: usize = self.blocks.iter().map(|block| block.rows).sum();
+        self.unsealed_rows = packed + self.rows.len();
+        // The record after it is of another device perhaps; that only keeps the log a little longer.
+        self.first = (self.unsealed_rows > 0).then_some(Lsn(applied.0 + 1));
+    }
+}
+
+/// The key of a series' own values.
+pub(super) fn value_of(series: SeriesId) -> ColumnKey {
+    ColumnKey { series: series.0, part: Part::Value }
+}
+
+/// Keeps the newer of two values; of one time, the one that came later.
+fn note(newest: &mut Vec<Newest>, found: Newest) {
+    match newest.binary_search_by_key(&found.series, |known| known.series) {
+        Ok(place) if newest[place].at > found.at => {}
+        Ok(place) => newest[place] = found,
+        Err(place) if newest.len() < NEWEST_MAX => newest.insert(place, found),
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,227 @@
+//! The files in which chunks lie, one after the other; what is in them never changes.
+//!
+//! A file begins with a frame that says whose it is, and each chunk is a frame. The index says
+//! which chunks there are, and up to where a file is written: what a crash left behind that is
+//! written over. A file of chunks that nobody wants any more is removed as a whole.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fleet_core::disk::{Disk, DiskFile};
+use fleet_core::frames::{self, Found, HEADER_BYTES};
+
+use super::catalog::{ChunkRef, SegmentInfo, Tier};
+
+/// A file that has become so long is not written to any more.
+const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Files that are kept open for reading.
+const OPEN_MAX: usize = 256;
+const NAME: &str = "chunks-";
+const VERSION: u8 = 1;
+/// Bytes of the frame that a file begins with: version, store, tier.
+const HEADER_FRAME_BYTES: usize = HEADER_BYTES + 1 + 16 + 1;
+
+/// The files. One thread writes; any may read.
+pub(super) struct Segments {
+    disk: Arc<dyn Disk>,
+    store: [u8; 16],
+    open: Mutex<HashMap<u64, Arc<dyn DiskFile>>>,
+}
+
+/// Where chunks are appended to.
+pub(super) struct Ends {
+    ends: HashMap<Tier, End>,
+    next: u64,
+}
+
+struct End {
+    number: u64,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    is_synced: bool,
+}
+
+/// Where a chunk lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) bytes: u32,
+}
+
+impl Segments {
+    /// The files that an index knows. Others of the kind are what a crash left, and are removed.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        store: [u8; 16],
+        known: &[SegmentInfo],
+    ) -> io::Result<(Self, Ends)> {
+        let mut ends = Ends { ends: HashMap::new(), next: 1 };
+        for name in disk.names()? {
+            let Some(number) = number_of(&name) else { continue };
+            ends.next = ends.next.max(number + 1);
+            if !known.iter().any(|info| info.number == number) {
+                check_own(disk.open(&name)?.as_ref(), &name, store)?;
+                disk.remove(&name)?;
+            }
+        }
+        let segments = Self { disk, store, open: Mutex::default() };
+        for info in known {
+            ends.next = ends.next.max(info.number + 1);
+            segments.resume(&mut ends, info)?;
+        }
+        Ok((segments, ends))
+    }
+
+    /// Goes on in a file that has room, if it is the last of its tier.
+    fn resume(&self, ends: &mut Ends, info: &SegmentInfo) -> io::Result<()> {
+        let is_last = ends.ends.get(&info.tier).is_none_or(|end| end.number < info.number);
+        if !is_last || info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
+            return Ok(());
+        }
+        let file = self.file(info.number)?;
+        file.truncate(info.bytes)?;
+        file.sync()?;
+        let end = End { number: info.number, file, bytes: info.bytes, is_synced: true };
+        ends.ends.insert(info.tier, end);
+        Ok(())
+    }
+
+    /// Appends a chunk; it is safe after [`Segments::sync`].
+    pub(super) fn append(&self, ends: &mut Ends, tier: Tier, chunk: &[u8]) -> io::Result<Place> {
+        if ends.ends.get(&tier).is_none_or(|end| end.bytes >= SEGMENT_BYTES_MAX) {
+            // What was written to the former one must not be forgotten.
+            if let Some(end) = ends.ends.remove(&tier).filter(|end| !end.is_synced) {
+                end.file.sync()?;
+            }
+            let end = self.create(ends.next, tier)?;
+            ends.next += 1;
+            ends.ends.insert(tier, end);
+        }
+        let end = ends.ends.get_mut(&tier).expect("put there above");
+        let mut frame = Vec::with_capacity(HEADER_BYTES + chunk.len());
+        frames::put(&mut frame, |out| out.extend(chunk));
+        end.file.write_at(&frame, end.bytes)?;
+        let place = Place { segment: end.number, offset: end.bytes, bytes: frame.len() as u32 };
+        end.bytes += frame.len() as u64;
+        end.is_synced = false;
+        Ok(place)
+    }
+
+    fn create(&self, number: u64, tier: Tier) -> io::Result<End> {
+        let file = self.disk.create(&name_of(number))?;
+        let mut header = Vec::new();
+        frames::put(&mut header, |out| {
+            out.push(VERSION);
+            out.extend(self.store);
+            out.push(tier.number());
+        });
+        file.write_at(&header, 0)?;
+        file.sync()?;
+        self.disk.sync()?;
+        let bytes = header.len() as u64;
+        Ok(End { number, file, bytes, is_synced: true })
+    }
+
+    /// Makes sure of all that was appended.
+    pub(super) fn sync(ends: &mut Ends) -> io::Result<()> {
+        for end in ends.ends.values_mut().filter(|end| !end.is_synced) {
+            end.file.sync()?;
+            end.is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Nothing more is appended to a file.
+    pub(super) fn leave(ends: &mut Ends, number: u64) {
+        ends.ends.retain(|_, end| end.number != number);
+    }
+
+    /// How long a file is; nothing if it is not there.
+    pub(super) fn bytes(&self, number: u64) -> u64 {
+        self.file(number).and_then(|file| file.bytes()).unwrap_or(0)
+    }
+
+    /// After a failure nobody knows what is in the files that were written to: goes on in new ones.
+    pub(super) fn abandon(ends: &mut Ends) {
+        ends.ends.clear();
+    }
+
+    /// A chunk's bytes.
+    pub(super) fn read(&self, chunk: &ChunkRef) -> io::Result<Vec<u8>> {
+        let file = self.file(chunk.segment)?;
+        let mut frame = vec![0; chunk.bytes as usize];
+        file.read_at(&mut frame, chunk.offset)?;
+        match frames::read(&frame).next() {
+            Some(Found::Frame { at: 0, payload })
+                if HEADER_BYTES + payload.len() == frame.len() =>
+            {
+                frame.drain(..HEADER_BYTES);
+                Ok(frame)
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the chunk is damaged")),
+        }
+    }
+
+    /// Removes files in which nothing is wanted any more.
+    pub(super) fn remove(&self, ends: &mut Ends, numbers: &[u64]) -> io::Result<()> {
+        for number in numbers {
+            ends.ends.retain(|_, end| end.number != *number);
+            self.lock().remove(number);
+            match self.disk.remove(&name_of(*number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file is there and as long as the index says.
+    pub(super) fn holds(&self, info: &SegmentInfo) -> bool {
+        self.file(info.number).and_then(|file| file.bytes()).is_ok_and(|bytes| bytes >= info.bytes)
+    }
+
+    fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.lock().get(&number) {
+            return Ok(file.clone());
+        }
+        let file = self.disk.open(&name_of(number))?;
+        let mut open = self.lock();
+        if open.len() >= OPEN_MAX {
+            open.clear();
+        }
+        open.insert(number, file.clone());
+        Ok(file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<dyn DiskFile>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a file of another database. One without a whole beginning is what a crash left, and in
+/// it nothing was ever stored.
+fn check_own(file: &dyn DiskFile, name: &str, store: [u8; 16]) -> io::Result<()> {
+    let length = file.bytes()?.min(HEADER_FRAME_BYTES as u64);
+    let mut header = vec![0; length as usize];
+    file.read_at(&mut header, 0)?;
+    match frames::read(&header).next() {
+        Some(Found::Frame { at: 0, payload }) if payload.get(1..17) != Some(store.as_slice()) => {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name} belongs to another database"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn name_of(number: u64) -> String {
+    format!("{NAME}{number:016x}")
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(NAME).filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}

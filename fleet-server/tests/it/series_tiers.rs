@@ -1,0 +1,174 @@
+//! Coarser tiers: what is rolled up, pruned and compacted still says what it said.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fleet_core::id::Uid;
+use fleet_core::metric::Sample;
+use fleet_core::time::Timestamp;
+use fleet_server::store::{
+    CurvesAsked, DeviceStore as _, Incoming, Keep, RedbStore, TelemetryStore as _, Tier,
+};
+
+use crate::store_disk::Disk;
+use crate::store_kit::{device, query, time};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+/// The steps in which everything is asked for: of coarse values as of fine ones.
+const STEP: i64 = 2 * HOUR;
+
+/// Minimum, maximum, mean and count by step.
+type Steps = BTreeMap<i64, (f64, f64, f64, f64)>;
+
+/// What was stored, by time.
+#[derive(Default)]
+struct Model(BTreeMap<i64, f64>);
+
+impl Model {
+    fn steps(&self, from: i64) -> Steps {
+        let mut values: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
+        for (at, value) in self.0.range(from..) {
+            values.entry(at.div_euclid(STEP)).or_default().push(*value);
+        }
+        let stat = |values: &Vec<f64>| {
+            let sum: f64 = values.iter().sum();
+            let (least, most) = (f64::min, f64::max);
+            let end = |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).unwrap();
+            (end(least), end(most), sum / values.len() as f64, values.len() as f64)
+        };
+        values.iter().map(|(step, values)| (*step, stat(values))).collect()
+    }
+}
+
+async fn append(store: &RedbStore, model: &mut Model, uid: Uid, times: impl Iterator<Item = i64>) {
+    let mut reports = Vec::new();
+    for at in times {
+        let value = (at / MINUTE % 997) as f64 / 100.0;
+        model.0.insert(at, value);
+        let samples = vec![Sample::new("cpu_usage", value), Sample::new("load1", 1.0)];
+        reports.push(Incoming { device: uid, stream: None, at: time(at), samples });
+    }
+    store.append(reports).await.unwrap();
+    store.seal().await.unwrap();
+}
+
+/// The steps that the store finds, and of what it made them.
+async fn steps(store: &RedbStore, uid: Uid, from: i64) -> (Steps, Tier) {
+    let asked = CurvesAsked {
+        device: uid,
+        metrics: vec!["cpu_usage".to_owned()],
+        from: time(from),
+        to: time(i64::MAX),
+        step_millis: STEP,
+    };
+    let drawn = store.curves(asked).await.unwrap();
+    let steps = drawn.curves.iter().flat_map(|curve| &curve.steps);
+    let steps = steps.map(|(step, stat)| (*step, (stat.min, stat.max, stat.mean(), stat.count)));
+    (steps.collect(), drawn.resolution)
+}
+
+#[track_caller]
+fn assert_alike(found: &Steps, expected: &Steps) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (step, (min, max, mean, count)) in found {
+        let wanted = &expected[step];
+        assert_eq!((min, max, count), (&wanted.0, &wanted.1, &wanted.3), "step {step}");
+        assert!((mean - wanted.2).abs() < 1e-9, "step {step}: {mean} is not {}", wanted.2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_coarsely_says_the_same() {
+    let disk = Disk::new();
+    let store = disk.store();
+    let one = device("one", 1);
+    let (uid, mut model) = (one.uid, Model::default());
+    store.device_insert(one).await.unwrap();
+    for day in 0..4 {
+        let times = (0..24 * 12).map(move |n| day * DAY + n * 5 * MINUTE);
+        append(&store, &mut model, uid, times).await;
+    }
+    let (before, of) = steps(&store, uid, 0).await;
+    assert_alike(&before, &model.steps(0));
+    assert_eq!(of, Tier::Raw);
+
+    let now = time(4 * DAY);
+    assert!(store.keep(Keep::default(), now).await.unwrap() > 0, "two days of raw values go");
+    let (after, of) = steps(&store, uid, 0).await;
+    assert_alike(&after, &model.steps(0));
+    assert_eq!(of, Tier::Minute);
+    let raw = store.query(query(uid, "cpu_usage")).await.unwrap();
+    assert_eq!(raw.last().unwrap().at, time(2 * DAY));
+
+    // Values that come late are counted beside those that are rolled up, also after a restart.
+    append(&store, &mut model, uid, (0..50).map(|n| 3 * DAY + 1 - n * 7 * MINUTE)).await;
+    append(&store, &mut model, uid, std::iter::once(2 * DAY + 7)).await;
+    drop(store);
+    let store = disk.store();
+    for _ in 0..2 {
+        assert_alike(&steps(&store, uid, 2 * DAY).await.0, &model.steps(2 * DAY));
+        store.keep(Keep::default(), now.plus(Duration::from_secs(6 * 3_600))).await.unwrap();
+    }
+    assert_alike(&steps(&store, uid, 0).await.0, &model.steps(0));
+
+    // Months later only the coarser tiers are left, then only the coarsest.
+    for (days, tier) in [(40, Tier::TenMinutes), (300, Tier::Hour)] {
+        store.keep(Keep::default(), time(days * DAY)).await.unwrap();
+        let (steps, of) = steps(&store, uid, 0).await;
+        assert_alike(&steps, &model.steps(0));
+        assert_eq!(of, tier, "after {days} days");
+    }
+    store.keep(Keep::default(), time(800 * DAY)).await.unwrap();
+    assert_eq!(steps(&store, uid, 0).await.0, Steps::new());
+    let tiers = store.stats().await.unwrap().tiers;
+    assert!(tiers.iter().all(|tier| (tier.rows, tier.file_bytes) == (0, 0)), "{tiers:?}");
+}
+
+#[tokio::test]
+async fn the_oldest_goes_where_there_is_too_much() {
+    let store = Disk::new().store();
+    let one = device("one", 1);
+    let (uid, mut model) = (one.uid, Model::default());
+    store.device_insert(one).await.unwrap();
+    for hour in 0..20 {
+        append(&store, &mut model, uid, (0..60).map(move |n| hour * HOUR + n * MINUTE)).await;
+    }
+    let bytes = |stats: fleet_server::store::TelemetryStats| stats.tiers[0].bytes;
+    let all = bytes(store.stats().await.unwrap());
+    let keep = Keep { bytes_max: all / 2, ..Keep::default() };
+    store.keep(keep, time(20 * HOUR)).await.unwrap();
+    let left = bytes(store.stats().await.unwrap());
+    assert!(left <= all / 2 && left > all / 4, "{left} of {all}");
+    let oldest = store.query(query(uid, "cpu_usage")).await.unwrap().last().unwrap().at;
+    assert!(oldest > time(9 * HOUR) && oldest < time(12 * HOUR), "{oldest}");
+    assert_alike(&steps(&store, uid, 0).await.0, &model.steps(0));
+}
+
+#[tokio::test]
+async fn room_of_what_is_gone_is_freed_and_the_rest_stays() {
+    let disk = Disk::new();
+    let store = disk.store();
+    let (one, two) = (device("one", 1), device("two", 2));
+    let mut models = (Model::default(), Model::default());
+    for device in [&one, &two] {
+        store.device_insert(device.clone()).await.unwrap();
+    }
+    for hour in 0..10 {
+        append(&store, &mut models.0, one.uid, (0..360).map(move |n| hour * HOUR + n * 10_000))
+            .await;
+    }
+    append(&store, &mut models.1, two.uid, (0..10).map(|n| n * HOUR)).await;
+    store.device_delete(one.uid, Timestamp::from_millis(1)).await.unwrap();
+    store.device_purge(time(2)).await.unwrap();
+    let raw = |stats: fleet_server::store::TelemetryStats| stats.tiers[0].clone();
+    let before = raw(store.stats().await.unwrap());
+    assert!(before.file_bytes > 2 * before.bytes, "{before:?}");
+    let freed = store.compact().await.unwrap();
+    let after = raw(store.stats().await.unwrap());
+    assert!(freed > 0 && after.file_bytes < before.file_bytes, "{freed} {after:?}");
+    drop(store);
+    assert_alike(&steps(&disk.store(), two.uid, 0).await.0, &models.1.steps(0));
+    assert_eq!(disk.store().compact().await.unwrap(), 0, "there is no more to free");
+}
