@@ -66,9 +66,8 @@ pub(super) struct Reports {
     devices: Vec<Device>,
     /// The device whose turn it is.
     next: usize,
-    /// The moment whose turn it is, and the last one.
+    /// The moment whose turn it is.
     at: i64,
-    end: i64,
 }
 
 struct Device {
@@ -91,13 +90,14 @@ impl Reports {
     pub(super) fn new(numbers: Range<u32>, set: Set, end: i64) -> Self {
         let start = end - set.span_millis();
         let devices = numbers.map(|number| Device::new(number, start)).collect();
-        Self { devices, next: 0, at: start, end }
+        Self { devices, next: 0, at: start }
     }
 
-    /// Adds up to `count` lines; says how many. None is the end.
-    pub(super) fn render(&mut self, count: usize, out: &mut Vec<u8>) -> usize {
+    /// Adds up to `count` lines, up to the moment `until`; says how many. None means that this
+    /// moment is over.
+    pub(super) fn render(&mut self, count: usize, until: i64, out: &mut Vec<u8>) -> usize {
         for rendered in 0..count {
-            if self.at > self.end || self.devices.is_empty() {
+            if self.at > until || self.devices.is_empty() {
                 return rendered;
             }
             self.devices[self.next].report(self.at, out);
@@ -262,7 +262,7 @@ mod tests {
     fn lines(set: Set, count: usize) -> Vec<String> {
         let mut reports = Reports::new(0..set.devices, set, END);
         let mut text = Vec::new();
-        while reports.render(count, &mut text) > 0 {}
+        while reports.render(count, END, &mut text) > 0 {}
         String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
     }
 

@@ -41,67 +41,95 @@ impl Shape {
     pub(super) const SINGLE: Self = Self { senders: 1, connections: 64, reports: 1 };
 }
 
-/// Sends the reports of a set, whose last moment is `end`; says how long that took until the last
-/// answer.
-pub(super) fn send(peer: &Peer<'_>, set: Set, end: i64, shape: Shape) -> anyhow::Result<Duration> {
-    let mut senders = Vec::new();
-    for number in 0..shape.senders {
-        let first = |number| set.devices * number / shape.senders;
-        let reports = Reports::new(first(number)..first(number + 1), set, end);
-        let connections = (0..shape.connections).map(|_| peer.connect());
-        let connections = connections.collect::<anyhow::Result<_>>()?;
-        senders.push(Sender { reports, connections, count: shape.reports });
-    }
-    let stop = AtomicBool::new(false);
-    let started = Instant::now();
-    thread::scope(|scope| {
-        let threads: Vec<_> = senders
-            .into_iter()
-            .map(|sender| {
-                let stop = &stop;
-                scope.spawn(move || sender.run(stop).map(|()| started.elapsed()))
-            })
-            .collect();
-        let mut waited = Ok(());
-        while waited.is_ok() && !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
-            waited = peer.interrupt().pause(LOOK_EVERY);
-        }
-        stop.store(true, Ordering::Relaxed);
-        waited?;
-        let mut took = Duration::ZERO;
-        for thread in threads {
-            let sent = thread.join().ok().context("a sender panicked")?;
-            took = took.max(sent?);
-        }
-        Ok(took)
-    })
+/// A set on its way to a server.
+pub(super) struct Senders {
+    parts: Vec<Reports>,
+    shape: Shape,
 }
 
 /// A thread's part of the load.
-struct Sender {
-    reports: Reports,
+struct Sender<'a> {
+    reports: &'a mut Reports,
     connections: Vec<Connection>,
     count: usize,
+    until: i64,
 }
 
-impl Sender {
-    fn run(mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+/// What was sent.
+pub(super) struct Sent {
+    pub(super) reports: u64,
+    /// Until the last answer.
+    pub(super) took: Duration,
+}
+
+impl Senders {
+    /// A set whose last moment is `end`, nothing of it sent yet.
+    pub(super) fn new(set: Set, end: i64, shape: Shape) -> Self {
+        let first = |number| set.devices * number / shape.senders;
+        let part = |number| Reports::new(first(number)..first(number + 1), set, end);
+        Self { parts: (0..shape.senders).map(part).collect(), shape }
+    }
+
+    /// Sends what is left up to the moment `until`.
+    pub(super) fn send(&mut self, peer: &Peer<'_>, until: i64) -> anyhow::Result<Sent> {
+        let Shape { connections, reports: count, .. } = self.shape;
+        let connect = || (0..connections).map(|_| peer.connect()).collect::<anyhow::Result<_>>();
+        let sender = |reports| Ok(Sender { reports, connections: connect()?, count, until });
+        let senders: Vec<_> = self.parts.iter_mut().map(sender).collect::<anyhow::Result<_>>()?;
+        let stop = AtomicBool::new(false);
+        let started = Instant::now();
+        thread::scope(|scope| {
+            let stop = &stop;
+            let start = |sender| {
+                let run = move |sender: Sender<'_>| {
+                    let sent = sender.run(stop);
+                    // A load with a part missing is of no use.
+                    stop.fetch_or(sent.is_err(), Ordering::Relaxed);
+                    Ok((sent?, started.elapsed()))
+                };
+                scope.spawn(move || run(sender))
+            };
+            let threads: Vec<_> = senders.into_iter().map(start).collect();
+            let mut waited = Ok(());
+            while waited.is_ok() && !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
+                waited = peer.interrupt().pause(LOOK_EVERY);
+            }
+            stop.store(true, Ordering::Relaxed);
+            waited?;
+            let mut all = Sent { reports: 0, took: Duration::ZERO };
+            for thread in threads {
+                let joined: anyhow::Result<_> = thread.join().ok().context("a sender panicked")?;
+                let (sent, took) = joined?;
+                all.reports += sent;
+                all.took = all.took.max(took);
+            }
+            Ok(all)
+        })
+    }
+}
+
+impl Sender<'_> {
+    /// Says how many reports were taken.
+    fn run(mut self, stop: &AtomicBool) -> anyhow::Result<u64> {
         let mut lines = Vec::with_capacity(self.count * LINE_BYTES);
         let mut idle: Vec<usize> = (0..self.connections.len()).collect();
         let mut busy = Vec::new();
+        let mut sent = 0;
         loop {
             while let Some(number) = idle.pop() {
                 lines.clear();
-                let is_over = stop.load(Ordering::Relaxed);
-                if is_over || self.reports.render(self.count, &mut lines) == 0 {
-                    idle.clear();
-                } else {
-                    self.connections[number].post(WRITE, &lines)?;
-                    busy.push(number);
+                if stop.load(Ordering::Relaxed) {
+                    break;
                 }
+                match self.reports.render(self.count, self.until, &mut lines) {
+                    0 => break,
+                    rendered => sent += rendered as u64,
+                }
+                self.connections[number].post(WRITE, &lines)?;
+                busy.push(number);
             }
             if busy.is_empty() {
-                return Ok(());
+                return Ok(sent);
             }
             for number in self.answered(&busy)? {
                 self.connections[number].expect(STORED)?;

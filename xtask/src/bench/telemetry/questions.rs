@@ -1,6 +1,6 @@
 //! The same questions to both servers, each in its own language, and how long they take to answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use fleet_core::time::Timestamp;
@@ -8,7 +8,9 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::data::{INTERVAL_MILLIS, METRICS, Set, device_id};
+use super::note;
 use super::peers::{Kind, Peer};
+use crate::bench::figures::Unit;
 
 const HOUR_SECS: i64 = 3600;
 /// Points of a curve.
@@ -28,7 +30,7 @@ const STRIDE: u32 = 7919;
 const ROWS_MAX: u32 = 10_000;
 
 /// A question.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
     /// The last hour of one metric of one device, as it came.
     Raw,
@@ -134,6 +136,7 @@ pub(super) fn ask(
     times: usize,
 ) -> anyhow::Result<Latency> {
     let mut connection = peer.connect()?;
+    let before = peer.cpu()?;
     let mut took = Vec::with_capacity(times);
     let mut device = 0;
     for _ in 0..times {
@@ -148,8 +151,14 @@ pub(super) fn ask(
                 bail!("{path} was answered with {values} values, not {wanted} at least");
             }
         }
-        peer.interrupt().pause(std::time::Duration::ZERO)?;
+        peer.interrupt().pause(Duration::ZERO)?;
     }
+    let used = (peer.cpu()? - before) / times as f64;
+    let name = peer.kind().name();
+    note(&format!(
+        "{name}: {question:?}: {} of processor for an answer",
+        Unit::Seconds.show(used)
+    ))?;
     took.sort_by(f64::total_cmp);
     let at = |share: usize| took.get((took.len() * share / 100).min(took.len().saturating_sub(1)));
     let (p50, p99) = (at(50).copied(), at(99).copied());
@@ -161,7 +170,7 @@ pub(super) fn count(peer: &Peer<'_>, stored: Stored) -> anyhow::Result<u64> {
     let mut connection = peer.connect()?;
     let mut sum = 0;
     for metric in METRICS {
-        peer.interrupt().pause(std::time::Duration::ZERO)?;
+        peer.interrupt().pause(Duration::ZERO)?;
         match peer.kind() {
             Kind::FleetD => {
                 for device in 0..stored.set.devices {

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use fleet_core::time::{Clock as _, SystemClock};
 use serde::Deserialize;
 
-use super::data::{INTERVAL_MILLIS, Set};
+use super::data::{INTERVAL_MILLIS, METRICS, Set};
 use super::figures::{FIGURES, Findings, Key, Value};
-use super::load::{self, Shape};
+use super::load::{Senders, Shape};
 use super::note;
 use super::peers::{Host, Kind, Peer};
 use super::questions::{self, Question, Stored};
@@ -19,6 +19,9 @@ use crate::interrupt::Interrupted;
 /// How long a server's work counts after the last answer: what it has put off is part of it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
+/// The time that a day's last reports are of. They are sent when the server is done with the others,
+/// so that what is new lies apart from what is old, as where a fleet reports all day.
+const RECENT_MILLIS: i64 = 30 * 60 * 1000;
 /// Links that agents report over at once.
 const LINKS: &str = "64";
 /// How long the program that simulates them may take besides.
@@ -132,10 +135,12 @@ impl Stage {
 fn day(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> anyhow::Result<()> {
     let mut peer = Peer::start(kind, host)?;
     let stored = stored(scale.day);
-    let rate = load(&peer, stored, Shape::BULK)?;
-    findings.insert(Key::Bulk, Ok(Value::One(rate.per_core)));
-    findings.insert(Key::BulkWall, Ok(Value::One(rate.per_second)));
-    // Questions are about data as it lies when it comes: what is new lies apart from what is old.
+    let mut senders = Senders::new(stored.set, stored.end, Shape::BULK);
+    let mut rate = load(&peer, &mut senders, stored.end - RECENT_MILLIS)?;
+    peer.settle()?;
+    rate.add(&load(&peer, &mut senders, stored.end)?);
+    findings.insert(Key::Bulk, Ok(Value::One(rate.per_core())));
+    findings.insert(Key::BulkWall, Ok(Value::One(rate.per_second())));
     peer.settle()?;
     for (key, question, times) in [
         (Key::Raw, Question::Raw, scale.questions),
@@ -157,7 +162,7 @@ fn day(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> an
 fn hour(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> anyhow::Result<()> {
     let mut peer = Peer::start(kind, host)?;
     let stored = stored(scale.hour);
-    load(&peer, stored, Shape::BULK)?;
+    load(&peer, &mut Senders::new(stored.set, stored.end, Shape::BULK), stored.end)?;
     findings.insert(Key::Memory, peer.peak().map(|bytes| Value::One(bytes / MIB)));
     peer.settle()?;
     let asked = questions::ask(&peer, Question::Latest, stored, scale.overviews);
@@ -168,7 +173,7 @@ fn hour(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> a
 fn crash(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> anyhow::Result<()> {
     let mut peer = Peer::start(kind, host)?;
     let stored = stored(scale.hour);
-    load::send(&peer, stored.set, stored.end, Shape::BULK)?;
+    Senders::new(stored.set, stored.end, Shape::BULK).send(&peer, stored.end)?;
     peer.kill()?;
     let took = peer.start_again(&Question::Raw.path(kind, stored, 0))?;
     findings.insert(Key::Recovery, Ok(Value::One(took.as_secs_f64())));
@@ -186,9 +191,11 @@ fn single(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let peer = Peer::start(kind, host)?;
-    let rate = load(&peer, stored(scale.single), Shape::SINGLE)?;
-    findings.insert(Key::Single, Ok(Value::One(rate.per_core)));
-    findings.insert(Key::SingleWall, Ok(Value::One(rate.per_second)));
+    let stored = stored(scale.single);
+    let mut senders = Senders::new(stored.set, stored.end, Shape::SINGLE);
+    let rate = load(&peer, &mut senders, stored.end)?;
+    findings.insert(Key::Single, Ok(Value::One(rate.per_core())));
+    findings.insert(Key::SingleWall, Ok(Value::One(rate.per_second())));
     Ok(())
 }
 
@@ -215,29 +222,49 @@ fn link(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> a
     Ok(())
 }
 
-/// Samples that a server has taken in.
+/// How fast a server has taken samples in.
 struct Rate {
-    /// Per second of a processor.
-    per_core: f64,
-    /// Per second until the last answer.
-    per_second: f64,
+    samples: f64,
+    /// Seconds of a processor.
+    used: f64,
+    /// Seconds until the last answer.
+    took: f64,
 }
 
-fn load(peer: &Peer<'_>, stored: Stored, shape: Shape) -> anyhow::Result<Rate> {
+impl Rate {
+    fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.used += other.used;
+        self.took += other.took;
+    }
+
+    fn per_core(&self) -> f64 {
+        self.samples / self.used
+    }
+
+    fn per_second(&self) -> f64 {
+        self.samples / self.took
+    }
+}
+
+fn load(peer: &Peer<'_>, senders: &mut Senders, until: i64) -> anyhow::Result<Rate> {
     let (before, own_before) = (peer.cpu()?, cpu_secs(std::process::id())?);
-    let took = load::send(peer, stored.set, stored.end, shape)?;
+    let sent = senders.send(peer, until)?;
     let own = cpu_secs(std::process::id())? - own_before;
     peer.interrupt().pause(AFTERWARDS)?;
-    let used = peer.cpu()? - before;
-    let samples = stored.set.samples() as f64;
-    let rate = Rate { per_core: samples / used, per_second: samples / took.as_secs_f64() };
+    let rate = Rate {
+        samples: sent.reports as f64 * METRICS.len() as f64,
+        used: peer.cpu()? - before,
+        took: sent.took.as_secs_f64(),
+    };
     note(&format!(
-        "{}: {} samples/s, {} samples per core-second; {used:.1} s of processor for it, {own:.1} s \
-         for sending, in {:.1} s",
+        "{}: {} samples/s, {} samples per core-second; {:.1} s of processor for it, {own:.1} s for \
+         sending, in {:.1} s",
         peer.kind().name(),
-        Unit::Millions.show(rate.per_second),
-        Unit::Millions.show(rate.per_core),
-        took.as_secs_f64()
+        Unit::Millions.show(rate.per_second()),
+        Unit::Millions.show(rate.per_core()),
+        rate.used,
+        rate.took
     ))?;
     Ok(rate)
 }
