@@ -4,7 +4,7 @@
 //! store ─▶ pass ─▶ lines ─▶ (a server's reply, or straight on) ─▶ read ─▶ sqlite, csv, ndjson ─▶ place
 //! ```
 //!
-//! [`pass`] goes through a store and writes lines, as [`fleet_core::api::ExportTable`]'s module
+//! [`mod@pass`] goes through a store and writes lines, as [`fleet_core::api::ExportTable`]'s module
 //! describes them; a running server sends those to whoever asks, and from a database that no server has open the
 //! command line takes them itself. So both ways give the same. [`read`] takes lines apart again,
 //! and says whether they are whole. What is written from them is kept in a [`place`] where
