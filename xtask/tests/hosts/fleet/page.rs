@@ -131,6 +131,7 @@ fn the_page_keeps_itself_up_to_date() {
 
     browser.sees("both devices", IS_THERE);
     browser.sees("that all is well", "document.title === '● · FleetD'");
+    browser.sees("what both have measured", "document.querySelectorAll('meter').length === 6");
     looks_right(&browser);
     is_accessible(&browser);
     let values = "[...document.querySelectorAll('tbody td')].map((td) => td.textContent).join('|')";
