@@ -29,6 +29,7 @@ pub const HOSTS: &[Package] = &[
 /// What `cargo xtask bench telemetry` needs.
 pub const BENCH: &[Package] =
     &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];
+
 /// What the package brings is no program.
 const PYTHON_INFLUXDB: &str = "/usr/lib/python3/dist-packages/influxdb/client.py";
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use fleet_core::api::DbView;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
@@ -34,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What it logs when a forced merge is done.
 const MERGED: &str = "forced merge for partition_prefix=\"\" has been successfully finished";
 
+/// What FleetD calls values as they came.
+const RAW: &str = "raw";
 /// What `st_blocks` counts in.
 const BLOCK_BYTES: u64 = 512;
 
@@ -154,6 +157,21 @@ impl<'a> Peer<'a> {
         }
         parts.sort();
         Ok(parts)
+    }
+
+    /// Bytes of that which are coarser copies of values that are there too.
+    pub(super) fn rollups(&self) -> anyhow::Result<u64> {
+        if self.kind == Kind::VictoriaMetrics {
+            return Ok(0);
+        }
+        let tiers = self.db()?.telemetry.tiers;
+        let coarse = tiers.iter().filter(|tier| tier.resolution != RAW);
+        Ok(coarse.map(|tier| tier.file_bytes).sum())
+    }
+
+    /// What FleetD says of what it stores.
+    pub(super) fn db(&self) -> anyhow::Result<DbView> {
+        Ok(serde_json::from_slice(self.connect()?.get("/api/v1/db")?)?)
     }
 
     /// Waits until the server has nothing more to do.

@@ -74,9 +74,13 @@ impl Question {
                 format!("{rows}&step={}s&agg=avg", stored.step())
             }
             Self::Latest => format!("/api/v1/telemetry/latest?metrics={}", LATEST.join(",")),
-            Self::Top => format!(
-                "/api/v1/telemetry/top?metric={metric}&window={RANKED_SECS}s&agg=avg&limit={RANKED}"
-            ),
+            Self::Top => {
+                let to = Timestamp::from_millis(stored.now());
+                format!(
+                    "/api/v1/telemetry/top?metric={metric}&window={RANKED_SECS}s&to={to}&agg=avg\
+                     &limit={RANKED}"
+                )
+            }
         }
     }
 

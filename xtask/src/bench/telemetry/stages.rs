@@ -30,7 +30,7 @@ const LINK_BOUND: Duration = Duration::from_secs(60);
 /// What that program says.
 #[derive(Deserialize)]
 struct LinkLoad {
-    reports: f64,
+    reports: u64,
     secs: f64,
     server_cpu_secs: f64,
     own_cpu_secs: f64,
@@ -210,15 +210,20 @@ fn link(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> a
         bail!("link_load failed ({}): {}", said.status, said.stderr.trim());
     }
     let load: LinkLoad = serde_json::from_slice(&said.stdout).context("what link_load printed")?;
+    let stored = peer.db()?.telemetry.reports;
+    if stored != load.reports {
+        bail!("{} reports were acknowledged and {stored} are stored", load.reports);
+    }
+    let reports = load.reports as f64;
     note(&format!(
         "{}: {:.0} reports/s; {:.1} s of processor for it, {:.1} s for sending, in {:.1} s",
         kind.name(),
-        load.reports / load.secs,
+        reports / load.secs,
         load.server_cpu_secs,
         load.own_cpu_secs,
         load.secs
     ))?;
-    findings.insert(Key::Link, Ok(Value::One(load.reports / load.server_cpu_secs)));
+    findings.insert(Key::Link, Ok(Value::One(reports / load.server_cpu_secs)));
     Ok(())
 }
 
@@ -275,13 +280,15 @@ fn stored(set: Set) -> Stored {
     Stored { set, end: now - now.rem_euclid(INTERVAL_MILLIS) }
 }
 
-/// Bytes on the disk for each sample, all that the server keeps there counted.
+/// Bytes on the disk for each sample: all that the server keeps there but rollups, which the other
+/// does not make.
 fn disk(peer: &Peer<'_>, set: Set) -> anyhow::Result<f64> {
-    let parts = peer.disk()?;
+    let (parts, rollups) = (peer.disk()?, peer.rollups()?);
     let shown: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
-    note(&format!("{}: bytes on disk: {}", peer.kind().name(), shown.join(", ")))?;
+    let name = peer.kind().name();
+    note(&format!("{name}: bytes on disk: {}; of that rollups {rollups}", shown.join(", ")))?;
     let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
-    Ok(bytes as f64 / set.samples() as f64)
+    Ok(bytes.saturating_sub(rollups) as f64 / set.samples() as f64)
 }
 
 /// Lets an interruption through; any other failure is one figure's own.
