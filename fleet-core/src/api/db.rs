@@ -55,7 +55,7 @@ pub struct DbTier {
     pub rows: u64,
     /// Bytes of the chunks.
     pub bytes: u64,
-    /// Bytes of their files: what is beyond the chunks' is freed by `fleets db compact`.
+    /// Bytes of their files, with those of chunks that nobody wants any more.
     pub file_bytes: u64,
     /// Before when nothing is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
