@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::{Agent, Server};
-use crate::lab::Lab;
+use crate::lab::{Lab, wait_for};
 
 /// The table has its devices, with all that they measured.
 const IS_THERE: &str = "document.querySelectorAll('tbody th[scope=row]').length === 2
@@ -73,22 +73,28 @@ fn looks_right(browser: &Browser<'_>) {
     browser.call("Emulation.clearDeviceMetricsOverride", json!({}));
 }
 
-/// What programs that read a page aloud are given.
+/// The names of all that has a role in the accessibility tree.
+fn named<'a>(tree: &'a Value, role: &str) -> Vec<&'a str> {
+    let nodes = tree["nodes"].as_array().expect("nodes");
+    let of_role = nodes.iter().filter(|node| node["role"]["value"] == role);
+    of_role.map(|node| node["name"]["value"].as_str().unwrap_or_default()).collect()
+}
+
+/// What programs that read a page aloud are given. Chromium makes that tree anew a while after the
+/// layout has changed, so it is waited for.
 #[track_caller]
 fn is_accessible(browser: &Browser<'_>) {
-    let tree = browser.call("Accessibility.getFullAXTree", json!({}));
-    let nodes: Vec<&Value> = tree["nodes"].as_array().expect("nodes").iter().collect();
-    let names = |role: &str| -> Vec<&str> {
-        let of_role = nodes.iter().filter(|node| node["role"]["value"] == role);
-        of_role.map(|node| node["name"]["value"].as_str().unwrap_or_default()).collect()
-    };
-    let mut meters = names("meter");
-    meters.sort_unstable();
     let wanted = ["CPU", "DISK", "MEM"]
         .map(|title| ["cam-001", "cam-002"].map(|id| format!("{id} {title}")));
     let mut wanted = wanted.concat();
     wanted.sort_unstable();
-    assert_eq!(meters, wanted);
+    let tree = wait_for("all meters to have names", super::SOON, || {
+        let tree = browser.call("Accessibility.getFullAXTree", json!({}));
+        let mut meters = named(&tree, "meter");
+        meters.sort_unstable();
+        (meters == wanted).then_some(tree)
+    });
+    let names = |role: &str| named(&tree, role);
     let mut rows = names("rowheader");
     rows.sort_unstable();
     assert_eq!(rows, ["cam-001", "cam-002"]);
@@ -195,9 +201,7 @@ fn the_page_is_whole_without_scripts() {
 
     browser.sees("both devices", IS_THERE);
     is_accessible(&browser);
-    crate::lab::wait_for("the page to load itself again", super::SOON, || {
-        (loads() > before).then_some(())
-    });
+    wait_for("the page to load itself again", super::SOON, || (loads() > before).then_some(()));
     browser.sees("both devices again", IS_THERE);
     has_no_complaints(&browser, &server);
 }
