@@ -246,7 +246,7 @@ fn wire(
             hub: hub.clone(),
             events: events.clone(),
         },
-        keys: Keys::new(world(), server().public().identity(), hub.clone(), events.clone()),
+        keys: Keys::new(world(), server().public().identity(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),
         presence: presence.clone(),

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fleet_core::id::Uid;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -39,6 +40,8 @@ struct Failures {
 
 /// One connection's stay.
 pub(crate) struct Visit {
+    uid: Uid,
+    requests: AtomicU64,
     remote: SocketAddr,
     door: Arc<Door>,
     is_guest: AtomicBool,
@@ -72,6 +75,8 @@ impl Door {
         *count += 1;
         drop(guests);
         Some(Visit {
+            uid: Uid::new(),
+            requests: AtomicU64::new(0),
             remote,
             door: self.clone(),
             is_guest: AtomicBool::new(true),
@@ -94,6 +99,11 @@ impl Visit {
     /// The other end.
     pub(crate) fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// What its next request is called, in logs and answers.
+    pub(crate) fn next_request(&self) -> String {
+        format!("{}.{}", self.uid, self.requests.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The visitor has shown who it is and no longer counts as a stranger.

@@ -21,7 +21,6 @@ pub(crate) struct Hub {
     links: Mutex<HashMap<Uid, Entry>>,
     next: AtomicU64,
     changed: Bell,
-    changes: AtomicU64,
 }
 
 struct Entry {
@@ -55,7 +54,6 @@ impl Hub {
 
     /// Tells a device's link, and whoever waits for changes, to look at the store.
     pub(crate) fn wake(&self, uid: Uid) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
         self.ring(uid);
         self.changed.ring(uid);
     }
@@ -70,12 +68,6 @@ impl Hub {
     /// Waits for devices about which something may have changed. There is one who waits.
     pub(crate) async fn changed(&self) -> Vec<Uid> {
         self.changed.rung().await
-    }
-
-    /// How often anything has changed. Whoever notes it before reading the store knows later
-    /// whether what was read still holds.
-    pub(crate) fn change(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
     }
 
     /// How many devices are connected.

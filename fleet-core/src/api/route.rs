@@ -271,21 +271,12 @@ impl Route {
 /// has none; `None` if the path does not fit. Names are plain words (device ids, uids, key ids), so
 /// nothing needs decoding.
 fn match_path<'a>(template: &str, path: &'a str) -> Option<&'a str> {
-    let mut name = "";
-    let mut segments = path.split('/');
-    for wanted in template.split('/') {
-        let found = segments.next()?;
-        if wanted == "{}" {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-            if found.is_empty() || !found.bytes().all(plain) {
-                return None;
-            }
-            name = found;
-        } else if wanted != found {
-            return None;
-        }
-    }
-    segments.next().is_none().then_some(name)
+    let Some((before, after)) = template.split_once('{') else {
+        return (path == template).then_some("");
+    };
+    let name = path.strip_prefix(before)?.strip_suffix(after.strip_prefix('}')?)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    (!name.is_empty() && name.bytes().all(plain)).then_some(name)
 }
 
 impl fmt::Display for Route {

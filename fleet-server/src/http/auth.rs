@@ -42,7 +42,7 @@ pub(crate) async fn authorize(
     }
     let principal = match key_text(caller)? {
         Some(text) => by_key(&text, &http.ops.keys, visit).await?,
-        None => by_session(http, caller).await?,
+        None => Box::pin(by_session(http, caller)).await?,
     };
     visit.welcome();
     check(class, &principal)?;

@@ -81,12 +81,11 @@ pub(super) fn is_foreign(route: &Route) -> bool {
 /// `POST /write` and `POST /api/v2/write`: lines of measurements.
 pub(super) async fn write(
     http: &Http,
-    query: Option<&str>,
     poster: Principal,
     request: Request<Incoming>,
 ) -> Result<Reply, Failure> {
     let dialect = Dialect::of(request.uri().path());
-    let precision = precision(query)?;
+    let precision = precision(request.uri().query())?;
     let arrived = http.intake.receive(request, http.patience.body).await?;
     let turn = if arrived.is_large() { Some(http.intake.turn().await?) } else { None };
     let written = http.ops.telemetry.write(arrived.bytes.clone(), precision, &poster).await?;

@@ -15,7 +15,6 @@ use super::devices::find;
 use super::events::NewEvent;
 use super::recent::Recent;
 use super::{Actor, Events, OpsError, World};
-use crate::hub::Hub;
 use crate::keyring::ADMIN_LABEL;
 use crate::store::{Admission, Device, KeyRecord, StoreError};
 
@@ -32,9 +31,8 @@ const LAST_USED_STEP: Duration = Duration::from_secs(60);
 pub(crate) struct Keys {
     world: World,
     server: ServerIdentity,
-    hub: Arc<Hub>,
     events: Arc<Events>,
-    known: Recent<(KeyRecord, Principal)>,
+    known: Recent<Arc<KeyRecord>>,
     /// How many keys were ended.
     ended: AtomicU64,
 }
@@ -79,10 +77,9 @@ impl Keys {
     pub(crate) fn new(
         world: World,
         server: ServerIdentity,
-        hub: Arc<Hub>,
-        events: Arc<Events>,
+            events: Arc<Events>,
     ) -> Self {
-        Self { world, server, hub, events, known: Recent::default(), ended: AtomicU64::new(0) }
+        Self { world, server, events, known: Recent::default(), ended: AtomicU64::new(0) }
     }
 
     /// Who holds a key, if it is good now.
@@ -92,15 +89,13 @@ impl Keys {
         {
             return Err(Denied::OtherServer(named, self.server));
         }
-        // What is known of a key holds until a key is ended, or a device changes.
-        let change = self.ended.load(Ordering::SeqCst) + self.hub.change();
+        // What is known of a key holds until a key is ended.
+        let change = self.ended.load(Ordering::SeqCst);
         let known = self.known.get(key.id(), change);
-        let (record, known) = match known {
-            Some((record, principal)) => (record, Some(principal)),
-            None => {
-                let record = self.world.store.key_get(key.id()).await?;
-                (record.ok_or(Denied::Unknown)?, None)
-            }
+        let is_known = known.is_some();
+        let record = match known {
+            Some(record) => record,
+            None => Arc::new(self.world.store.key_get(key.id()).await?.ok_or(Denied::Unknown)?),
         };
         let same = record.kind == key.kind();
         if !KeyHash::from_bytes(record.hash).matches(key.hash()) || !same {
@@ -112,16 +107,12 @@ impl Keys {
         if record.expires_at.is_some_and(|at| self.world.now() >= at) {
             return Err(Denied::Expired);
         }
-        let is_known = known.is_some();
-        let principal = match known {
-            Some(principal) => principal,
-            None => self.principal(&record).await?,
-        };
+        let principal = self.principal(&record)?;
         let last_used = self.note_use(&record).await;
         // The uses of others are counted elsewhere.
         if record.uses_left.is_none() && !(is_known && last_used == record.last_used) {
-            let record = KeyRecord { last_used, ..record };
-            self.known.note([(record.id.clone(), (record, principal.clone()))], change);
+            let record = KeyRecord { last_used, ..KeyRecord::clone(&record) };
+            self.known.note([(record.id.clone(), Arc::new(record))], change);
         }
         Ok(principal)
     }
@@ -211,18 +202,15 @@ impl Keys {
         Ok(())
     }
 
-    async fn principal(&self, record: &KeyRecord) -> Result<Principal, Denied> {
+    fn principal(&self, record: &KeyRecord) -> Result<Principal, Denied> {
         let key = record.id.clone();
         match (record.kind, record.device) {
             (KeyKind::Operator, _) => Ok(Principal::Operator { key }),
             (KeyKind::Enrol, _) => Ok(Principal::Enrol { key }),
-            (KeyKind::Device, Some(uid)) => {
-                let device = self.world.store.device_get(uid).await?;
-                match device.map(|device| device.state) {
-                    Some(Admission::Active) => Ok(Principal::Device { key, uid }),
-                    _ => Err(Denied::Device),
-                }
-            }
+            (KeyKind::Device, Some(uid)) => match self.world.store.directory().state(uid) {
+                Some(Admission::Active) => Ok(Principal::Device { key, uid }),
+                _ => Err(Denied::Device),
+            },
             (KeyKind::Device, None) => Err(Denied::Device),
         }
     }

@@ -1,7 +1,6 @@
 //! Whom posted telemetry is for: devices that somebody speaks for, and those that are made because
 //! somebody does.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_core::api::EventKind;
@@ -13,7 +12,6 @@ use futures_util::future::join_all;
 use super::devices::find;
 use super::events::NewEvent;
 use super::keys::Principal;
-use super::recent::Recent;
 use super::{Actor, Events, OpsError, World};
 use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, StoreError};
@@ -23,8 +21,6 @@ const MADE_PER_REQUEST_MAX: usize = 1_000;
 /// Devices without a key of their own that a server keeps. A tag that is different in each line
 /// must not fill it.
 const KEYLESS_MAX: usize = 20_000;
-/// From so many unknown names on, the whole fleet is read at once.
-const READ_ALL_MIN: usize = 32;
 /// What is known of a device that only others speak for.
 const MADE_TYPE: &str = "other";
 
@@ -33,7 +29,6 @@ pub(crate) struct Senders {
     world: World,
     hub: Arc<Hub>,
     events: Arc<Events>,
-    known: Recent<Known>,
 }
 
 /// A device that may be posted for.
@@ -43,38 +38,6 @@ pub(crate) struct Subject {
     /// Whether what is posted is a sign of life of the device itself: it has no other way to give
     /// one, or it is the device that posts.
     pub(crate) is_heard: bool,
-}
-
-/// What was seen of the devices.
-struct Sight {
-    /// The hub's count of changes from before that.
-    change: u64,
-    /// All that the poster may know of, by id and uid; none if nobody has looked.
-    all: Option<HashMap<String, Device>>,
-}
-
-/// What of an active device matters to whoever posts for it.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    uid: Uid,
-    /// Whether it has no key, so that only others speak for it.
-    is_keyless: bool,
-}
-
-impl Known {
-    fn of(device: &Device) -> Self {
-        Self { uid: device.uid, is_keyless: device.key.is_none() }
-    }
-
-    /// The device, if whoever posts may speak for it.
-    fn subject(self, poster: &Principal) -> Result<Subject, OpsError> {
-        let is_own = match poster {
-            Principal::Device { uid, .. } if *uid == self.uid => true,
-            Principal::Device { .. } => return Err(foreign()),
-            Principal::Operator { .. } | Principal::Enrol { .. } => false,
-        };
-        Ok(Subject { uid: self.uid, is_heard: is_own || self.is_keyless })
-    }
 }
 
 /// How a post says whom it is for.
@@ -88,7 +51,7 @@ pub(crate) enum Whose {
 
 impl Senders {
     pub(crate) fn new(world: World, hub: Arc<Hub>, events: Arc<Events>) -> Self {
-        Self { world, hub, events, known: Recent::default() }
+        Self { world, hub, events }
     }
 
     /// The device that a post names, if whoever posts may speak for it.
@@ -97,9 +60,25 @@ impl Senders {
         name: &str,
         poster: &Principal,
     ) -> Result<Subject, OpsError> {
-        let parts = [Whose::Named(name.to_owned())];
-        let sight = self.look(&parts, poster).await?;
-        self.subject_in(&sight, name, poster).await
+        let found = self.world.store.directory().find(name);
+        let (uid, device) = match (poster, found) {
+            (Principal::Device { uid: own, .. }, Some((uid, device))) if *own == uid => {
+                (uid, device)
+            }
+            // Whether another device exists is not for a device to know.
+            (Principal::Device { .. }, _) => {
+                let reason = "a device key posts for its own device only";
+                return Err(OpsError::Forbidden(reason.to_owned()));
+            }
+            (_, Some(found)) => found,
+            (_, None) => return Err(no_device(name)),
+        };
+        if device.state != Admission::Active {
+            // It may have changed meanwhile.
+            check_active(&find(&self.world, name).await?)?;
+        }
+        let is_own = matches!(poster, Principal::Device { .. });
+        Ok(Subject { uid, is_heard: is_own || device.is_keyless })
     }
 
     /// The devices that the parts of a request name; for each that may not be spoken for, why. An
@@ -109,7 +88,6 @@ impl Senders {
         parts: Vec<Whose>,
         poster: &Principal,
     ) -> Result<Vec<Result<Subject, String>>, OpsError> {
-        let sight = self.look(&parts, poster).await?;
         let mut subjects = Vec::with_capacity(parts.len());
         let mut absent = Vec::new();
         for whose in parts {
@@ -118,7 +96,7 @@ impl Senders {
                     Ok(Subject { uid: *uid, is_heard: true })
                 }
                 (Whose::Own, _) => Err(OpsError::NotFound("device".to_owned())),
-                (Whose::Named(name), _) => self.subject_in(&sight, name, poster).await,
+                (Whose::Named(name), _) => self.subject(name, poster).await,
             };
             subjects.push(match (found, whose) {
                 (Ok(subject), _) => Ok(subject),
@@ -141,67 +119,13 @@ impl Senders {
         Ok(subjects)
     }
 
-    /// Looks at the devices among which those are that parts name, if that is better than to look
-    /// for one after the other.
-    async fn look(&self, parts: &[Whose], poster: &Principal) -> Result<Sight, OpsError> {
-        let change = self.hub.change();
-        let is_unknown = |whose: &&Whose| match whose {
-            Whose::Own => false,
-            Whose::Named(name) => self.known.get(name, change).is_none(),
-        };
-        let unknown = parts.iter().filter(is_unknown).count();
-        let devices = match poster {
-            // Whether another device exists is not for a device to know, nor to make us look for.
-            Principal::Device { uid, .. } if unknown > 0 => {
-                Vec::from_iter(self.world.store.device_get(*uid).await?)
-            }
-            Principal::Operator { .. } if unknown >= READ_ALL_MIN => {
-                self.world.store.device_list().await?
-            }
-            _ => return Ok(Sight { change, all: None }),
-        };
-        let names = |device: Device| {
-            [(device.uid.to_string(), device.clone()), (device.id.to_string(), device)]
-        };
-        Ok(Sight { change, all: Some(devices.into_iter().flat_map(names).collect()) })
-    }
-
-    async fn subject_in(
-        &self,
-        sight: &Sight,
-        name: &str,
-        poster: &Principal,
-    ) -> Result<Subject, OpsError> {
-        if let Some(known) = self.known.get(name, sight.change) {
-            return known.subject(poster);
-        }
-        let found = match &sight.all {
-            Some(all) => all.get(name).cloned(),
-            None => match find(&self.world, name).await {
-                Err(OpsError::NotFound(_)) => None,
-                found => Some(found?),
-            },
-        };
-        let device = found.ok_or_else(|| match poster {
-            Principal::Device { .. } => foreign(),
-            Principal::Operator { .. } | Principal::Enrol { .. } => {
-                OpsError::NotFound(format!("device {}", Untrusted::from(name)))
-            }
-        })?;
-        check_active(&device)?;
-        let known = Known::of(&device);
-        self.known.note([(name.to_owned(), known)], sight.change);
-        known.subject(poster)
-    }
-
     /// Makes devices for what an operator's key posts.
     async fn make(
         &self,
         names: Vec<String>,
         key: &str,
     ) -> Result<Vec<Result<Subject, String>>, OpsError> {
-        let keyless = self.world.store.device_list().await?;
-        let keyless = keyless.iter().filter(|device| device.key.is_none()).count();
+        let keyless = self.world.store.directory().keyless();
         let room = KEYLESS_MAX.saturating_sub(keyless).min(MADE_PER_REQUEST_MAX);
         // Together, so that they share their commits.
         let made = names.into_iter().enumerate().map(|(number, name)| async move {
@@ -273,8 +197,8 @@ fn check_active(device: &Device) -> Result<(), OpsError> {
     Err(OpsError::Conflict(reason))
 }
 
-fn foreign() -> OpsError {
-    OpsError::Forbidden("a device key posts for its own device only".to_owned())
+fn no_device(name: &str) -> OpsError {
+    OpsError::NotFound(format!("device {}", Untrusted::from(name)))
 }
 
 fn no_room(name: &str) -> String {

@@ -20,6 +20,7 @@ pub struct Directory {
 struct Entries {
     by_id: HashMap<Box<str>, Uid>,
     by_uid: HashMap<Uid, Listed>,
+    keyless: usize,
 }
 
 /// A device in the directory.
@@ -29,19 +30,29 @@ pub struct Listed {
     pub id: DeviceId,
     /// How it stands with the server.
     pub state: Admission,
+    /// Whether it has no key, so that only others speak for it.
+    pub is_keyless: bool,
 }
 
 impl Directory {
-    /// The device that goes by an id.
-    pub fn find(&self, id: &str) -> Option<(Uid, Admission)> {
+    /// The device that an id or a uid names.
+    pub fn find(&self, name: &str) -> Option<(Uid, Listed)> {
         let entries = self.read();
-        let uid = entries.by_id.get(id)?;
-        Some((*uid, entries.by_uid.get(uid)?.state))
+        let uid = match name.parse::<Uid>() {
+            Ok(uid) => uid,
+            Err(_) => *entries.by_id.get(name)?,
+        };
+        Some((uid, entries.by_uid.get(&uid)?.clone()))
     }
 
-    /// A device.
-    pub fn get(&self, uid: Uid) -> Option<Listed> {
-        self.read().by_uid.get(&uid).cloned()
+    /// How a device stands with the server.
+    pub fn state(&self, uid: Uid) -> Option<Admission> {
+        Some(self.read().by_uid.get(&uid)?.state)
+    }
+
+    /// How many devices have no key.
+    pub fn keyless(&self) -> usize {
+        self.read().keyless
     }
 
     /// Shows what each of some devices goes by; those that are not listed are passed over.
@@ -61,15 +72,17 @@ impl Directory {
     /// Notes what is stored of a device now.
     pub(super) fn note(&self, uid: Uid, device: &Device) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = entries.by_uid.remove(&uid)
-            && entries.by_id.get(before.id.as_str()) == Some(&uid)
-        {
-            entries.by_id.remove(before.id.as_str());
+        if let Some(before) = entries.by_uid.remove(&uid) {
+            entries.keyless -= usize::from(before.is_keyless);
+            if entries.by_id.get(before.id.as_str()) == Some(&uid) {
+                entries.by_id.remove(before.id.as_str());
+            }
         }
         if device.state != Admission::Deleted {
-            let listed = Listed { id: device.id.clone(), state: device.state };
+            let (id, state, is_keyless) = (device.id.clone(), device.state, device.key.is_none());
+            entries.keyless += usize::from(is_keyless);
             entries.by_id.insert(device.id.as_str().into(), uid);
-            entries.by_uid.insert(uid, listed);
+            entries.by_uid.insert(uid, Listed { id, state, is_keyless });
         }
     }
 

@@ -1,6 +1,7 @@
 //! The thread that writes what waits, and syncs it.
 
 use std::sync::Arc;
+use std::thread;
 
 use fleet_core::disk::DiskFile;
 
@@ -26,12 +27,15 @@ pub(super) fn run(shared: &Shared) {
 }
 
 fn write_all(shared: &Shared, current: &mut Option<Current>) -> Result<(), Failure> {
-    while let Some(mut waiting) = shared.queue.take() {
+    loop {
+        // Whoever is ready to add to the next group may do so first, and shares its sync. If nobody
+        // is, this returns at once.
+        thread::yield_now();
+        let Some(mut waiting) = shared.queue.take() else { return Ok(()) };
         write(shared, current, &mut waiting)?;
         shared.progress.publish(waiting.group.end().before());
         shared.queue.done(waiting);
     }
-    Ok(())
 }
 
 /// However the thread ends, nobody waits for it any longer.
@@ -39,7 +43,7 @@ struct End<'a>(&'a Shared);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.0.fail(&Arc::new(Failure::Ended));
         }
     }
