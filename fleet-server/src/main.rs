@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// Serves many small requests at a third of the cost of the system's, with less memory.
+/// Many small requests cost less with it than with the system's. It is built to leave huge pages
+/// alone: with them a large fleet takes a third more memory.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -10,7 +10,7 @@ use fleet_core::limits::REPORT_SAMPLES_MAX;
 
 use super::chunk::{self, Chunk, ChunkError, Column, ColumnKey, Effort, Part, Rows, Table};
 use super::names::{SeriesId, Shape};
-use super::number::Number;
+use super::number::{NUMBER_BYTES_MAX, Number};
 use super::points::{Points, Wanted};
 use super::record::Mark;
 use super::wal::Lsn;
@@ -22,6 +22,8 @@ const TAIL_ROWS_MAX: usize = 32;
 /// two are of one series.
 const TAIL_NUMBERS_MAX: usize = 4_096;
 const _: () = assert!(TAIL_NUMBERS_MAX + REPORT_SAMPLES_MAX <= chunk::COLUMNS_MAX);
+/// Rows for which room is made at a time.
+const TAIL_ROWS_STEP: usize = 8;
 /// Series of a device whose newest value is kept.
 const NEWEST_MAX: usize = 5_000;
 
@@ -31,7 +33,10 @@ pub(super) struct Head {
     /// What the log noted of the device.
     pub(super) mark: Mark,
     rows: Vec<Row>,
-    numbers: Vec<Number>,
+    /// The numbers of the rows, as [`Number::put`] writes them: most of a fleet's memory is here.
+    numbers: Vec<u8>,
+    /// How many they are.
+    count: usize,
     blocks: Vec<Arc<Block>>,
     cursors: Vec<Cursor>,
     missed: u64,
@@ -71,7 +76,7 @@ pub(super) struct Block {
 impl Block {
     /// The rows, to be read.
     pub(super) fn chunk(&self) -> Result<Chunk<'_>, ChunkError> {
-        Chunk::open(&self.bytes)
+        Chunk::open_unsummed(&self.bytes)
     }
 
     /// Whether it has rows of a time.
@@ -108,6 +113,9 @@ pub(crate) struct Remembered {
     pub(crate) newest: Vec<Newest>,
     pub(crate) newest_at: Option<i64>,
 }
+
+/// The values of a row, each with its series.
+pub(super) type Values<'a> = &'a mut dyn Iterator<Item = (SeriesId, Number)>;
 
 /// What is to be sealed, as it was at one moment.
 pub(super) struct Sealing {
@@ -156,14 +164,21 @@ impl Head {
 
     /// Takes a report's values. Records come in the order of their numbers.
     pub(super) fn apply(&mut self, lsn: Lsn, at: i64, shape: &Arc<Shape>, numbers: &[Number]) {
-        let first = self.numbers.len() as u32;
-        self.rows.push(Row { at, shape: shape.clone(), first });
-        self.numbers.extend(numbers);
+        let first = self.numbers.len();
+        self.rows.push(Row { at, shape: shape.clone(), first: first as u32 });
+        for number in numbers {
+            if self.numbers.capacity() - self.numbers.len() < NUMBER_BYTES_MAX {
+                let row = (self.numbers.len() - first).max(NUMBER_BYTES_MAX);
+                self.numbers.reserve_exact(TAIL_ROWS_STEP * row);
+            }
+            number.put(&mut self.numbers);
+        }
+        self.count += numbers.len();
         self.newest_at = self.newest_at.max(Some(at));
         self.first.get_or_insert(lsn);
         self.last = Some(lsn);
         self.unsealed_rows += 1;
-        if self.rows.len() >= TAIL_ROWS_MAX || self.numbers.len() >= TAIL_NUMBERS_MAX {
+        if self.rows.len() >= TAIL_ROWS_MAX || self.count >= TAIL_NUMBERS_MAX {
             self.pack();
         }
     }
@@ -194,11 +209,13 @@ impl Head {
         self.blocks.push(Arc::new(Block { bytes, rows, first_at, last_at, last }));
         self.rows.clear();
         self.numbers.clear();
+        self.count = 0;
     }
 
-    fn numbers_of(&self, row: &Row) -> &[Number] {
-        let first = row.first as usize;
-        &self.numbers[first..first + row.shape.series().len()]
+    /// The values of a row, each with its series.
+    fn values_of<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (SeriesId, Number)> + 'a {
+        let mut rest = &self.numbers[row.first as usize..];
+        row.shape.series().iter().map_while(move |series| Some((*series, Number::take(&mut rest)?)))
     }
 
     /// The tail as columns, ordered by time; of one time, as they came.
@@ -209,13 +226,13 @@ impl Head {
         let shape = &self.rows[0].shape;
         let is_uniform = self.rows.iter().all(|row| Arc::ptr_eq(&row.shape, shape));
         let columns = if is_uniform {
+            let width = shape.series().len();
+            let numbers: Vec<Number> =
+                self.rows.iter().flat_map(|row| self.values_of(row)).map(|(_, n)| n).collect();
             let column = |(place, series): (usize, &SeriesId)| Column {
                 key: value_of(*series),
                 rows: Rows::All,
-                numbers: order
-                    .iter()
-                    .map(|row| self.numbers[self.rows[*row].first as usize + place])
-                    .collect(),
+                numbers: order.iter().map(|row| numbers[row * width + place]).collect(),
             };
             shape.series().iter().enumerate().map(column).collect()
         } else {
@@ -228,10 +245,10 @@ impl Head {
         let mut found: std::collections::BTreeMap<SeriesId, (Vec<u32>, Vec<Number>)> =
             std::collections::BTreeMap::new();
         for (place, row) in order.iter().map(|row| &self.rows[*row]).enumerate() {
-            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
-                let (rows, numbers) = found.entry(*series).or_default();
+            for (series, number) in self.values_of(row) {
+                let (rows, numbers) = found.entry(series).or_default();
                 rows.push(place as u32);
-                numbers.push(*number);
+                numbers.push(number);
             }
         }
         let column = |(series, (rows, numbers)): (SeriesId, (Vec<u32>, Vec<Number>))| Column {
@@ -246,8 +263,8 @@ impl Head {
     fn renew(&mut self) {
         let mut newest = std::mem::take(&mut self.newest);
         for row in &self.rows {
-            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
-                note(&mut newest, Newest { series: *series, at: row.at, number: *number });
+            for (series, number) in self.values_of(row) {
+                note(&mut newest, Newest { series, at: row.at, number });
             }
         }
         self.newest = newest;
@@ -268,9 +285,9 @@ impl Head {
             .all(|rows| Arc::ptr_eq(&rows[0].shape, &rows[1].shape) && rows[0].at <= rows[1].at);
         let from = if is_plain { self.rows.len().saturating_sub(1) } else { 0 };
         for row in &self.rows[from..] {
-            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
-                let Some(place) = wanted.place(*series) else { continue };
-                let found = Newest { series: *series, at: row.at, number: *number };
+            for (series, number) in self.values_of(row) {
+                let Some(place) = wanted.place(series) else { continue };
+                let found = Newest { series, at: row.at, number };
                 match out.iter_mut().find(|(known, _)| *known == place) {
                     Some((_, known)) if known.at > found.at => {}
                     Some((_, known)) => *known = found,
@@ -289,8 +306,8 @@ impl Head {
     pub(super) fn all_newest(&self) -> Vec<Newest> {
         let mut newest = self.newest.clone();
         for row in &self.rows {
-            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
-                note(&mut newest, Newest { series: *series, at: row.at, number: *number });
+            for (series, number) in self.values_of(row) {
+                note(&mut newest, Newest { series, at: row.at, number });
             }
         }
         newest
@@ -305,8 +322,8 @@ impl Head {
     /// Adds the tail's values of a time to points.
     pub(super) fn tail_points(&self, wanted: &Wanted, from: i64, to: i64, points: &mut Points) {
         for row in self.rows.iter().filter(|row| (from..=to).contains(&row.at)) {
-            for (series, number) in row.shape.series().iter().zip(self.numbers_of(row)) {
-                if let Some(place) = wanted.place(*series) {
+            for (series, number) in self.values_of(row) {
+                if let Some(place) = wanted.place(series) {
                     points.curve(place).add(row.at, number.get());
                 }
             }
@@ -314,14 +331,9 @@ impl Head {
     }
 
     /// Shows the tail's rows of a time, as they came.
-    pub(super) fn tail_rows(
-        &self,
-        from: i64,
-        to: i64,
-        mut show: impl FnMut(i64, &[SeriesId], &[Number]),
-    ) {
+    pub(super) fn tail_rows(&self, from: i64, to: i64, mut show: impl FnMut(i64, Values<'_>)) {
         for row in self.rows.iter().filter(|row| (from..=to).contains(&row.at)) {
-            show(row.at, row.shape.series(), self.numbers_of(row));
+            show(row.at, &mut self.values_of(row));
         }
     }
 

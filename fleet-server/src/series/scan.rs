@@ -34,9 +34,8 @@ impl Engine {
         if let Some(device) = shared.device(device) {
             let head = device.head();
             blocks = head.blocks(from, to);
-            head.tail_rows(from, to, |at, series, numbers| {
-                let values = numbers.iter().map(|number| number.get());
-                rows.add(u64::MAX, at, series.iter().copied().zip(values));
+            head.tail_rows(from, to, |at, values| {
+                rows.add(u64::MAX, at, values.map(|(series, number)| (series, number.get())));
             });
         }
         let found = shared.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?;
