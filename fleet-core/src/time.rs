@@ -50,12 +50,74 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            // Whole seconds print without a fraction, as in "2024-01-15T10:30:00Z".
-            Ok(time) => f.pad(&time.to_string()),
-            Err(_) => f.pad("?"),
-        }
+        f.pad(Text::of(*self).as_str())
     }
+}
+
+/// A time as RFC 3339 shows it, in UTC. Answers are full of these, so no memory is asked for.
+struct Text {
+    bytes: [u8; Self::LENGTH_MAX],
+    length: usize,
+}
+
+impl Text {
+    const LENGTH_MAX: usize = "9999-12-30T22:00:00.000Z".len();
+
+    /// Whole seconds have no fraction, as in "2024-01-15T10:30:00Z", and no fraction ends with 0.
+    fn of(time: Timestamp) -> Self {
+        const DAY_SECS: u64 = 24 * 3600;
+        let millis = time.0.unsigned_abs();
+        let (secs, fraction) = (millis / 1000, millis % 1000);
+        let (year, month, day) = date(secs / DAY_SECS);
+        let secs = secs % DAY_SECS;
+        let mut bytes = *b"0000-00-00T00:00:00.000Z";
+        let parts = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, secs / 3600),
+            (14..16, secs / 60 % 60),
+            (17..19, secs % 60),
+            (20..23, fraction),
+        ];
+        for (place, mut number) in parts {
+            for digit in bytes[place].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        let mut length = match fraction {
+            0 => 19,
+            _ if fraction % 100 == 0 => 21,
+            _ if fraction % 10 == 0 => 22,
+            _ => 23,
+        };
+        bytes[length] = b'Z';
+        length += 1;
+        Self { bytes, length }
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits and signs alone.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
+    }
+}
+
+/// Year, month and day of a number of days since 1970 in the calendar of today: counted in eras of
+/// 400 years, and in years that begin in March, so that a leap day is a year's last.
+fn date(days: u64) -> (u64, u64, u64) {
+    const ERA_DAYS: u64 = 146_097;
+    /// From the first of March of the year 0 to 1970.
+    const BEFORE_1970: u64 = 719_468;
+    let days = days + BEFORE_1970;
+    let (era, day) = (days / ERA_DAYS, days % ERA_DAYS);
+    let year = (day - day / 1_460 + day / 36_524 - day / (ERA_DAYS - 1)) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let is_next = month >= 10;
+    let month = if is_next { month - 9 } else { month + 3 };
+    (era * 400 + year + u64::from(is_next), month, day)
 }
 
 /// A text that is no RFC 3339 time.
@@ -79,7 +141,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Text::of(*self).as_str())
     }
 }
 
@@ -133,7 +195,27 @@ pub struct DurationError;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_time_is_shown_as_others_show_it(millis in MILLIS_MIN..=MILLIS_MAX, round in 0_u32..4) {
+            let millis = millis / 10_i64.pow(round) * 10_i64.pow(round);
+            let shown = jiff::Timestamp::from_millisecond(millis).unwrap().to_string();
+            prop_assert_eq!(Timestamp::from_millis(millis).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn every_day_is_shown_as_others_show_it() {
+        for day in 0..200_000 {
+            let millis = day * 86_400_000;
+            let shown = jiff::Timestamp::from_millisecond(millis).unwrap().to_string();
+            assert_eq!(Timestamp::from_millis(millis).to_string(), shown);
+        }
+    }
 
     #[test]
     fn times_read_and_print_as_rfc_3339() {

@@ -1,6 +1,5 @@
 //! Questions about what many devices measured.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,8 @@ use super::reply::{Failure, Reply, bytes_reply, json};
 use super::telemetry::{metric_names, resolved, wrong_step};
 use crate::ops::Ops;
 use crate::ops::fleetwide::{Aggregate, StepsAsked, WhoseSteps};
-use crate::store::{NewestValue, Top};
+use crate::series::names::SeriesName;
+use crate::store::Top;
 
 /// The time over which a mean is taken unless told otherwise.
 const WINDOW_DEFAULT: Duration = Duration::from_secs(300);
@@ -29,6 +29,7 @@ pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     let metrics = metric_names(query.need("metrics")?)?;
     let metrics: Vec<String> = metrics.iter().map(ToString::to_string).collect();
     let names = ops.world.store.names();
+    let mut keys: Vec<Vec<u8>> = Vec::new();
     let mut body = Vec::with_capacity(64 * 1024);
     body.push(b'[');
     // Tens of thousands of values: written as they come, since no tree of them is needed.
@@ -37,42 +38,46 @@ pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
             if body.len() > 1 {
                 body.push(b',');
             }
-            put_device(&mut body, device.as_str(), values, &metrics, names);
+            let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
+            body.extend_from_slice(b"{\"device_id\":");
+            put(&mut body, device);
+            body.extend_from_slice(b",\"timestamp\":");
+            put(&mut body, &newest);
+            body.extend_from_slice(b",\"values\":{");
+            for (place, value) in values.iter().enumerate() {
+                if place > 0 {
+                    body.push(b',');
+                }
+                if keys.len() <= value.place {
+                    keys.resize(value.place + 1, Vec::new());
+                }
+                let key = &mut keys[value.place];
+                if key.is_empty() {
+                    *key = key_of(&metrics[value.metric], names.name(value.series).as_deref());
+                }
+                body.extend_from_slice(key);
+                put(&mut body, &value.value);
+            }
+            body.extend_from_slice(b"}}");
         })
         .await?;
     body.push(b']');
     Ok(bytes_reply(StatusCode::OK, Bytes::from(body)))
 }
 
-fn put_device(
-    out: &mut Vec<u8>,
-    device: &str,
-    values: &[NewestValue],
-    metrics: &[String],
-    names: &crate::series::names::Names,
-) {
-    let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
-    out.extend_from_slice(b"{\"device_id\":");
-    put(out, device);
-    out.extend_from_slice(b",\"timestamp\":\"");
-    write!(out, "{newest}").expect("memory takes all");
-    out.extend_from_slice(b"\",\"values\":{");
-    for (place, value) in values.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
+/// A series as the key of an answer: its metric, and its labels if it has any.
+fn key_of(metric: &str, name: Option<&SeriesName>) -> Vec<u8> {
+    let mut key = Vec::new();
+    match name.filter(|name| !name.labels.is_empty()) {
+        None => put(&mut key, metric),
+        Some(name) => {
+            let label = |(label, value): &(String, String)| format!("{label}={value}");
+            let labels: Vec<String> = name.labels.iter().map(label).collect();
+            put(&mut key, &format!("{}{{{}}}", name.metric, labels.join(",")));
         }
-        match names.name(value.series).filter(|name| !name.labels.is_empty()) {
-            None => put(out, &metrics[value.metric]),
-            Some(name) => {
-                let labels: Vec<String> =
-                    name.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-                put(out, &format!("{}{{{}}}", name.metric, labels.join(",")));
-            }
-        }
-        out.push(b':');
-        put(out, &value.value);
     }
-    out.extend_from_slice(b"}}");
+    key.push(b':');
+    key
 }
 
 fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {

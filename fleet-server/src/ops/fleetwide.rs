@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_core::api::{GroupPoint, StepPoint, TopDevice};
+use fleet_core::api::{GroupPoint, TopDevice};
 use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::{Filter, Subject};
 use fleet_core::id::{DeviceId, Uid};
@@ -12,8 +12,9 @@ use fleet_core::limits::{SERIES_STEPS_MAX, TELEMETRY_ROWS_MAX};
 use fleet_core::metric::MetricName;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
+use serde::{Serialize, Serializer};
 
-use super::devices::find;
+use super::devices::find_listed;
 use super::{Devices, OpsError, Telemetry};
 use crate::labels;
 use crate::store::{Curve, CurvesAsked, NewestValue, Stat, Tier, Top};
@@ -84,6 +85,64 @@ struct DeviceSteps {
     curve: Curve,
 }
 
+/// Steps of a metric, written as [`fleet_core::api::StepPoint`]s. What a curve's steps have in
+/// common is kept once.
+pub(crate) struct StepPoints {
+    metric: String,
+    step_millis: i64,
+    aggregate: Aggregate,
+    /// Whose, and with which labels.
+    curves: Vec<(DeviceId, Untrusted)>,
+    /// The number of each step, its curve, and what is known of its values.
+    steps: Vec<(i64, usize, Stat)>,
+}
+
+impl StepPoints {
+    fn new(asked: &StepsAsked, curves: Vec<DeviceSteps>, steps: Vec<(i64, usize, Stat)>) -> Self {
+        let curve = |DeviceSteps { device, curve }: DeviceSteps| {
+            (device, Untrusted::new(labels::object(&curve.name.labels)))
+        };
+        Self {
+            metric: asked.metric.to_string(),
+            step_millis: step_millis(asked),
+            aggregate: asked.aggregate,
+            curves: curves.into_iter().map(curve).collect(),
+            steps,
+        }
+    }
+}
+
+impl Serialize for StepPoints {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Row<'a> {
+            device_id: &'a DeviceId,
+            timestamp: Timestamp,
+            metric_name: &'a str,
+            value: f64,
+            metadata: &'a Untrusted,
+            min: f64,
+            max: f64,
+            mean: f64,
+            count: f64,
+        }
+        serializer.collect_seq(self.steps.iter().map(|(step, curve, stat)| {
+            let (device_id, metadata) = &self.curves[*curve];
+            Row {
+                device_id,
+                timestamp: begin(*step, self.step_millis),
+                metric_name: &self.metric,
+                value: self.aggregate.of(stat),
+                metadata,
+                min: stat.min,
+                max: stat.max,
+                mean: stat.mean(),
+                count: stat.count,
+            }
+        }))
+    }
+}
+
 impl Telemetry {
     /// The newest values of some metrics, of all devices, by device.
     pub(crate) async fn latest(
@@ -114,32 +173,20 @@ impl Telemetry {
         &self,
         devices: &Devices,
         asked: &StepsAsked,
-    ) -> Result<(Vec<StepPoint>, Tier), OpsError> {
+    ) -> Result<(StepPoints, Tier), OpsError> {
         let whose = self.whose(devices, asked).await?;
         let (curves, tier) = self.curves_of(&whose, asked).await?;
-        let mut points = Vec::new();
-        for DeviceSteps { device, curve } in &curves {
-            let metadata = Untrusted::new(labels::object(&curve.name.labels));
+        let mut steps = Vec::new();
+        for (place, DeviceSteps { curve, .. }) in curves.iter().enumerate() {
             // No more than so many of one curve can be among the newest of all.
-            for (step, stat) in curve.steps.iter().rev().take(asked.limit) {
-                points.push(StepPoint {
-                    device_id: device.clone(),
-                    timestamp: begin(asked, *step),
-                    metric_name: asked.metric.to_string(),
-                    value: asked.aggregate.of(stat),
-                    metadata: metadata.clone(),
-                    min: stat.min,
-                    max: stat.max,
-                    mean: stat.mean(),
-                    count: stat.count,
-                });
-            }
+            let newest = curve.steps.iter().rev().take(asked.limit);
+            steps.extend(newest.map(|(step, stat)| (*step, place, *stat)));
         }
-        points.sort_by(|a, b| {
-            b.timestamp.cmp(&a.timestamp).then_with(|| a.device_id.cmp(&b.device_id))
+        steps.sort_by(|a, b| {
+            b.0.cmp(&a.0).then_with(|| curves[a.1].device.cmp(&curves[b.1].device))
         });
-        points.truncate(asked.limit);
-        Ok((points, tier))
+        steps.truncate(asked.limit);
+        Ok((StepPoints::new(asked, curves, steps), tier))
     }
 
     /// Steps of a metric over devices that have a field in common, newest first.
@@ -163,7 +210,7 @@ impl Telemetry {
         let newest = cells.into_iter().rev().take(asked.limit);
         let point = |((step, group), stat): ((i64, String), Stat)| GroupPoint {
             group: Untrusted::new(group),
-            timestamp: begin(asked, step),
+            timestamp: begin(step, step_millis(asked)),
             metric_name: asked.metric.to_string(),
             value: asked.aggregate.of(&stat),
             min: stat.min,
@@ -214,8 +261,7 @@ impl Telemetry {
     ) -> Result<Vec<(Uid, DeviceId)>, OpsError> {
         Ok(match &asked.whose {
             WhoseSteps::Device(name) => {
-                let device = find(&self.world, name).await?;
-                vec![(device.uid, device.id)]
+                vec![find_listed(&self.world, name)?]
             }
             WhoseSteps::Filter(filter) => {
                 let views = devices.select(filter, SortKey::default()).await?;
@@ -278,6 +324,6 @@ fn step_millis(asked: &StepsAsked) -> i64 {
     i64::try_from(asked.step.as_millis()).unwrap_or(i64::MAX).max(1)
 }
 
-fn begin(asked: &StepsAsked, step: i64) -> Timestamp {
-    Timestamp::from_millis(step.saturating_mul(step_millis(asked)))
+fn begin(step: i64, step_millis: i64) -> Timestamp {
+    Timestamp::from_millis(step.saturating_mul(step_millis))
 }

@@ -9,7 +9,7 @@ use fleet_core::metric::MetricName;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
-use super::devices::find;
+use super::devices::find_listed;
 use super::{OpsError, Telemetry};
 use crate::store::{Curve, Curves, CurvesAsked, Stat, Tier};
 
@@ -34,12 +34,12 @@ impl Telemetry {
     /// Curves of some metrics of a device, and how fine the values are that they were drawn from.
     /// The first step is a whole one; the last ends with `to`.
     pub(crate) async fn series(&self, asked: SeriesAsked) -> Result<(SeriesReply, Tier), OpsError> {
-        let device = find(&self.world, &asked.device).await?;
+        let (uid, _) = find_listed(&self.world, &asked.device)?;
         let to = asked.to.unwrap_or_else(|| self.world.now());
         let from = asked.from.unwrap_or(to.minus(SPAN_DEFAULT));
         let grid = Grid::new(from, to, asked.step)?;
         let question = CurvesAsked {
-            device: device.uid,
+            device: uid,
             metrics: asked.metrics.iter().map(ToString::to_string).collect(),
             from: grid.start(),
             to,

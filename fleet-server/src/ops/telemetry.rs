@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::api::{MetricPoint, TelemetryPost};
-use fleet_core::id::Uid;
+use fleet_core::api::TelemetryPost;
+use fleet_core::id::{DeviceId, Uid};
 use fleet_core::limits::{FRAME_REPORTS_MAX, REPORT_SAMPLES_MAX};
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{QueuedReport, Samples};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::devices::find;
+use super::devices::find_listed;
 use super::keys::Principal;
 use super::senders::{Senders, Subject};
 use super::templates::Templates;
@@ -22,7 +23,8 @@ use super::{OpsError, Presence, World};
 use crate::labels;
 use crate::meters::{Door, Meters};
 use crate::series::batch::Batch;
-use crate::store::{Incoming, NamedValue, Outcome, Query};
+use crate::series::names::SeriesId;
+use crate::store::{Incoming, NamedValue, Outcome, Point, Query};
 use crate::watched::Watched;
 
 /// A device's clock that is this far off is not believed.
@@ -83,6 +85,35 @@ pub(crate) struct MetricQuery {
     pub(crate) from: Option<Timestamp>,
     pub(crate) to: Option<Timestamp>,
     pub(crate) limit: usize,
+}
+
+/// Points of one metric of one device, written as [`fleet_core::api::MetricPoint`]s. What all have
+/// in common is kept once.
+pub(crate) struct MetricPoints {
+    device: DeviceId,
+    metric: String,
+    points: Vec<Point>,
+    metadata: HashMap<SeriesId, Untrusted>,
+}
+
+impl Serialize for MetricPoints {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Row<'a> {
+            device_id: &'a DeviceId,
+            timestamp: Timestamp,
+            metric_name: &'a str,
+            value: f64,
+            metadata: Option<&'a Untrusted>,
+        }
+        serializer.collect_seq(self.points.iter().map(|point| Row {
+            device_id: &self.device,
+            timestamp: point.at,
+            metric_name: &self.metric,
+            value: point.value,
+            metadata: self.metadata.get(&point.series),
+        }))
+    }
 }
 
 impl Telemetry {
@@ -175,13 +206,12 @@ impl Telemetry {
     }
 
     /// Points of a metric, newest first.
-    pub(crate) async fn query(&self, query: MetricQuery) -> Result<Vec<MetricPoint>, OpsError> {
-        let device = find(&self.world, &query.device).await?;
-        let points = self
-            .world
-            .store
+    pub(crate) async fn query(&self, query: MetricQuery) -> Result<MetricPoints, OpsError> {
+        let store = &self.world.store;
+        let (uid, device) = find_listed(&self.world, &query.device)?;
+        let points = store
             .query(Query {
-                device: device.uid,
+                device: uid,
                 metric: query.metric.clone(),
                 labels: Vec::new(),
                 from: query.from.unwrap_or(Timestamp::from_millis(0)),
@@ -189,14 +219,14 @@ impl Telemetry {
                 limit: query.limit,
             })
             .await?;
-        let point = |point: crate::store::Point| MetricPoint {
-            device_id: device.id.to_string(),
-            timestamp: point.at,
-            metric_name: query.metric.clone(),
-            value: point.value,
-            metadata: Untrusted::new(labels::object(&point.labels)),
-        };
-        Ok(points.into_iter().map(point).collect())
+        let mut metadata = HashMap::new();
+        for point in &points {
+            metadata.entry(point.series).or_insert_with(|| {
+                let name = store.names().name(point.series);
+                Untrusted::new(labels::object(name.as_ref().map_or(&[], |name| &name.labels)))
+            });
+        }
+        Ok(MetricPoints { device, metric: query.metric, points, metadata })
     }
 
     /// What a device measured last: the newest value of each series.

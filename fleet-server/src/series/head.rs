@@ -13,6 +13,7 @@ use super::names::{SeriesId, Shape};
 use super::number::{NUMBER_BYTES_MAX, Number};
 use super::points::{Points, Wanted};
 use super::record::Mark;
+use super::varint;
 use super::wal::Lsn;
 use crate::store::STREAMS_PER_DEVICE_MAX;
 
@@ -37,6 +38,10 @@ pub(super) struct Head {
     numbers: Vec<u8>,
     /// How many they are.
     count: usize,
+    /// Whether some are floats, which are not as easily skipped.
+    has_floats: bool,
+    /// Whether the rows are alike, and each is as late as the one before or later.
+    is_plain: bool,
     blocks: Vec<Arc<Block>>,
     cursors: Vec<Cursor>,
     missed: u64,
@@ -165,6 +170,8 @@ impl Head {
     /// Takes a report's values. Records come in the order of their numbers.
     pub(super) fn apply(&mut self, lsn: Lsn, at: i64, shape: &Arc<Shape>, numbers: &[Number]) {
         let first = self.numbers.len();
+        let is_alike = |last: &Row| Arc::ptr_eq(&last.shape, shape) && last.at <= at;
+        self.is_plain = self.rows.last().is_none_or(|last| self.is_plain && is_alike(last));
         self.rows.push(Row { at, shape: shape.clone(), first: first as u32 });
         for number in numbers {
             if self.numbers.capacity() - self.numbers.len() < NUMBER_BYTES_MAX {
@@ -172,6 +179,7 @@ impl Head {
                 self.numbers.reserve_exact(TAIL_ROWS_STEP * row);
             }
             number.put(&mut self.numbers);
+            self.has_floats |= number.decimal().is_none();
         }
         self.count += numbers.len();
         self.newest_at = self.newest_at.max(Some(at));
@@ -210,6 +218,7 @@ impl Head {
         self.rows.clear();
         self.numbers.clear();
         self.count = 0;
+        self.has_floats = false;
     }
 
     /// The values of a row, each with its series.
@@ -273,25 +282,67 @@ impl Head {
     /// The newest values of wanted series, each with its series' place.
     pub(super) fn newest(&self, wanted: &Wanted, out: &mut Vec<(usize, Newest)>) {
         out.clear();
+        // Of rows alike and in order, the last has what counts.
+        let from = if self.is_plain { self.rows.len().saturating_sub(1) } else { 0 };
+        let rows = &self.rows[from..];
+        // Mostly it has all, and nothing is newer.
+        if let [row] = rows
+            && Some(row.at) == self.newest_at
+        {
+            self.each_wanted(rows, wanted, |row, place, number| {
+                out.push((place, Newest { series: wanted.series()[place], at: row.at, number }));
+            });
+            if out.len() == wanted.series().len() {
+                return;
+            }
+            out.clear();
+        }
         for newest in &self.newest {
             if let Some(place) = wanted.place(newest.series) {
                 out.push((place, *newest));
             }
         }
-        // Of rows alike and in order, the last has what counts.
-        let is_plain = self
-            .rows
-            .windows(2)
-            .all(|rows| Arc::ptr_eq(&rows[0].shape, &rows[1].shape) && rows[0].at <= rows[1].at);
-        let from = if is_plain { self.rows.len().saturating_sub(1) } else { 0 };
-        for row in &self.rows[from..] {
-            for (series, number) in self.values_of(row) {
-                let Some(place) = wanted.place(series) else { continue };
-                let found = Newest { series, at: row.at, number };
-                match out.iter_mut().find(|(known, _)| *known == place) {
-                    Some((_, known)) if known.at > found.at => {}
-                    Some((_, known)) => *known = found,
-                    None => out.push((place, found)),
+        self.each_wanted(rows, wanted, |row, place, number| {
+            let found = Newest { series: wanted.series()[place], at: row.at, number };
+            match out.iter_mut().find(|(known, _)| *known == place) {
+                Some((_, known)) if known.at > found.at => {}
+                Some((_, known)) => *known = found,
+                None => out.push((place, found)),
+            }
+        });
+    }
+
+    /// Shows the wanted values of rows, each with its series' place.
+    fn each_wanted<'a>(
+        &self,
+        rows: impl IntoIterator<Item = &'a Row>,
+        wanted: &Wanted,
+        mut show: impl FnMut(&Row, usize, Number),
+    ) {
+        let mut shape: Option<&Arc<Shape>> = None;
+        // How many values stand before each that is wanted, after the one before it.
+        let mut steps: Vec<(usize, usize)> = Vec::new();
+        for row in rows {
+            if !shape.is_some_and(|known| Arc::ptr_eq(known, &row.shape)) {
+                shape = Some(&row.shape);
+                steps.clear();
+                let mut next = 0;
+                for (at, series) in row.shape.series().iter().enumerate() {
+                    if let Some(place) = wanted.place(*series) {
+                        steps.push((at - next, place));
+                        next = at + 1;
+                    }
+                }
+            }
+            let mut rest = &self.numbers[row.first as usize..];
+            for (step, place) in &steps {
+                if self.has_floats {
+                    (0..*step).for_each(|_| _ = Number::take(&mut rest));
+                } else {
+                    varint::skip(&mut rest, *step);
+                }
+                if let Some(number) = Number::take(&mut rest) {
+                    show(row, *place, number);
                 }
             }
         }
@@ -321,13 +372,10 @@ impl Head {
 
     /// Adds the tail's values of a time to points.
     pub(super) fn tail_points(&self, wanted: &Wanted, from: i64, to: i64, points: &mut Points) {
-        for row in self.rows.iter().filter(|row| (from..=to).contains(&row.at)) {
-            for (series, number) in self.values_of(row) {
-                if let Some(place) = wanted.place(series) {
-                    points.curve(place).add(row.at, number.get());
-                }
-            }
-        }
+        let rows = self.rows.iter().filter(|row| (from..=to).contains(&row.at));
+        self.each_wanted(rows, wanted, |row, place, number| {
+            points.curve(place).add(row.at, number.get());
+        });
     }
 
     /// Shows the tail's rows of a time, as they came.

@@ -28,6 +28,8 @@ pub struct NewestValue {
     pub metric: usize,
     /// The series.
     pub series: SeriesId,
+    /// Its place among all series of those metrics.
+    pub place: usize,
     /// When.
     pub at: Timestamp,
     /// The value.
@@ -61,7 +63,7 @@ impl Engine {
     pub(crate) fn points(&self, query: &Query) -> Result<Vec<Point>, StoreError> {
         let shared = &self.shared;
         let from = query.from.millis().max(shared.floors().of(Tier::Raw));
-        let (wanted, names) = wanted(shared, &query.metric, &query.labels);
+        let wanted = wanted(shared, &query.metric, &query.labels);
         let to = query.to.millis();
         if wanted.series().is_empty() || from > to || query.limit == 0 {
             return Ok(Vec::new());
@@ -78,7 +80,7 @@ impl Engine {
         let point = |(at, place, value): (i64, usize, f64)| Point {
             at: Timestamp::from_millis(at),
             value,
-            labels: names[place].labels.clone(),
+            series: wanted.series()[place],
         };
         Ok(found.into_iter().map(point).collect())
     }
@@ -114,6 +116,7 @@ impl Engine {
                 device: device.uid,
                 metric: asked[*place].0,
                 series: newest.series,
+                place: *place,
                 at: Timestamp::from_millis(newest.at),
                 value: newest.number.get(),
             }));
@@ -124,14 +127,15 @@ impl Engine {
     /// The devices with the greatest, or least, mean of a metric over a time.
     pub(crate) fn top(&self, top: &Top) -> Result<Vec<(Uid, f64)>, StoreError> {
         let shared = &self.shared;
-        let (wanted, _) = wanted(shared, &top.metric, &[]);
+        let wanted = wanted(shared, &top.metric, &[]);
         let (from, to) = (top.from.millis(), top.to.millis());
         let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
-        let mut points = Points::default();
+        let (mut points, mut tail) = (Points::default(), Points::default());
         let mut found = Vec::new();
         for device in devices {
             points.clear();
-            add_points(shared, &device, &wanted, from, to, &mut points)?;
+            tail.clear();
+            add_points(shared, &device, &wanted, (from, to), &mut points, &mut tail)?;
             let (mut sum, mut count) = (0.0, 0_u32);
             for (_, values) in points.values() {
                 sum += values.iter().map(|(_, value)| value).sum::<f64>();
@@ -147,22 +151,14 @@ impl Engine {
     }
 }
 
-/// The series of a metric that have some labels, and what they are called.
-fn wanted(
-    shared: &Shared,
-    metric: &str,
-    labels: &[(String, String)],
-) -> (Wanted, Vec<Arc<SeriesName>>) {
-    let mut series = Vec::new();
-    let mut names = Vec::new();
-    for id in shared.names.series_of(metric) {
-        let Some(name) = shared.names.name(id) else { continue };
-        if labels.iter().all(|label| name.labels.contains(label)) {
-            series.push(id);
-            names.push(name);
-        }
+/// The series of a metric that have some labels.
+fn wanted(shared: &Shared, metric: &str, labels: &[(String, String)]) -> Wanted {
+    let mut series = shared.names.series_of(metric);
+    if !labels.is_empty() {
+        let has = |name: &SeriesName| labels.iter().all(|label| name.labels.contains(label));
+        series.retain(|id| shared.names.name(*id).is_some_and(|name| has(&name)));
     }
-    (Wanted::new(series), names)
+    Wanted::new(series)
 }
 
 /// The points of a time from which the newest can be taken: chunks are read from the newest on, and
@@ -229,19 +225,18 @@ fn head_points(
     (vec![(u64::MAX, points)], head.blocks(from, to))
 }
 
-/// All points of a device's time.
+/// All points of a device's time; `tail` is room for some of them.
 fn add_points(
     shared: &Shared,
     device: &Device,
     wanted: &Wanted,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
     points: &mut Points,
+    tail: &mut Points,
 ) -> Result<(), StoreError> {
-    let mut tail = Points::default();
     let (blocks, is_in_memory) = {
         let head = device.head();
-        head.tail_points(wanted, from, to, &mut tail);
+        head.tail_points(wanted, from, to, tail);
         (head.blocks(from, to), head.has_all_from(from))
     };
     let found = if is_in_memory {
@@ -256,7 +251,7 @@ fn add_points(
             shared.note_damage(damage);
         }
     }
-    points.extend(&mut tail);
+    points.extend(tail);
     Ok(())
 }
 

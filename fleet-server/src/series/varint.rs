@@ -29,6 +29,30 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// Passes over so many numbers, or over all bytes if there are fewer: eight bytes at a time, in
+/// which every number ends with a byte whose highest bit is not set.
+#[inline]
+pub fn skip(bytes: &mut &[u8], mut count: usize) {
+    while let Some((eight, rest)) = bytes.split_first_chunk() {
+        let mut ends = !u64::from_le_bytes(*eight) & 0x8080_8080_8080_8080;
+        let found = ends.count_ones() as usize;
+        if found < count {
+            count -= found;
+            *bytes = rest;
+            continue;
+        }
+        if count > 0 {
+            (1..count).for_each(|_| ends &= ends - 1);
+            *bytes = &bytes[ends.trailing_zeros() as usize / 8 + 1..];
+        }
+        return;
+    }
+    while count > 0 && !bytes.is_empty() {
+        count -= usize::from(bytes[0] & 0x80 == 0);
+        *bytes = &bytes[1..];
+    }
+}
+
 /// Makes a number small that is near zero, whatever its sign.
 #[inline]
 pub fn fold(number: i64) -> u64 {
@@ -74,6 +98,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn skipping_is_taking_without_looking(
+            numbers in prop::collection::vec(any::<u64>().prop_perturb(|n, mut rng| n >> (rng.next_u32() % 64)), 0..60),
+            count in 0_usize..70,
+        ) {
+            let mut bytes = Vec::new();
+            for number in &numbers {
+                put(&mut bytes, *number);
+            }
+            let (mut skipped, mut taken) = (bytes.as_slice(), bytes.as_slice());
+            skip(&mut skipped, count);
+            for _ in 0..count.min(numbers.len()) {
+                take(&mut taken);
+            }
+            prop_assert_eq!(skipped, taken);
+        }
+
         #[test]
         fn every_number_comes_back(number in any::<u64>(), shift in 0..64, rest in any::<[u8; 2]>()) {
             let number = number >> shift;

@@ -10,7 +10,7 @@ use crate::series::batch::Batch;
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
 pub use crate::series::keep::Keep;
-use crate::series::names::{Names, SeriesError};
+use crate::series::names::{Names, SeriesError, SeriesId};
 pub use crate::series::query::{NamedValue, NewestValue};
 pub use crate::series::stat::Stat;
 
@@ -152,8 +152,8 @@ pub struct Point {
     pub at: Timestamp,
     /// The value.
     pub value: f64,
-    /// What tells its series from its sisters.
-    pub labels: Vec<(String, String)>,
+    /// Its series.
+    pub series: SeriesId,
 }
 
 /// For which devices to look.

@@ -466,7 +466,8 @@ async fn points_are_newest_first_and_filtered(store: Any) {
     let core =
         Query { labels: vec![("core".to_owned(), "1".to_owned())], ..query(one.uid, "core_usage") };
     let points = store.query(core).await.unwrap();
-    assert_eq!(points[0].labels, [("core".to_owned(), "1".to_owned())]);
+    let name = store.names().name(points[0].series).unwrap();
+    assert_eq!(name.labels, [("core".to_owned(), "1".to_owned())]);
     assert_eq!(values(points), [4.0, 3.0, 2.0]);
     assert_eq!(store.query(query(one.uid, "fan_speed")).await.unwrap(), []);
 }
