@@ -15,7 +15,7 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, body, configs, devices, discovery, events, export, fleetwide, metrics, openapi,
+    Http, auth, backup, body, configs, devices, discovery, events, export, fleetwide, metrics, openapi,
     stream, telemetry,
 };
 use crate::door::Visit;
@@ -175,10 +175,20 @@ async fn answer_rest(
         }
 
         Route::DbGet => Ok(ok(&http.database.view().await?)),
+        Route::DbPrune => {
+            let wish = body::json_or_default(request, patience).await?;
+            Ok(ok(&http.database.prune(wish, &actor(principal.as_ref())?).await?))
+        }
+        Route::DbCompact => Ok(ok(&http.database.compact().await?)),
         Route::ExportGet => {
             let query = query(&["tables", "from", "to"])?;
             let session = page::secret(http, request.headers(), is_tls);
             export::open(http, &query, principal, session)
+        }
+
+        Route::BackupGet => {
+            query(&[])?;
+            backup::open(http, principal, page::secret(http, request.headers(), is_tls))
         }
 
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
@@ -243,7 +253,7 @@ async fn answer_rest(
 fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
     // What has no end, or costs much to find, has no head that says anything of it.
     let has_head =
-        |route: &Route| !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet);
+        |route: &Route| !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet | Route::BackupGet);
     let to_get = || Route::parse(Method::GET.as_str(), path);
     if method == Method::HEAD {
         return match to_get() {
