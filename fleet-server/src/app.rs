@@ -28,8 +28,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Backups, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops, Presence,
-    Senders, Sessions, Telemetry, World,
+    Actor, Backups, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops,
+    Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;

@@ -16,7 +16,9 @@ use fleet_core::untrusted::escaped;
 use super::format::{self, BackupError, Begin, Contents, Piece};
 use crate::keyring::SERVER_KEY_FILE;
 use crate::series::backup::Read;
-use crate::store::{Failure, Loader, OpenError, RedbStore, StoreError, StoreHealth, TELEMETRY_FOLDER};
+use crate::store::{
+    Failure, Loader, OpenError, RedbStore, StoreError, StoreHealth, TELEMETRY_FOLDER,
+};
 
 /// Says of a folder that it is one of ours in the making.
 const MARK: &str = "restoring";

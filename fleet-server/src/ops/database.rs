@@ -50,18 +50,17 @@ impl Database {
             return Err(OpsError::invalid("before", "is in the future"));
         }
         let bytes_before = self.telemetry_bytes().await?;
-        let rows = match wish.before {
+        // Only what lies in chunks can be removed.
+        store.seal().await?;
+        let mut rows = 0;
+        match wish.before {
             Some(before) => {
-                // Only what lies in chunks can be removed.
-                store.seal().await?;
-                let mut rows = 0;
                 for tier in Tier::ALL {
                     rows += store.prune(tier, before).await?;
                 }
-                rows
             }
-            None => store.keep(self.keep.clone(), now).await?,
-        };
+            None => rows = store.keep(self.keep.clone(), now).await?,
+        }
         let pruned = Pruned { rows, bytes_before, bytes_after: self.telemetry_bytes().await? };
         let what = match wish.before {
             Some(before) => format!("telemetry from before {before}: {rows} rows"),

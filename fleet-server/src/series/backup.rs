@@ -120,12 +120,7 @@ impl Held {
 }
 
 /// Copies so much of a file that is not written to any more, up to there.
-fn copy_file(
-    name: &str,
-    file: &dyn DiskFile,
-    bytes: u64,
-    take: TakePiece<'_>,
-) -> io::Result<bool> {
+fn copy_file(name: &str, file: &dyn DiskFile, bytes: u64, take: TakePiece<'_>) -> io::Result<bool> {
     let mut at = 0;
     let mut buffer = vec![0; PIECE_BYTES];
     while at < bytes {

@@ -31,8 +31,8 @@ pub use events::{About, Event, EventQuery, EventStore};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
-pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
 pub use redb::RedbStore;
+pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Point, Query,

@@ -24,7 +24,7 @@ async fn report_on(mut agent: Agent, acknowledged: &AtomicU64, stop: &AtomicBool
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        let at_millis = 1_705_314_590_500 + i64::try_from(seq).unwrap();
+        let at_millis = 1_705_314_595_500 + i64::try_from(seq).unwrap();
         let samples = vec![Sample::new("cpu_usage", seq as f64)];
         let report = QueuedReport { seq, at_millis, age_millis: 0, samples };
         agent.say(&ToServer::Samples(Samples { stream: [1; 16], reports: vec![report] })).await;
@@ -34,10 +34,11 @@ async fn report_on(mut agent: Agent, acknowledged: &AtomicU64, stop: &AtomicBool
 }
 
 /// A server on what was restored, which a request can be sent to.
-async fn started(desk: &Desk, folder: &Path, admin: &str) -> Restored {
+async fn started(desk: &Desk, folder: &Path) -> Restored {
     let config = ServerConfig { database: folder.join("fleet.db"), ..desk.rig.config() };
     let server = desk.rig.launch(config).await.unwrap();
-    Restored { server, admin: admin.to_owned() }
+    let admin = fs::read_to_string(server.admin_path()).unwrap().trim().to_owned();
+    Restored { server, admin }
 }
 
 struct Restored {
@@ -49,13 +50,13 @@ impl Restored {
     async fn ask(&self, path: &str) -> Answer {
         let headers = [("authorization", format!("Bearer {}", self.admin))];
         let here = std::net::Ipv4Addr::LOCALHOST.into();
-        crate::server_kit::send(self.server.address(), here, "GET", path, &headers, Vec::new()).await
+        crate::server_kit::send(self.server.address(), here, "GET", path, &headers, Vec::new())
+            .await
     }
 
     async fn values(&self, device: &str, metric: &str) -> Vec<u64> {
-        let path = format!(
-            "/api/v1/telemetry/metrics?device_id={device}&metric={metric}&limit=10000"
-        );
+        let path =
+            format!("/api/v1/telemetry/metrics?device_id={device}&metric={metric}&limit=10000");
         let points = self.ask(&path).await.expect(200);
         let value = |point: &Value| point["value"].as_f64().unwrap() as u64;
         points.as_array().unwrap().iter().rev().map(value).collect()
@@ -75,7 +76,6 @@ async fn what_was_acknowledged_before_is_in_a_backup_of_a_server_that_takes_in_m
     let agent = desk.rig.enrolled("busy", 1).await;
     let (acknowledged, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let count = || acknowledged.load(Ordering::SeqCst);
-    let admin = desk.rig.admin();
     let backing_up = async {
         for round in 0..4 {
             // Enough that devices are sealed, and files of the log let go of, meanwhile.
@@ -100,7 +100,7 @@ async fn what_was_acknowledged_before_is_in_a_backup_of_a_server_that_takes_in_m
             let database = folder_text.to_str().unwrap();
             desk.bare(&["backup", "restore", file, "--database", database]).ends(0);
             bring_secret(&desk, &folder);
-            let restored = started(&desk, &folder, &admin).await;
+            let restored = started(&desk, &folder).await;
             let found = restored.values("busy", "cpu_usage").await;
             assert!(found.iter().copied().eq(1..=found.len() as u64), "each once: {found:?}");
             let all = before..=after + 1;
@@ -142,7 +142,6 @@ const PATHS: [&str; 6] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_server_is_the_same_server() {
     let mut desk = quiet().await;
-    let admin = desk.rig.admin();
     let file = desk.path("one.backup");
     let file = file.to_str().unwrap().to_owned();
     let said = desk.fleets(&["backup", "create", "--out", &file]).ends(0);
@@ -172,7 +171,7 @@ async fn a_restored_server_is_the_same_server() {
     bring_secret(&desk, &folder);
     fs::copy(desk.key_file(), folder.join("admin.key")).unwrap();
 
-    let restored = started(&desk, &folder, &admin).await;
+    let restored = started(&desk, &folder).await;
     assert_eq!(restored.server.identity(), identity);
     for (path, told) in PATHS.iter().zip(&told) {
         assert_eq!(&restored.ask(path).await.expect(200), told, "{path}");
@@ -185,6 +184,7 @@ async fn a_restored_server_is_the_same_server() {
     desk.restart(async |_| {}).await;
     let mut agent = Agent::dial(&desk.rig, "pump-1", 1, None).await;
     assert!(matches!(agent.standing, Standing::Active { .. }), "{:?}", agent.standing);
+    assert!(matches!(agent.next().await, ToAgent::Config(push) if push.version == 2));
     // What it sent before the backup counts as sent.
     agent.report(1, &[1, 2], 21.0).await;
     let path = "/api/v1/telemetry/metrics?device_id=pump-1&metric=cpu_usage";
@@ -196,7 +196,8 @@ async fn a_restored_server_is_the_same_server() {
 async fn a_closed_database_gives_the_same_backup() {
     let mut desk = quiet().await;
     desk.restart(async |database| fill(database, 1_000).await).await;
-    let path = |name: &str| desk.path(name).to_str().unwrap().to_owned();
+    let home = desk.path("");
+    let path = |name: &str| home.join(name).to_str().unwrap().to_owned();
     let (on, off) = (path("on.backup"), path("off.backup"));
     desk.fleets(&["backup", "create", "--out", &on]).ends(0);
     let database = path("data/fleet.db");

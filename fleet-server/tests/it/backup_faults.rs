@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -87,29 +88,25 @@ async fn a_backup_that_breaks_off_leaves_nothing() {
     drop(bridge);
     assert!(!desk.path("out/backup").exists() && desk.path("out/backup.part").exists());
     // And one that is asked to stop leaves nothing.
-    let bridge = Bridge::to(desk.rig.address(), all / 2, Fate::Stalls).await;
-    let child = loop {
-        let child = create_over(&desk, &bridge);
-        let mut child = child;
-        let is_under_way = async {
-            loop {
-                if let Some(status) = child.try_wait().unwrap() {
-                    assert_eq!(status.code(), Some(1), "the place of the one before is taken");
-                    return false;
-                }
-                if desk.path("out/backup.part").exists() {
-                    return true;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        if tokio::time::timeout(BOUND, is_under_way).await.expect("one begins") {
-            break child;
+    let start = Instant::now();
+    loop {
+        let bridge = Bridge::to(desk.rig.address(), all / 2, Fate::Stalls).await;
+        let mut child = create_over(&desk, &bridge);
+        let is_under_way = async || bridge.passed() == all / 2;
+        let mut has_ended = false;
+        while !has_ended && !is_under_way().await {
+            assert!(start.elapsed() < BOUND, "waited too long for the midst of a backup");
+            has_ended = child.try_wait().unwrap().is_some();
+            tokio::task::yield_now().await;
         }
-    };
-    signal(&child, Signal::SIGINT);
-    finished(child).await.ends(130);
-    drop(bridge);
+        if !has_ended {
+            signal(&child, Signal::SIGINT);
+            finished(child).await.ends(130);
+            break;
+        }
+        // The server has not noticed yet that the one before has ended.
+        finished(child).await.refuses(1, &["a backup is being taken"]);
+    }
     assert_eq!(names(&desk.path("out")), [""; 0]);
     // The server is none the worse.
     wait_for("the place", async || {
@@ -118,7 +115,8 @@ async fn a_backup_that_breaks_off_leaves_nothing() {
     })
     .await;
     let there = fs::read(desk.path("out/backup")).unwrap();
-    let again = desk.fleets(&["backup", "create", "--out", desk.path("out/backup").to_str().unwrap()]);
+    let again =
+        desk.fleets(&["backup", "create", "--out", desk.path("out/backup").to_str().unwrap()]);
     again.refuses(6, &["exists already"]);
     assert!(fs::read(desk.path("out/backup")).unwrap() == there);
     desk.rig.stop().await;
@@ -174,14 +172,13 @@ async fn a_restore_replaces_nothing() {
         fs::create_dir_all(folder.parent().unwrap()).unwrap();
         fs::write(&folder, "somebody's own").unwrap();
         let before = contents(&desk.path("to"));
-        let refused =
-            desk.bare(&["backup", "restore", &good, "--database", &path("to/fleet.db")]);
+        let refused = desk.bare(&["backup", "restore", &good, "--database", &path("to/fleet.db")]);
         refused.refuses(6, &["is not empty", "nothing was changed"]);
         assert_eq!(contents(&desk.path("to")), before, "{there}");
         fs::remove_dir_all(desk.path("to")).unwrap();
     }
     let refused = desk.bare(&["backup", "restore", &good, "--database", &path("to/other.db")]);
-    refused.refuses(2, &["called fleet.db", "ends in fleet.db"]);
+    refused.refuses(2, &["called fleet.db", "ends with fleet.db"]);
     fs::write(desk.path("to"), "a file").unwrap();
     let refused = desk.bare(&["backup", "restore", &good, "--database", &path("to/fleet.db")]);
     refused.refuses(6, &["is not a folder"]);
@@ -210,5 +207,8 @@ async fn one_is_taken_at_a_time_by_operators_whose_key_is_good() {
     assert!(told.starts_with("all: "), "{told}");
     let head = desk.rig.ask("HEAD", "/api/v1/backup", None).await;
     assert_eq!(head.status, 405);
-    assert_eq!(desk.rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&device)), None).await.status, 200);
+    assert_eq!(
+        desk.rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&device)), None).await.status,
+        200
+    );
 }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use fleet_core::codec::Coded;
 use redb::backends::FileBackend;
 use redb::{
-    Database, ReadTransaction, ReadableTable as _, TableDefinition,
-    TableHandle as _, WriteTransaction,
+    Database, ReadTransaction, ReadableTable as _, TableDefinition, TableHandle as _,
+    WriteTransaction,
 };
 
 use super::tables::{
@@ -37,9 +37,8 @@ impl BackupStore for RedbStore {
         let copying = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let Some(held) = copy_rows(&shared, &series, &mut take)? else { return Ok(()) };
-            let mut piece = |name: &str, offset, bytes: &[u8]| {
-                take(Part::File { name, offset, bytes })
-            };
+            let mut piece =
+                |name: &str, offset, bytes: &[u8]| take(Part::File { name, offset, bytes });
             if held.copy(&mut piece)? {
                 take(Part::End);
             }
