@@ -208,7 +208,7 @@ fn next(from: &mut impl io::Read, at: u64, payload: &mut Vec<u8>) -> Result<(), 
     let bad = || if at == 0 { BackupError::Foreign } else { BackupError::Damaged(at) };
     payload.resize(HEADER_BYTES, 0);
     from.read_exact(payload).map_err(cut)?;
-    let length = payload[4..8].try_into().map(u32::from_le_bytes).unwrap_or(u32::MAX) as usize;
+    let length = payload[4..8].try_into().map_or(u32::MAX, u32::from_le_bytes) as usize;
     if length > PAYLOAD_BYTES_MAX {
         return Err(bad());
     }

@@ -46,6 +46,8 @@
 mod copy;
 mod format;
 mod place;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
 pub(crate) use copy::copy;

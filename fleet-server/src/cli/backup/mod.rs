@@ -96,9 +96,10 @@ pub(super) fn run(args: BackupArgs) -> ExitCode {
 
 async fn create(args: CreateArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let now = SystemClock.now();
-    let target = match args.out.is_dir() {
-        true => args.out.join(backup::suggested_name(now)),
-        false => args.out.clone(),
+    let target = if args.out.is_dir() {
+        args.out.join(backup::suggested_name(now))
+    } else {
+        args.out.clone()
     };
     let source = Source::open(&args, output).await?;
     let place = Place::take(&target).map_err(telling::no_place)?;
