@@ -12,7 +12,7 @@ use std::sync::{Arc, MutexGuard};
 
 use fleet_core::disk::{self, DiskFile};
 
-use super::catalog::{SegmentInfo, Tier, Unrolled};
+use super::catalog::{SegmentInfo, Tier};
 use super::engine::Engine;
 use super::query::read_chunk;
 use super::segments::Ends;
@@ -58,13 +58,13 @@ impl Engine {
         self.seal_all()?;
         let shared = &self.shared;
         let mut all = Read::default();
-        for tier in Tier::ALL {
-            for chunk in shared.catalog.chunks_before(tier, Unrolled::All, i64::MAX, usize::MAX)? {
+        for segment in shared.catalog.segments()? {
+            for chunk in shared.catalog.chunks_in(segment.number)? {
                 let read = read_chunk(shared, &chunk, &mut |chunk| chunk.table().map(drop));
                 match read {
                     Ok(()) => {
                         all.chunks += 1;
-                        let reports = if tier == Tier::Raw { chunk.rows } else { 0 };
+                        let reports = if chunk.tier == Tier::Raw { chunk.rows } else { 0 };
                         all.reports += u64::from(reports);
                     }
                     Err(damage) => shared.note_damage(damage),

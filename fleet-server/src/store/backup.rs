@@ -36,6 +36,6 @@ pub type TakePart = Box<dyn FnMut(Part<'_>) -> bool + Send>;
 pub trait BackupStore: Send + Sync {
     /// Shows all rows of all tables, then all files of telemetry, and [`Part::End`]; nothing after
     /// an error, or when no more is taken. Whatever was on the disk before this was called is in
-    /// it, each once: see [`crate::backup`]. Sessions of browsers are left out.
+    /// it, each once, as the page of `backup` says. Sessions of browsers are left out.
     async fn copy(&self, take: TakePart) -> Result<(), StoreError>;
 }
