@@ -28,8 +28,8 @@ use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::{
-    Actor, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops, Presence,
-    Senders, Sessions, Telemetry, World,
+    Actor, Backups, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops,
+    Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -130,7 +130,13 @@ impl Server {
             links,
             live: Arc::new(live),
             exports: Exports::default(),
-            database: Database { world: world.clone(), path: config.database.clone() },
+            backups: Backups::new(config.database.clone()),
+            database: Database {
+                world: world.clone(),
+                path: config.database.clone(),
+                keep: config.keep.clone(),
+                events: events.clone(),
+            },
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: tls::server_config(&keys.server)?,

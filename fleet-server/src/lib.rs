@@ -7,10 +7,11 @@
 //! ```
 //!
 //! `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
-//! what `http` answers to browsers. `export` stands between `ops` and `store`: rows as lines, lines
-//! as files.
+//! what `http` answers to browsers. `export` and `backup` stand between `ops` and `store`: rows as
+//! lines, and all there is as it is; and the files of either.
 
 pub mod app;
+mod backup;
 mod bell;
 pub mod cli;
 pub mod config;

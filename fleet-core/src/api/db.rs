@@ -1,4 +1,4 @@
-//! How much the server keeps, in JSON.
+//! How much the server keeps, and making it less, in JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,4 +60,34 @@ pub struct DbTier {
     /// Before when nothing is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+}
+
+/// What to prune.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneRequest {
+    /// All telemetry from before this time goes. Without it goes what is older, or more, than the
+    /// server was told to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+}
+
+/// What was pruned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Rows that are gone, of all resolutions: reports, or steps of time.
+    pub rows: u64,
+    /// Bytes that all telemetry took before.
+    pub bytes_before: u64,
+    /// Bytes that it takes now; compacting may make it less.
+    pub bytes_after: u64,
+}
+
+/// What compacting brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// Bytes that all telemetry took before.
+    pub bytes_before: u64,
+    /// Bytes that it takes now.
+    pub bytes_after: u64,
 }

@@ -76,6 +76,8 @@ kinds! {
     ConfigRefused "config.refused" "A device refused its configuration.",
     KeyCreated "key.created" "A key was made.",
     KeyRevoked "key.revoked" "A key was ended.",
+    DbPruned "db.pruned" "An operator removed old telemetry.",
+    DbBackedUp "db.backed_up" "An operator took a backup.",
 }
 
 impl Serialize for EventKind {

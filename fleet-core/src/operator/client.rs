@@ -314,7 +314,11 @@ impl Client {
         self.call(Route::KeyRevoke(id.to_owned()), Ask::default()).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, route: Route, ask: Ask) -> Result<T, ClientError> {
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        route: Route,
+        ask: Ask,
+    ) -> Result<T, ClientError> {
         let answer = self.exchange(&route, ask).await?;
         serde_json::from_slice(&answer.body)
             .map_err(|source| ClientError::Answer { route: Box::new(route), source })
@@ -322,8 +326,9 @@ impl Client {
 
     /// An answer that is a yes.
     pub(super) async fn exchange(&self, route: &Route, ask: Ask) -> Result<Answer, ClientError> {
+        let patience = ask.patience.unwrap_or(http::REQUEST);
         let request = self.request(route, ask)?;
-        let answer = self.send(request).await?;
+        let answer = self.send(request, patience).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(self.no(&answer)) }
     }
 
@@ -365,9 +370,13 @@ impl Client {
         builder.body(Full::from(ask.body.unwrap_or_default())).map_err(|_| ClientError::Name)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<Answer, ClientError> {
         let stream = self.connect().await?;
-        http::send(stream, &self.url.authority(), request, ANSWER_BYTES_MAX, http::REQUEST)
+        http::send(stream, &self.url.authority(), request, ANSWER_BYTES_MAX, patience)
             .await
             .map_err(|source| ClientError::Exchange { url: self.url.clone(), source })
     }
@@ -398,12 +407,18 @@ pub(super) struct Ask {
     query: String,
     body: Option<Vec<u8>>,
     if_match: Option<u64>,
+    patience: Option<Duration>,
 }
 
 impl Ask {
     pub(super) fn body<T: Serialize + ?Sized>(body: &T) -> Result<Self, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Encode)?;
         Ok(Self { body: Some(body), ..Self::default() })
+    }
+
+    /// The same, whose answer may take so long.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     pub(super) fn query(&mut self, name: &str, value: &str) {

@@ -49,11 +49,15 @@ impl Client {
         let mut request = self.request(&Route::ExportGet, ask)?;
         let kind = HeaderValue::from_static("application/x-ndjson");
         request.headers_mut().insert(header::ACCEPT, kind);
-        Ok(ExportStream { url: self.url().clone(), arriving: self.open(request).await? })
+        Ok(ExportStream::of(self.url().clone(), self.open(request).await?))
     }
 }
 
 impl ExportStream {
+    pub(super) fn of(url: ServerUrl, arriving: Arriving) -> Self {
+        Self { url, arriving }
+    }
+
     /// The next piece, whose ends need not be those of lines; nothing once the server has closed.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         let url = || self.url.clone();

@@ -8,6 +8,7 @@ pub mod browse;
 pub mod claim;
 pub mod client;
 pub mod contexts;
+pub mod database;
 mod error;
 pub mod exit;
 pub mod export;

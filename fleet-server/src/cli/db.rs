@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::api::DbView;
+use fleet_core::api::{Compacted, DbView, PruneRequest, Pruned};
+use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
+use fleet_core::cli::prompt;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::operator::exit::Exit;
+use fleet_core::time::{Clock as _, SystemClock};
 use serde::Serialize;
 
 /// What to ask it.
@@ -30,6 +33,20 @@ pub(super) struct DbArgs {
 enum Action {
     /// Show how much there is: its size, devices, events, telemetry
     Stats,
+    /// Remove old telemetry, for good: what the server was not told to keep, or all before a time
+    Prune {
+        /// All telemetry from before this time, or this long ago: 2024-01-15T10:30:00Z or 90d
+        #[arg(long, value_name = "TIME")]
+        before: Option<Moment>,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
+    /// Give back the room of telemetry that was removed
+    ///
+    /// Telemetry's files are written anew where most of them is not wanted any more. The database
+    /// file beside them uses its own room again, and stays as long as it is.
+    Compact,
 }
 
 /// Runs the command.
@@ -42,8 +59,87 @@ async fn db(args: DbArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
     match args.action {
         Action::Stats => output.one(&Stats(client.db().await?))?,
+        Action::Prune { before, yes } => {
+            let wish = PruneRequest { before: before.map(|it| it.resolve(SystemClock.now())) };
+            // Who may not is told before they are asked.
+            client.may_change()?;
+            ask_before_prune(&wish, yes, output).await?;
+            output.one(&Gone(client.db_prune(&wish).await?))?;
+        }
+        Action::Compact => output.one(&Shrunk(client.db_compact().await?))?,
     }
     Ok(Exit::Done)
+}
+
+async fn ask_before_prune(
+    wish: &PruneRequest,
+    yes: bool,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !output.terminal.can_ask() {
+        return Err(Failure::usage("there is no terminal to ask on whether to remove telemetry")
+            .hint("give --yes if you mean it"));
+    }
+    let what = match wish.before {
+        Some(before) => format!("all telemetry from before {before}"),
+        None => "telemetry that is older, or more, than the server keeps".to_owned(),
+    };
+    if prompt::confirm(&format!("Remove {what} for good?"), output).await? {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Interrupted, "nothing was removed"))
+    }
+}
+
+/// What was removed.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Gone(Pruned);
+
+impl Listed for Gone {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ROWS", 10).of_numbers(),
+        Column::new("BEFORE", 10).of_numbers(),
+        Column::new("AFTER", 10).of_numbers(),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(pruned) = self;
+        vec![
+            Cell::new(pruned.rows),
+            Cell::new(size(reader, pruned.bytes_before)),
+            Cell::new(size(reader, pruned.bytes_after)),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.rows.to_string()
+    }
+}
+
+/// What compacting brought.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shrunk(Compacted);
+
+impl Listed for Shrunk {
+    const COLUMNS: &'static [Column] =
+        &[Column::new("BEFORE", 10).of_numbers(), Column::new("AFTER", 10).of_numbers()];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(compacted) = self;
+        vec![
+            Cell::new(size(reader, compacted.bytes_before)),
+            Cell::new(size(reader, compacted.bytes_after)),
+        ]
+    }
+
+    fn name(&self) -> String {
+        "telemetry".to_owned()
+    }
 }
 
 /// How much there is.
@@ -63,10 +159,7 @@ impl Listed for Stats {
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
         let Self(view) = self;
-        let size = |bytes: u64| match reader {
-            Reader::Person { .. } => megabytes(bytes),
-            Reader::Program => bytes.to_string(),
-        };
+        let size = |bytes| size(reader, bytes);
         vec![
             Cell::maybe(view.database.bytes.map(size)),
             Cell::maybe(view.database.free_bytes.map(size)),
@@ -79,6 +172,14 @@ impl Listed for Stats {
 
     fn name(&self) -> String {
         "database".to_owned()
+    }
+}
+
+/// Bytes for whoever reads them.
+pub(super) fn size(reader: Reader, bytes: u64) -> String {
+    match reader {
+        Reader::Person { .. } => megabytes(bytes),
+        Reader::Program => bytes.to_string(),
     }
 }
 
@@ -95,6 +196,15 @@ mod tests {
     use fleet_core::cli::testing::written;
 
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_removed_without_a_yes() {
+        let (mut output, ..) = written(Format::Table, Terminal::default());
+        let wish = PruneRequest::default();
+        let refusal = ask_before_prune(&wish, false, &mut output).await.unwrap_err();
+        assert_eq!(refusal.exit(), Exit::Usage);
+        assert!(ask_before_prune(&wish, true, &mut output).await.is_ok());
+    }
 
     #[test]
     fn people_see_megabytes_and_programs_bytes() {

@@ -154,6 +154,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::ConfigSet
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
+        | EventKind::DbPruned
+        | EventKind::DbBackedUp
         | EventKind::Later(_) => Tone::Plain,
     }
 }

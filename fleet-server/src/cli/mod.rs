@@ -3,6 +3,7 @@
 //! One file per command. Each takes its own arguments, builds the runtime it needs, writes results
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
+mod backup;
 mod config;
 mod context;
 mod db;
@@ -69,7 +70,9 @@ enum Command {
     Config(config::ConfigArgs),
     /// Write the fleet's data to files: devices, telemetry, configurations, events
     Export(export::ExportArgs),
-    /// Look at the server's database
+    /// Take backups of a server, look at them, and restore one
+    Backup(backup::BackupArgs),
+    /// Look at the server's database, and keep less in it
     Db(db::DbArgs),
     /// Make, list and revoke keys
     Keys(keys::KeysArgs),
@@ -96,6 +99,7 @@ pub fn run() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
         Command::Export(args) => export::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Db(args) => db::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Context(args) => context::run(args),
@@ -134,6 +138,13 @@ mod tests {
             "fleets export ndjson --out - --table devices,events --timeout 1h",
             "fleets export sqlite --out export.sqlite --force --database /var/lib/fleetd/fleet.db",
             "fleets db stats -o json",
+            "fleets db prune --before 90d --yes",
+            "fleets db compact --json",
+            "fleets backup create",
+            "fleets backup create --out /backups --server http://your-server:8080 --timeout 1h",
+            "fleets backup create --out fleet.backup --database /var/lib/fleetd/fleet.db",
+            "fleets backup verify fleet.backup --json",
+            "fleets backup restore fleet.backup --database /var/lib/fleetd/fleet.db",
             "fleets context show --origin",
             "fleets context use prod",
             "fleets devices --context prod",
@@ -154,6 +165,8 @@ mod tests {
             "fleets export sqlite",
             "fleets export sqlite --out x --database y --server z",
             "fleets export csv --out x --table keys",
+            "fleets backup restore x",
+            "fleets backup create --database y --server z",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
         }

@@ -52,7 +52,9 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::InfluxWrite | Route::InfluxWriteV2 | Route::InfluxQuery | Route::InfluxQueryPost => {
             Subject::Influx
         }
-        Route::ExportGet | Route::DbGet => Subject::Database,
+        Route::ExportGet | Route::DbGet | Route::DbPrune | Route::DbCompact | Route::BackupGet => {
+            Subject::Database
+        }
         Route::EventList => Subject::Events,
         Route::ConfigGet | Route::ConfigPost => Subject::Config,
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {

@@ -5,6 +5,7 @@
 //! finished and idle connections closed.
 
 pub(crate) mod auth;
+mod backup;
 pub(crate) mod body;
 mod configs;
 mod devices;
@@ -43,7 +44,7 @@ use crate::door::{Door, Visit};
 use crate::link::Links;
 use crate::live::Live;
 use crate::meters::Meters;
-use crate::ops::{Database, Exports, Ops};
+use crate::ops::{Backups, Database, Exports, Ops};
 use crate::page::Page;
 use intake::Intake;
 
@@ -56,6 +57,7 @@ pub(crate) struct Http {
     pub(crate) links: Arc<Links>,
     pub(crate) live: Arc<Live>,
     pub(crate) exports: Exports,
+    pub(crate) backups: Backups,
     pub(crate) database: Database,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,

@@ -15,8 +15,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, body, configs, devices, discovery, events, export, fleetwide, metrics, openapi,
-    stream, telemetry,
+    Http, auth, backup, body, configs, devices, discovery, events, export, fleetwide, metrics,
+    openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -175,10 +175,20 @@ async fn answer_rest(
         }
 
         Route::DbGet => Ok(ok(&http.database.view().await?)),
+        Route::DbPrune => {
+            let wish = body::json_or_default(request, patience).await?;
+            Ok(ok(&http.database.prune(wish, &actor(principal.as_ref())?).await?))
+        }
+        Route::DbCompact => Ok(ok(&http.database.compact().await?)),
         Route::ExportGet => {
             let query = query(&["tables", "from", "to"])?;
             let session = page::secret(http, request.headers(), is_tls);
             export::open(http, &query, principal, session)
+        }
+
+        Route::BackupGet => {
+            query(&[])?;
+            backup::open(http, principal, page::secret(http, request.headers(), is_tls))
         }
 
         Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
@@ -242,8 +252,9 @@ async fn answer_rest(
 /// keeps the body back.
 fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
     // What has no end, or costs much to find, has no head that says anything of it.
-    let has_head =
-        |route: &Route| !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet);
+    let has_head = |route: &Route| {
+        !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet | Route::BackupGet)
+    };
     let to_get = || Route::parse(Method::GET.as_str(), path);
     if method == Method::HEAD {
         return match to_get() {

@@ -30,6 +30,20 @@ use seal::{SealedKey, Secret};
 /// The label of the key in `admin.key`; nobody else may give it to a key.
 pub(crate) const ADMIN_LABEL: &str = "admin.key";
 
+/// The file of the server's key, in the database's folder.
+pub(crate) const SERVER_KEY_FILE: &str = "srv.key";
+
+/// The contents of `srv.key` beside a server's database, sealed as they are.
+pub(crate) fn sealed(
+    database: &Path,
+    owner: ServerIdentity,
+) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let path = database.with_file_name(SERVER_KEY_FILE);
+    let bytes = files::read(&path)?.ok_or(KeyringError::NoKey { path: path.clone(), owner })?;
+    SealedKey::decode(&bytes).ok_or(KeyringError::Malformed(path))?;
+    Ok(bytes)
+}
+
 /// What was found beside a database.
 pub(crate) struct Keyring {
     folder: PathBuf,
@@ -266,7 +280,7 @@ impl Keyring {
     }
 
     fn server_path(&self) -> PathBuf {
-        self.folder.join("srv.key")
+        self.folder.join(SERVER_KEY_FILE)
     }
 
     fn secret_path(&self) -> PathBuf {

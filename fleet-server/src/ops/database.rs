@@ -1,18 +1,25 @@
-//! The database itself: how much there is.
+//! The database itself: how much there is, and making it less.
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use fleet_core::api::{DbFile, DbTelemetry, DbTier, DbView};
+use fleet_core::api::{
+    Compacted, DbFile, DbTelemetry, DbTier, DbView, EventKind, PruneRequest, Pruned,
+};
 use nix::sys::statvfs::statvfs;
 
-use super::{OpsError, World};
-use crate::store::TelemetryStats;
+use super::events::NewEvent;
+use super::{Actor, Events, OpsError, World};
+use crate::store::{Keep, TelemetryStats, Tier};
 
 /// Operations on the database.
 pub(crate) struct Database {
     pub(crate) world: World,
     pub(crate) path: PathBuf,
+    /// What is kept for how long.
+    pub(crate) keep: Keep,
+    pub(crate) events: Arc<Events>,
 }
 
 impl Database {
@@ -29,6 +36,50 @@ impl Database {
             events: oldest.map_or(0, |oldest| newest.saturating_sub(oldest) + 1),
             telemetry: telemetry_view(telemetry),
         })
+    }
+
+    /// Removes telemetry: all from before a time, or what is older or more than is to be kept.
+    pub(crate) async fn prune(
+        &self,
+        wish: PruneRequest,
+        actor: &Actor,
+    ) -> Result<Pruned, OpsError> {
+        let (store, now) = (&self.world.store, self.world.now());
+        if wish.before.is_some_and(|before| before > now) {
+            // What is hidden once stays so: reports of that time would never be seen.
+            return Err(OpsError::invalid("before", "is in the future"));
+        }
+        let bytes_before = self.telemetry_bytes().await?;
+        // Only what lies in chunks can be removed.
+        store.seal().await?;
+        let mut rows = 0;
+        match wish.before {
+            Some(before) => {
+                for tier in Tier::ALL {
+                    rows += store.prune(tier, before).await?;
+                }
+            }
+            None => rows = store.keep(self.keep.clone(), now).await?,
+        }
+        let pruned = Pruned { rows, bytes_before, bytes_after: self.telemetry_bytes().await? };
+        let what = match wish.before {
+            Some(before) => format!("telemetry from before {before}: {rows} rows"),
+            None => format!("telemetry that is not to be kept: {rows} rows"),
+        };
+        let (kind, actor) = (EventKind::DbPruned, actor.to_string());
+        self.events.record(NewEvent { kind, actor, device: None, text: what }).await;
+        Ok(pruned)
+    }
+
+    /// Gives back the room of what was pruned.
+    pub(crate) async fn compact(&self) -> Result<Compacted, OpsError> {
+        let bytes_before = self.telemetry_bytes().await?;
+        self.world.store.compact().await?;
+        Ok(Compacted { bytes_before, bytes_after: self.telemetry_bytes().await? })
+    }
+
+    async fn telemetry_bytes(&self) -> Result<u64, OpsError> {
+        Ok(telemetry_view(self.world.store.stats().await?).bytes)
     }
 
     /// The file's sizes, as far as the system tells them.

@@ -66,7 +66,7 @@ impl Export {
         let Self { ops, wish, reader, _place } = self;
         let key = reader.key.clone();
         tracing::info!(key, tables = ?wish.tables, "an export begins");
-        let mut outlet = Outlet { ops: &ops, reader, sender: &sender, key_due: Instant::now() };
+        let mut outlet = Outlet::new(&ops, reader, &sender);
         let (store, now) = (ops.world.store.as_ref(), ops.world.now());
         let outcome = tokio::select! {
             () = tasks.stopping() => Err(Stop::Server),
@@ -80,8 +80,8 @@ impl Export {
     }
 }
 
-/// Where the lines go.
-struct Outlet<'a> {
+/// Where what was asked for goes, for as long as whoever asks may have it.
+pub(super) struct Outlet<'a> {
     ops: &'a Ops,
     reader: Reader,
     sender: &'a mpsc::Sender<Bytes>,
@@ -100,7 +100,11 @@ impl Taker for Outlet<'_> {
     }
 }
 
-impl Outlet<'_> {
+impl<'a> Outlet<'a> {
+    pub(super) fn new(ops: &'a Ops, reader: Reader, sender: &'a mpsc::Sender<Bytes>) -> Self {
+        Self { ops, reader, sender, key_due: Instant::now() }
+    }
+
     /// Ends the export of whoever may not have it any more.
     async fn check_access(&mut self) -> Result<(), Stop> {
         let now = Instant::now();

@@ -3,6 +3,7 @@
 //! Every operation takes input from outside, decides, and goes to the store; none knows who asks
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
+pub(crate) mod backup;
 pub(crate) mod configs;
 pub(crate) mod database;
 pub(crate) mod devices;
@@ -36,6 +37,7 @@ use crate::store::{
     Conflict, Device, Failure, KeyRefusal, Refusal, Store, StoreError, StoreHealth,
 };
 
+pub(crate) use backup::Backups;
 pub(crate) use configs::Configs;
 pub(crate) use database::Database;
 pub(crate) use devices::Devices;

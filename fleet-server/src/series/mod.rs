@@ -15,7 +15,9 @@
 //! | `segments`, `catalog` | the files of chunks, and what the index must do |
 //! | `points`, `merge`, `query`, `scan`, [`curves`] | reading |
 //! | `roll`, [`stat`], `keep` | coarser tiers; what goes, and how much there is |
+//! | `backup` | the files of one moment, to be copied |
 
+pub(crate) mod backup;
 pub mod batch;
 pub mod catalog;
 pub mod chunk;

@@ -182,6 +182,11 @@ impl Segments {
         self.file(info.number).and_then(|file| file.bytes()).is_ok_and(|bytes| bytes >= info.bytes)
     }
 
+    /// A file of the index, which stays readable for whoever has this, also when it is removed.
+    pub(super) fn hold(&self, info: &SegmentInfo) -> io::Result<(String, Arc<dyn DiskFile>)> {
+        Ok((name_of(info.number), self.file(info.number)?))
+    }
+
     fn file(&self, number: u64) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = self.lock().get(&number) {
             return Ok(file.clone());

@@ -9,6 +9,7 @@
 //! call is repeated or looked up. Every other error means that nothing changed, or, from a method
 //! that works through many rows (purging, pruning), that it is done in part.
 
+mod backup;
 mod configs;
 mod devices;
 mod directory;
@@ -21,6 +22,7 @@ mod redb;
 mod sessions;
 mod telemetry;
 
+pub use backup::{BackupStore, Part, TakePart};
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
 pub use directory::{Directory, Listed};
@@ -30,6 +32,7 @@ pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
+pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Point, Query,
@@ -46,6 +49,7 @@ pub trait Store:
     + SessionStore
     + EventStore
     + MetaStore
+    + BackupStore
     + Send
     + Sync
     + 'static
@@ -61,6 +65,7 @@ impl<T> Store for T where
         + SessionStore
         + EventStore
         + MetaStore
+        + BackupStore
         + Send
         + Sync
         + 'static

@@ -1,8 +1,11 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod backup;
+mod backup_faults;
 mod cli;
 mod cli_kit;
+mod db;
 mod export;
 mod export_faults;
 mod export_kit;

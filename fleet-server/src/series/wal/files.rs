@@ -49,6 +49,11 @@ impl Files {
         self.lock().iter().map(|file| file.bytes).sum()
     }
 
+    /// The first record of each file, oldest first.
+    pub(super) fn firsts(&self) -> Vec<Lsn> {
+        self.lock().iter().map(|file| file.first).collect()
+    }
+
     /// The newest file.
     pub(super) fn newest(&self) -> Option<LogFile> {
         self.lock().back().copied()

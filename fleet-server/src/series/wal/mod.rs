@@ -20,6 +20,7 @@
 mod error;
 mod files;
 mod format;
+mod hold;
 mod progress;
 mod queue;
 mod recover;
@@ -35,6 +36,7 @@ use fleet_core::disk::Disk;
 
 pub use self::error::{Failure, OpenError, WalError};
 pub use self::format::{Lsn, RECORD_BYTES_MAX};
+pub(in crate::series) use self::hold::HeldLog;
 pub use self::queue::WAITING_BYTES_MAX;
 pub use self::recover::{DAMAGE_MAX, Damage, Entry, Recovered};
 

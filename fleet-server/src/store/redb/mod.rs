@@ -5,6 +5,7 @@
 //! writes after an I/O error: panics are contained where it is called, and the writer opens the
 //! database anew, during which reads wait or say that it is not available.
 
+mod backup;
 mod configs;
 mod damage;
 mod devices;
@@ -31,6 +32,7 @@ use fleet_core::disk::{Disk, Folder};
 use redb::{Database, ReadableDatabase as _, StorageBackend};
 use tokio::sync::Semaphore;
 
+pub(crate) use self::backup::Loader;
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
 use self::series::Index;
@@ -40,7 +42,7 @@ use super::{Directory, Failure, OpenError, StoreError, StoreHealth};
 use crate::series::engine::Engine;
 
 /// The folder of telemetry, beside the database.
-const TELEMETRY_FOLDER: &str = "telemetry";
+pub(crate) const TELEMETRY_FOLDER: &str = "telemetry";
 /// Reads at one time; more wait. Each takes a blocking thread for as long as it runs.
 const READS_MAX: usize = 16;
 

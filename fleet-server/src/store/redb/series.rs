@@ -198,7 +198,7 @@ fn load(txn: &Reading<'_>) -> Result<Loaded, Fault> {
     })
 }
 
-fn segments(txn: &Reading<'_>) -> Result<Vec<SegmentInfo>, Fault> {
+pub(super) fn segments(txn: &Reading<'_>) -> Result<Vec<SegmentInfo>, Fault> {
     let table = txn.open(&SEGMENTS)?;
     let mut segments = Vec::new();
     for entry in table.all()? {

@@ -91,6 +91,10 @@ impl<R: Coded> Sealed<R> {
         Self { name, row: PhantomData }
     }
 
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn definition(&self) -> TableDefinition<'static, Bytes, Bytes> {
         TableDefinition::new(self.name)
     }

@@ -134,6 +134,8 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         | EventKind::ServerStarted
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
+        | EventKind::DbPruned
+        | EventKind::DbBackedUp
         | EventKind::Later(_) => return None,
     })
 }

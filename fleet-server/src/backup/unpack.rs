@@ -1,0 +1,274 @@
+//! What a backup holds, as a folder that a server can be started on.
+//!
+//! A folder is filled beside the place where it is to be, opened as a store, and read from the
+//! first row to the last chunk. Only when all of it is good and on the disk it gets its name, by
+//! one rename: a crash before that leaves a folder that nobody takes for a server's, and the next
+//! attempt removes.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fleet_core::untrusted::escaped;
+
+use super::format::{self, BackupError, Begin, Contents, Piece};
+use crate::keyring::SERVER_KEY_FILE;
+use crate::series::backup::Read;
+use crate::store::{
+    Failure, Loader, OpenError, RedbStore, StoreError, StoreHealth, TELEMETRY_FOLDER,
+};
+
+/// Says of a folder that it is one of ours in the making.
+const MARK: &str = "restoring";
+
+/// What was restored, or could be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
+    /// What the backup says of itself.
+    pub(crate) begin: Begin,
+    /// How much there was.
+    pub(crate) contents: Contents,
+    /// What of telemetry was read.
+    pub(crate) telemetry: Read,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnpackError {
+    /// The backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Something is where it should be.
+    #[error("{} is not empty: there is {} in it", folder.display(), escaped(name))]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// What is in it.
+        name: String,
+    },
+    /// Not a folder.
+    #[error("{} is not a folder", .0.display())]
+    NoFolder(PathBuf),
+    /// The name of the database is another.
+    #[error("the backup is of a database called {}, and the server's key is bound to that name", escaped(.0))]
+    OtherName(String),
+    /// The database that was made of it.
+    #[error("what is in it makes no database")]
+    Load(#[from] Failure),
+    /// It cannot be opened.
+    #[error("what is in it cannot be opened")]
+    Open(#[from] OpenError),
+    /// It cannot be read.
+    #[error("what is in it cannot be read")]
+    Store(#[from] StoreError),
+    /// Some of it is damaged.
+    #[error("what is in it was damaged when it was taken: {0}")]
+    Damaged(String),
+    /// A part is not there at all.
+    #[error("what is in it is not a whole server: {0} is missing")]
+    Missing(&'static str),
+    /// The disk.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
+    let path = path.to_owned();
+    move |source| UnpackError::Io { action, path, source }
+}
+
+/// Unpacks a backup into a folder of its own, reads all there is, and removes it again.
+pub(crate) fn verify(backup: &Path, beside: &Path) -> Result<Restored, UnpackError> {
+    let number = std::process::id();
+    let draft = Draft::create(beside.join(format!("fleetd-verify-{number}")))?;
+    draft.fill(backup, |begin| Ok(draft.folder.join(plain(&begin.database)?)))
+}
+
+/// Unpacks a backup so that a server can be started on `database`, whose folder is empty or not
+/// there.
+pub(crate) fn restore(backup: &Path, database: &Path) -> Result<Restored, UnpackError> {
+    let database = std::path::absolute(database).map_err(io_error("find", database))?;
+    let (Some(folder), Some(name)) = (database.parent(), database.file_name()) else {
+        return Err(UnpackError::NoFolder(database));
+    };
+    let (Some(above), Some(folder_name)) = (folder.parent(), folder.file_name()) else {
+        return Err(UnpackError::NoFolder(folder.to_owned()));
+    };
+    check_empty(folder)?;
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(above).map_err(io_error("make", above))?;
+    let mut draft_name = OsString::from(folder_name);
+    draft_name.push(".restoring");
+    let draft = Draft::create(folder.with_file_name(draft_name))?;
+    let restored = draft.fill(backup, |begin| {
+        if name == begin.database.as_str() {
+            Ok(draft.folder.join(name))
+        } else {
+            Err(UnpackError::OtherName(begin.database.clone()))
+        }
+    })?;
+    draft.publish(folder, above)?;
+    Ok(restored)
+}
+
+/// A name without a way in it.
+fn plain(name: &str) -> Result<&str, BackupError> {
+    let is_plain = Path::new(name).file_name().is_some_and(|plain| plain == name)
+        && ![TELEMETRY_FOLDER, SERVER_KEY_FILE, MARK].contains(&name);
+    if is_plain { Ok(name) } else { Err(BackupError::Foreign) }
+}
+
+/// Refuses a folder in which anything is.
+fn check_empty(folder: &Path) -> Result<(), UnpackError> {
+    let mut entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(UnpackError::NoFolder(folder.to_owned()));
+        }
+        Err(error) => return Err(io_error("look at", folder)(error)),
+    };
+    match entries.next().transpose().map_err(io_error("look at", folder))? {
+        None => Ok(()),
+        Some(entry) => {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Err(UnpackError::NotEmpty { folder: folder.to_owned(), name })
+        }
+    }
+}
+
+/// A folder in the making, removed when it is dropped before it has its name.
+struct Draft {
+    folder: PathBuf,
+}
+
+impl Draft {
+    /// Makes it, in place of one that was left behind.
+    fn create(folder: PathBuf) -> Result<Self, UnpackError> {
+        match fs::symlink_metadata(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("look at", &folder)(error)),
+            Ok(_) if folder.join(MARK).is_file() => {
+                fs::remove_dir_all(&folder).map_err(io_error("remove", &folder))?;
+            }
+            Ok(_) => check_empty(&folder)
+                .and_then(|()| fs::remove_dir(&folder).map_err(io_error("remove", &folder)))?,
+        }
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).create(&folder).map_err(io_error("make", &folder))?;
+        let draft = Self { folder };
+        let mark = draft.folder.join(MARK);
+        File::create_new(&mark).map_err(io_error("make", &mark))?;
+        Ok(draft)
+    }
+
+    /// Puts in what a backup holds, and reads all of it.
+    fn fill(
+        &self,
+        backup: &Path,
+        database: impl FnOnce(&Begin) -> Result<PathBuf, UnpackError>,
+    ) -> Result<Restored, UnpackError> {
+        let (begin, contents) = format::read_through(backup)?;
+        let path = database(&begin)?;
+        self.unpack(backup, &path)?;
+        let store = RedbStore::open_existing(&path)?;
+        let (telemetry, health) = store.read_all()?;
+        if let StoreHealth::Degraded(what) = health {
+            return Err(UnpackError::Damaged(what));
+        }
+        drop(store);
+        Ok(Restored { begin, contents, telemetry })
+    }
+
+    fn unpack(&self, backup: &Path, database: &Path) -> Result<(), UnpackError> {
+        let telemetry = self.folder.join(TELEMETRY_FOLDER);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).create(&telemetry).map_err(io_error("make", &telemetry))?;
+        let mut loader = Loader::create(database)?;
+        let mut current: Option<(PathBuf, File)> = None;
+        let mut has_key = false;
+        format::read(backup, &mut |piece| {
+            match piece {
+                Piece::Begin(_) | Piece::End(_) => {}
+                Piece::Key(bytes) => {
+                    let path = self.folder.join(SERVER_KEY_FILE);
+                    let mut file = create(&path)?;
+                    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+                    written.map_err(io_error("write", &path))?;
+                    has_key = true;
+                }
+                Piece::Rows { table, rows } => loader.put(table, &rows)?,
+                Piece::File { name, offset, bytes } => {
+                    let path = telemetry.join(name);
+                    let file = match current.take() {
+                        Some((open, file)) if open == path => file,
+                        before => {
+                            before.map_or(Ok(()), sync)?;
+                            create(&path)?
+                        }
+                    };
+                    file.write_all_at(bytes, offset).map_err(io_error("write", &path))?;
+                    current = Some((path, file));
+                }
+            }
+            Ok::<(), UnpackError>(())
+        })?;
+        current.map_or(Ok(()), sync)?;
+        loader.finish()?;
+        if !has_key {
+            return Err(UnpackError::Missing(SERVER_KEY_FILE));
+        }
+        sync_folder(&telemetry)
+    }
+
+    /// Gives the folder its name, in place of an empty one.
+    fn publish(mut self, target: &Path, above: &Path) -> Result<(), UnpackError> {
+        sync_folder(&self.folder.join(TELEMETRY_FOLDER))?;
+        sync_folder(&self.folder)?;
+        // An empty folder is replaced, and no other.
+        fs::rename(&self.folder, target).map_err(|error| match error.kind() {
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                check_empty(target).err().unwrap_or_else(|| io_error("make", target)(error))
+            }
+            _ => io_error("make", target)(error),
+        })?;
+        self.folder = PathBuf::new();
+        sync_folder(above)?;
+        // Nobody minds it where it is now, if a crash leaves it there.
+        let mark = target.join(MARK);
+        fs::remove_file(&mark).map_err(io_error("remove", &mark))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.folder.as_os_str().is_empty() {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(path = %self.folder.display(), %error, "an unfinished folder stays");
+        }
+    }
+}
+
+fn create(path: &Path) -> Result<File, UnpackError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path).map_err(io_error("make", path))
+}
+
+fn sync((path, file): (PathBuf, File)) -> Result<(), UnpackError> {
+    file.sync_all().map_err(io_error("write", &path))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), UnpackError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("sync", folder))
+}
