@@ -74,11 +74,7 @@ pub(crate) enum Denied {
 }
 
 impl Keys {
-    pub(crate) fn new(
-        world: World,
-        server: ServerIdentity,
-            events: Arc<Events>,
-    ) -> Self {
+    pub(crate) fn new(world: World, server: ServerIdentity, events: Arc<Events>) -> Self {
         Self { world, server, events, known: Recent::default(), ended: AtomicU64::new(0) }
     }
 

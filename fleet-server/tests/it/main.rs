@@ -3,6 +3,7 @@
 
 mod cli;
 mod cli_kit;
+mod cuts_kit;
 mod export;
 mod export_faults;
 mod export_kit;
@@ -22,6 +23,7 @@ mod series_tiers;
 mod server_kit;
 mod start;
 mod store_contract;
+mod store_cuts;
 mod store_disk;
 mod store_events;
 mod store_faults;
