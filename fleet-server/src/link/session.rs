@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{LinkError, Links, Socket};
 use crate::door::Visit;
 use crate::hub::Seat;
+use crate::ops::OpsError;
+use crate::store::StoreError;
 
 /// Agents ping every 30 s; three missing pings are a dead link.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
@@ -154,6 +156,11 @@ impl Session<'_> {
                 let stream = samples.stream;
                 match ops.telemetry.ingest(self.uid, samples).await {
                     Ok(seq) => self.socket.send(&ToAgent::Ack { stream, seq }).await?,
+                    // Nor are these acknowledged. The device sends them again in a while, and
+                    // until then a full disk is no reason to lose touch with it.
+                    Err(OpsError::Store(StoreError::NoRoom(_))) => {
+                        tracing::debug!(uid = %self.uid, "reports were not stored for want of room");
+                    }
                     Err(error) => {
                         // Not acknowledged, so the device keeps them and brings them again.
                         tracing::warn!(uid = %self.uid, error = %Chain(&error), "reports were not stored");

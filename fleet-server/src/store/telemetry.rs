@@ -25,7 +25,7 @@ pub trait TelemetryStore: Send + Sync {
     fn names(&self) -> &Names;
 
     /// Stores reports and says what became of each, in their order. They are on the disk when this
-    /// returns. After [`StoreError::Busy`] none is.
+    /// returns. After [`StoreError::Busy`] and [`StoreError::NoRoom`] none is.
     ///
     /// A report with a stream and number is stored exactly once, however often it comes: numbers
     /// of a stream must grow, and one that is not above the last is a duplicate. A number that

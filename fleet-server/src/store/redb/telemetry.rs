@@ -24,6 +24,9 @@ impl TelemetryStore for RedbStore {
     }
 
     async fn store(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        if let Some(shortage) = self.room.shortage() {
+            return Err(StoreError::NoRoom(shortage));
+        }
         self.series.take(&batch)?.safe().await
     }
 
