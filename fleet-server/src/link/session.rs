@@ -26,6 +26,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 const WATCH: Duration = Duration::from_secs(15);
 const WATCH_AGAIN: Duration = Duration::from_secs(10);
 
+/// Between looks whether a full disk has room again.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
+
 struct Session<'a> {
     links: &'a Links,
     visit: &'a Visit,
@@ -38,6 +41,8 @@ struct Session<'a> {
     config_sent: u64,
     /// When to ask the device again to report every second; none while nobody watches it.
     watch_due: Option<Instant>,
+    /// When to look whether there is room for the reports that could not be stored.
+    room_due: Option<Instant>,
 }
 
 /// Whether the session goes on.
@@ -62,6 +67,7 @@ pub(super) async fn run(
         config_reported: 0,
         config_sent: 0,
         watch_due: None,
+        room_due: None,
     };
     links.ops.presence.heard(uid, links.ops.world.now());
     // A device that was turned away is told so, and does not take the place of one that was not.
@@ -95,6 +101,7 @@ impl Session<'_> {
                     self.ask_to_report().await?;
                     Next::GoOn
                 }
+                () = until(self.room_due) => self.look_for_room(),
                 () = seat.replaced() => Next::End("a newer link of this device has come"),
                 () = self.links.tasks.stopping() => Next::End("the server is shutting down"),
                 () = sleep_until(deadline) => Next::End("the device has been silent for too long"),
@@ -156,9 +163,9 @@ impl Session<'_> {
                 let stream = samples.stream;
                 match ops.telemetry.ingest(self.uid, samples).await {
                     Ok(seq) => self.socket.send(&ToAgent::Ack { stream, seq }).await?,
-                    // Nor are these acknowledged. The device sends them again in a while, and
-                    // until then a full disk is no reason to lose touch with it.
+                    // Not acknowledged either; and a full disk is no reason to lose touch.
                     Err(OpsError::Store(StoreError::NoRoom(_))) => {
+                        self.room_due.get_or_insert_with(|| Instant::now() + ROOM_AGAIN);
                         tracing::debug!(uid = %self.uid, "reports were not stored for want of room");
                     }
                     Err(error) => {
@@ -200,6 +207,15 @@ impl Session<'_> {
             }
             (true, Some(_)) | (false, None) => Ok(()),
         }
+    }
+
+    /// A device that comes anew brings at once what could not be stored.
+    fn look_for_room(&mut self) -> Next {
+        if self.links.ops.world.store.shortage().is_none() {
+            return Next::End("the server has room for reports again");
+        }
+        self.room_due = Some(Instant::now() + ROOM_AGAIN);
+        Next::GoOn
     }
 
     async fn ask_to_report(&mut self) -> Result<(), LinkError> {

@@ -5,7 +5,7 @@ use fleet_core::id::Uid;
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
-use super::StoreError;
+use super::{Shortage, StoreError};
 use crate::series::batch::Batch;
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
@@ -95,6 +95,9 @@ pub trait TelemetryStore: Send + Sync {
 
     /// Writes what is only in memory and in the log into chunks, so that a start needs no log.
     async fn seal(&self) -> Result<(), StoreError>;
+
+    /// By how much there is too little room on the disk to store more, if there is.
+    fn shortage(&self) -> Option<Shortage>;
 
     /// How much there is.
     async fn stats(&self) -> Result<TelemetryStats, StoreError>;

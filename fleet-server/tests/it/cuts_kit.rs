@@ -73,13 +73,13 @@ pub(crate) enum Lies {
 }
 
 /// The database's file on the disk.
-struct DatabaseFile {
+pub(crate) struct DatabaseFile {
     file: io::Result<Arc<dyn DiskFile>>,
     lies: bool,
 }
 
 impl DatabaseFile {
-    fn open(disk: &SimDisk, lies: bool) -> Self {
+    pub(crate) fn open(disk: &SimDisk, lies: bool) -> Self {
         let file = disk.open(DATABASE).or_else(|_| {
             let file = disk.create(DATABASE)?;
             disk.sync()?;

@@ -27,6 +27,7 @@ mod store_cuts;
 mod store_disk;
 mod store_events;
 mod store_faults;
+mod store_flips;
 mod store_kit;
 mod store_model;
 mod stream;

@@ -24,7 +24,6 @@ async fn what_was_acknowledged_survives_cuts_of_everything_at_once() {
         let outcome = Owner::new(seed, Lies::Nothing).live_through(CUTS_OF_A_DISK).await;
         all.add(outcome.unwrap_or_else(|fault| panic!("FLEETD_TEST_SEED={seed}: {fault}")));
     }
-    println!("{all:?}");
     let happened = [all.cuts_of_openings, all.found, all.unfound, all.seals, all.kept];
     let happened = happened.into_iter().chain([all.compacted_bytes, all.purged, all.acknowledged]);
     assert!(!is_all || happened.into_iter().all(|count| count > 20), "{all:?}");
