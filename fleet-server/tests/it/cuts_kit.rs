@@ -8,7 +8,7 @@ use std::{fmt, io};
 use fleet_core::api::EventKind;
 use fleet_core::disk::sim::{Dice, Fault, SimDisk};
 use fleet_core::disk::{Disk as _, DiskFile};
-use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
 use fleet_server::store::{
     Admission, CurvesAsked, Device, DeviceStore as _, Event, EventStore as _, Incoming, Keep,
     KeyStore as _, MetaStore as _, OpenError, Outcome, Query, RedbStore, StoreError, StoreHealth,
@@ -449,7 +449,7 @@ impl Owner {
         }
         match store.health() {
             StoreHealth::Healthy => Ok(()),
-            health => Err(format!("after reading it is {health:?}")),
+            health @ StoreHealth::Degraded(_) => Err(format!("after reading it is {health:?}")),
         }
     }
 
@@ -475,7 +475,7 @@ impl Owner {
                 Stands::Deleted if !is_deleted => return Err(format!("{name} is undeleted")),
                 Stands::There | Stands::Deleted => {}
             }
-            let seen = found.last_seen.map(|at| at.millis());
+            let seen = found.last_seen.map(Timestamp::millis);
             if seen.is_some() && seen == known.touching {
                 known.touched = seen;
             }
@@ -531,7 +531,7 @@ impl Owner {
 
     async fn check_floor(&mut self, store: &RedbStore) -> Result<(), String> {
         let stats = store.stats().await.map_err(words)?;
-        let floor = stats.tiers[0].floor.map_or(i64::MIN, |floor| floor.millis());
+        let floor = stats.tiers[0].floor.map_or(i64::MIN, Timestamp::millis);
         if floor < self.floor || floor > self.floor_asked {
             let (least, most) = (self.floor, self.floor_asked);
             return Err(format!("the floor {floor} is not from {least} to {most}"));
@@ -579,7 +579,7 @@ impl Owner {
             let floor = self.floor;
             let lost: Vec<i64> = known
                 .stored
-                .range(floor.max(i64::MIN)..)
+                .range(floor..)
                 .map(|(at, _)| *at)
                 .filter(|at| !found.contains_key(at))
                 .collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fleet_core::disk::Disk as _;
 use fleet_core::disk::sim::{Dice, SimDisk};
 use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
 use fleet_server::store::{
     CurvesAsked, DeviceStore as _, Keep, MetaStore as _, Query, RedbStore, StoreHealth,
     TelemetryStore as _,
@@ -104,7 +105,7 @@ fn value_of(uid: Uid, at: i64) -> f64 {
 /// Reads all that there is. True if everything is there; nothing of it is wrong.
 async fn is_whole(store: &RedbStore, uid: Uid, is_last: bool) -> bool {
     let stats = store.stats().await.unwrap();
-    let floor = stats.tiers[0].floor.map_or(i64::MIN, |floor| floor.millis());
+    let floor = stats.tiers[0].floor.map_or(i64::MIN, Timestamp::millis);
     let all: Vec<i64> = (0..SEALED + LOGGED).map(|count| count * BETWEEN).collect();
     let raw: Vec<i64> = all.iter().copied().filter(|at| *at >= floor).collect();
     let mut is_whole = true;

@@ -104,7 +104,7 @@ fn acknowledged_posts_survive_kills_of_a_server_that_seals_them() {
     assert!(has_chunks && !has_first_log, "nothing was sealed and let go of: {files:?}");
     let stored = posted(&server, &desk.path("export.sqlite"));
     assert_eq!(stored.len(), POSTED_DEVICES);
-    let all: Vec<i64> = (0..kills as i64 * POSTED_REPORTS as i64).collect();
+    let all: Vec<i64> = (0..i64::from(kills) * POSTED_REPORTS as i64).collect();
     for (device, numbers) in stored {
         assert_eq!(breach(&all, &numbers), None, "{device}");
         assert_eq!(numbers.len(), all.len(), "{device} has what nobody sent");
