@@ -30,6 +30,8 @@ const DEVICES_MAX: usize = 6;
 const DEEDS_MAX: usize = 60;
 /// The latest change of the disk that the power fails in.
 const MOMENT_MAX: usize = 260;
+/// Reports of a device that are sealed without being asked to.
+const SEALED_ALONE: usize = 365;
 const DATABASE: &str = "fleet.redb";
 
 /// What went on while somebody lived through cuts.
@@ -44,6 +46,8 @@ pub(crate) struct Seen {
     pub(crate) found: u64,
     pub(crate) unfound: u64,
     pub(crate) seals: u64,
+    /// Times that one device was sealed because it had much.
+    pub(crate) floods: u64,
     /// Times that values were rolled up or pruned.
     pub(crate) kept: u64,
     pub(crate) compacted_bytes: u64,
@@ -58,6 +62,7 @@ impl Seen {
         self.found += other.found;
         self.unfound += other.unfound;
         self.seals += other.seals;
+        self.floods += other.floods;
         self.kept += other.kept;
         self.compacted_bytes += other.compacted_bytes;
         self.purged += other.purged;
@@ -281,6 +286,7 @@ impl Owner {
             }
             12 => self.remove(store).await,
             13..=16 if self.races => self.send_while_sealing(store).await,
+            17 => self.flood(store).await,
             _ => self.send(store).await,
         }
     }
@@ -381,29 +387,40 @@ impl Owner {
 
     /// Makes reports of some devices, by link and by post.
     fn reports(&mut self) -> Vec<Incoming> {
-        let count = 1 + self.dice.below(8);
         let mut reports = Vec::new();
-        for _ in 0..count {
-            let at = self.pick();
-            self.now += BETWEEN;
-            let known = &mut self.devices[at];
-            let mut new = report(known.device.uid, None, self.now, value_of(self.now));
-            if self.dice.one_in(3) {
-                known.unsure.push(new.clone());
-            } else {
-                known.seq += 1;
-                new.stream = Some((known.stream, known.seq));
-                known.unsure.push(new.clone());
-            }
-            reports.push(new);
+        for _ in 0..=self.dice.below(8) {
+            let (at, is_linked) = (self.pick(), !self.dice.one_in(3));
+            reports.push(self.report_of(at, is_linked));
         }
         reports
+    }
+
+    fn report_of(&mut self, at: usize, is_linked: bool) -> Incoming {
+        self.now += BETWEEN;
+        let known = &mut self.devices[at];
+        let mut new = report(known.device.uid, None, self.now, value_of(self.now));
+        if is_linked {
+            known.seq += 1;
+            new.stream = Some((known.stream, known.seq));
+        }
+        known.unsure.push(new.clone());
+        new
     }
 
     async fn send(&mut self, store: &RedbStore) -> Result<(), StoreError> {
         let reports = self.reports();
         let outcomes = store.append(reports.clone()).await?;
         self.note_stored(&reports, &outcomes);
+        Ok(())
+    }
+
+    /// So many reports of one device that it is sealed alone, while the log has others' reports.
+    async fn flood(&mut self, store: &RedbStore) -> Result<(), StoreError> {
+        let at = self.pick();
+        let reports: Vec<Incoming> = (0..SEALED_ALONE).map(|_| self.report_of(at, true)).collect();
+        let outcomes = store.append(reports.clone()).await?;
+        self.note_stored(&reports, &outcomes);
+        self.seen.floods += 1;
         Ok(())
     }
 
