@@ -183,6 +183,8 @@ impl Engine {
     /// How much there is.
     pub(crate) fn stats(&self) -> Result<TelemetryStats, StoreError> {
         let shared = &self.shared;
+        // So that what is being sealed is counted once.
+        let _sealing = shared.ends();
         let unsealed =
             shared.devices().values().map(|device| device.head().unsealed_rows() as u64).sum();
         let segments = shared.catalog.segments()?;
