@@ -150,6 +150,9 @@ impl From<StoreError> for Failure {
                 let detail = format!("{error}: nothing was stored or changed");
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
             }
+            StoreError::NoRoom(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(5)
+            }
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = %Chain(&error), "a request could not use the database");
                 let detail = "the database is not available at present";

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{LinkError, Links, Socket};
 use crate::door::Visit;
 use crate::hub::Seat;
+use crate::ops::OpsError;
+use crate::store::StoreError;
 
 /// Agents ping every 30 s; three missing pings are a dead link.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
@@ -23,6 +25,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// How long a device reports every second unless it is asked again, and how often it is.
 const WATCH: Duration = Duration::from_secs(15);
 const WATCH_AGAIN: Duration = Duration::from_secs(10);
+
+/// Between looks whether a full disk has room again.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
 struct Session<'a> {
     links: &'a Links,
@@ -36,6 +41,8 @@ struct Session<'a> {
     config_sent: u64,
     /// When to ask the device again to report every second; none while nobody watches it.
     watch_due: Option<Instant>,
+    /// When to look whether there is room for the reports that could not be stored.
+    room_due: Option<Instant>,
 }
 
 /// Whether the session goes on.
@@ -60,6 +67,7 @@ pub(super) async fn run(
         config_reported: 0,
         config_sent: 0,
         watch_due: None,
+        room_due: None,
     };
     links.ops.presence.heard(uid, links.ops.world.now());
     // A device that was turned away is told so, and does not take the place of one that was not.
@@ -93,6 +101,7 @@ impl Session<'_> {
                     self.ask_to_report().await?;
                     Next::GoOn
                 }
+                () = until(self.room_due) => self.look_for_room(),
                 () = seat.replaced() => Next::End("a newer link of this device has come"),
                 () = self.links.tasks.stopping() => Next::End("the server is shutting down"),
                 () = sleep_until(deadline) => Next::End("the device has been silent for too long"),
@@ -154,6 +163,11 @@ impl Session<'_> {
                 let stream = samples.stream;
                 match ops.telemetry.ingest(self.uid, samples).await {
                     Ok(seq) => self.socket.send(&ToAgent::Ack { stream, seq }).await?,
+                    // Not acknowledged either; and a full disk is no reason to lose touch.
+                    Err(OpsError::Store(StoreError::NoRoom(_))) => {
+                        self.room_due.get_or_insert_with(|| Instant::now() + ROOM_AGAIN);
+                        tracing::debug!(uid = %self.uid, "reports were not stored for want of room");
+                    }
                     Err(error) => {
                         // Not acknowledged, so the device keeps them and brings them again.
                         tracing::warn!(uid = %self.uid, error = %Chain(&error), "reports were not stored");
@@ -193,6 +207,15 @@ impl Session<'_> {
             }
             (true, Some(_)) | (false, None) => Ok(()),
         }
+    }
+
+    /// A device that comes anew brings at once what could not be stored.
+    fn look_for_room(&mut self) -> Next {
+        if self.links.ops.world.store.shortage().is_none() {
+            return Next::End("the server has room for reports again");
+        }
+        self.room_due = Some(Instant::now() + ROOM_AGAIN);
+        Next::GoOn
     }
 
     async fn ask_to_report(&mut self) -> Result<(), LinkError> {

@@ -357,6 +357,8 @@ impl Shared {
 
     /// Makes the heads again from what is on the disk.
     pub(super) fn reopen_log(&self) -> Result<(), StoreError> {
+        // What is sealed meanwhile would be in the index and in the new heads too.
+        let _sealing = self.ends();
         let loaded = self.catalog.load()?;
         let mut trouble = Trouble::default();
         let begun =

@@ -8,7 +8,7 @@ use fleet_core::time::{DURATION_MAX, Timestamp, parse_duration};
 
 use super::catalog::{Change, ChunkRef, SegmentInfo, Tier, Unrolled};
 use super::engine::{Engine, Shared};
-use super::segments::{Place, Segments};
+use super::segments::{Ends, Place, Segments};
 use crate::store::{Failure, StoreError, TelemetryStats, TierStats};
 
 /// The shortest age that may be asked for.
@@ -138,12 +138,13 @@ impl Engine {
         let mut rows = 0;
         loop {
             let (from, most) = (before.millis(), CHUNKS_AT_ONCE);
+            let mut ends = shared.ends();
             let old = shared.catalog.chunks_before(tier, Unrolled::All, from, most)?;
             if old.is_empty() {
                 return Ok(rows);
             }
             rows += old.iter().map(|chunk| u64::from(chunk.rows)).sum::<u64>();
-            shared.remove_chunks(old, Vec::new())?;
+            shared.remove_chunks(&mut ends, old, Vec::new())?;
         }
     }
 
@@ -162,18 +163,28 @@ impl Engine {
 
     /// Removes all that is kept of a device.
     pub(crate) fn forget(&self, uid: Uid) -> Result<(), StoreError> {
-        let tiers = Tier::ALL.map(|tier| (tier, Unrolled::All));
-        let found = self.shared.catalog.chunks(uid, &tiers, i64::MIN, i64::MAX)?;
-        for chunks in found.chunks.chunks(CHUNKS_AT_ONCE) {
-            self.shared.remove_chunks(chunks.to_vec(), Vec::new())?;
-        }
+        // First, so that whoever seals from now on passes it over. What others add or move until
+        // then is found, because chunks are listed while nobody does.
         self.device_is_gone(uid);
-        self.shared.remove_chunks(Vec::new(), vec![uid])
+        let tiers = Tier::ALL.map(|tier| (tier, Unrolled::All));
+        loop {
+            let mut ends = self.shared.ends();
+            let mut found = self.shared.catalog.chunks(uid, &tiers, i64::MIN, i64::MAX)?.chunks;
+            let is_rest = found.len() <= CHUNKS_AT_ONCE;
+            found.truncate(CHUNKS_AT_ONCE);
+            let forgotten = if is_rest { vec![uid] } else { Vec::new() };
+            self.shared.remove_chunks(&mut ends, found, forgotten)?;
+            if is_rest {
+                return Ok(());
+            }
+        }
     }
 
     /// How much there is.
     pub(crate) fn stats(&self) -> Result<TelemetryStats, StoreError> {
         let shared = &self.shared;
+        // So that what is being sealed is counted once.
+        let _sealing = shared.ends();
         let unsealed =
             shared.devices().values().map(|device| device.head().unsealed_rows() as u64).sum();
         let segments = shared.catalog.segments()?;
@@ -254,12 +265,12 @@ impl Shared {
     /// Removes chunks from the index, and then files in which nothing is wanted.
     pub(super) fn remove_chunks(
         &self,
+        ends: &mut Ends,
         removed: Vec<ChunkRef>,
         forgotten: Vec<Uid>,
     ) -> Result<(), StoreError> {
-        let mut ends = self.ends();
         let dead = self.catalog.commit(Change { removed, forgotten, ..Change::default() })?;
-        self.remove_segments(&mut ends, &dead);
+        self.remove_segments(ends, &dead);
         Ok(())
     }
 }

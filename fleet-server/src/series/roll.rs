@@ -17,7 +17,7 @@ use super::names::SeriesId;
 use super::number::Number;
 use super::points::{Points, Wanted};
 use super::query::{add_chunk, read_chunk};
-use super::segments::Segments;
+use super::segments::{Ends, Segments};
 use super::stat::Stat;
 use crate::store::{Failure, StoreError};
 
@@ -37,6 +37,8 @@ impl Engine {
         let mut rolled = 0;
         loop {
             let shared = &self.shared;
+            // Listed while nobody adds or removes chunks: others may have rolled or removed them.
+            let mut ends = shared.ends();
             let old = shared.catalog.chunks_before(tier, Unrolled::Only, before, CHUNKS_AT_ONCE)?;
             if old.is_empty() {
                 return Ok(rolled);
@@ -46,23 +48,26 @@ impl Engine {
             for chunk in old {
                 devices.entry(chunk.device).or_default().push(chunk);
             }
-            shared.roll(coarser, devices)?;
+            shared.roll(&mut ends, coarser, devices)?;
         }
     }
 }
 
 impl Shared {
     /// Makes coarser chunks of some devices' chunks, with one commit.
-    fn roll(&self, to: Tier, devices: BTreeMap<Uid, Vec<ChunkRef>>) -> Result<(), StoreError> {
-        let mut ends = self.ends();
+    fn roll(
+        &self,
+        ends: &mut Ends,
+        to: Tier,
+        devices: BTreeMap<Uid, Vec<ChunkRef>>,
+    ) -> Result<(), StoreError> {
         let mut change = Change::default();
         for (device, mut chunks) in devices {
             chunks.sort_unstable_by_key(|chunk| (chunk.segment, chunk.offset));
             for table in self.coarser(to, &chunks) {
-                let appended =
-                    self.segments.append(&mut ends, to, &chunk::encode(&table, Effort::Best));
+                let appended = self.segments.append(ends, to, &chunk::encode(&table, Effort::Best));
                 let place = appended.map_err(|error| {
-                    Segments::abandon(&mut ends);
+                    Segments::abandon(ends);
                     Failure::Storage(error.into())
                 })?;
                 change.added.push(ChunkRef {
@@ -79,13 +84,13 @@ impl Shared {
             }
             change.rolled.extend(chunks);
         }
-        let safe = Segments::sync(&mut ends);
+        let safe = Segments::sync(ends);
         safe.map_err(|error| StoreError::from(Failure::Storage(error.into())))
             .and_then(|()| self.catalog.commit(change))
             .map(drop)
             .inspect_err(|error| {
                 tracing::warn!(error = %Chain(error), "telemetry was not rolled up");
-                Segments::abandon(&mut ends);
+                Segments::abandon(ends);
             })
     }
 

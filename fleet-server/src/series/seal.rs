@@ -148,6 +148,8 @@ fn seal_at(
     let (first_series, mut change) = (shared.saved_series(), Change::default());
     let mut sealed = Vec::new();
     for device in devices {
+        // It may be gone meanwhile, or its head was made again from the log.
+        let Some(device) = shared.device(device.uid) else { continue };
         let sealing = {
             let mut head = device.head();
             head.is_due = false;

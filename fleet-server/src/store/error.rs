@@ -31,6 +31,9 @@ pub enum StoreError {
     /// Too many changes wait already. Nothing is wrong; try again.
     #[error("the store has more changes waiting than it takes on")]
     Busy,
+    /// The disk is too full for telemetry.
+    #[error(transparent)]
+    NoRoom(#[from] Shortage),
     /// One stored value does not read as what was written. All others are unharmed.
     #[error("the value {key} in {table} is damaged")]
     Damaged {
@@ -44,6 +47,26 @@ pub enum StoreError {
     /// The database does not work at present. It repairs itself if it can.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<Failure>),
+}
+
+/// Too little room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk is almost full: {} are free, and telemetry is stored again when {} are",
+    mebibytes(*free),
+    mebibytes(*needed)
+)]
+pub struct Shortage {
+    /// Bytes that are free.
+    pub free: u64,
+    /// Bytes that must be.
+    pub needed: u64,
+}
+
+/// Bytes as a person reads them.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes * 10 / (1024 * 1024);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// What stands against a change.

@@ -26,7 +26,7 @@ pub use backup::{BackupStore, Part, TakePart};
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
 pub use directory::{Directory, Listed};
-pub use error::{Conflict, Failure, KeyRefusal, OpenError, StoreError};
+pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};

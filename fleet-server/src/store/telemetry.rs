@@ -5,7 +5,7 @@ use fleet_core::id::Uid;
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
-use super::StoreError;
+use super::{Shortage, StoreError};
 use crate::series::batch::Batch;
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
@@ -25,7 +25,7 @@ pub trait TelemetryStore: Send + Sync {
     fn names(&self) -> &Names;
 
     /// Stores reports and says what became of each, in their order. They are on the disk when this
-    /// returns. After [`StoreError::Busy`] none is.
+    /// returns. After [`StoreError::Busy`] and [`StoreError::NoRoom`] none is.
     ///
     /// A report with a stream and number is stored exactly once, however often it comes: numbers
     /// of a stream must grow, and one that is not above the last is a duplicate. A number that
@@ -95,6 +95,9 @@ pub trait TelemetryStore: Send + Sync {
 
     /// Writes what is only in memory and in the log into chunks, so that a start needs no log.
     async fn seal(&self) -> Result<(), StoreError>;
+
+    /// By how much there is too little room on the disk to store more, if there is.
+    fn shortage(&self) -> Option<Shortage>;
 
     /// How much there is.
     async fn stats(&self) -> Result<TelemetryStats, StoreError>;

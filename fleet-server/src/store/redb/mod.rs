@@ -15,6 +15,7 @@ mod keys;
 mod meta;
 mod migrate;
 mod open;
+mod room;
 mod row;
 mod series;
 mod sessions;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::backup::Loader;
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
+use self::room::Room;
 use self::series::Index;
 use self::tables::{Fault, Reading, Writing};
 use self::writer::Writer;
@@ -53,6 +55,7 @@ pub struct RedbStore {
     shared: Arc<Shared>,
     writer: Arc<Writer>,
     reads: Arc<Semaphore>,
+    room: Room,
     directory: Directory,
     /// Held while those in memory are told of a change, so that the last word is the last change's.
     turn: tokio::sync::Mutex<()>,
@@ -62,12 +65,14 @@ impl RedbStore {
     /// Opens the database in a file and the folder of telemetry beside it, or makes them, for this
     /// user alone.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::start(Opener::file(path), Occasion::Start, &mut || folder_beside(path))
+        let room = Room::around(path);
+        Self::start(Opener::file(path), Occasion::Start, room, &mut || folder_beside(path))
     }
 
     /// Opens a database that is there already, and makes none.
     pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
-        Self::start(Opener::file(path), Occasion::Failure, &mut || folder_beside(path))
+        let room = Room::around(path);
+        Self::start(Opener::file(path), Occasion::Failure, room, &mut || folder_beside(path))
     }
 
     /// Opens the database in what `backend` returns, with telemetry on a disk. The backend is called
@@ -76,7 +81,8 @@ impl RedbStore {
         backend: impl Fn() -> B + Send + Sync + 'static,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
-        Self::start(Opener::backend(backend), Occasion::Start, &mut || Ok(disk.clone()))
+        let (opener, room) = (Opener::backend(backend), Room::unlimited());
+        Self::start(opener, Occasion::Start, room, &mut || Ok(disk.clone()))
     }
 
     /// One that is gone when it is dropped.
@@ -94,6 +100,7 @@ impl RedbStore {
     fn start(
         opener: Opener,
         occasion: Occasion,
+        room: Room,
         disk: &mut dyn FnMut() -> Result<Arc<dyn Disk>, OpenError>,
     ) -> Result<Self, OpenError> {
         let damage = DamageLog::default();
@@ -115,6 +122,7 @@ impl RedbStore {
             shared,
             writer,
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            room,
             directory,
             turn: tokio::sync::Mutex::new(()),
         })
@@ -156,7 +164,9 @@ impl RedbStore {
 
     fn health_now(&self) -> StoreHealth {
         let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let trouble = trouble.or_else(|| self.series.trouble());
+        // What a full disk brings with it says less than that it is full.
+        let shortage = self.room.shortage().map(|shortage| shortage.to_string());
+        let trouble = shortage.or(trouble).or_else(|| self.series.trouble());
         match trouble.or_else(|| self.shared.damage.summary()) {
             Some(reason) => StoreHealth::Degraded(reason),
             None => StoreHealth::Healthy,

@@ -13,8 +13,8 @@ use crate::series::catalog::Tier;
 use crate::series::engine::Engine;
 use crate::series::names::Names;
 use crate::store::{
-    Curves, CurvesAsked, Failure, Keep, NamedValue, NewestValue, Outcome, Point, Query, StoreError,
-    TelemetryStats, TelemetryStore, Top, Visit,
+    Curves, CurvesAsked, Failure, Keep, NamedValue, NewestValue, Outcome, Point, Query, Shortage,
+    StoreError, TelemetryStats, TelemetryStore, Top, Visit,
 };
 
 #[async_trait]
@@ -24,6 +24,9 @@ impl TelemetryStore for RedbStore {
     }
 
     async fn store(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError> {
+        if let Some(shortage) = self.shortage() {
+            return Err(StoreError::NoRoom(shortage));
+        }
         self.series.take(&batch)?.safe().await
     }
 
@@ -79,6 +82,10 @@ impl TelemetryStore for RedbStore {
 
     async fn seal(&self) -> Result<(), StoreError> {
         self.look(Engine::seal_all).await
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        self.room.shortage()
     }
 
     async fn stats(&self) -> Result<TelemetryStats, StoreError> {

@@ -4,17 +4,28 @@
 //! The ledger is the agents' own log: each line `acknowledged … at=…` is a report that must be
 //! found in the store afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use super::{Agent, COME_BACK, Server, now_millis};
+use super::{Agent, COME_BACK, SOON, Said, Server, now_millis};
 use crate::lab::{Lab, wait_for};
 
 /// Kills unless `FLEETD_TEST_KILLS` says otherwise.
 const KILLS: u32 = 50;
 /// The latest moment of a kill after something was acknowledged.
 const MOMENT_MILLIS_MAX: u64 = 400;
+/// Kills of a server that seals, unless `FLEETD_TEST_KILLS` says otherwise.
+const SEALING_KILLS: u32 = 25;
+/// The latest moment of such a kill after a post was begun.
+const SEALING_MILLIS_MAX: u64 = 800;
+/// Devices that are posted for together, and reports of each: more than wait to be sealed.
+const POSTED_DEVICES: usize = 10;
+const POSTED_REPORTS: usize = 600;
 
 #[test]
 fn acknowledged_reports_survive_kills_of_both_sides() {
@@ -53,6 +64,94 @@ fn acknowledged_reports_survive_kills_of_both_sides() {
         assert!(!ledger.is_empty(), "the log of {} has no acknowledgements", agent.id);
         assert_eq!(breach(&ledger, &stored), None, "{}", agent.id);
     }
+}
+
+#[test]
+fn acknowledged_posts_survive_kills_of_a_server_that_seals_them() {
+    let kills = rounds(SEALING_KILLS);
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let desk = lab.host("desk", &[&lan]);
+    let server = Server::start(&desk);
+    let first_at = now_millis() - 3_600_000;
+    let mut moment = 5_u64;
+    for round in 0..kills as usize {
+        fs::write(desk.path("lines"), lines(first_at, round)).expect("a file");
+        let mut command = post(&server);
+        let posting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let posting = posting.expect("curl");
+        // Not a wait: this chooses where in its work the victim is hit.
+        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        thread::sleep(Duration::from_millis((moment >> 33) % SEALING_MILLIS_MAX));
+        server.kill();
+        let answer = posting.wait_with_output().expect("it ends");
+        server.start_again();
+        // Who got no answer sends again, and what was stored all the same is there once.
+        if !answer.stdout.ends_with(b"204") {
+            wait_for("a post to be acknowledged", SOON, || {
+                Said::of(&mut post(&server)).stdout.ends_with("204").then_some(())
+            });
+        }
+    }
+
+    let files = fs::read_dir(desk.path("server/telemetry")).expect("the folder of telemetry");
+    let files: BTreeSet<String> = files
+        .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())
+        .collect();
+    let has_chunks = files.iter().any(|name| name.starts_with("chunks-"));
+    let has_first_log =
+        files.iter().any(|name| name.starts_with("wal-") && name.ends_with("-0000000000000001"));
+    assert!(has_chunks && !has_first_log, "nothing was sealed and let go of: {files:?}");
+    let stored = posted(&server, &desk.path("export.sqlite"));
+    assert_eq!(stored.len(), POSTED_DEVICES);
+    let all: Vec<i64> = (0..i64::from(kills) * POSTED_REPORTS as i64).collect();
+    for (device, numbers) in stored {
+        assert_eq!(breach(&all, &numbers), None, "{device}");
+        assert_eq!(numbers.len(), all.len(), "{device} has what nobody sent");
+    }
+}
+
+/// Reports of all devices, numbered on from round to round.
+fn lines(first_at: i64, round: usize) -> String {
+    let mut lines = String::new();
+    for number in round * POSTED_REPORTS..(round + 1) * POSTED_REPORTS {
+        let at = first_at + number as i64;
+        for device in 0..POSTED_DEVICES {
+            writeln!(
+                lines,
+                "posted,device_id=box-{device} number={number},load={}.5,heat={device}.25 {at}",
+                number * 7 % 100
+            )
+            .expect("memory takes all");
+        }
+    }
+    lines
+}
+
+fn post(server: &Server<'_>) -> std::process::Command {
+    let key = fs::read_to_string(server.key_file()).expect("the admin key");
+    let mut command = server.host.command("curl");
+    command.args(["-s", "-m60", "-w", "%{http_code}", "-H", "Expect:"]);
+    command.args(["-H", &format!("Authorization: Bearer {}", key.trim())]);
+    command.args(["--data-binary", &format!("@{}", server.host.path("lines").display())]);
+    command.arg(format!("{}/api/v2/write?precision=ms", server.url()));
+    command
+}
+
+/// The numbers that are stored of each device.
+#[track_caller]
+fn posted(server: &Server<'_>, database: &Path) -> BTreeMap<String, Vec<i64>> {
+    let out = database.to_str().expect("a plain path");
+    server.fleets(&["export", "sqlite", "--out", out]).exits(0);
+    let sql = "SELECT device_id || ' ' || CAST(value AS INTEGER) FROM telemetry \
+               WHERE metric_name = 'posted_number'";
+    let said = Said::of(server.host.command("sqlite3").arg("-batch").arg(database).arg(sql));
+    let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for line in said.exits(0).stdout.lines() {
+        let (device, number) = line.split_once(' ').expect("two columns");
+        found.entry(device.to_owned()).or_default().push(number.parse().expect("a number"));
+    }
+    found
 }
 
 #[test]

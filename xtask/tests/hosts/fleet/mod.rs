@@ -9,6 +9,7 @@ mod claims;
 mod clocks;
 mod console;
 mod export;
+mod full_disk;
 mod hostile;
 mod kills;
 mod life;
@@ -17,6 +18,7 @@ mod ports;
 mod prometheus;
 mod refusals;
 mod senders;
+mod small_disk;
 mod spool;
 
 use std::cell::Cell;

@@ -1,9 +1,7 @@
 //! Days without a server, in short: what the agent collects meanwhile is on its disk, whatever
 //! happens to the agent, and reaches the server when that is back, behind what is collected then.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +12,8 @@ use fleet_agent::sys::SysRoot;
 use fleet_core::api::{AgentInfo, Holes, QueueView};
 use fleet_core::metric::Sample;
 use fleet_core::time::{Clock as _, SystemClock, Timestamp};
-use nix::mount::{MsFlags, mount, umount};
 
+use super::small_disk::SmallDisk;
 use super::{Agent, COME_BACK, METRIC, SOON, Said, Server, now_millis, terminate};
 use crate::lab::{Lab, wait_for};
 
@@ -171,7 +169,7 @@ fn a_full_disk_stops_nothing_and_is_used_again_when_it_has_room() {
     let lan = lab.lan();
     let desk = lab.host("desk", &[&lan]);
     let cam = lab.host("cam", &[&lan]);
-    let disk = SmallDisk::mount(cam.path("agent"));
+    let disk = SmallDisk::mount(cam.path("agent"), SMALL_DISK);
     let server = Server::start(&desk);
     let agent = Agent::start(&cam);
     server.configure(&["cam"]);
@@ -208,40 +206,4 @@ fn a_full_disk_stops_nothing_and_is_used_again_when_it_has_room() {
     let warnings = agent.lines_with(" cannot keep reports on the disk; ");
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(agent.is_running());
-}
-
-/// A file system with little room, until it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: PathBuf) -> Self {
-        fs::create_dir_all(&path).expect("a folder");
-        let room = format!("size={SMALL_DISK}");
-        let none: Option<&str> = None;
-        mount(none, &path, Some("tmpfs"), MsFlags::empty(), Some(room.as_str()))
-            .expect("permission to mount");
-        Self(path)
-    }
-
-    /// Leaves no room, as another program might.
-    fn fill(&self) {
-        let filler = format!("of={}", self.filler().display());
-        let filled = Command::new("dd").args(["if=/dev/zero", &filler, "bs=4096"]).output();
-        assert!(!filled.expect("dd").status.success(), "it ends when there is no room");
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.filler()).expect("the file that filled it");
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // The program that used it may be ending still; the suite's own mounts end with it.
-        let _unmounted = umount(&self.0);
-    }
 }
