@@ -104,7 +104,12 @@ impl<T: Send> Drop for SeenThrough<T> {
         if let Some(work) = self.work.take()
             && Handle::try_current().is_ok()
         {
-            self.tasks.spawn(self.name, async { drop(work.await) });
+            let name = self.name;
+            self.tasks.spawn(name, async move {
+                if work.await.is_err() {
+                    tracing::error!(task = name, "a task panicked, and nobody waited for it");
+                }
+            });
         }
     }
 }

@@ -315,17 +315,19 @@ pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> 
             Err(_) => None,
         },
     };
-    found
-        .filter(|device| device.state != Admission::Deleted)
-        .ok_or_else(|| OpsError::NotFound(format!("device {}", Untrusted::from(name))))
+    found.filter(|device| device.state != Admission::Deleted).ok_or_else(|| no_device(name))
 }
 
 /// The same, as far as the directory tells it: for questions that come often.
 pub(super) fn find_listed(world: &World, name: &str) -> Result<(Uid, DeviceId), OpsError> {
     let found = world.store.directory().find(name);
-    let (uid, listed) =
-        found.ok_or_else(|| OpsError::NotFound(format!("device {}", Untrusted::from(name))))?;
+    let (uid, listed) = found.ok_or_else(|| no_device(name))?;
     Ok((uid, listed.id))
+}
+
+/// Tells that nothing goes by a name.
+pub(super) fn no_device(name: &str) -> OpsError {
+    OpsError::NotFound(format!("device {}", Untrusted::from(name)))
 }
 
 /// What operators noted, as JSON.

@@ -9,7 +9,7 @@ use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::Facts;
 use futures_util::future::join_all;
 
-use super::devices::find;
+use super::devices::{find, no_device};
 use super::events::NewEvent;
 use super::keys::Principal;
 use super::{Actor, Events, OpsError, World};
@@ -195,10 +195,6 @@ fn check_active(device: &Device) -> Result<(), OpsError> {
     }
     let reason = format!("the device {} is not active: {}", device.id, device.state_reason);
     Err(OpsError::Conflict(reason))
-}
-
-fn no_device(name: &str) -> OpsError {
-    OpsError::NotFound(format!("device {}", Untrusted::from(name)))
 }
 
 fn no_room(name: &str) -> String {

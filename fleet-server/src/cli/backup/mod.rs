@@ -29,6 +29,7 @@ use tokio::time::interval;
 use self::telling::About;
 use crate::backup::{self, Place};
 use crate::cli::db::megabytes;
+use crate::cli::export;
 use crate::store::RedbStore;
 
 /// Pieces that wait for the writing thread.
@@ -198,7 +199,7 @@ impl Source {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             return match RedbStore::open_existing(&path) {
                 Ok(store) => Ok(Self::Database(Box::new(store), path)),
-                Err(error) => Err(telling::closed(&error, &path)),
+                Err(error) => Err(export::closed(error, &path)),
             };
         }
         match args.server.client(output)?.backup().await {

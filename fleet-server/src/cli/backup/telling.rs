@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use crate::backup::{BackupError, Begin, Contents, PlaceError, Restored, UnpackError};
 use crate::cli::db::size;
-use crate::store::OpenError;
 
 /// A backup, or what was made of it.
 #[derive(Debug, Serialize)]
@@ -129,20 +128,6 @@ pub(super) fn broken_off(error: BackupError) -> Failure {
 pub(super) fn interrupted(error: ClientError) -> Failure {
     Failure::new(error.exit(), format!("the backup broke off: {}", Chain(&error)))
         .hint("nothing of it was kept; try again")
-}
-
-/// Why a database that no server should have open was not read.
-pub(super) fn closed(error: &OpenError, path: &Path) -> Failure {
-    let told = |exit| Failure::new(exit, Chain(error).to_string());
-    match error {
-        OpenError::InUse(_) => told(Exit::Conflict)
-            .hint("leave --database out, and the server that has it open is asked"),
-        OpenError::Permission { .. } => told(Exit::NotAllowed),
-        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Failure::new(Exit::NothingFound, format!("there is no database {}", path.display()))
-        }
-        _ => told(Exit::Failed),
-    }
 }
 
 /// Why a backup is no good.

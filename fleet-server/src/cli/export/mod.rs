@@ -298,7 +298,7 @@ fn broken_off(error: ClientError) -> Failure {
 }
 
 /// Why a database that no server should have open was not read.
-fn closed(error: OpenError, path: &Path) -> Failure {
+pub(super) fn closed(error: OpenError, path: &Path) -> Failure {
     let told = |exit| Failure::new(exit, Chain(&error).to_string());
     match &error {
         OpenError::InUse(_) => told(Exit::Conflict)

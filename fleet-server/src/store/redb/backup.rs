@@ -170,11 +170,26 @@ impl RedbStore {
             read_table(txn, &HEADS)?;
             read_table(txn, &EVENTS)
         })?;
-        Ok((self.series.read_all()?, self.health_now()))
+        Ok((self.series.read_all()?, self.soundness()))
     }
 }
 
 /// Opens every row of a table. What is damaged is noted.
 fn read_table<R: Coded>(txn: &Reading<'_>, table: &Sealed<R>) -> Result<(), Fault> {
     txn.open(table)?.all()?.try_for_each(|row| row.map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MetaStore as _;
+    use crate::store::redb::room::Room;
+
+    #[test]
+    fn a_full_disk_is_no_damage() {
+        let mut store = RedbStore::in_memory();
+        store.room = Room::full();
+        assert!(matches!(store.health(), StoreHealth::Degraded(_)));
+        assert_eq!(store.read_all().unwrap().1, StoreHealth::Healthy);
+    }
 }

@@ -163,10 +163,17 @@ impl RedbStore {
     }
 
     fn health_now(&self) -> StoreHealth {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // What a full disk brings with it says less than that it is full.
-        let shortage = self.room.shortage().map(|shortage| shortage.to_string());
-        let trouble = shortage.or(trouble).or_else(|| self.series.trouble());
+        match self.room.shortage() {
+            Some(shortage) => StoreHealth::Degraded(shortage.to_string()),
+            None => self.soundness(),
+        }
+    }
+
+    /// What is wrong with what is stored, if anything, however much room there is for more.
+    fn soundness(&self) -> StoreHealth {
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = trouble.or_else(|| self.series.trouble());
         match trouble.or_else(|| self.shared.damage.summary()) {
             Some(reason) => StoreHealth::Degraded(reason),
             None => StoreHealth::Healthy,

@@ -44,6 +44,15 @@ impl Room {
         Self::new(None)
     }
 
+    /// None at all.
+    #[cfg(test)]
+    pub(super) fn full() -> Self {
+        let room = Self::around(Path::new("/"));
+        room.due.store(u64::MAX, Ordering::Relaxed);
+        room.is_short.store(true, Ordering::Relaxed);
+        room
+    }
+
     fn new(folder: Option<PathBuf>) -> Self {
         Self {
             folder,
