@@ -15,7 +15,7 @@ use crate::limits::DEVICE_ID_CHARS_MAX;
 /// Lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or digit. A device that
 /// claims a name already taken is shown with its key's first characters: `rpi4-001~k3xq2m`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct DeviceId(String);
 
 impl DeviceId {

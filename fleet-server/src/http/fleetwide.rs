@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use fleet_core::filter::{Filter, Words};
+use fleet_core::id::DeviceId;
 use fleet_core::limits::{PAGE_ROWS_MAX, TELEMETRY_ROWS_DEFAULT, TELEMETRY_ROWS_MAX};
 use fleet_core::metric::MetricName;
 use fleet_core::time::{Timestamp, parse_duration};
@@ -11,11 +11,11 @@ use hyper::StatusCode;
 
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
+use super::rows::{self, LatestRows};
 use super::telemetry::{metric_names, resolved, wrong_step};
 use crate::ops::Ops;
 use crate::ops::fleetwide::{Aggregate, StepsAsked, WhoseSteps};
-use crate::series::names::SeriesName;
-use crate::store::Top;
+use crate::store::{NewestValue, Top};
 
 /// The time over which a mean is taken unless told otherwise.
 const WINDOW_DEFAULT: Duration = Duration::from_secs(300);
@@ -28,60 +28,13 @@ const STEP_MIN: Duration = Duration::from_secs(1);
 pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     let metrics = metric_names(query.need("metrics")?)?;
     let metrics: Vec<String> = metrics.iter().map(ToString::to_string).collect();
-    let names = ops.world.store.names();
-    let mut keys: Vec<Vec<u8>> = Vec::new();
-    let mut body = Vec::with_capacity(64 * 1024);
-    body.push(b'[');
-    // Tens of thousands of values: written as they come, since no tree of them is needed.
-    ops.telemetry
-        .latest(metrics.clone(), |device, values| {
-            if body.len() > 1 {
-                body.push(b',');
-            }
-            let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
-            body.extend_from_slice(b"{\"device_id\":");
-            put(&mut body, device);
-            body.extend_from_slice(b",\"timestamp\":");
-            put(&mut body, &newest);
-            body.extend_from_slice(b",\"values\":{");
-            for (place, value) in values.iter().enumerate() {
-                if place > 0 {
-                    body.push(b',');
-                }
-                if keys.len() <= value.place {
-                    keys.resize(value.place + 1, Vec::new());
-                }
-                let key = &mut keys[value.place];
-                if key.is_empty() {
-                    *key = key_of(&metrics[value.metric], names.name(value.series).as_deref());
-                }
-                body.extend_from_slice(key);
-                put(&mut body, &value.value);
-            }
-            body.extend_from_slice(b"}}");
-        })
-        .await?;
-    body.push(b']');
-    Ok(bytes_reply(StatusCode::OK, Bytes::from(body)))
-}
-
-/// A series as the key of an answer: its metric, and its labels if it has any.
-fn key_of(metric: &str, name: Option<&SeriesName>) -> Vec<u8> {
-    let mut key = Vec::new();
-    match name.filter(|name| !name.labels.is_empty()) {
-        None => put(&mut key, metric),
-        Some(name) => {
-            let label = |(label, value): &(String, String)| format!("{label}={value}");
-            let labels: Vec<String> = name.labels.iter().map(label).collect();
-            put(&mut key, &format!("{}{{{}}}", name.metric, labels.join(",")));
-        }
-    }
-    key.push(b':');
-    key
-}
-
-fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    serde_json::to_writer(out, value).expect("memory takes all, and the values are plain");
+    let store = ops.world.store.clone();
+    let rows = LatestRows::new(metrics.clone(), store.directory().ids().count());
+    let show = move |rows: &mut LatestRows, device: &DeviceId, values: &[NewestValue]| {
+        rows.put(device, values, store.names());
+    };
+    let rows = ops.telemetry.latest(metrics, rows, show).await?;
+    Ok(bytes_reply(StatusCode::OK, rows.finish()))
 }
 
 /// `GET /telemetry/top`: the devices with the greatest mean of a metric, or the least.
@@ -144,7 +97,7 @@ pub(super) async fn steps(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         }
         None => {
             let (points, tier) = ops.telemetry.steps(&ops.devices, &asked).await?;
-            Ok(resolved(json(StatusCode::OK, &points), tier))
+            Ok(resolved(bytes_reply(StatusCode::OK, rows::steps(&points)), tier))
         }
     }
 }

@@ -21,6 +21,7 @@ mod openapi;
 mod posts;
 pub(crate) mod query;
 pub(crate) mod reply;
+mod rows;
 mod service;
 mod stream;
 mod telemetry;

@@ -8,7 +8,8 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::fleetwide;
 use super::query::Query;
-use super::reply::{Failure, Reply, json};
+use super::reply::{Failure, Reply, bytes_reply, json};
+use super::rows;
 use crate::ops::Ops;
 use crate::ops::series::SeriesAsked;
 use crate::ops::telemetry::MetricQuery;
@@ -39,8 +40,8 @@ pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
         to: query.parsed("to")?,
         limit,
     };
-    let reply = json(StatusCode::OK, &ops.telemetry.query(question).await?);
-    Ok(resolved(reply, Tier::Raw))
+    let points = ops.telemetry.query(question).await?;
+    Ok(resolved(bytes_reply(StatusCode::OK, rows::points(&points)), Tier::Raw))
 }
 
 /// Says of which values a reply was made.

@@ -12,7 +12,6 @@ use fleet_core::limits::{SERIES_STEPS_MAX, TELEMETRY_ROWS_MAX};
 use fleet_core::metric::MetricName;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
-use serde::{Serialize, Serializer};
 
 use super::devices::find_listed;
 use super::{Devices, OpsError, Telemetry};
@@ -49,7 +48,7 @@ impl std::str::FromStr for Aggregate {
 }
 
 impl Aggregate {
-    fn of(self, stat: &Stat) -> f64 {
+    pub(crate) fn of(self, stat: &Stat) -> f64 {
         match self {
             Self::Avg => stat.mean(),
             Self::Min => stat.min,
@@ -85,16 +84,22 @@ struct DeviceSteps {
     curve: Curve,
 }
 
-/// Steps of a metric, written as [`fleet_core::api::StepPoint`]s. What a curve's steps have in
-/// common is kept once.
+/// Steps of a metric. What a curve's steps have in common is kept once.
 pub(crate) struct StepPoints {
-    metric: String,
-    step_millis: i64,
-    aggregate: Aggregate,
+    pub(crate) metric: String,
+    pub(crate) aggregate: Aggregate,
     /// Whose, and with which labels.
-    curves: Vec<(DeviceId, Untrusted)>,
-    /// The number of each step, its curve, and what is known of its values.
-    steps: Vec<(i64, usize, Stat)>,
+    pub(crate) curves: Vec<(DeviceId, Untrusted)>,
+    pub(crate) steps: Vec<StepPoint>,
+}
+
+/// A step of a curve.
+pub(crate) struct StepPoint {
+    /// The curve's place.
+    pub(crate) curve: usize,
+    /// When it begins.
+    pub(crate) at: Timestamp,
+    pub(crate) stat: Stat,
 }
 
 impl StepPoints {
@@ -102,70 +107,50 @@ impl StepPoints {
         let curve = |DeviceSteps { device, curve }: DeviceSteps| {
             (device, Untrusted::new(labels::object(&curve.name.labels)))
         };
+        let step_millis = step_millis(asked);
+        let step = |(step, curve, stat): (i64, usize, Stat)| StepPoint {
+            curve,
+            at: begin(step, step_millis),
+            stat,
+        };
         Self {
             metric: asked.metric.to_string(),
-            step_millis: step_millis(asked),
             aggregate: asked.aggregate,
             curves: curves.into_iter().map(curve).collect(),
-            steps,
+            steps: steps.into_iter().map(step).collect(),
         }
-    }
-}
-
-impl Serialize for StepPoints {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Row<'a> {
-            device_id: &'a DeviceId,
-            timestamp: Timestamp,
-            metric_name: &'a str,
-            value: f64,
-            metadata: &'a Untrusted,
-            min: f64,
-            max: f64,
-            mean: f64,
-            count: f64,
-        }
-        serializer.collect_seq(self.steps.iter().map(|(step, curve, stat)| {
-            let (device_id, metadata) = &self.curves[*curve];
-            Row {
-                device_id,
-                timestamp: begin(*step, self.step_millis),
-                metric_name: &self.metric,
-                value: self.aggregate.of(stat),
-                metadata,
-                min: stat.min,
-                max: stat.max,
-                mean: stat.mean(),
-                count: stat.count,
-            }
-        }))
     }
 }
 
 impl Telemetry {
-    /// The newest values of some metrics, of all devices, by device.
-    pub(crate) async fn latest(
+    /// Shows the newest values of some metrics of each device to `state`, and gives it back.
+    pub(crate) async fn latest<S: Send + 'static>(
         &self,
         metrics: Vec<String>,
-        mut show: impl FnMut(&DeviceId, &[NewestValue]),
-    ) -> Result<(), OpsError> {
-        let newest = self.world.store.newest(metrics).await?;
-        let of_devices = newest.chunk_by(|a, b| a.device == b.device);
-        self.world
-            .store
-            .directory()
-            .ids(of_devices.map(|values| (values[0].device, values)), &mut show);
-        Ok(())
+        mut state: S,
+        mut show: impl FnMut(&mut S, &DeviceId, &[NewestValue]) + Send + 'static,
+    ) -> Result<S, OpsError> {
+        let store = self.world.store.clone();
+        // A large fleet keeps a thread busy for some milliseconds.
+        let looking = tokio::task::spawn_blocking(move || {
+            let ids = store.directory().ids();
+            store.newest(&metrics, &mut |uid, values| {
+                if let Some(id) = ids.of(uid) {
+                    show(&mut state, id, values);
+                }
+            });
+            drop(ids);
+            state
+        });
+        looking.await.map_err(|_| OpsError::Defect)
     }
 
     /// The devices with the greatest, or least, mean of a metric over a time.
     pub(crate) async fn top(&self, top: Top) -> Result<Vec<TopDevice>, OpsError> {
-        let directory = self.world.store.directory();
-        let mut devices = Vec::new();
         let found = self.world.store.top(top).await?;
-        directory.ids(found, |id, value| devices.push(TopDevice { device_id: id.clone(), value }));
-        Ok(devices)
+        let ids = self.world.store.directory().ids();
+        let device = |(uid, value)| Some(TopDevice { device_id: ids.of(uid)?.clone(), value });
+        Ok(found.into_iter().filter_map(device).collect())
     }
 
     /// Steps of a metric, newest first, and how fine the values are that they were made of.

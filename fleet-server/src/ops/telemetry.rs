@@ -11,7 +11,6 @@ use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{QueuedReport, Samples};
-use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::devices::find_listed;
@@ -87,33 +86,13 @@ pub(crate) struct MetricQuery {
     pub(crate) limit: usize,
 }
 
-/// Points of one metric of one device, written as [`fleet_core::api::MetricPoint`]s. What all have
-/// in common is kept once.
+/// Points of one metric of one device. What they have in common is kept once.
 pub(crate) struct MetricPoints {
-    device: DeviceId,
-    metric: String,
-    points: Vec<Point>,
-    metadata: HashMap<SeriesId, Untrusted>,
-}
-
-impl Serialize for MetricPoints {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Row<'a> {
-            device_id: &'a DeviceId,
-            timestamp: Timestamp,
-            metric_name: &'a str,
-            value: f64,
-            metadata: Option<&'a Untrusted>,
-        }
-        serializer.collect_seq(self.points.iter().map(|point| Row {
-            device_id: &self.device,
-            timestamp: point.at,
-            metric_name: &self.metric,
-            value: point.value,
-            metadata: self.metadata.get(&point.series),
-        }))
-    }
+    pub(crate) device: DeviceId,
+    pub(crate) metric: String,
+    pub(crate) points: Vec<Point>,
+    /// The labels of each series.
+    pub(crate) metadata: HashMap<SeriesId, Untrusted>,
 }
 
 impl Telemetry {

@@ -91,9 +91,7 @@ impl Engine {
         }
         raw.extend(&mut tail);
         for (place, values) in raw.values() {
-            for (at, value) in values {
-                drawing.add(place, *at, Stat::of(*value));
-            }
+            drawing.add_values(place, values);
         }
         Ok(Curves { curves: drawing.finish(), resolution })
     }
@@ -138,8 +136,22 @@ struct Drawing {
 }
 
 impl Drawing {
-    fn add(&mut self, place: usize, at: i64, stat: Stat) {
-        let step = at.div_euclid(self.step_millis);
+    /// Adds values, oldest first.
+    fn add_values(&mut self, place: usize, mut values: &[(i64, f64)]) {
+        while let Some((at, _)) = values.first() {
+            let step = at.div_euclid(self.step_millis);
+            let end = step.saturating_add(1).saturating_mul(self.step_millis);
+            let count = values.iter().take_while(|(at, _)| *at < end).count().max(1);
+            let (of_step, later) = values.split_at(count);
+            let stats = of_step.iter().map(|(_, value)| Stat::of(*value));
+            if let Some(stat) = stats.reduce(Stat::with) {
+                self.add(place, step, stat);
+            }
+            values = later;
+        }
+    }
+
+    fn add(&mut self, place: usize, step: i64, stat: Stat) {
         let steps = &mut self.curves[place].steps;
         match steps.last_mut() {
             Some((last, known)) if *last == step => *known = known.with(stat),
@@ -166,7 +178,7 @@ impl Drawing {
             |series| wanted.place(series),
             |place, at, stat| {
                 if (from..=to).contains(&at) {
-                    self.add(place, at, stat);
+                    self.add(place, at.div_euclid(self.step_millis), stat);
                 }
             },
         )

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use fleet_core::Chain;
 use fleet_core::disk::Disk;
 use fleet_core::id::Uid;
+use indexmap::IndexMap;
 
 use super::batch::Batch;
 use super::catalog::{Catalog, Floors, Loaded, SavedDevice};
@@ -53,7 +54,7 @@ pub(super) struct Shared {
     /// Held by whoever adds or removes chunks, until the index knows.
     ends: Mutex<Ends>,
     log: Mutex<Log>,
-    devices: RwLock<HashMap<Uid, Arc<Device>>>,
+    devices: RwLock<Devices>,
     floors: RwLock<Floors>,
     /// How many series the index has.
     saved_series: AtomicUsize,
@@ -61,6 +62,10 @@ pub(super) struct Shared {
     pub(super) bell: Condvar,
     trouble: Mutex<Trouble>,
 }
+
+/// All devices. Most stand in the order in which their memory was given to them, which is the
+/// quickest to look at them all.
+pub(super) type Devices = IndexMap<Uid, Arc<Device>>;
 
 /// A device.
 pub(super) struct Device {
@@ -238,7 +243,7 @@ impl Engine {
 
     /// Nothing is held of a device any more.
     pub(super) fn device_is_gone(&self, uid: Uid) {
-        self.shared.devices.write().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.shared.devices.write().unwrap_or_else(PoisonError::into_inner).swap_remove(&uid);
     }
 
     /// Reports of a device that were numbered and never came.
@@ -290,7 +295,7 @@ impl Shared {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn devices(&self) -> RwLockReadGuard<'_, HashMap<Uid, Arc<Device>>> {
+    pub(super) fn devices(&self) -> RwLockReadGuard<'_, Devices> {
         self.devices.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -446,7 +451,7 @@ fn restore_names(names: &Names, loaded: &mut Loaded) {
 
 struct Begun {
     log: Log,
-    devices: HashMap<Uid, Arc<Device>>,
+    devices: Devices,
 }
 
 /// Makes the heads from what is remembered of the devices and from the log.
@@ -460,7 +465,7 @@ fn begin(
     let live: HashMap<Uid, bool> =
         saved.iter().map(|device| (device.uid, device.is_live)).collect();
     let head = |device: SavedDevice| (device.uid, Head::remembering(device.remembered));
-    let mut heads: HashMap<Uid, Head> = saved.into_iter().map(head).collect();
+    let mut heads: IndexMap<Uid, Head> = saved.into_iter().map(head).collect();
     // The log may have lost its end; what the index says was done stays done.
     let applied = heads.values().filter_map(Head::last).max();
     let at_least = applied.map_or(Lsn(0), |applied| Lsn(applied.0 + 1));

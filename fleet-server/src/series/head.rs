@@ -23,6 +23,8 @@ const TAIL_ROWS_MAX: usize = 32;
 /// two are of one series.
 const TAIL_NUMBERS_MAX: usize = 4_096;
 const _: () = assert!(TAIL_NUMBERS_MAX + REPORT_SAMPLES_MAX <= chunk::COLUMNS_MAX);
+/// So many of the last rows of blocks stay in memory at least, sealed or not.
+const RECENT_ROWS: usize = 64;
 /// Rows for which room is made at a time.
 const TAIL_ROWS_STEP: usize = 8;
 /// Series of a device whose newest value is kept.
@@ -43,6 +45,9 @@ pub(super) struct Head {
     /// Whether the rows are alike, and each is as late as the one before or later.
     is_plain: bool,
     blocks: Vec<Arc<Block>>,
+    /// The newest blocks that lie in chunks too, so that what was measured last is read from memory
+    /// also right after it was sealed; fewer as others come.
+    recent: Vec<Arc<Block>>,
     cursors: Vec<Cursor>,
     missed: u64,
     /// The newest values of what is not in the tail.
@@ -53,7 +58,7 @@ pub(super) struct Head {
     first: Option<Lsn>,
     last: Option<Lsn>,
     unsealed_rows: usize,
-    /// Nothing later than this lies in chunks; none if nothing does.
+    /// Nothing later than this lies in chunks alone; none if nothing does.
     sealed_until: Option<i64>,
     /// Whether it waits to be sealed, or is being.
     pub(super) is_due: bool,
@@ -121,6 +126,35 @@ pub(crate) struct Remembered {
 
 /// The values of a row, each with its series.
 pub(super) type Values<'a> = &'a mut dyn Iterator<Item = (SeriesId, Number)>;
+
+/// Finds the wanted values of rows. It remembers the shape of the last row: most are alike.
+pub(super) struct Finder<'a> {
+    wanted: &'a Wanted,
+    shape: Option<Arc<Shape>>,
+    /// How many values stand before each that is wanted, after the one before it, and its place.
+    steps: Vec<(usize, usize)>,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(wanted: &'a Wanted) -> Self {
+        Self { wanted, shape: None, steps: Vec::new() }
+    }
+
+    fn steps(&mut self, shape: &Arc<Shape>) -> &[(usize, usize)] {
+        if !self.shape.as_ref().is_some_and(|known| Arc::ptr_eq(known, shape)) {
+            self.shape = Some(shape.clone());
+            self.steps.clear();
+            let mut next = 0;
+            for (at, series) in shape.series().iter().enumerate() {
+                if let Some(place) = self.wanted.place(*series) {
+                    self.steps.push((at - next, place));
+                    next = at + 1;
+                }
+            }
+        }
+        &self.steps
+    }
+}
 
 /// What is to be sealed, as it was at one moment.
 pub(super) struct Sealing {
@@ -215,10 +249,23 @@ impl Head {
         let bytes = chunk::encode(&table, Effort::Quick).into_boxed_slice();
         let rows = table.times.len();
         self.blocks.push(Arc::new(Block { bytes, rows, first_at, last_at, last }));
+        self.forget_old();
         self.rows.clear();
         self.numbers.clear();
         self.count = 0;
         self.has_floats = false;
+    }
+
+    /// Keeps of the sealed blocks no more than make enough rows together with the others.
+    fn forget_old(&mut self) {
+        let mut rows: usize = self.blocks.iter().map(|block| block.rows).sum();
+        let mut kept = self.recent.len();
+        while kept > 0 && rows < RECENT_ROWS {
+            kept -= 1;
+            rows += self.recent[kept].rows;
+        }
+        let forgotten = self.recent.drain(..kept).map(|block| block.last_at);
+        self.sealed_until = self.sealed_until.max(forgotten.max());
     }
 
     /// The values of a row, each with its series.
@@ -280,7 +327,8 @@ impl Head {
     }
 
     /// The newest values of wanted series, each with its series' place.
-    pub(super) fn newest(&self, wanted: &Wanted, out: &mut Vec<(usize, Newest)>) {
+    pub(super) fn newest(&self, finder: &mut Finder<'_>, out: &mut Vec<(usize, Newest)>) {
+        let wanted = finder.wanted;
         out.clear();
         // Of rows alike and in order, the last has what counts.
         let from = if self.is_plain { self.rows.len().saturating_sub(1) } else { 0 };
@@ -289,7 +337,7 @@ impl Head {
         if let [row] = rows
             && Some(row.at) == self.newest_at
         {
-            self.each_wanted(rows, wanted, |row, place, number| {
+            self.each_wanted(rows, finder, |row, place, number| {
                 out.push((place, Newest { series: wanted.series()[place], at: row.at, number }));
             });
             if out.len() == wanted.series().len() {
@@ -302,7 +350,7 @@ impl Head {
                 out.push((place, *newest));
             }
         }
-        self.each_wanted(rows, wanted, |row, place, number| {
+        self.each_wanted(rows, finder, |row, place, number| {
             let found = Newest { series: wanted.series()[place], at: row.at, number };
             match out.iter_mut().find(|(known, _)| *known == place) {
                 Some((_, known)) if known.at > found.at => {}
@@ -316,26 +364,12 @@ impl Head {
     fn each_wanted<'a>(
         &self,
         rows: impl IntoIterator<Item = &'a Row>,
-        wanted: &Wanted,
+        finder: &mut Finder<'_>,
         mut show: impl FnMut(&Row, usize, Number),
     ) {
-        let mut shape: Option<&Arc<Shape>> = None;
-        // How many values stand before each that is wanted, after the one before it.
-        let mut steps: Vec<(usize, usize)> = Vec::new();
         for row in rows {
-            if !shape.is_some_and(|known| Arc::ptr_eq(known, &row.shape)) {
-                shape = Some(&row.shape);
-                steps.clear();
-                let mut next = 0;
-                for (at, series) in row.shape.series().iter().enumerate() {
-                    if let Some(place) = wanted.place(*series) {
-                        steps.push((at - next, place));
-                        next = at + 1;
-                    }
-                }
-            }
             let mut rest = &self.numbers[row.first as usize..];
-            for (step, place) in &steps {
+            for (step, place) in finder.steps(&row.shape) {
                 if self.has_floats {
                     (0..*step).for_each(|_| _ = Number::take(&mut rest));
                 } else {
@@ -365,15 +399,16 @@ impl Head {
     }
 
     /// The blocks of a time, to be read without holding up the device. With the tail, read under the
-    /// same lock, they are all that is not sealed.
+    /// same lock, they are all that is not sealed, and some of what is.
     pub(super) fn blocks(&self, from: i64, to: i64) -> Vec<Arc<Block>> {
-        self.blocks.iter().filter(|block| block.touches(from, to)).cloned().collect()
+        let blocks = self.recent.iter().chain(&self.blocks);
+        blocks.filter(|block| block.touches(from, to)).cloned().collect()
     }
 
     /// Adds the tail's values of a time to points.
     pub(super) fn tail_points(&self, wanted: &Wanted, from: i64, to: i64, points: &mut Points) {
         let rows = self.rows.iter().filter(|row| (from..=to).contains(&row.at));
-        self.each_wanted(rows, wanted, |row, place, number| {
+        self.each_wanted(rows, &mut Finder::new(wanted), |row, place, number| {
             points.curve(place).add(row.at, number.get());
         });
     }
@@ -385,7 +420,7 @@ impl Head {
         }
     }
 
-    /// Whether all values from a time on are here, and none in chunks.
+    /// Whether all values from a time on are here, and none in chunks alone.
     pub(super) fn has_all_from(&self, from: i64) -> bool {
         self.sealed_until.is_none_or(|until| until < from)
     }
@@ -412,9 +447,9 @@ impl Head {
 
     /// Lets go of what was sealed up to a record.
     pub(super) fn sealed(&mut self, applied: Lsn) {
-        let sealed = self.blocks.iter().filter(|block| block.last <= applied);
-        self.sealed_until = self.sealed_until.max(sealed.map(|block| block.last_at).max());
-        self.blocks.retain(|block| block.last > applied);
+        let unsealed = self.blocks.partition_point(|block| block.last <= applied);
+        self.recent.extend(self.blocks.drain(..unsealed));
+        self.forget_old();
         let packed: usize = self.blocks.iter().map(|block| block.rows).sum();
         self.unsealed_rows = packed + self.rows.len();
         // The record after it is of another device perhaps; that only keeps the log a little longer.
@@ -434,5 +469,55 @@ fn note(newest: &mut Vec<Newest>, found: Newest) {
         Ok(place) => newest[place] = found,
         Err(place) if newest.len() < NEWEST_MAX => newest.insert(place, found),
         Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::Names;
+    use super::*;
+
+    /// The values from a time on, if all are in memory.
+    fn in_memory(head: &Head, wanted: &Wanted, from: i64) -> Option<usize> {
+        let packed: usize = head.blocks(from, i64::MAX).iter().map(|block| block.rows).sum();
+        let mut tail = Points::default();
+        head.tail_points(wanted, from, i64::MAX, &mut tail);
+        let tail: usize = tail.values().map(|(_, values)| values.len()).sum();
+        head.has_all_from(from).then_some(packed + tail)
+    }
+
+    #[test]
+    fn what_was_measured_last_stays_in_memory_after_it_was_sealed() {
+        let names = Names::default();
+        let series = names.series::<&str>("cpu", &[]).unwrap();
+        let (shape, wanted) = (names.shape(&[series]), Wanted::new([series]));
+        let mut head = Head::default();
+        let report = |head: &mut Head, at: i64| {
+            head.apply(Lsn(at as u64), at, &shape, &[Number::new(at as f64)]);
+        };
+        (0..200).for_each(|at| report(&mut head, at));
+        let applied = head.seal().unwrap().remembered.applied.unwrap();
+        // Some come while the others are sealed.
+        (200..210).for_each(|at| report(&mut head, at));
+        head.sealed(applied);
+        assert_eq!(head.unsealed_rows(), 10);
+        // The last blocks had 8 and 32 rows, and 32 more make enough.
+        assert_eq!(in_memory(&head, &wanted, 128), Some(82));
+        assert_eq!(in_memory(&head, &wanted, 127), None);
+        // They go as others are packed.
+        (210..263).for_each(|at| report(&mut head, at));
+        assert_eq!(in_memory(&head, &wanted, 159), None);
+        assert_eq!(in_memory(&head, &wanted, 160), Some(103));
+        report(&mut head, 263);
+        assert_eq!(in_memory(&head, &wanted, 199), None);
+        assert_eq!(in_memory(&head, &wanted, 200), Some(64));
+        // A late value that is sealed is in chunks alone some day, and then nothing is sure before
+        // it.
+        report(&mut head, 500);
+        let applied = head.seal().unwrap().remembered.applied.unwrap();
+        (501..571).for_each(|at| report(&mut head, at));
+        head.sealed(applied);
+        assert_eq!(in_memory(&head, &wanted, 500), None);
+        assert_eq!(in_memory(&head, &wanted, 501), Some(70));
     }
 }

@@ -14,7 +14,7 @@ use fleet_core::time::Timestamp;
 use super::catalog::{ChunkRef, Found, Tier, Unrolled};
 use super::chunk::{Chunk, ChunkError, Rows};
 use super::engine::{Device, Engine, Shared};
-use super::head::{Block, Newest};
+use super::head::{Block, Finder, Newest};
 use super::names::{SeriesId, SeriesName};
 use super::points::{Points, Wanted};
 use crate::store::{Point, Query, StoreError, Top};
@@ -22,8 +22,6 @@ use crate::store::{Point, Query, StoreError, Top};
 /// The newest value of a series of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NewestValue {
-    /// Whose.
-    pub device: Uid,
     /// Which of the metrics asked for.
     pub metric: usize,
     /// The series.
@@ -99,29 +97,32 @@ impl Engine {
         all
     }
 
-    /// The newest values of some metrics, of all devices.
-    pub(crate) fn newest(&self, metrics: &[String]) -> Vec<NewestValue> {
+    /// Shows the newest values of some metrics of each device that has any.
+    pub(crate) fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue])) {
         let shared = &self.shared;
         let mut asked = Vec::new();
         for (place, metric) in metrics.iter().enumerate() {
             asked.extend(shared.names.series_of(metric).into_iter().map(|id| (place, id)));
         }
         let wanted = Wanted::new(asked.iter().map(|(_, id)| *id));
-        let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
-        let (mut all, mut found) = (Vec::with_capacity(devices.len() * metrics.len()), Vec::new());
-        for device in devices {
-            device.head().newest(&wanted, &mut found);
+        let mut finder = Finder::new(&wanted);
+        let (mut found, mut values) = (Vec::new(), Vec::new());
+        for device in shared.devices().values() {
+            device.head().newest(&mut finder, &mut found);
+            if found.is_empty() {
+                continue;
+            }
             found.sort_unstable_by_key(|(place, _)| *place);
-            all.extend(found.iter().map(|(place, newest)| NewestValue {
-                device: device.uid,
+            values.clear();
+            values.extend(found.iter().map(|(place, newest)| NewestValue {
                 metric: asked[*place].0,
                 series: newest.series,
                 place: *place,
                 at: Timestamp::from_millis(newest.at),
                 value: newest.number.get(),
             }));
+            visit(device.uid, &values);
         }
-        all
     }
 
     /// The devices with the greatest, or least, mean of a metric over a time.

@@ -15,11 +15,13 @@ pub struct Stat {
 
 impl Stat {
     /// Of one value.
+    #[inline]
     pub fn of(value: f64) -> Self {
         Self { min: value, max: value, sum: value, count: 1.0 }
     }
 
     /// Of the values of both.
+    #[inline]
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self {

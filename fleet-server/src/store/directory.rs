@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use fleet_core::id::{DeviceId, Uid};
+use indexmap::IndexMap;
 
 use super::{Admission, Device};
 
@@ -19,7 +20,8 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Entries {
     by_id: HashMap<Box<str>, Uid>,
-    by_uid: HashMap<Uid, Listed>,
+    /// In the order in which they came, mostly: the quickest to look at them all.
+    by_uid: IndexMap<Uid, Listed>,
     keyless: usize,
 }
 
@@ -55,38 +57,50 @@ impl Directory {
         self.read().keyless
     }
 
-    /// Shows what each of some devices goes by; those that are not listed are passed over.
-    pub fn ids<T>(
-        &self,
-        devices: impl IntoIterator<Item = (Uid, T)>,
-        mut show: impl FnMut(&DeviceId, T),
-    ) {
-        let entries = self.read();
-        for (uid, with) in devices {
-            if let Some(listed) = entries.by_uid.get(&uid) {
-                show(&listed.id, with);
-            }
-        }
+    /// What each device goes by, for whoever asks about many.
+    pub fn ids(&self) -> Ids<'_> {
+        Ids(self.read())
     }
 
     /// Notes what is stored of a device now.
     pub(super) fn note(&self, uid: Uid, device: &Device) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = entries.by_uid.remove(&uid) {
+        let is_deleted = device.state == Admission::Deleted;
+        let before = if is_deleted {
+            entries.by_uid.swap_remove(&uid)
+        } else {
+            let (id, state, is_keyless) = (device.id.clone(), device.state, device.key.is_none());
+            entries.by_uid.insert(uid, Listed { id, state, is_keyless })
+        };
+        if let Some(before) = before {
             entries.keyless -= usize::from(before.is_keyless);
             if entries.by_id.get(before.id.as_str()) == Some(&uid) {
                 entries.by_id.remove(before.id.as_str());
             }
         }
-        if device.state != Admission::Deleted {
-            let (id, state, is_keyless) = (device.id.clone(), device.state, device.key.is_none());
-            entries.keyless += usize::from(is_keyless);
+        if !is_deleted {
+            entries.keyless += usize::from(device.key.is_none());
             entries.by_id.insert(device.id.as_str().into(), uid);
-            entries.by_uid.insert(uid, Listed { id, state, is_keyless });
         }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The devices' ids. While this is there, no device comes or goes.
+#[derive(Debug)]
+pub struct Ids<'a>(RwLockReadGuard<'a, Entries>);
+
+impl Ids<'_> {
+    /// What a device goes by, if it is listed.
+    pub fn of(&self, uid: Uid) -> Option<&DeviceId> {
+        Some(&self.0.by_uid.get(&uid)?.id)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.by_uid.len()
     }
 }

@@ -73,8 +73,9 @@ pub trait TelemetryStore: Send + Sync {
     /// A device's newest value of each series.
     fn newest_of(&self, device: Uid) -> Vec<NamedValue>;
 
-    /// The newest values of some metrics, of all devices.
-    async fn newest(&self, metrics: Vec<String>) -> Result<Vec<NewestValue>, StoreError>;
+    /// Shows the newest values of some metrics of each device that has any. They are in memory; of
+    /// ten thousand devices that takes some milliseconds, in which no device comes or goes.
+    fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue]));
 
     /// The devices with the greatest, or least, mean of a metric over a time.
     async fn top(&self, top: Top) -> Result<Vec<(Uid, f64)>, StoreError>;

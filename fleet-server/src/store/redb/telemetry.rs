@@ -56,8 +56,8 @@ impl TelemetryStore for RedbStore {
         self.series.newest_of(device)
     }
 
-    async fn newest(&self, metrics: Vec<String>) -> Result<Vec<NewestValue>, StoreError> {
-        self.look(move |series| Ok(series.newest(&metrics))).await
+    fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue])) {
+        self.series.newest(metrics, visit);
     }
 
     async fn top(&self, top: Top) -> Result<Vec<(Uid, f64)>, StoreError> {

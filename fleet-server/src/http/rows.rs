@@ -1,0 +1,239 @@
+//! Answers of thousands of rows that are alike, written row by row: what rows have in common is
+//! made into JSON once, and no tree of them is in memory.
+//!
+//! The rows are those of `fleet_core::api`, in the form in which serde writes them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use fleet_core::id::DeviceId;
+use serde::Serialize;
+
+use crate::ops::fleetwide::StepPoints;
+use crate::ops::telemetry::MetricPoints;
+use crate::series::names::{Names, SeriesName};
+use crate::store::NewestValue;
+
+/// Bytes of a row's values, about.
+const VALUES_BYTES: usize = 64;
+
+/// Points as [`fleet_core::api::MetricPoint`]s.
+pub(super) fn points(points: &MetricPoints) -> Bytes {
+    let MetricPoints { device, metric, points, metadata } = points;
+    let (begin, middle) = (begin(device), middle(metric));
+    let end = |metadata| [b",\"metadata\":", to_json(metadata).as_slice(), b"}"].concat();
+    let ends: HashMap<_, _> = metadata.iter().map(|(id, metadata)| (*id, end(metadata))).collect();
+    let end_bytes = ends.values().map(Vec::len).max().unwrap_or(0);
+    let mut rows = Rows::new(points.len() * (begin.len() + middle.len() + end_bytes));
+    for point in points {
+        rows.next(&begin);
+        put(&mut rows.body, &point.at);
+        rows.body.extend_from_slice(&middle);
+        put(&mut rows.body, &point.value);
+        rows.body.extend_from_slice(ends.get(&point.series).map_or(b"}", Vec::as_slice));
+    }
+    rows.finish()
+}
+
+/// Steps as [`fleet_core::api::StepPoint`]s.
+pub(super) fn steps(points: &StepPoints) -> Bytes {
+    let StepPoints { metric, aggregate, curves, steps } = points;
+    let middle = middle(metric);
+    let constant: Vec<_> = curves
+        .iter()
+        .map(|(device, metadata)| {
+            let metadata = to_json(metadata);
+            (begin(device), [b",\"metadata\":", metadata.as_slice(), b",\"min\":"].concat())
+        })
+        .collect();
+    let bytes = constant.iter().map(|(begin, end)| begin.len() + end.len()).max().unwrap_or(0);
+    let mut rows = Rows::new(steps.len() * (bytes + middle.len() + 2 * VALUES_BYTES));
+    for step in steps {
+        let (begin, metadata) = &constant[step.curve];
+        rows.next(begin);
+        let body = &mut rows.body;
+        put(body, &step.at);
+        body.extend_from_slice(&middle);
+        put(body, &aggregate.of(&step.stat));
+        body.extend_from_slice(metadata);
+        put(body, &step.stat.min);
+        body.extend_from_slice(b",\"max\":");
+        put(body, &step.stat.max);
+        body.extend_from_slice(b",\"mean\":");
+        put(body, &step.stat.mean());
+        body.extend_from_slice(b",\"count\":");
+        put(body, &step.stat.count);
+        body.push(b'}');
+    }
+    rows.finish()
+}
+
+/// The newest values of some metrics, a row for each device.
+pub(super) struct LatestRows {
+    metrics: Vec<String>,
+    /// The keys of the values, by the places of their series; empty where none was needed yet.
+    keys: Vec<Vec<u8>>,
+    rows: Rows,
+}
+
+impl LatestRows {
+    /// For about so many devices.
+    pub(super) fn new(metrics: Vec<String>, devices: usize) -> Self {
+        let values = metrics.iter().map(|metric| metric.len() + VALUES_BYTES / 2);
+        let rows = Rows::new(devices * values.sum::<usize>());
+        Self { metrics, keys: Vec::new(), rows }
+    }
+
+    /// Appends a device's row; there is at least one value.
+    pub(super) fn put(&mut self, device: &DeviceId, values: &[NewestValue], names: &Names) {
+        let Self { metrics, keys, rows } = self;
+        let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
+        rows.next(b"{\"device_id\":");
+        let body = &mut rows.body;
+        put(body, device);
+        body.extend_from_slice(b",\"timestamp\":");
+        put(body, &newest);
+        body.extend_from_slice(b",\"values\":{");
+        for (place, value) in values.iter().enumerate() {
+            if place > 0 {
+                body.push(b',');
+            }
+            if keys.len() <= value.place {
+                keys.resize(value.place + 1, Vec::new());
+            }
+            let key = &mut keys[value.place];
+            if key.is_empty() {
+                *key = key_of(&metrics[value.metric], names.name(value.series).as_deref());
+            }
+            body.extend_from_slice(key);
+            put(body, &value.value);
+        }
+        body.extend_from_slice(b"}}");
+    }
+
+    pub(super) fn finish(self) -> Bytes {
+        self.rows.finish()
+    }
+}
+
+/// An array in the making.
+struct Rows {
+    body: Vec<u8>,
+}
+
+impl Rows {
+    /// With room for so many bytes, and a little more.
+    fn new(bytes: usize) -> Self {
+        let mut body = Vec::with_capacity(bytes + bytes / 2 + 2);
+        body.push(b'[');
+        Self { body }
+    }
+
+    /// Begins a row.
+    fn next(&mut self, begin: &[u8]) {
+        if self.body.len() > 1 {
+            self.body.push(b',');
+        }
+        self.body.extend_from_slice(begin);
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.body.push(b']');
+        self.body.into()
+    }
+}
+
+/// A row up to its time.
+fn begin(device: &DeviceId) -> Vec<u8> {
+    [b"{\"device_id\":", to_json(device).as_slice(), b",\"timestamp\":"].concat()
+}
+
+/// A row from its time to its value.
+fn middle(metric: &str) -> Vec<u8> {
+    [b",\"metric_name\":", to_json(metric).as_slice(), b",\"value\":"].concat()
+}
+
+/// A series as the key of an answer: its metric, and its labels if it has any.
+fn key_of(metric: &str, name: Option<&SeriesName>) -> Vec<u8> {
+    let mut key = match name.filter(|name| !name.labels.is_empty()) {
+        None => to_json(metric),
+        Some(name) => {
+            let label = |(label, value): &(String, String)| format!("{label}={value}");
+            let labels: Vec<String> = name.labels.iter().map(label).collect();
+            to_json(&format!("{}{{{}}}", name.metric, labels.join(",")))
+        }
+    };
+    key.push(b':');
+    key
+}
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, value);
+    out
+}
+
+fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("memory takes all, and the values are plain");
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::api::{MetricPoint, StepPoint};
+    use fleet_core::time::Timestamp;
+    use fleet_core::untrusted::Untrusted;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::ops::fleetwide::{self, Aggregate};
+    use crate::series::names::SeriesId;
+    use crate::store::{Point, Stat};
+
+    /// The rows, if serde would write them alike.
+    fn read<T: DeserializeOwned + Serialize>(body: &Bytes) -> Vec<T> {
+        let rows: Vec<T> = serde_json::from_slice(body).unwrap();
+        assert_eq!(serde_json::to_string(&rows).unwrap(), str::from_utf8(body).unwrap());
+        rows
+    }
+
+    fn metadata() -> Untrusted {
+        Untrusted::new("{\"a\":\"\u{1b}\\\"\"}".to_owned())
+    }
+
+    #[test]
+    fn rows_are_those_that_serde_writes() {
+        let points = |values: &[f64]| MetricPoints {
+            device: "rpi4-001".parse().unwrap(),
+            metric: "cpu \"é\"".to_owned(),
+            points: (0_i64..)
+                .zip(values)
+                .map(|(at, value)| Point {
+                    at: Timestamp::from_millis(at * 1_010),
+                    value: *value,
+                    series: SeriesId(7),
+                })
+                .collect(),
+            metadata: [(SeriesId(7), metadata())].into(),
+        };
+        assert_eq!(read::<MetricPoint>(&super::points(&points(&[]))).len(), 0);
+        let rows: Vec<MetricPoint> = read(&super::points(&points(&[1.0, -0.1, 1e300, 5e-324])));
+        assert_eq!(rows.len(), 4);
+        assert_eq!((rows[3].metric_name.as_str(), &rows[3].metadata), ("cpu \"é\"", &metadata()));
+
+        let steps = StepPoints {
+            metric: "cpu".to_owned(),
+            aggregate: Aggregate::Max,
+            curves: ["a", "b"].map(|id| (id.parse().unwrap(), metadata())).into(),
+            steps: [(1, 2.5), (0, 0.1)]
+                .map(|(curve, value)| fleetwide::StepPoint {
+                    curve,
+                    at: Timestamp::from_millis(60_000),
+                    stat: Stat::of(value).with(Stat::of(1.0)),
+                })
+                .into(),
+        };
+        let rows: Vec<StepPoint> = read(&super::steps(&steps));
+        assert_eq!([rows[0].device_id.as_str(), rows[1].device_id.as_str()], ["b", "a"]);
+        assert_eq!((rows[0].value, rows[0].min, rows[0].count), (2.5, 1.0, 2.0));
+    }
+}
