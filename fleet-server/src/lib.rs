@@ -29,6 +29,7 @@ mod live;
 mod meters;
 mod ops;
 mod page;
+mod place;
 mod reach;
 pub mod series;
 pub mod store;

@@ -45,12 +45,10 @@
 
 mod copy;
 mod format;
-mod place;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
 pub(crate) use copy::copy;
 pub(crate) use format::{BackupError, Begin, Contents, read_through};
-pub(crate) use place::{Place, PlaceError, suggested_name};
 pub(crate) use unpack::{Restored, UnpackError, restore, verify};

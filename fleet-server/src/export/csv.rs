@@ -14,8 +14,8 @@ use fleet_core::cli::table::push_csv_field;
 use fleet_core::untrusted::{escaped_json, write_escaped};
 
 use super::Cell;
-use super::place::csv_name;
 use super::read::{Rows, WriteError};
+use crate::place::csv_name;
 
 /// The files of a folder that are being written.
 pub(crate) struct Folder {

@@ -14,7 +14,7 @@ use super::Cell;
 use super::read::{Row, Rows, WriteError};
 
 /// By this number in its header a database shows that it is an export: `FltD`.
-pub(super) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"FltD");
+pub(crate) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"FltD");
 
 /// Nobody else sees the database before it is finished, so it needs no way back.
 const SETTINGS: &str = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \

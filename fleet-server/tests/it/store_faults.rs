@@ -310,6 +310,27 @@ async fn an_emptied_database_is_not_begun_anew() {
 }
 
 #[tokio::test]
+async fn what_a_first_start_left_that_was_cut_off_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.redb");
+    for left in [&b""[..], b"redb, or the half of it", &[0; 100_000]] {
+        fs::write(folder.path().join("fleet.redb.new"), left).unwrap();
+        let store = RedbStore::open(&path).unwrap();
+        store.device_insert(device("one", 1)).await.unwrap();
+        drop(store);
+        assert!(!folder.path().join("fleet.redb.new").exists());
+        assert_eq!(RedbStore::open(&path).unwrap().device_list().await.unwrap().len(), 1);
+        fs::remove_dir_all(folder.path()).unwrap();
+        fs::create_dir(folder.path()).unwrap();
+    }
+    // Where a link leads to.
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), &path).unwrap();
+    drop(RedbStore::open(&path).unwrap());
+    assert!(folder.path().join("elsewhere").is_file());
+    RedbStore::open(&path).unwrap();
+}
+
+#[tokio::test]
 async fn a_truncated_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.redb");

@@ -5,9 +5,9 @@
 
 mod telling;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,15 @@ use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::operator::client::ClientError;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::export::ExportStream;
-use fleet_core::time::{Clock as _, SystemClock};
+use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 
 use self::telling::About;
-use crate::backup::{self, Place};
+use crate::backup;
 use crate::cli::db::megabytes;
 use crate::cli::export;
+use crate::place::{Kind, Place, PlaceError};
 use crate::store::RedbStore;
 
 /// Pieces that wait for the writing thread.
@@ -97,17 +98,14 @@ pub(super) fn run(args: BackupArgs) -> ExitCode {
 
 async fn create(args: CreateArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let now = SystemClock.now();
-    let target = if args.out.is_dir() {
-        args.out.join(backup::suggested_name(now))
-    } else {
-        args.out.clone()
-    };
+    let target =
+        if args.out.is_dir() { args.out.join(suggested_name(now)) } else { args.out.clone() };
     let source = Source::open(&args, output).await?;
-    let place = Place::take(&target).map_err(telling::no_place)?;
+    let place = Place::take(&target, Kind::Backup, false).map_err(no_place)?;
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
     let (told, bytes) = watch::channel(0);
-    let file = place.file().map_err(telling::no_place)?;
-    let mut writing = tokio::task::spawn_blocking(move || write(file, receiver, &told));
+    let part = place.part().to_owned();
+    let mut writing = tokio::task::spawn_blocking(move || write(&part, receiver, &told));
     let feeding = source.feed(sender);
     tokio::pin!(feeding);
     let began = Instant::now();
@@ -132,7 +130,7 @@ async fn create(args: CreateArgs, output: &mut Output<'_>) -> Result<Exit, Failu
     let part = place.part().to_owned();
     let read = working(move || backup::read_through(&part)).await?;
     let (begin, contents) = read.map_err(telling::broken_off)?;
-    let path = place.publish().map_err(telling::no_place)?;
+    let path = place.publish().map_err(no_place)?;
     output.progress("")?;
     output.one(&About::taken(&path, begin, contents))?;
     output.note(
@@ -176,15 +174,27 @@ async fn working<T: Send + 'static>(
 
 /// Writes what comes.
 fn write(
-    mut file: File,
+    part: &Path,
     mut pieces: mpsc::Receiver<Bytes>,
     told: &watch::Sender<u64>,
 ) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(part)?;
     while let Some(piece) = pieces.blocking_recv() {
         file.write_all(&piece)?;
         told.send_modify(|bytes| *bytes += piece.len() as u64);
     }
-    Ok(())
+    file.sync_all()
+}
+
+fn no_place(error: PlaceError) -> Failure {
+    export::no_place(error, "give another name; none is replaced")
+}
+
+/// What a backup of a time is called if nobody says otherwise.
+fn suggested_name(now: Timestamp) -> String {
+    let digits = |b: &char| b.is_ascii_alphanumeric();
+    let seconds = Timestamp::from_millis(now.millis().div_euclid(1_000) * 1_000).to_string();
+    format!("fleetd-{}.backup", seconds.chars().filter(digits).collect::<String>())
 }
 
 /// Where the pieces come from.
@@ -235,6 +245,12 @@ impl Source {
 mod tests {
     use super::*;
     use crate::backup::UnpackError;
+
+    #[test]
+    fn a_name_says_when() {
+        let now = "2024-01-15T10:30:00.25Z".parse().unwrap();
+        assert_eq!(suggested_name(now), "fleetd-20240115T103000Z.backup");
+    }
 
     #[test]
     fn a_target_that_is_there_is_a_conflict_and_a_missing_backup_is_not_found() {

@@ -14,7 +14,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
-use crate::backup::{BackupError, Begin, Contents, PlaceError, Restored, UnpackError};
+use crate::backup::{BackupError, Begin, Contents, Restored, UnpackError};
 use crate::cli::db::size;
 
 /// A backup, or what was made of it.
@@ -94,17 +94,6 @@ impl Listed for About {
 
     fn name(&self) -> String {
         self.file.clone()
-    }
-}
-
-/// Why a backup cannot be where it should.
-pub(super) fn no_place(error: PlaceError) -> Failure {
-    let told = |exit| Failure::new(exit, Chain(&error).to_string());
-    match &error {
-        PlaceError::NoName(_) => told(Exit::Usage),
-        PlaceError::Exists(_) => told(Exit::Conflict).hint("give another name; none is replaced"),
-        PlaceError::Foreign(_) | PlaceError::Busy(_) => told(Exit::Conflict),
-        PlaceError::Io { .. } => told(Exit::Failed),
     }
 }
 

@@ -30,10 +30,13 @@ use fleet_core::time::{Clock as _, SystemClock};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use crate::export::{Kind, Place, Progress, Rows, Stop, Taker, Wish, WriteError};
+use crate::export::{Format, Progress, Rows, Stop, Taker, Wish, WriteError};
 use crate::export::{csv, ndjson, pass, sqlite};
+use crate::place::{Kind, Place, PlaceError};
 use crate::store::{OpenError, RedbStore};
 
+/// What to do if the name of an export is taken.
+const IF_TAKEN: &str = "give another name, or --force to replace an earlier export";
 /// Pieces that wait for the writing thread.
 const PIECES_WAITING: usize = 4;
 /// Between two looks at how far it is.
@@ -93,24 +96,28 @@ struct Options {
 
 /// Runs the command.
 pub(super) fn run(args: ExportArgs) -> ExitCode {
-    let (kind, options) = match args.action {
-        Action::Sqlite(options) => (Kind::Sqlite, options),
-        Action::Csv(options) => (Kind::Csv, options),
-        Action::Ndjson(options) => (Kind::Ndjson, options),
+    let (format, options) = match args.action {
+        Action::Sqlite(options) => (Format::Sqlite, options),
+        Action::Csv(options) => (Format::Csv, options),
+        Action::Ndjson(options) => (Format::Ndjson, options),
     };
     let limit = options.limit;
     session::run(FormatArgs::default(), Some(limit), async |output| {
-        export(kind, options, output).await
+        export(format, options, output).await
     })
 }
 
-async fn export(kind: Kind, options: Options, output: &mut Output<'_>) -> Result<Exit, Failure> {
+async fn export(
+    format: Format,
+    options: Options,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     let began = Instant::now();
     let wish = options.wish();
     if !wish.has_time() {
         return Err(Failure::usage("--from is after --to"));
     }
-    let sink = Sink::open(kind, &options, &wish.tables)?;
+    let sink = Sink::open(format, &options, &wish.tables)?;
     // Two writers on one terminal would only disturb each other.
     let is_told = !(sink.is_stdout() && output.terminal.stdout);
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
@@ -167,7 +174,7 @@ fn is_stdout(out: &Path) -> bool {
 
 /// Where the rows go.
 struct Sink {
-    kind: Kind,
+    format: Format,
     /// None for standard output.
     place: Option<Place>,
     tables: Vec<ExportTable>,
@@ -176,21 +183,22 @@ struct Sink {
 type Write = Box<dyn FnOnce(Rows<'_>) -> Result<ExportRows, WriteError> + Send>;
 
 impl Sink {
-    fn open(kind: Kind, options: &Options, tables: &[ExportTable]) -> Result<Self, Failure> {
+    fn open(format: Format, options: &Options, tables: &[ExportTable]) -> Result<Self, Failure> {
         let is_stdout = is_stdout(&options.out);
-        match (kind, is_stdout) {
-            (Kind::Sqlite, true) => {
+        match (format, is_stdout) {
+            (Format::Sqlite, true) => {
                 return Err(Failure::usage("a database cannot be written to standard output"));
             }
-            (Kind::Csv, true) if tables.len() != 1 => {
+            (Format::Csv, true) if tables.len() != 1 => {
                 return Err(Failure::usage("standard output takes one table of csv")
                     .hint("name it, such as --table telemetry, or give --out a folder"));
             }
             _ => {}
         }
-        let place = (!is_stdout).then(|| Place::take(&options.out, kind, options.force));
-        let place = place.transpose().map_err(telling::no_place)?;
-        Ok(Self { kind, place, tables: tables.to_vec() })
+        let place =
+            (!is_stdout).then(|| Place::take(&options.out, Kind::Export(format), options.force));
+        let place = place.transpose().map_err(|error| no_place(error, IF_TAKEN))?;
+        Ok(Self { format, place, tables: tables.to_vec() })
     }
 
     fn is_stdout(&self) -> bool {
@@ -203,21 +211,21 @@ impl Sink {
         let Some(place) = &self.place else {
             let table = tables.first().copied().unwrap_or(ExportTable::Telemetry);
             let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
-            return Ok(match self.kind {
-                Kind::Csv => Box::new(move |rows| csv::write(out, table, rows)),
-                Kind::Sqlite | Kind::Ndjson => Box::new(move |rows| ndjson::write(out, rows)),
+            return Ok(match self.format {
+                Format::Csv => Box::new(move |rows| csv::write(out, table, rows)),
+                Format::Sqlite | Format::Ndjson => Box::new(move |rows| ndjson::write(out, rows)),
             });
         };
         let part = place.part().to_owned();
-        Ok(match self.kind {
-            Kind::Sqlite => Box::new(move |rows| sqlite::write(&part, &tables, rows)),
-            Kind::Csv => {
+        Ok(match self.format {
+            Format::Sqlite => Box::new(move |rows| sqlite::write(&part, &tables, rows)),
+            Format::Csv => {
                 // All files are there from the beginning, so that all can be removed.
                 let folder = csv::Folder::create(&part, &tables)
                     .map_err(|error| failure(error.into(), &part))?;
                 Box::new(move |rows| folder.write(&part, rows))
             }
-            Kind::Ndjson => Box::new(move |rows| {
+            Format::Ndjson => Box::new(move |rows| {
                 let file = OpenOptions::new().write(true).open(part)?;
                 let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
                 let rows = ndjson::write(&mut out, rows)?;
@@ -230,7 +238,7 @@ impl Sink {
     /// Gives the file its name; how large it is.
     fn publish(self) -> Result<Option<u64>, Failure> {
         let Some(place) = self.place else { return Ok(None) };
-        let path = place.publish().map_err(telling::no_place)?;
+        let path = place.publish().map_err(|error| no_place(error, IF_TAKEN))?;
         Ok(telling::bytes(&path).ok())
     }
 }
@@ -308,6 +316,17 @@ pub(super) fn closed(error: OpenError, path: &Path) -> Failure {
             Failure::new(Exit::NothingFound, format!("there is no database {}", path.display()))
         }
         _ => told(Exit::Failed),
+    }
+}
+
+/// Why something cannot be where it should; the hint is for a name that is taken.
+pub(super) fn no_place(error: PlaceError, hint: &'static str) -> Failure {
+    let told = |exit| Failure::new(exit, Chain(&error).to_string());
+    match &error {
+        PlaceError::NoName(_) => told(Exit::Usage),
+        PlaceError::Exists(_) => told(Exit::Conflict).hint(hint),
+        PlaceError::Foreign { .. } | PlaceError::Busy { .. } => told(Exit::Conflict),
+        PlaceError::Io { .. } => told(Exit::Failed),
     }
 }
 

@@ -13,7 +13,7 @@ use fleet_core::operator::exit::Exit;
 use rusqlite::ErrorCode;
 
 use crate::cli::db::megabytes;
-use crate::export::{Broken, PlaceError, Progress, WriteError};
+use crate::export::{Broken, Progress, WriteError};
 
 /// Columns of the bar.
 const BAR_COLUMNS: u64 = 20;
@@ -64,19 +64,6 @@ pub(super) fn bytes(path: &Path) -> io::Result<u64> {
         bytes += entry?.metadata()?.len();
     }
     Ok(bytes)
-}
-
-/// Why an export cannot be where it should.
-pub(super) fn no_place(error: PlaceError) -> Failure {
-    let told = |exit| Failure::new(exit, Chain(&error).to_string());
-    match &error {
-        PlaceError::NoName(_) => told(Exit::Usage),
-        PlaceError::Exists(_) => {
-            told(Exit::Conflict).hint("give another name, or --force to replace an earlier export")
-        }
-        PlaceError::Foreign(_) | PlaceError::Busy(_) => told(Exit::Conflict),
-        PlaceError::Io { .. } => told(Exit::Failed),
-    }
 }
 
 /// Why what came is of no use.

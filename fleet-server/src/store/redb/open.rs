@@ -1,10 +1,11 @@
 //! Opening the database file, for the first time and again after it failed.
 //!
 //! Whatever the file holds, the outcome is a database or a sentence: redb may panic over a file
-//! that was altered, so it is called inside a net. Only the first opening may make a new file;
-//! after a failure a missing or empty one is a loss, not a fresh start.
+//! that was altered, so it is called inside a net. Only the first opening may make a new file, and
+//! that gets its name when a database is in it, so that no power cut leaves half of one; after a
+//! failure a missing or empty one is a loss, not a fresh start.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::contain;
 use super::damage::DamageLog;
 use super::migrate::{Migrated, SCHEMA_CURRENT, migrate};
 use super::tables::{Fault, Writing};
+use crate::place::rename_anew;
 use crate::store::{Failure, OpenError};
 
 /// Memory for pages of the file; redb's own default is a gigabyte.
@@ -41,9 +43,14 @@ impl Opener {
     pub(super) fn file(path: &Path) -> Self {
         let file = path.to_owned();
         let backend = move |occasion| {
-            let opened = open_file(&file, occasion)?;
-            let backend = FileBackend::new(opened).map_err(|error| refusal(&file, error))?;
-            create(&file, backend)
+            if occasion == Occasion::Failure || file.exists() {
+                let opened = open_file(&file)?;
+                let backend = FileBackend::new(opened).map_err(|error| refusal(&file, error))?;
+                return create(&file, backend);
+            }
+            // A link may lead to where the file is to be.
+            let linked = fs::read_link(&file);
+            create_file(&linked.map_or_else(|_| file.clone(), |to| file.with_file_name(to)))
         };
         Self { path: path.to_owned(), backend: Box::new(backend) }
     }
@@ -112,15 +119,15 @@ fn create(path: &Path, backend: impl StorageBackend) -> Result<Database, OpenErr
         .map_err(|error| refusal(path, error))
 }
 
-fn open_file(path: &Path, occasion: Occasion) -> Result<File, OpenError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
+fn open_file(path: &Path) -> Result<File, OpenError> {
     let refused = |source| io_refusal(path, source);
-    if occasion == Occasion::Failure || path.exists() {
-        let file = options.open(path).map_err(refused)?;
-        let is_empty = file.metadata().map_err(refused)?.len() == 0;
-        return if is_empty { Err(OpenError::Empty(path.to_owned())) } else { Ok(file) };
-    }
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
+    let is_empty = file.metadata().map_err(refused)?.len() == 0;
+    if is_empty { Err(OpenError::Empty(path.to_owned())) } else { Ok(file) }
+}
+
+/// Makes a database where none is.
+fn create_file(path: &Path) -> Result<Database, OpenError> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
@@ -131,10 +138,25 @@ fn open_file(path: &Path, occasion: Occasion) -> Result<File, OpenError> {
         }
         OpenError::Folder { path: folder.to_owned(), source }
     })?;
-    let file = options.create(true).mode(0o600).open(path).map_err(refused)?;
-    // The file's name must survive a power cut as its contents do.
+    let refused = |source| io_refusal(path, source);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&new).map_err(refused)?;
+    // Whoever has the lock is alone with it, and may remove what a crash left.
+    let backend = FileBackend::new(file).map_err(|error| refusal(path, error))?;
+    backend.set_len(0).map_err(refused)?;
+    let database = create(path, backend)?;
+    rename_anew(&new, path).map_err(|error| match error.kind() {
+        // Another server was quicker.
+        io::ErrorKind::AlreadyExists => OpenError::InUse(path.to_owned()),
+        _ => refused(error),
+    })?;
+    // The name must survive a power cut as the contents do.
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
-    Ok(file)
+    Ok(database)
 }
 
 fn refusal(path: &Path, error: DatabaseError) -> OpenError {

@@ -1,8 +1,9 @@
-//! Where an export will be, and where it is until then.
+//! Where an export or a backup will be, and where it is until then.
 //!
-//! An export is made under its name with `.part` behind it, and gets its own name when it is whole
-//! and on the disk. Dropped before that, it is removed. What is there already is replaced only if that is
-//! wanted and it is an export itself: nobody loses a database or a key to a slip.
+//! It is made under its name with `.part` behind it, for its owner alone, and gets its own name when
+//! it is whole and on the disk. Dropped before that, it is removed; what a killed one left is
+//! cleared by the next of that name. What is there already is replaced only if that is wanted and it
+//! is of the same kind: nobody loses a database or a key to a slip.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -14,20 +15,29 @@ use fleet_core::api::ExportTable;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 
-use super::sqlite::APPLICATION_ID;
+use crate::export::Format;
+use crate::export::sqlite::APPLICATION_ID;
 
-/// What an export is made of.
+/// What is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A database.
-    Sqlite,
-    /// A file of lines.
-    Ndjson,
-    /// A folder of tables.
-    Csv,
+    /// Rows.
+    Export(Format),
+    /// All that a server has.
+    Backup,
 }
 
-/// A place that is taken for an export until this is dropped.
+const SQLITE: Kind = Kind::Export(Format::Sqlite);
+const NDJSON: Kind = Kind::Export(Format::Ndjson);
+const CSV: Kind = Kind::Export(Format::Csv);
+
+impl Kind {
+    fn word(self) -> &'static str {
+        if self == Self::Backup { "backup" } else { "export" }
+    }
+}
+
+/// A place that is taken until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     kind: Kind,
@@ -35,11 +45,11 @@ pub(crate) struct Place {
     part: PathBuf,
     may_replace: bool,
     is_published: bool,
-    /// Held for as long as the export is made.
+    /// Held for as long as it is made.
     _lock: File,
 }
 
-/// Why an export cannot be there.
+/// Why it cannot be there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
     /// No name.
@@ -49,11 +59,21 @@ pub(crate) enum PlaceError {
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     /// Something is there that is not to be lost.
-    #[error("{} is not an export, and nothing else is replaced", .0.display())]
-    Foreign(PathBuf),
+    #[error("{} is not {one}, and nothing else is replaced", path.display())]
+    Foreign {
+        /// What is there.
+        path: PathBuf,
+        /// What should be.
+        one: &'static str,
+    },
     /// Somebody else is at it.
-    #[error("another export is being made in {}", .0.display())]
-    Busy(PathBuf),
+    #[error("another {kind} is being made in {}", path.display())]
+    Busy {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        kind: &'static str,
+    },
     /// The disk.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -71,6 +91,11 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Plac
     move |source| PlaceError::Io { action, path, source }
 }
 
+fn foreign(path: &Path, kind: Kind) -> PlaceError {
+    let one = if kind == Kind::Backup { "a backup" } else { "an export" };
+    PlaceError::Foreign { path: path.to_owned(), one }
+}
+
 impl Place {
     /// Takes a place.
     pub(crate) fn take(target: &Path, kind: Kind, may_replace: bool) -> Result<Self, PlaceError> {
@@ -82,21 +107,21 @@ impl Place {
         check_free(&target, kind, may_replace)?;
         clear(&part, kind)?;
         create(&part, kind).map_err(io_error("make", &part))?;
-        let lock = lock(&part)?;
+        let lock = lock(&part, kind)?;
         Ok(Self { kind, target, part, may_replace, is_published: false, _lock: lock })
     }
 
-    /// Where the export is made: an empty file or folder.
+    /// Where it is made: an empty file or folder.
     pub(crate) fn part(&self) -> &Path {
         &self.part
     }
 
-    /// Gives the export its name. It is whole and on the disk by now.
+    /// Gives it its name. It is whole and on the disk by now.
     pub(crate) fn publish(mut self) -> Result<PathBuf, PlaceError> {
         check_free(&self.target, self.kind, self.may_replace)?;
         let renamed = match (self.may_replace, self.kind) {
-            (true, Kind::Csv) if self.target.exists() => {
-                // What was there is then where the export was made, and goes.
+            (true, CSV) if self.target.exists() => {
+                // What was there is then where the new one was made, and goes.
                 rename(&self.part, &self.target, RenameFlags::RENAME_EXCHANGE)
                     .and_then(|()| remove(&self.part, self.kind))
             }
@@ -121,26 +146,27 @@ impl Drop for Place {
         if !self.is_published
             && let Err(error) = remove(&self.part, self.kind)
         {
-            tracing::warn!(path = %self.part.display(), %error, "an unfinished export stays");
+            let path = self.part.display();
+            tracing::warn!(%path, %error, "an unfinished {} stays", self.kind.word());
         }
     }
 }
 
-/// Whether an export may have a name.
+/// Whether something may have a name.
 fn check_free(target: &Path, kind: Kind, may_replace: bool) -> Result<(), PlaceError> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(io_error("look at", target)(source)),
         Ok(_) if !may_replace => Err(PlaceError::Exists(target.to_owned())),
-        Ok(_) if is_export(target, kind).map_err(io_error("look at", target))? => Ok(()),
-        Ok(_) => Err(PlaceError::Foreign(target.to_owned())),
+        Ok(_) if is_of(target, kind).map_err(io_error("look at", target))? => Ok(()),
+        Ok(_) => Err(foreign(target, kind)),
     }
 }
 
-/// Whether what is there is an export of a kind, or the beginning of one.
-fn is_export(path: &Path, kind: Kind) -> io::Result<bool> {
+/// Whether what is there is of a kind, or the beginning of such.
+fn is_of(path: &Path, kind: Kind) -> io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
-    if kind == Kind::Csv {
+    if kind == CSV {
         if !found.is_dir() {
             return Ok(false);
         }
@@ -159,19 +185,22 @@ fn is_export(path: &Path, kind: Kind) -> io::Result<bool> {
     File::open(path)?.take(SQLITE_HEAD_BYTES).read_to_end(&mut head)?;
     Ok(head.is_empty()
         || match kind {
-            Kind::Sqlite => {
+            SQLITE => {
                 head.ends_with(&APPLICATION_ID.to_be_bytes())
                     && head.starts_with(b"SQLite format 3\0")
             }
-            Kind::Ndjson | Kind::Csv => head.starts_with(b"{\"table\":\""),
+            NDJSON | CSV => head.starts_with(b"{\"table\":\""),
+            Kind::Backup => BACKUP_HEAD.starts_with(&head) || head.starts_with(BACKUP_HEAD),
         })
 }
 
+/// How a frame begins, and so every backup.
+const BACKUP_HEAD: &[u8] = b"\xF1eD\n";
 /// Bytes of a database up to the end of its application's number.
 const SQLITE_HEAD_BYTES: u64 = 72;
 
 /// The files of a folder of tables.
-pub(super) fn csv_name(table: ExportTable) -> String {
+pub(crate) fn csv_name(table: ExportTable) -> String {
     format!("{table}.csv")
 }
 
@@ -179,43 +208,45 @@ fn csv_names() -> [String; ExportTable::ALL.len()] {
     ExportTable::ALL.map(csv_name)
 }
 
-/// Removes what an export that was killed has left behind.
+/// Removes what one that was killed has left behind.
 fn clear(part: &Path, kind: Kind) -> Result<(), PlaceError> {
     match fs::symlink_metadata(part) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(io_error("look at", part)(source)),
         Ok(_) => {}
     }
-    if !is_export(part, kind).map_err(io_error("look at", part))? {
-        return Err(PlaceError::Foreign(part.to_owned()));
+    if !is_of(part, kind).map_err(io_error("look at", part))? {
+        return Err(foreign(part, kind));
     }
-    let _lock = lock(part)?;
+    let _lock = lock(part, kind)?;
     remove(part, kind).map_err(io_error("remove", part))
 }
 
 fn create(part: &Path, kind: Kind) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    if kind == Kind::Csv {
+    if kind == CSV {
         return DirBuilder::new().mode(0o700).create(part);
     }
     options.open(part).map(drop)
 }
 
 /// Locks a file or folder for this process, as long as it is open.
-fn lock(part: &Path) -> Result<File, PlaceError> {
+fn lock(part: &Path, kind: Kind) -> Result<File, PlaceError> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(part);
     let file = opened.map_err(io_error("open", part))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PlaceError::Busy(part.to_owned())),
+        Err(TryLockError::WouldBlock) => {
+            Err(PlaceError::Busy { path: part.to_owned(), kind: kind.word() })
+        }
         Err(TryLockError::Error(source)) => Err(io_error("lock", part)(source)),
     }
 }
 
 fn remove(part: &Path, kind: Kind) -> io::Result<()> {
-    if kind != Kind::Csv {
+    if kind != CSV {
         return fs::remove_file(part);
     }
     for name in csv_names() {
@@ -228,7 +259,7 @@ fn remove(part: &Path, kind: Kind) -> io::Result<()> {
 }
 
 /// Renames, unless the new name is taken.
-fn rename_anew(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_anew(from: &Path, to: &Path) -> io::Result<()> {
     match rename(from, to, RenameFlags::RENAME_NOREPLACE) {
         // Some network file systems cannot do both in one.
         Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
@@ -249,14 +280,15 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 3] = [Kind::Sqlite, Kind::Ndjson, Kind::Csv];
+    const KINDS: [Kind; 4] = [SQLITE, NDJSON, CSV, Kind::Backup];
 
     /// The beginning of an export, as it is made.
     fn make(part: &Path, kind: Kind, text: &str) {
         match kind {
-            Kind::Csv => fs::write(part.join("events.csv"), text).unwrap(),
-            Kind::Ndjson => fs::write(part, format!("{{\"table\":\"{text}\"}}\n")).unwrap(),
-            Kind::Sqlite => {
+            CSV => fs::write(part.join("events.csv"), text).unwrap(),
+            NDJSON => fs::write(part, format!("{{\"table\":\"{text}\"}}\n")).unwrap(),
+            Kind::Backup => fs::write(part, [BACKUP_HEAD, text.as_bytes()].concat()).unwrap(),
+            SQLITE => {
                 let mut head = b"SQLite format 3\0".to_vec();
                 head.resize(68, 0);
                 head.extend(APPLICATION_ID.to_be_bytes());
@@ -275,12 +307,12 @@ mod tests {
     }
 
     fn holds(path: &Path, kind: Kind, text: &str) -> bool {
-        let path = if kind == Kind::Csv { path.join("events.csv") } else { path.to_owned() };
+        let path = if kind == CSV { path.join("events.csv") } else { path.to_owned() };
         String::from_utf8_lossy(&fs::read(path).unwrap()).contains(text)
     }
 
     #[test]
-    fn an_export_gets_its_name_when_it_is_whole() {
+    fn it_gets_its_name_when_it_is_whole() {
         for kind in KINDS {
             let folder = tempfile::tempdir().unwrap();
             let target = folder.path().join("out");
@@ -307,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays_unless_it_is_an_export_and_to_be_replaced() {
+    fn what_is_there_stays_unless_it_is_of_the_kind_and_to_be_replaced() {
         for kind in KINDS {
             let folder = tempfile::tempdir().unwrap();
             let target = folder.path().join("out");
@@ -330,17 +362,20 @@ mod tests {
             for foreign in ["redb\x1a\n\u{fffd}\r\n", "flt_op_x", "SQLite format 3\0"] {
                 fs::write(&target, foreign.repeat(20)).unwrap();
                 assert!(matches!(take(false), Err(PlaceError::Exists(_))));
-                assert!(matches!(take(true), Err(PlaceError::Foreign(_))), "{kind:?} {foreign}");
+                assert!(
+                    matches!(take(true), Err(PlaceError::Foreign { .. })),
+                    "{kind:?} {foreign}"
+                );
             }
             fs::remove_file(&target).unwrap();
             fs::create_dir(&target).unwrap();
             fs::write(target.join("fleet.db"), "x").unwrap();
-            assert!(matches!(take(true), Err(PlaceError::Foreign(_))), "{kind:?}");
+            assert!(matches!(take(true), Err(PlaceError::Foreign { .. })), "{kind:?}");
             fs::remove_dir_all(&target).unwrap();
             let real = folder.path().join("real");
             make_whole(&real, kind);
             std::os::unix::fs::symlink(&real, &target).unwrap();
-            assert!(matches!(take(true), Err(PlaceError::Foreign(_))), "{kind:?}");
+            assert!(matches!(take(true), Err(PlaceError::Foreign { .. })), "{kind:?}");
         }
     }
 
@@ -358,7 +393,7 @@ mod tests {
             let place = Place::take(&target, kind, false).unwrap();
             make(place.part(), kind, "one");
             let second = Place::take(&target, kind, false);
-            assert!(matches!(second, Err(PlaceError::Busy(_))), "{kind:?} {second:?}");
+            assert!(matches!(second, Err(PlaceError::Busy { .. })), "{kind:?} {second:?}");
             // As if it were killed.
             let part = folder.path().join("out.part");
             let kept = folder.path().join("kept");
@@ -370,7 +405,7 @@ mod tests {
 
             fs::write(&part, "somebody's own").unwrap();
             let refused = Place::take(&target, kind, true);
-            assert!(matches!(refused, Err(PlaceError::Foreign(_))), "{kind:?} {refused:?}");
+            assert!(matches!(refused, Err(PlaceError::Foreign { .. })), "{kind:?} {refused:?}");
             assert_eq!(fs::read(&part).unwrap(), b"somebody's own");
         }
     }
@@ -382,14 +417,14 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let place = Place::take(&folder.path().join("out"), kind, false).unwrap();
             let mode = fs::metadata(place.part()).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode, if kind == Kind::Csv { 0o700 } else { 0o600 });
+            assert_eq!(mode, if kind == CSV { 0o700 } else { 0o600 });
         }
     }
 
     #[test]
     fn a_place_that_cannot_be_is_told() {
         for path in ["/", "/nonexistent/folder/out"] {
-            assert!(Place::take(Path::new(path), Kind::Sqlite, false).is_err(), "{path}");
+            assert!(Place::take(Path::new(path), SQLITE, false).is_err(), "{path}");
         }
     }
 }
