@@ -313,7 +313,7 @@ async fn an_emptied_database_is_not_begun_anew() {
 async fn what_a_first_start_left_that_was_cut_off_is_in_nobodys_way() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.redb");
-    for left in [&b""[..], b"redb, or the half of it", &[0; 100_000]] {
+    for left in [&b""[..], b"redb, or the half of it", &[0; 10_000]] {
         fs::write(folder.path().join("fleet.redb.new"), left).unwrap();
         let store = RedbStore::open(&path).unwrap();
         store.device_insert(device("one", 1)).await.unwrap();
