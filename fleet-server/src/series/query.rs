@@ -128,7 +128,8 @@ impl Engine {
     pub(crate) fn top(&self, top: &Top) -> Result<Vec<(Uid, f64)>, StoreError> {
         let shared = &self.shared;
         let wanted = wanted(shared, &top.metric, &[]);
-        let (from, to) = (top.from.millis(), top.to.millis());
+        let from = top.from.millis().max(shared.floors().of(Tier::Raw));
+        let to = top.to.millis();
         let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
         let (mut points, mut tail) = (Points::default(), Points::default());
         let mut found = Vec::new();
@@ -271,6 +272,13 @@ pub(super) fn sources<'a>(found: &'a Found, blocks: &'a [Arc<Block>]) -> Vec<Sou
 }
 
 impl Source<'_> {
+    pub(super) fn tier(&self) -> Tier {
+        match self {
+            Self::Chunk(chunk) => chunk.tier,
+            Self::Block(_) => Tier::Raw,
+        }
+    }
+
     pub(super) fn first_at(&self) -> i64 {
         match self {
             Self::Chunk(chunk) => chunk.first_at,

@@ -76,8 +76,12 @@ impl Segments {
 
     /// Goes on in a file that has room, if it is the last of its tier.
     fn resume(&self, ends: &mut Ends, info: &SegmentInfo) -> io::Result<()> {
-        let is_last = ends.ends.get(&info.tier).is_none_or(|end| end.number < info.number);
-        if !is_last || info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
+        if ends.ends.get(&info.tier).is_some_and(|end| end.number > info.number) {
+            return Ok(());
+        }
+        // What comes next must not stand before what this one has, if that takes no more.
+        ends.ends.remove(&info.tier);
+        if info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
             return Ok(());
         }
         let file = self.file(info.number)?;
