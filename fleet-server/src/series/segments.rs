@@ -234,3 +234,35 @@ fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME).filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::disk::sim::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_appended_before_what_came_earlier() {
+        let (disk, store) = (Arc::new(SimDisk::new(1)), [7; 16]);
+        let (segments, mut ends) = Segments::open(disk.clone(), store, &[]).unwrap();
+        let mut known = Vec::new();
+        for bytes in [None, Some(SEGMENT_BYTES_MAX)] {
+            let place = segments.append(&mut ends, Tier::Raw, &[1; 50]).unwrap();
+            Segments::sync(&mut ends).unwrap();
+            Segments::abandon(&mut ends);
+            known.push(SegmentInfo {
+                number: place.segment,
+                tier: Tier::Raw,
+                bytes: bytes.unwrap_or(place.offset + u64::from(place.bytes)),
+                live_bytes: 50,
+                live_chunks: 1,
+                live_rows: 1,
+            });
+        }
+        for (known, expected) in [(&known[..1], known[0].number), (&known[..], 3)] {
+            let (segments, mut ends) = Segments::open(disk.clone(), store, known).unwrap();
+            let place = segments.append(&mut ends, Tier::Raw, &[2; 50]).unwrap();
+            assert_eq!(place.segment, expected, "{known:?}");
+        }
+    }
+}
