@@ -99,7 +99,9 @@ impl Gathering<'_> {
                 anew.extend(tail);
                 return (anew, hours);
             }
-            unreadable.into_iter().for_each(|chunk| hours.leave_out(chunk));
+            for chunk in unreadable {
+                hours.leave_out(chunk);
+            }
         }
         (points, hours)
     }
