@@ -75,6 +75,7 @@ impl Engine {
             head.tail_points(&wanted, from, to, &mut tail);
             blocks = head.blocks(from, to);
         }
+        let _reading = shared.segments.reading();
         let mut found = shared.catalog.chunks(asked.device, &parts(tier), from, to)?;
         if tier == Tier::Raw {
             // No rows stand for those that are rolled up.

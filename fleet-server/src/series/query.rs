@@ -172,6 +172,7 @@ fn newest_points(
     limit: usize,
 ) -> Result<Points, StoreError> {
     let (mut parts, blocks) = head_points(shared, device, wanted, from, to);
+    let _reading = shared.segments.reading();
     let found = shared.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?;
     let mut sources: Vec<_> = sources(&found, &blocks).into_iter().enumerate().collect();
     sources.sort_by_key(|(_, source)| Reverse(source.last_at()));
@@ -240,7 +241,8 @@ fn add_points(
         head.tail_points(wanted, from, to, tail);
         (head.blocks(from, to), head.has_all_from(from))
     };
-    let found = if is_in_memory {
+    let reading = (!is_in_memory).then(|| shared.segments.reading());
+    let found = if reading.is_none() {
         Found::default()
     } else {
         shared.catalog.chunks(device.uid, &[(Tier::Raw, Unrolled::All)], from, to)?

@@ -1,15 +1,17 @@
 //! Coarser tiers: what is rolled up, pruned and compacted still says what it said.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::disk::Disk as _;
 use fleet_core::disk::sim::Fault;
 use fleet_core::id::Uid;
 use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_server::store::{
     CurvesAsked, DeviceStore as _, Incoming, Keep, MetaStore as _, RedbStore, StoreHealth,
-    TelemetryStore as _, Tier,
+    TelemetryStore as _, Tier, Top,
 };
 
 use crate::store_disk::Disk;
@@ -326,4 +328,57 @@ async fn an_hour_is_not_made_anew_of_what_is_left() {
     assert_eq!(store.prune(Tier::Raw, time(30 * MINUTE)).await.unwrap(), 6);
     assert_counted_beside(&store, uid, model, 45 * MINUTE).await;
     assert_eq!(store.health(), StoreHealth::Healthy);
+}
+
+/// Reads in all ways what a device has, and says how many values that were.
+async fn read_all(store: &RedbStore, uid: Uid) -> [usize; 4] {
+    let points = store.query(query(uid, "cpu_usage")).await.unwrap().len();
+    let (tell, told) = std::sync::mpsc::channel();
+    let visit = move |_, samples: Vec<Sample>| tell.send(samples.len()).unwrap();
+    store.scan(uid, time(0), time(i64::MAX), Box::new(visit)).await.unwrap();
+    let drawn = steps(store, uid, 0).await.0.values().map(|(_, _, _, count)| *count as usize).sum();
+    let top = Top {
+        metric: "cpu_usage".to_owned(),
+        from: time(0),
+        to: time(i64::MAX),
+        is_least: true,
+        limit: 9,
+    };
+    let found = store.top(top).await.unwrap().iter().filter(|(device, _)| *device == uid).count();
+    [points, told.into_iter().sum(), drawn, found]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_while_files_go_finds_all() {
+    let disk = Disk::new();
+    let store = Arc::new(disk.store());
+    let (one, two) = (device("one", 1), device("two", 2));
+    let (uid, other, mut model) = (one.uid, two.uid, Model::default());
+    store.device_insert(one).await.unwrap();
+    append(&store, &mut model, uid, (0..90).map(|n| n * MINUTE)).await;
+    let readers = [0; 2].map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for round in 0..400 {
+                assert_eq!(read_all(&store, uid).await, [90, 180, 90, 1], "round {round}");
+            }
+        })
+    });
+    let mut compacted = 0;
+    while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
+        // What this one leaves behind makes the file be given up.
+        store.device_insert(two.clone()).await.unwrap();
+        append(&store, &mut Model::default(), other, (0..400).map(|n| n * MINUTE)).await;
+        store.device_delete(other, time(1)).await.unwrap();
+        store.device_purge(time(2)).await.unwrap();
+        compacted += u64::from(store.compact().await.unwrap() > 0);
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(compacted > 10, "{compacted}");
+    assert_eq!(store.health(), StoreHealth::Healthy);
+    store.compact().await.unwrap();
+    let files = disk.telemetry().names().unwrap();
+    assert_eq!(files.iter().filter(|name| name.starts_with("chunks-")).count(), 1, "{files:?}");
 }
