@@ -259,6 +259,21 @@ async fn what_came_again_is_rolled_up_before_the_first_is_gone() {
 }
 
 #[tokio::test]
+async fn more_than_is_rolled_up_at_once_is_counted_once_too() {
+    let store = Disk::new().store();
+    let one = device("one", 1);
+    let (uid, mut model) = (one.uid, Model::default());
+    store.device_insert(one).await.unwrap();
+    // Each a chunk of its own, and half of them come again.
+    for number in (0..180).chain(90..180).chain(0..30) {
+        append(&store, &mut model, uid, std::iter::once(number * 10 * MINUTE)).await;
+    }
+    store.keep(keep(100), time(90 * HOUR)).await.unwrap();
+    assert_eq!(store.stats().await.unwrap().tiers[0].chunks, 300);
+    assert_alike(&steps(&store, uid, 0).await.0, &model.steps(0));
+}
+
+#[tokio::test]
 async fn what_came_later_holds_after_compaction() {
     let disk = Disk::new();
     let store = disk.store();

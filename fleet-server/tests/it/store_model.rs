@@ -85,7 +85,9 @@ fn sent() -> impl Strategy<Value = Sent> {
 
 fn flood() -> impl Strategy<Value = Step> {
     let every = select(vec![0, 1, MINUTE / 6, MINUTE, 10 * MINUTE]);
-    (sent(), every, 10_i64..120).prop_map(|(first, every, count)| Step::Flood {
+    // Some are so long that they are sealed by themselves, and as several chunks.
+    let count = prop_oneof![9 => 10_i64..120, 1 => 300_i64..800];
+    (sent(), every, count).prop_map(|(first, every, count)| Step::Flood {
         first: Sent { stream: None, ..first },
         every,
         count,
