@@ -241,8 +241,8 @@ fn add_points(
         head.tail_points(wanted, from, to, tail);
         (head.blocks(from, to), head.has_all_from(from))
     };
-    let reading = (!is_in_memory).then(|| shared.segments.reading());
-    let found = if reading.is_none() {
+    let _reading = shared.segments.reading();
+    let found = if is_in_memory {
         Found::default()
     } else {
         shared.catalog.chunks(device.uid, &[(Tier::Raw, Unrolled::All)], from, to)?

@@ -311,7 +311,7 @@ mod tests {
     fn files_go_when_nobody_who_knew_them_reads() {
         let (disk, store) = (Arc::new(SimDisk::new(1)), [7; 16]);
         let (segments, mut ends) = Segments::open(disk.clone(), store, &[]).unwrap();
-        let mut new = |ends: &mut Ends| {
+        let new = |ends: &mut Ends| {
             Segments::abandon(ends);
             segments.append(ends, Tier::Raw, &[1; 50]).unwrap().segment
         };

@@ -1,7 +1,8 @@
 //! Coarser tiers: what is rolled up, pruned and compacted still says what it said.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use fleet_core::disk::Disk as _;
@@ -345,6 +346,41 @@ async fn an_hour_is_not_made_anew_of_what_is_left() {
     assert_eq!(store.health(), StoreHealth::Healthy);
 }
 
+#[tokio::test]
+async fn a_file_that_goes_while_somebody_reads_it_is_read_to_its_end() {
+    let disk = Disk::new();
+    let store = disk.store();
+    let (one, two) = (device("one", 1), device("two", 2));
+    let (uid, other, mut model) = (one.uid, two.uid, Model::default());
+    for device in [one, two] {
+        store.device_insert(device).await.unwrap();
+    }
+    append(&store, &mut Model::default(), other, (0..2_000).map(|n| n * MINUTE)).await;
+    append(&store, &mut model, uid, (0..9).map(|n| n * MINUTE)).await;
+    append(&store, &mut model, uid, (9..18).map(|n| n * MINUTE)).await;
+    let (begun, go_on) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let (tell, told) = std::sync::mpsc::channel();
+    let visit = move |at: Timestamp, _| {
+        tell.send(at.millis()).unwrap();
+        if at == time(0) {
+            begun.0.send(()).unwrap();
+            go_on.1.recv().unwrap();
+        }
+    };
+    let move_it = async {
+        tokio::task::spawn_blocking(move || begun.1.recv().unwrap()).await.unwrap();
+        store.device_delete(other, time(1)).await.unwrap();
+        store.device_purge(time(2)).await.unwrap();
+        assert!(store.compact().await.unwrap() > 0);
+        go_on.0.send(()).unwrap();
+    };
+    let (scanned, ()) =
+        tokio::join!(store.scan(uid, time(0), time(i64::MAX), Box::new(visit)), move_it);
+    scanned.unwrap();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), model.0.into_keys().collect::<Vec<_>>());
+    assert_eq!(store.health(), StoreHealth::Healthy);
+}
+
 /// Reads in all ways what a device has, and says how many values that were.
 async fn read_all(store: &RedbStore, uid: Uid) -> [usize; 4] {
     let points = store.query(query(uid, "cpu_usage")).await.unwrap().len();
@@ -363,37 +399,39 @@ async fn read_all(store: &RedbStore, uid: Uid) -> [usize; 4] {
     [points, told.into_iter().sum(), drawn, found]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_reads_while_files_go_finds_all() {
-    let disk = Disk::new();
-    let store = Arc::new(disk.store());
+#[test]
+fn whoever_reads_while_files_go_finds_all() {
+    let (disk, runtime) = (Disk::new(), tokio::runtime::Runtime::new().unwrap());
+    let store = disk.store();
     let (one, two) = (device("one", 1), device("two", 2));
     let (uid, other, mut model) = (one.uid, two.uid, Model::default());
-    store.device_insert(one).await.unwrap();
-    append(&store, &mut model, uid, (0..90).map(|n| n * MINUTE)).await;
-    let readers = [0; 2].map(|_| {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            for round in 0..400 {
-                assert_eq!(read_all(&store, uid).await, [90, 180, 90, 1], "round {round}");
-            }
-        })
+    runtime.block_on(async {
+        store.device_insert(one).await.unwrap();
+        append(&store, &mut model, uid, (0..90).map(|n| n * MINUTE)).await;
     });
-    let mut compacted = 0;
-    while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
-        // What this one leaves behind makes the file be given up.
+    let is_over = AtomicBool::new(false);
+    let read = || {
+        while !is_over.load(Ordering::Relaxed) {
+            assert_eq!(runtime.block_on(read_all(&store, uid)), [90, 180, 90, 1]);
+        }
+    };
+    // What another device leaves behind makes its file be given up.
+    let compact = async || {
         store.device_insert(two.clone()).await.unwrap();
-        append(&store, &mut Model::default(), other, (0..400).map(|n| n * MINUTE)).await;
+        append(&store, &mut Model::default(), other, (0..200).map(|n| n * MINUTE)).await;
         store.device_delete(other, time(1)).await.unwrap();
         store.device_purge(time(2)).await.unwrap();
-        compacted += u64::from(store.compact().await.unwrap() > 0);
-    }
-    for reader in readers {
-        reader.await.unwrap();
-    }
-    assert!(compacted > 10, "{compacted}");
+        u64::from(store.compact().await.unwrap() > 0)
+    };
+    std::thread::scope(|threads| {
+        let readers = [threads.spawn(read), threads.spawn(read)];
+        let mut compacted = 0;
+        while compacted < 40 && !readers.iter().any(ScopedJoinHandle::is_finished) {
+            compacted += runtime.block_on(compact());
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
     assert_eq!(store.health(), StoreHealth::Healthy);
-    store.compact().await.unwrap();
     let files = disk.telemetry().names().unwrap();
     assert_eq!(files.iter().filter(|name| name.starts_with("chunks-")).count(), 1, "{files:?}");
 }
