@@ -14,6 +14,7 @@ use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
@@ -27,6 +28,7 @@ use crate::live::{Keeper, Live};
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
+use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::{
     Actor, Backups, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops,
     Presence, Senders, Sessions, Telemetry, World,
@@ -235,6 +237,7 @@ fn wire(
             senders: Senders::new(world(), hub.clone(), events.clone()),
             templates: Arc::default(),
             meters: Arc::default(),
+            lookers: Arc::new(Semaphore::new(LOOKERS_MAX)),
         },
         configs: Configs {
             world: world(),

@@ -130,9 +130,11 @@ impl Telemetry {
         mut state: S,
         mut show: impl FnMut(&mut S, &DeviceId, &[NewestValue]) + Send + 'static,
     ) -> Result<S, OpsError> {
+        let turn = self.lookers.clone().acquire_owned().await.map_err(|_| OpsError::Defect)?;
         let store = self.world.store.clone();
         // A large fleet keeps a thread busy for some milliseconds.
         let looking = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let ids = store.directory().ids();
             store.newest(&metrics, &mut |uid, values| {
                 if let Some(id) = ids.of(uid) {

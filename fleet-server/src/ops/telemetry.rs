@@ -12,6 +12,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{QueuedReport, Samples};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::devices::find_listed;
 use super::keys::Principal;
@@ -40,7 +41,12 @@ pub(crate) struct Telemetry {
     pub(crate) senders: Senders,
     pub(crate) templates: Arc<Templates>,
     pub(crate) meters: Arc<Meters>,
+    /// For those who look at the whole fleet.
+    pub(crate) lookers: Arc<Semaphore>,
 }
+
+/// So many may look at the whole fleet at once; each answer is in memory as a whole.
+pub(crate) const LOOKERS_MAX: usize = 4;
 
 /// What third parties say.
 #[derive(Default)]

@@ -59,6 +59,7 @@ impl Engine {
         let shared = &self.shared;
         let mut all = Read::default();
         for segment in shared.catalog.segments()? {
+            let _reading = shared.segments.reading();
             for chunk in shared.catalog.chunks_in(segment.number)? {
                 let read = read_chunk(shared, &chunk, &mut |chunk| chunk.table().map(drop));
                 match read {

@@ -38,7 +38,7 @@ impl Tier {
     }
 
     /// Milliseconds that one of its rows stands for; 0 for raw values.
-    pub fn step_millis(self) -> i64 {
+    pub const fn step_millis(self) -> i64 {
         match self {
             Self::Raw => 0,
             Self::Minute => 60_000,
@@ -189,6 +189,14 @@ pub(crate) trait Catalog: Send + Sync + 'static {
         &self,
         tier: Tier,
         unrolled: Unrolled,
+        before: i64,
+        most: usize,
+    ) -> Result<Vec<ChunkRef>, StoreError>;
+
+    /// Chunks of a tier that have values from before a moment and are not rolled, at most so many.
+    fn unrolled_before(
+        &self,
+        tier: Tier,
         before: i64,
         most: usize,
     ) -> Result<Vec<ChunkRef>, StoreError>;

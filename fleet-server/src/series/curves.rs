@@ -1,19 +1,21 @@
 //! Curves: what a device measured over a time, in steps, read from as coarse values as will do.
 //!
 //! Whatever tier is chosen, each value is found in exactly one place: in chunks of that tier, or
-//! in finer chunks that it does not hold yet, or in memory.
+//! in finer chunks that it does not hold yet, or in memory; or, in hours in which some came again
+//! that the tier holds already, where all raw values are (`again`).
 
 use std::sync::Arc;
 
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 
+use super::again::Gathering;
 use super::catalog::{Floors, Tier, Unrolled};
 use super::chunk::{Chunk, ChunkError, ColumnKey, Part};
 use super::engine::Engine;
 use super::names::{SeriesId, SeriesName};
 use super::points::{Points, Wanted};
-use super::query::{Source, add_chunk, each_row, sources};
+use super::query::{each_row, sources};
 use super::stat::Stat;
 use crate::store::StoreError;
 
@@ -73,24 +75,32 @@ impl Engine {
             head.tail_points(&wanted, from, to, &mut tail);
             blocks = head.blocks(from, to);
         }
-        let found = shared.catalog.chunks(asked.device, &parts(tier), from, to)?;
-        let mut raw = Points::default();
-        for source in sources(&found, &blocks) {
-            let of = match &source {
-                Source::Chunk(chunk) => chunk.tier,
-                Source::Block(_) => Tier::Raw,
-            };
-            resolution = resolution.max(of);
-            let read = source.read(shared, &mut |chunk| match of {
-                Tier::Raw => add_chunk(chunk, &wanted, from, to, &mut raw),
-                _ => drawing.add_stats(chunk, &wanted, from, to),
-            });
+        let _reading = shared.segments.reading();
+        let mut found = shared.catalog.chunks(asked.device, &parts(tier), from, to)?;
+        if tier == Tier::Raw {
+            // No rows stand for those that are rolled up.
+            found.chunks.iter_mut().for_each(|chunk| chunk.is_rolled = false);
+        }
+        let (raw, rows): (Vec<_>, Vec<_>) =
+            sources(&found, &blocks).into_iter().partition(|source| source.tier() == Tier::Raw);
+        let gathering = Gathering {
+            shared,
+            wanted: &wanted,
+            times: (from, to),
+            sources: &raw,
+            // Looked up after the chunks: what was gone by then lies below.
+            floor: shared.floors().of(Tier::Raw),
+        };
+        let (mut points, hours) = gathering.gather(&mut tail, &mut |_| Ok(()));
+        for source in rows {
+            resolution = resolution.max(source.tier());
+            let counts = |at| (from..=to).contains(&at) && !hours.has(at);
+            let read = source.read(shared, &mut |chunk| drawing.add_stats(chunk, &wanted, &counts));
             if let Err(damage) = read {
                 shared.note_damage(damage);
             }
         }
-        raw.extend(&mut tail);
-        for (place, values) in raw.values() {
+        for (place, values) in points.values() {
             drawing.add_values(place, values);
         }
         Ok(Curves { curves: drawing.finish(), resolution })
@@ -123,10 +133,14 @@ fn choose(floors: &Floors, from: i64, step_millis: i64) -> Tier {
     tier
 }
 
-/// Where each value is once, as seen from a tier.
+/// Where each value is, as seen from a tier: once, besides all raw chunks that there are.
 fn parts(tier: Tier) -> Vec<(Tier, Unrolled)> {
+    let unrolled = |finer: Tier| match finer {
+        Tier::Raw => (finer, Unrolled::All),
+        _ => (finer, Unrolled::Only),
+    };
     let finer = Tier::ALL.into_iter().filter(|finer| *finer < tier);
-    finer.map(|finer| (finer, Unrolled::Only)).chain([(tier, Unrolled::All)]).collect()
+    finer.map(unrolled).chain([(tier, Unrolled::All)]).collect()
 }
 
 /// Curves in the making.
@@ -165,19 +179,18 @@ impl Drawing {
         }
     }
 
-    /// Adds the rows of a chunk of a coarser tier.
+    /// Adds the rows of a chunk of a coarser tier that count.
     fn add_stats(
         &mut self,
         chunk: &Chunk<'_>,
         wanted: &Wanted,
-        from: i64,
-        to: i64,
+        counts: &dyn Fn(i64) -> bool,
     ) -> Result<(), ChunkError> {
         each_stat(
             chunk,
             |series| wanted.place(series),
             |place, at, stat| {
-                if (from..=to).contains(&at) {
+                if counts(at) {
                     self.add(place, at.div_euclid(self.step_millis), stat);
                 }
             },
@@ -258,7 +271,7 @@ mod tests {
     fn each_value_is_in_one_place() {
         assert_eq!(parts(Tier::Raw), [(Tier::Raw, Unrolled::All)]);
         let expected = [
-            (Tier::Raw, Unrolled::Only),
+            (Tier::Raw, Unrolled::All),
             (Tier::Minute, Unrolled::Only),
             (Tier::TenMinutes, Unrolled::All),
         ];

@@ -235,6 +235,12 @@ impl Head {
         self.first
     }
 
+    /// The earliest time of what is not sealed.
+    pub(super) fn first_at(&self) -> Option<i64> {
+        let rows = self.rows.iter().map(|row| row.at);
+        self.blocks.iter().map(|block| block.first_at).chain(rows).min()
+    }
+
     /// Rows that are not sealed.
     pub(super) fn unsealed_rows(&self) -> usize {
         self.unsealed_rows

@@ -1,11 +1,14 @@
 //! What is kept and what goes: ages, floors, devices that are gone, and how much there is.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use fleet_core::Chain;
 use fleet_core::id::Uid;
 use fleet_core::time::{DURATION_MAX, Timestamp, parse_duration};
 
+use super::again::whole_hours;
 use super::catalog::{Change, ChunkRef, SegmentInfo, Tier, Unrolled};
 use super::engine::{Engine, Shared};
 use super::segments::{Ends, Place, Segments};
@@ -101,11 +104,26 @@ impl Engine {
             let end = self.too_much(tier, keep.bytes_max)?.max(Some(keep.end(tier, now)));
             if let Some(end) = end {
                 // Nothing goes that the next tier does not have.
-                self.roll(tier, end.millis())?;
+                match tier {
+                    Tier::Raw => self.roll_raw(end.millis())?,
+                    _ => _ = self.roll(tier, end.millis())?,
+                }
                 freed += self.prune(tier, end)?;
             }
         }
         Ok(freed)
+    }
+
+    /// Rolls up all raw values of the hours that begin before a time, wherever they lie: once raw
+    /// values of an hour are gone, those that came again for them would count beside them.
+    fn roll_raw(&self, end: i64) -> Result<(), StoreError> {
+        let last = end.saturating_sub(1);
+        let before = whole_hours(last, last).1.saturating_add(1);
+        if let Err(error) = self.seal_before(before) {
+            // It is tried again, and what is too old must go also while nothing can be sealed.
+            tracing::warn!(error = %Chain(&error), "old telemetry in memory was not sealed");
+        }
+        self.roll_begun(Tier::Raw, before).map(drop)
     }
 
     /// Before when chunks must go so that no more than so many bytes of a tier are left.
@@ -231,7 +249,7 @@ impl Shared {
         Segments::leave(&mut ends, segment);
         let mut change = Change::default();
         let mut bytes = 0;
-        for chunk in self.catalog.chunks_in(segment)? {
+        for chunk in self.with_followers(self.catalog.chunks_in(segment)?)? {
             let moved = self
                 .segments
                 .read(&chunk)
@@ -260,6 +278,24 @@ impl Shared {
             self.remove_segments(&mut ends, &[info]);
         }
         Ok(bytes)
+    }
+
+    /// Chunks that are to be moved to the ends of files, in the order in which they came. Of one
+    /// millisecond the value in the later chunk holds; so what came after one of them and is of its
+    /// time, mostly nothing, must be moved behind it.
+    fn with_followers(&self, moved: Vec<ChunkRef>) -> Result<Vec<ChunkRef>, StoreError> {
+        let place = |chunk: &ChunkRef| (chunk.segment, chunk.offset);
+        let mut all: BTreeMap<(u64, u64), ChunkRef> = BTreeMap::new();
+        let mut next = moved;
+        while let Some(chunk) = next.pop() {
+            if all.insert(place(&chunk), chunk).is_none() && chunk.tier == Tier::Raw {
+                let (tiers, from, to) =
+                    ([(Tier::Raw, Unrolled::All)], chunk.first_at, chunk.last_at);
+                let found = self.catalog.chunks(chunk.device, &tiers, from, to)?.chunks;
+                next.extend(found.into_iter().filter(|other| place(other) > place(&chunk)));
+            }
+        }
+        Ok(all.into_values().collect())
     }
 
     /// Removes chunks from the index, and then files in which nothing is wanted.

@@ -32,6 +32,44 @@ pub(super) fn merged(mut tables: Vec<Table>) -> Table {
     Table { times, columns }
 }
 
+/// The rows of some times, if there are any.
+pub(super) fn filtered(table: &Table, is_wanted: impl Fn(i64) -> bool) -> Option<Table> {
+    let wanted: Vec<bool> = table.times.iter().map(|at| is_wanted(*at)).collect();
+    let times = kept(&table.times, wanted.iter().copied());
+    if times.is_empty() {
+        return None;
+    }
+    let mut places: Vec<u32> = Vec::with_capacity(wanted.len());
+    let mut next = 0;
+    for is_wanted in &wanted {
+        places.push(next);
+        next += u32::from(*is_wanted);
+    }
+    let mut columns = Vec::new();
+    for column in &table.columns {
+        let numbers = match &column.rows {
+            Rows::All => kept(&column.numbers, wanted.iter().copied()),
+            Rows::Some(rows) => kept(&column.numbers, rows.iter().map(|row| wanted[*row as usize])),
+        };
+        let rows = match &column.rows {
+            Rows::All => Rows::All,
+            Rows::Some(_) if numbers.len() == times.len() => Rows::All,
+            Rows::Some(rows) => {
+                let rows = rows.iter().filter(|row| wanted[**row as usize]);
+                Rows::Some(rows.map(|row| places[*row as usize]).collect())
+            }
+        };
+        if !numbers.is_empty() {
+            columns.push(Column { key: column.key, rows, numbers });
+        }
+    }
+    Some(Table { times, columns })
+}
+
+fn kept<T: Copy>(all: &[T], is_wanted: impl Iterator<Item = bool>) -> Vec<T> {
+    all.iter().zip(is_wanted).filter(|(_, is_wanted)| *is_wanted).map(|(one, _)| *one).collect()
+}
+
 /// The times in order, and for each table the places of its rows among them.
 fn ordered_rows(tables: &[Table]) -> (Vec<i64>, Vec<Vec<u32>>) {
     let mut rows: Vec<(i64, u32, u32)> = Vec::new();
@@ -105,5 +143,32 @@ mod tests {
             ]
         );
         assert_eq!(merged(vec![one.clone()]), one);
+    }
+
+    #[test]
+    fn rows_of_some_times_keep_their_values() {
+        let table = Table {
+            times: vec![10, 20, 20, 30],
+            columns: vec![
+                Column { key: key(1), rows: Rows::All, numbers: numbers(&[1.0, 2.0, 2.5, 3.0]) },
+                Column { key: key(2), rows: Rows::Some(vec![0, 3]), numbers: numbers(&[7.0, 9.0]) },
+                Column { key: key(3), rows: Rows::Some(vec![1, 2]), numbers: numbers(&[5.0, 6.0]) },
+            ],
+        };
+        let found = filtered(&table, |at| at > 10).unwrap();
+        assert_eq!(found.times, [20, 20, 30]);
+        assert_eq!(
+            found.columns,
+            [
+                Column { key: key(1), rows: Rows::All, numbers: numbers(&[2.0, 2.5, 3.0]) },
+                Column { key: key(2), rows: Rows::Some(vec![2]), numbers: numbers(&[9.0]) },
+                Column { key: key(3), rows: Rows::Some(vec![0, 1]), numbers: numbers(&[5.0, 6.0]) },
+            ]
+        );
+        let ends = filtered(&table, |at| at != 20).unwrap();
+        assert_eq!(ends.columns[1].rows, Rows::All);
+        assert_eq!(ends.columns.len(), 2, "a column without values is none");
+        assert_eq!(filtered(&table, |_| true), Some(table.clone()));
+        assert_eq!(filtered(&table, |_| false), None);
     }
 }

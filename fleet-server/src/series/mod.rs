@@ -14,9 +14,10 @@
 //! | `engine`, `seal` | the order of things; the thread that seals |
 //! | `segments`, `catalog` | the files of chunks, and what the index must do |
 //! | `points`, `merge`, `query`, `scan`, [`curves`] | reading |
-//! | `roll`, [`stat`], `keep` | coarser tiers; what goes, and how much there is |
+//! | `roll`, `again`, [`stat`], `keep` | coarser tiers; what goes, and how much there is |
 //! | `backup` | the files of one moment, to be copied |
 
+mod again;
 pub(crate) mod backup;
 pub mod batch;
 pub mod catalog;

@@ -107,7 +107,8 @@ impl Engine {
         let wanted = Wanted::new(asked.iter().map(|(_, id)| *id));
         let mut finder = Finder::new(&wanted);
         let (mut found, mut values) = (Vec::new(), Vec::new());
-        for device in shared.devices().values() {
+        let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
+        for device in devices {
             device.head().newest(&mut finder, &mut found);
             if found.is_empty() {
                 continue;
@@ -129,7 +130,8 @@ impl Engine {
     pub(crate) fn top(&self, top: &Top) -> Result<Vec<(Uid, f64)>, StoreError> {
         let shared = &self.shared;
         let wanted = wanted(shared, &top.metric, &[]);
-        let (from, to) = (top.from.millis(), top.to.millis());
+        let from = top.from.millis().max(shared.floors().of(Tier::Raw));
+        let to = top.to.millis();
         let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
         let (mut points, mut tail) = (Points::default(), Points::default());
         let mut found = Vec::new();
@@ -172,6 +174,7 @@ fn newest_points(
     limit: usize,
 ) -> Result<Points, StoreError> {
     let (mut parts, blocks) = head_points(shared, device, wanted, from, to);
+    let _reading = shared.segments.reading();
     let found = shared.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?;
     let mut sources: Vec<_> = sources(&found, &blocks).into_iter().enumerate().collect();
     sources.sort_by_key(|(_, source)| Reverse(source.last_at()));
@@ -240,6 +243,7 @@ fn add_points(
         head.tail_points(wanted, from, to, tail);
         (head.blocks(from, to), head.has_all_from(from))
     };
+    let _reading = shared.segments.reading();
     let found = if is_in_memory {
         Found::default()
     } else {
@@ -272,6 +276,13 @@ pub(super) fn sources<'a>(found: &'a Found, blocks: &'a [Arc<Block>]) -> Vec<Sou
 }
 
 impl Source<'_> {
+    pub(super) fn tier(&self) -> Tier {
+        match self {
+            Self::Chunk(chunk) => chunk.tier,
+            Self::Block(_) => Tier::Raw,
+        }
+    }
+
     pub(super) fn first_at(&self) -> i64 {
         match self {
             Self::Chunk(chunk) => chunk.first_at,

@@ -2,21 +2,26 @@
 //!
 //! The rows of a tier are additive, and a chunk is marked as rolled in the same commit that adds
 //! the coarser chunk. So each value is counted once, however often this is interrupted and however
-//! late values come.
+//! late values come. Where values come again whose milliseconds are rolled up already, the hours
+//! are made anew (`again`): in the commit that rolls them up, the rows of those hours go from all
+//! coarser chunks, and what is made anew is a chunk of the finest of the coarser tiers, which is
+//! rolled up further in its turn.
 
 use std::collections::BTreeMap;
 
 use fleet_core::Chain;
 use fleet_core::id::Uid;
 
-use super::catalog::{Change, ChunkRef, Tier, Unrolled};
+use super::again::{Gathering, Hours, whole_hours};
+use super::catalog::{Catalog, Change, ChunkRef, Tier, Unrolled};
 use super::chunk::{self, Chunk, ChunkError, Column, ColumnKey, Effort, Part, Rows, Table};
 use super::curves::each_stat;
 use super::engine::{Engine, Shared};
+use super::merge::filtered;
 use super::names::SeriesId;
 use super::number::Number;
 use super::points::{Points, Wanted};
-use super::query::{add_chunk, read_chunk};
+use super::query::{Source, read_chunk};
 use super::segments::{Ends, Segments};
 use super::stat::Stat;
 use crate::store::{Failure, StoreError};
@@ -29,28 +34,56 @@ const _: () = assert!(SERIES_OF_A_TABLE * 4 <= chunk::COLUMNS_MAX);
 const _: () = assert!(SERIES_OF_A_TABLE * 4 * STEPS_OF_A_TABLE <= chunk::NUMBERS_MAX);
 /// Chunks that are rolled up with one commit.
 const CHUNKS_AT_ONCE: usize = 1_000;
+/// Chunks of one device among them, and their bytes: its values are in memory together.
+const CHUNKS_OF_A_DEVICE: usize = 200;
+const BYTES_OF_A_DEVICE: u64 = 4 * 1024 * 1024;
 
 impl Engine {
     /// Rolls up the chunks of a tier that have no values from a time on. Returns how many.
     pub(crate) fn roll(&self, tier: Tier, before: i64) -> Result<usize, StoreError> {
+        let list = |catalog: &dyn Catalog| {
+            catalog.chunks_before(tier, Unrolled::Only, before, CHUNKS_AT_ONCE)
+        };
+        self.roll_listed(tier, list)
+    }
+
+    /// Rolls up the chunks of a tier that have values from before a time. Returns how many.
+    pub(super) fn roll_begun(&self, tier: Tier, before: i64) -> Result<usize, StoreError> {
+        self.roll_listed(tier, |catalog| catalog.unrolled_before(tier, before, CHUNKS_AT_ONCE))
+    }
+
+    fn roll_listed(
+        &self,
+        tier: Tier,
+        list: impl Fn(&dyn Catalog) -> Result<Vec<ChunkRef>, StoreError>,
+    ) -> Result<usize, StoreError> {
         let Some(coarser) = tier.coarser() else { return Ok(0) };
         let mut rolled = 0;
         loop {
             let shared = &self.shared;
             // Listed while nobody adds or removes chunks: others may have rolled or removed them.
             let mut ends = shared.ends();
-            let old = shared.catalog.chunks_before(tier, Unrolled::Only, before, CHUNKS_AT_ONCE)?;
+            let old = list(shared.catalog.as_ref())?;
             if old.is_empty() {
                 return Ok(rolled);
             }
-            rolled += old.len();
             let mut devices: BTreeMap<Uid, Vec<ChunkRef>> = BTreeMap::new();
             for chunk in old {
-                devices.entry(chunk.device).or_default().push(chunk);
+                let chunks = devices.entry(chunk.device).or_default();
+                if has_room(chunks) {
+                    chunks.push(chunk);
+                    rolled += 1;
+                }
             }
             shared.roll(&mut ends, coarser, devices)?;
         }
     }
+}
+
+/// Whether one more chunk of a device may be rolled up together with these.
+fn has_room(chunks: &[ChunkRef]) -> bool {
+    let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+    chunks.len() < CHUNKS_OF_A_DEVICE && bytes < BYTES_OF_A_DEVICE
 }
 
 impl Shared {
@@ -61,71 +94,151 @@ impl Shared {
         to: Tier,
         devices: BTreeMap<Uid, Vec<ChunkRef>>,
     ) -> Result<(), StoreError> {
+        let dead = self.rolled(ends, to, devices).inspect_err(|error| {
+            tracing::warn!(error = %Chain(error), "telemetry was not rolled up");
+            Segments::abandon(ends);
+        })?;
+        self.remove_segments(ends, &dead);
+        Ok(())
+    }
+
+    fn rolled(
+        &self,
+        ends: &mut Ends,
+        to: Tier,
+        devices: BTreeMap<Uid, Vec<ChunkRef>>,
+    ) -> Result<Vec<u64>, StoreError> {
         let mut change = Change::default();
         for (device, mut chunks) in devices {
-            chunks.sort_unstable_by_key(|chunk| (chunk.segment, chunk.offset));
-            for table in self.coarser(to, &chunks) {
-                let appended = self.segments.append(ends, to, &chunk::encode(&table, Effort::Best));
-                let place = appended.map_err(|error| {
-                    Segments::abandon(ends);
-                    Failure::Storage(error.into())
-                })?;
-                change.added.push(ChunkRef {
-                    device,
-                    tier: to,
-                    first_at: table.times[0],
-                    last_at: table.times[table.times.len() - 1],
-                    segment: place.segment,
-                    offset: place.offset,
-                    bytes: place.bytes,
-                    rows: table.times.len() as u32,
-                    is_rolled: false,
-                });
+            chunks.sort_unstable_by_key(place);
+            let rolling = match to {
+                Tier::Minute => {
+                    let (rolling, hours) = self.minutes(device, &chunks)?;
+                    self.take_out(ends, device, &hours, &mut change)?;
+                    rolling
+                }
+                _ => self.coarser(to, &chunks),
+            };
+            for table in rolling.tables() {
+                change.added.push(self.added(ends, device, to, &table)?);
             }
             change.rolled.extend(chunks);
         }
-        let safe = Segments::sync(ends);
-        safe.map_err(|error| StoreError::from(Failure::Storage(error.into())))
-            .and_then(|()| self.catalog.commit(change))
-            .map(drop)
-            .inspect_err(|error| {
-                tracing::warn!(error = %Chain(error), "telemetry was not rolled up");
-                Segments::abandon(ends);
-            })
+        Segments::sync(ends).map_err(|error| Failure::Storage(error.into()))?;
+        self.catalog.commit(change)
     }
 
-    /// The rows of a coarser tier from a device's chunks. What is damaged is left out.
-    fn coarser(&self, to: Tier, chunks: &[ChunkRef]) -> Vec<Table> {
-        let mut rolling = Rolling::default();
-        let mut raw = Points::default();
+    /// Writes a chunk of rows, which is not rolled up.
+    fn added(
+        &self,
+        ends: &mut Ends,
+        device: Uid,
+        tier: Tier,
+        table: &Table,
+    ) -> Result<ChunkRef, StoreError> {
+        let place = self
+            .segments
+            .append(ends, tier, &chunk::encode(table, Effort::Best))
+            .map_err(|error| Failure::Storage(error.into()))?;
+        Ok(ChunkRef {
+            device,
+            tier,
+            first_at: table.times[0],
+            last_at: table.times[table.times.len() - 1],
+            segment: place.segment,
+            offset: place.offset,
+            bytes: place.bytes,
+            rows: table.times.len() as u32,
+            is_rolled: false,
+        })
+    }
+
+    /// The rows of the finest coarser tier from a device's chunks of raw values, which are ordered by
+    /// place; and the hours of which they are all that counts. What is damaged is left out.
+    fn minutes(&self, device: Uid, chunks: &[ChunkRef]) -> Result<(Rolling, Hours), StoreError> {
+        let first = chunks.iter().map(|chunk| chunk.first_at).min().unwrap_or(i64::MAX);
+        let last = chunks.iter().map(|chunk| chunk.last_at).max().unwrap_or(i64::MIN);
+        let (from, to) = whole_hours(first, last);
+        let found = self.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?.chunks;
+        let is_own = |chunk: &ChunkRef| chunks.binary_search_by_key(&place(chunk), place).is_ok();
+        let counts = |chunk: &&ChunkRef| chunk.is_rolled || is_own(chunk);
+        let sources: Vec<Source<'_>> = found.iter().filter(counts).map(Source::Chunk).collect();
         // All series, whatever their numbers.
-        let everything = Wanted::new((0..self.names.len() as u32).map(SeriesId));
+        let wanted = Wanted::new((0..self.names.len() as u32).map(SeriesId));
+        let gathering = Gathering {
+            shared: self,
+            wanted: &wanted,
+            times: (i64::MIN, i64::MAX),
+            sources: &sources,
+            floor: self.floors().of(Tier::Raw),
+        };
+        let mut rolling = Rolling::default();
+        let (mut raw, hours) =
+            gathering.gather(&mut Points::default(), &mut |chunk| rolling.note_scales(chunk));
+        for (series, values) in raw.values() {
+            for (at, value) in values {
+                rolling.add(Tier::Minute, series as u32, *at, Stat::of(*value));
+            }
+        }
+        Ok((rolling, hours))
+    }
+
+    /// Takes the rows of some hours out of a device's coarser chunks, one chunk after the other.
+    fn take_out(
+        &self,
+        ends: &mut Ends,
+        device: Uid,
+        hours: &Hours,
+        change: &mut Change,
+    ) -> Result<(), StoreError> {
+        let Some((from, to)) = hours.span() else { return Ok(()) };
+        let tiers = [Tier::Minute, Tier::TenMinutes, Tier::Hour].map(|tier| (tier, Unrolled::All));
+        let found = self.catalog.chunks(device, &tiers, from, to)?.chunks;
+        for chunk in found.into_iter().filter(|chunk| hours.touch(chunk)) {
+            let mut rest = None;
+            let read = read_chunk(self, &chunk, &mut |chunk| {
+                rest = filtered(&chunk.table()?, |at| !hours.has(at));
+                Ok(())
+            });
+            if let Err(damage) = read {
+                // Nobody reads those rows either.
+                self.note_damage(damage);
+                continue;
+            }
+            if let Some(rest) = rest {
+                if rest.times.len() == chunk.rows as usize {
+                    continue;
+                }
+                let added = self.added(ends, device, chunk.tier, &rest)?;
+                change.added.push(ChunkRef { is_rolled: chunk.is_rolled, ..added });
+            }
+            change.removed.push(chunk);
+        }
+        Ok(())
+    }
+
+    /// The rows of a coarser tier from a device's chunks of rows. What is damaged is left out.
+    fn coarser(&self, to: Tier, chunks: &[ChunkRef]) -> Rolling {
+        let mut rolling = Rolling::default();
         for chunk in chunks {
-            let from_tier = chunk.tier;
             let read = read_chunk(self, chunk, &mut |chunk| {
                 rolling.note_scales(chunk)?;
-                match from_tier {
-                    Tier::Raw => add_chunk(chunk, &everything, i64::MIN, i64::MAX, &mut raw),
-                    _ => each_stat(
-                        chunk,
-                        |series| Some(series.0 as usize),
-                        |series, at, stat| {
-                            rolling.add(to, series as u32, at, stat);
-                        },
-                    ),
-                }
+                let place = |series: SeriesId| Some(series.0 as usize);
+                each_stat(chunk, place, |series, at, stat| {
+                    rolling.add(to, series as u32, at, stat);
+                })
             });
             if let Err(damage) = read {
                 self.note_damage(damage);
             }
         }
-        for (series, values) in raw.values() {
-            for (at, value) in values {
-                rolling.add(to, series as u32, *at, Stat::of(*value));
-            }
-        }
-        rolling.tables()
+        rolling
     }
+}
+
+/// Ordered as chunks of one device came.
+fn place(chunk: &ChunkRef) -> (u64, u64) {
+    (chunk.segment, chunk.offset)
 }
 
 /// Rows of a coarser tier in the making.

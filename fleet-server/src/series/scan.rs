@@ -38,6 +38,7 @@ impl Engine {
                 rows.add(u64::MAX, at, values.map(|(series, number)| (series, number.get())));
             });
         }
+        let _reading = shared.segments.reading();
         let found = shared.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?;
         let mut sources: Vec<_> = sources(&found, &blocks).into_iter().enumerate().collect();
         sources.sort_by_key(|(_, source)| source.first_at());

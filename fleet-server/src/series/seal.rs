@@ -127,6 +127,14 @@ impl Engine {
         let devices: Vec<Arc<Device>> = self.shared.devices().values().cloned().collect();
         devices.chunks(DEVICES_AT_ONCE).try_for_each(|devices| seal(&self.shared, devices))
     }
+
+    /// Seals what is in memory of devices of which some is from before a time.
+    pub(super) fn seal_before(&self, before: i64) -> Result<(), StoreError> {
+        let is_old = |device: &&Arc<Device>| device.head().first_at().is_some_and(|at| at < before);
+        let devices: Vec<Arc<Device>> =
+            self.shared.devices().values().filter(is_old).cloned().collect();
+        devices.chunks(DEVICES_AT_ONCE).try_for_each(|devices| seal(&self.shared, devices))
+    }
 }
 
 /// Seals what some devices hold now, with one commit.

@@ -2,12 +2,14 @@
 //!
 //! A file begins with a frame that says whose it is, and each chunk is a frame. The index says
 //! which chunks there are, and up to where a file is written: what a crash left behind that is
-//! written over. A file of chunks that nobody wants any more is removed as a whole.
+//! written over. A file of chunks that nobody wants any more is removed as a whole, once nobody
+//! reads who may have found them in the index before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fleet_core::Chain;
 use fleet_core::disk::{Disk, DiskFile};
 use fleet_core::frames::{self, Found, HEADER_BYTES};
 
@@ -27,6 +29,46 @@ pub(super) struct Segments {
     disk: Arc<dyn Disk>,
     store: [u8; 16],
     open: Mutex<HashMap<u64, Arc<dyn DiskFile>>>,
+    readers: Mutex<Readers>,
+}
+
+/// Who reads, and what goes when they are done.
+#[derive(Default)]
+struct Readers {
+    /// The number of the next one.
+    next: u64,
+    active: BTreeSet<u64>,
+    /// Files with the number of the first reader who cannot have found them.
+    leaving: Vec<(u64, u64)>,
+}
+
+/// Somebody who reads. What is in the index after this was made stays readable as long as it is
+/// there.
+pub(super) struct Reading<'a> {
+    segments: &'a Segments,
+    number: u64,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let gone = {
+            let mut readers = self.segments.readers();
+            readers.active.remove(&self.number);
+            readers.gone()
+        };
+        if let Err(error) = self.segments.unlink(&gone) {
+            tracing::warn!(error = %Chain(&error), "old files of chunks were not removed");
+        }
+    }
+}
+
+impl Readers {
+    /// The files that nobody reads any more.
+    fn gone(&mut self) -> Vec<u64> {
+        let first = self.active.first().copied().unwrap_or(self.next);
+        let gone = self.leaving.extract_if(.., |(unknown_from, _)| *unknown_from <= first);
+        gone.map(|(_, file)| file).collect()
+    }
 }
 
 /// Where chunks are appended to.
@@ -66,7 +108,8 @@ impl Segments {
                 disk.remove(&name)?;
             }
         }
-        let segments = Self { disk, store, open: Mutex::default() };
+        let (open, readers) = (Mutex::default(), Mutex::default());
+        let segments = Self { disk, store, open, readers };
         for info in known {
             ends.next = ends.next.max(info.number + 1);
             segments.resume(&mut ends, info)?;
@@ -76,8 +119,12 @@ impl Segments {
 
     /// Goes on in a file that has room, if it is the last of its tier.
     fn resume(&self, ends: &mut Ends, info: &SegmentInfo) -> io::Result<()> {
-        let is_last = ends.ends.get(&info.tier).is_none_or(|end| end.number < info.number);
-        if !is_last || info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
+        if ends.ends.get(&info.tier).is_some_and(|end| end.number > info.number) {
+            return Ok(());
+        }
+        // What comes next must not stand before what this one has, if that takes no more.
+        ends.ends.remove(&info.tier);
+        if info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
             return Ok(());
         }
         let file = self.file(info.number)?;
@@ -164,10 +211,33 @@ impl Segments {
         }
     }
 
-    /// Removes files in which nothing is wanted any more.
+    /// To be asked for before the index is, by whoever reads what it says.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        let mut readers = self.readers();
+        let number = readers.next;
+        readers.next += 1;
+        readers.active.insert(number);
+        Reading { segments: self, number }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes files of which the index has forgotten all chunks.
     pub(super) fn remove(&self, ends: &mut Ends, numbers: &[u64]) -> io::Result<()> {
+        ends.ends.retain(|_, end| !numbers.contains(&end.number));
+        let gone = {
+            let mut readers = self.readers();
+            let next = readers.next;
+            readers.leaving.extend(numbers.iter().map(|number| (next, *number)));
+            readers.gone()
+        };
+        self.unlink(&gone)
+    }
+
+    fn unlink(&self, numbers: &[u64]) -> io::Result<()> {
         for number in numbers {
-            ends.ends.retain(|_, end| end.number != *number);
             self.lock().remove(number);
             match self.disk.remove(&name_of(*number)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -229,4 +299,60 @@ fn name_of(number: u64) -> String {
 fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME).filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::disk::sim::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn files_go_when_nobody_who_knew_them_reads() {
+        let (disk, store) = (Arc::new(SimDisk::new(1)), [7; 16]);
+        let (segments, mut ends) = Segments::open(disk.clone(), store, &[]).unwrap();
+        let new = |ends: &mut Ends| {
+            Segments::abandon(ends);
+            segments.append(ends, Tier::Raw, &[1; 50]).unwrap().segment
+        };
+        let numbers = [new(&mut ends), new(&mut ends), new(&mut ends)];
+        let left = || disk.names().unwrap().iter().filter_map(|name| number_of(name)).count();
+        let first = segments.reading();
+        segments.remove(&mut ends, &numbers[..1]).unwrap();
+        let second = segments.reading();
+        segments.remove(&mut ends, &numbers[1..2]).unwrap();
+        assert_eq!(left(), 3);
+        drop(first);
+        assert_eq!(left(), 2, "the second never knew the first file");
+        drop(second);
+        assert_eq!(left(), 1);
+        segments.remove(&mut ends, &numbers[2..]).unwrap();
+        assert_eq!(left(), 0);
+        drop(segments.reading());
+    }
+
+    #[test]
+    fn nothing_is_appended_before_what_came_earlier() {
+        let (disk, store) = (Arc::new(SimDisk::new(1)), [7; 16]);
+        let (segments, mut ends) = Segments::open(disk.clone(), store, &[]).unwrap();
+        let mut known = Vec::new();
+        for bytes in [None, Some(SEGMENT_BYTES_MAX)] {
+            let place = segments.append(&mut ends, Tier::Raw, &[1; 50]).unwrap();
+            Segments::sync(&mut ends).unwrap();
+            Segments::abandon(&mut ends);
+            known.push(SegmentInfo {
+                number: place.segment,
+                tier: Tier::Raw,
+                bytes: bytes.unwrap_or(place.offset + u64::from(place.bytes)),
+                live_bytes: 50,
+                live_chunks: 1,
+                live_rows: 1,
+            });
+        }
+        for (known, expected) in [(&known[..1], known[0].number), (&known[..], 3)] {
+            let (segments, mut ends) = Segments::open(disk.clone(), store, known).unwrap();
+            let place = segments.append(&mut ends, Tier::Raw, &[2; 50]).unwrap();
+            assert_eq!(place.segment, expected, "{known:?}");
+        }
+    }
 }

@@ -18,7 +18,8 @@ pub use crate::series::stat::Stat;
 pub const STREAMS_PER_DEVICE_MAX: usize = 16;
 
 /// What devices measured. Of one device, series and millisecond there is one value: the one that
-/// came last.
+/// came last. Coarser tiers count it once too, unless raw values of its hour are pruned when it
+/// comes again: then it counts beside what the tiers hold.
 #[async_trait]
 pub trait TelemetryStore: Send + Sync {
     /// Series and shapes by number, as a [`Batch`] has them.
@@ -74,7 +75,7 @@ pub trait TelemetryStore: Send + Sync {
     fn newest_of(&self, device: Uid) -> Vec<NamedValue>;
 
     /// Shows the newest values of some metrics of each device that has any. They are in memory; of
-    /// ten thousand devices that takes some milliseconds, in which no device comes or goes.
+    /// ten thousand devices that takes some milliseconds.
     fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue]));
 
     /// The devices with the greatest, or least, mean of a metric over a time.

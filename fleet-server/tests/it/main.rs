@@ -14,6 +14,7 @@ mod hostile;
 mod influx;
 mod link;
 mod metrics;
+mod model_kit;
 mod page;
 mod page_kit;
 mod program;

@@ -48,6 +48,17 @@ impl Closed {
                 store.seal().await.unwrap();
                 store.keep(keep(), time(count * BETWEEN)).await.unwrap();
             }
+            if count == SEALED {
+                // What comes again makes an hour be written anew in coarser chunks.
+                for (uid, at) in devices.iter().flat_map(|uid| (70..90).map(move |at| (uid, at))) {
+                    let value = value_of(*uid, at * BETWEEN);
+                    store.append(vec![report(*uid, None, at * BETWEEN, value)]).await.unwrap();
+                }
+                store.seal().await.unwrap();
+                store.keep(keep(), time(count * BETWEEN)).await.unwrap();
+                let minutes = &store.stats().await.unwrap().tiers[1];
+                assert!(minutes.file_bytes > minutes.bytes + 100, "{minutes:?}");
+            }
             for uid in &devices {
                 let at = count * BETWEEN;
                 let seq = u64::try_from(count + 1).unwrap();

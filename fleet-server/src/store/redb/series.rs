@@ -87,25 +87,18 @@ impl Catalog for Index {
         before: i64,
         most: usize,
     ) -> Result<Vec<ChunkRef>, StoreError> {
-        self.read(|txn| {
-            let table = txn.open(&CHUNKS)?;
-            let mut found = Vec::new();
-            let mut next = first_device(&table, &[])?;
-            while let Some(device) = next
-                && found.len() < most
-            {
-                let first = ChunkRow::time_key(device, tier, i64::MIN);
-                let end = ChunkRow::time_key(device, tier, before);
-                let rows = chunk_rows(&table, &first, &end)?;
-                let asked = rows
-                    .filter(|chunk| chunk.as_ref().map_or(true, |chunk| is_asked(chunk, unrolled)));
-                for chunk in asked.take(most - found.len()) {
-                    found.push(chunk?);
-                }
-                next = first_device(&table, &all_of(device))?;
-            }
-            Ok(found)
-        })
+        let end = |device| ChunkRow::time_key(device, tier, before);
+        self.read(|txn| chunks_of_all(txn, tier, end, most, |chunk| is_asked(chunk, unrolled)))
+    }
+
+    fn unrolled_before(
+        &self,
+        tier: Tier,
+        before: i64,
+        most: usize,
+    ) -> Result<Vec<ChunkRef>, StoreError> {
+        let is_asked = |chunk: &ChunkRef| !chunk.is_rolled && chunk.first_at < before;
+        self.read(|txn| chunks_of_all(txn, tier, |device| end_of(device, tier), most, is_asked))
     }
 
     fn chunks_in(&self, segment: u64) -> Result<Vec<ChunkRef>, StoreError> {
@@ -132,6 +125,32 @@ fn end_of(device: Uid, tier: Tier) -> [u8; 41] {
     end[..16].copy_from_slice(&device.bytes());
     end[16] = tier.number();
     end
+}
+
+/// So many chunks of a tier, of one device after the other, up to an end of its keys.
+fn chunks_of_all<K: AsRef<[u8]>>(
+    txn: &Reading<'_>,
+    tier: Tier,
+    end: impl Fn(Uid) -> K,
+    most: usize,
+    is_asked: impl Fn(&ChunkRef) -> bool,
+) -> Result<Vec<ChunkRef>, Fault> {
+    let table = txn.open(&CHUNKS)?;
+    let mut found = Vec::new();
+    let mut next = first_device(&table, &[])?;
+    while let Some(device) = next
+        && found.len() < most
+    {
+        let first = ChunkRow::time_key(device, tier, i64::MIN);
+        let end = end(device);
+        let rows = chunk_rows(&table, &first, end.as_ref())?;
+        let asked = rows.filter(|chunk| chunk.as_ref().map_or(true, &is_asked));
+        for chunk in asked.take(most - found.len()) {
+            found.push(chunk?);
+        }
+        next = first_device(&table, &all_of(device))?;
+    }
+    Ok(found)
 }
 
 fn chunk_rows<T: ReadableTable<Bytes, Bytes>>(

@@ -227,6 +227,7 @@ impl Owner {
         };
         let (least, most) = (count(self.floor), count(i64::MIN));
         let least = if self.rows_are_known { most } else { least };
+        let most = most + self.seen.repeated;
         if (least..=most).contains(&rows) {
             return Ok(());
         }

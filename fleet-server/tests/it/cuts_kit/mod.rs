@@ -48,6 +48,8 @@ pub(crate) struct Seen {
     pub(crate) seals: u64,
     /// Times that one device was sealed because it had much.
     pub(crate) floods: u64,
+    /// Reports that came again, while raw values of their hour were there.
+    pub(crate) repeated: u64,
     /// Times that values were rolled up or pruned.
     pub(crate) kept: u64,
     pub(crate) compacted_bytes: u64,
@@ -63,6 +65,7 @@ impl Seen {
         self.unfound += other.unfound;
         self.seals += other.seals;
         self.floods += other.floods;
+        self.repeated += other.repeated;
         self.kept += other.kept;
         self.compacted_bytes += other.compacted_bytes;
         self.purged += other.purged;
@@ -287,6 +290,7 @@ impl Owner {
             12 => self.remove(store).await,
             13..=16 if self.races => self.send_while_sealing(store).await,
             17 => self.flood(store).await,
+            18..=20 => self.repeat(store).await,
             _ => self.send(store).await,
         }
     }
@@ -422,6 +426,22 @@ impl Owner {
         self.note_stored(&reports, &outcomes);
         self.seen.floods += 1;
         Ok(())
+    }
+
+    /// Sends again what was stored, as somebody who was not told so does.
+    async fn repeat(&mut self, store: &RedbStore) -> Result<(), StoreError> {
+        let (at, first) = (self.pick(), self.floor_asked.saturating_add(HOUR));
+        let known = &self.devices[at];
+        let stored: Vec<i64> = known.stored.range(first..).map(|(at, _)| *at).collect();
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let uid = known.device.uid;
+        let from = self.dice.below(stored.len());
+        let again = stored[from..].iter().take(1 + self.dice.below(20));
+        let again: Vec<_> = again.map(|at| report(uid, None, *at, value_of(*at))).collect();
+        self.seen.repeated += again.len() as u64;
+        store.append(again).await.map(drop)
     }
 
     async fn send_while_sealing(&mut self, store: &RedbStore) -> Result<(), StoreError> {
