@@ -14,7 +14,6 @@ use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::sync::Semaphore;
 
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
