@@ -15,6 +15,7 @@ use super::chunk::{Chunk, ChunkError};
 use super::engine::Shared;
 use super::points::{Points, Wanted};
 use super::query::{Source, add_chunk, read_chunk};
+use crate::store::StoreError;
 
 /// As long as the longest step.
 const HOUR: i64 = Tier::Hour.step_millis();
@@ -89,26 +90,30 @@ pub(super) struct Gathering<'a> {
 impl Gathering<'_> {
     /// The values that no coarser row counts, with those of `tail`, which came last; and the hours
     /// of which that is all.
-    pub(super) fn gather(&self, tail: &mut Points, see: See<'_>) -> (Points, Hours) {
-        let (mut points, _) = self.add(&Hours::default(), see);
+    pub(super) fn gather(
+        &self,
+        tail: &mut Points,
+        see: See<'_>,
+    ) -> Result<(Points, Hours), StoreError> {
+        let (mut points, _) = self.add(&Hours::default(), see)?;
         points.extend(tail);
-        let mut hours = self.came_again(&mut points);
+        let mut hours = self.came_again(&mut points)?;
         while !hours.is_empty() {
-            let (mut anew, unreadable) = self.add(&hours, see);
+            let (mut anew, unreadable) = self.add(&hours, see)?;
             if unreadable.is_empty() {
                 anew.extend(tail);
-                return (anew, hours);
+                return Ok((anew, hours));
             }
             for chunk in unreadable {
                 hours.leave_out(chunk);
             }
         }
-        (points, hours)
+        Ok((points, hours))
     }
 
     /// The values of all that is not rolled up, and of some hours of what is. What of those hours
     /// cannot be read is told.
-    fn add(&self, hours: &Hours, see: See<'_>) -> (Points, Vec<&ChunkRef>) {
+    fn add(&self, hours: &Hours, see: See<'_>) -> Result<(Points, Vec<&ChunkRef>), StoreError> {
         let (mut points, mut unreadable) = (Points::default(), Vec::new());
         for source in self.sources {
             let rolled = rolled(source);
@@ -122,12 +127,12 @@ impl Gathering<'_> {
                     Some(_) => self.add_hours(chunk, hours, &mut points),
                 }
             });
-            if let Err(damage) = read {
-                self.shared.note_damage(damage);
+            if let Err(unread) = read {
+                self.shared.pass_over(unread)?;
                 unreadable.extend(rolled);
             }
         }
-        (points, unreadable)
+        Ok((points, unreadable))
     }
 
     fn add_chunk(&self, chunk: &Chunk<'_>, points: &mut Points) -> Result<(), ChunkError> {
@@ -151,12 +156,12 @@ impl Gathering<'_> {
     }
 
     /// The hours in which values meet rolled ones of their series and millisecond.
-    fn came_again(&self, new: &mut Points) -> Hours {
+    fn came_again(&self, new: &mut Points) -> Result<Hours, StoreError> {
         let new: Vec<(usize, &[(i64, f64)])> = new.values().collect();
         let first = new.iter().map(|(_, values)| values[0].0).min();
         let last = new.iter().map(|(_, values)| values[values.len() - 1].0).max();
         let mut hours = Hours::default();
-        let (Some(first), Some(last)) = (first, last) else { return hours };
+        let (Some(first), Some(last)) = (first, last) else { return Ok(hours) };
         let has_all = |at: i64| beginning(hour_of(at)) >= self.floor;
         // Mostly nothing is left: what is not rolled up is newer than what is.
         let meets = |chunk: &&ChunkRef| {
@@ -167,10 +172,10 @@ impl Gathering<'_> {
         };
         for chunk in self.sources.iter().filter_map(rolled).filter(meets) {
             let mut old = Points::default();
-            if let Err(damage) =
+            if let Err(unread) =
                 read_chunk(self.shared, chunk, &mut |chunk| self.add_chunk(chunk, &mut old))
             {
-                self.shared.note_damage(damage);
+                self.shared.pass_over(unread)?;
                 continue;
             }
             for (place, old) in old.values() {
@@ -183,7 +188,7 @@ impl Gathering<'_> {
                 hours.0.extend(again.map(hour_of));
             }
         }
-        hours
+        Ok(hours)
     }
 }
 

@@ -68,7 +68,7 @@ impl Engine {
                         let reports = if chunk.tier == Tier::Raw { chunk.rows } else { 0 };
                         all.reports += u64::from(reports);
                     }
-                    Err(damage) => shared.note_damage(damage),
+                    Err(unread) => shared.pass_over(unread)?,
                 }
             }
         }

@@ -91,6 +91,33 @@ pub(crate) struct SegmentInfo {
     pub(crate) live_rows: u64,
 }
 
+impl SegmentInfo {
+    /// One with nothing in it.
+    pub(crate) fn new(number: u64, tier: Tier) -> Self {
+        Self { number, tier, bytes: 0, live_bytes: 0, live_chunks: 0, live_rows: 0 }
+    }
+
+    /// It reaches to the end of a chunk at least.
+    pub(crate) fn reach(&mut self, chunk: &ChunkRef) {
+        self.bytes = self.bytes.max(chunk.offset + u64::from(chunk.bytes));
+    }
+
+    /// A chunk of it is wanted.
+    pub(crate) fn add(&mut self, chunk: &ChunkRef) {
+        self.reach(chunk);
+        self.live_bytes += u64::from(chunk.bytes);
+        self.live_chunks += 1;
+        self.live_rows += u64::from(chunk.rows);
+    }
+
+    /// It is not any more.
+    pub(crate) fn remove(&mut self, chunk: &ChunkRef) {
+        self.live_bytes = self.live_bytes.saturating_sub(chunk.bytes.into());
+        self.live_chunks = self.live_chunks.saturating_sub(1);
+        self.live_rows = self.live_rows.saturating_sub(chunk.rows.into());
+    }
+}
+
 /// What the engine begins with.
 #[derive(Default)]
 pub(crate) struct Loaded {
@@ -109,7 +136,8 @@ pub(crate) struct SavedDevice {
     pub(crate) uid: Uid,
     /// Whether it may report.
     pub(crate) is_live: bool,
-    pub(crate) remembered: Remembered,
+    /// Nothing if that cannot be read.
+    pub(crate) remembered: Option<Remembered>,
 }
 
 /// A series' metric and labels.
@@ -215,4 +243,6 @@ pub(crate) enum Unrolled {
     All,
     /// Only those that are not rolled.
     Only,
+    /// None of those.
+    Without,
 }

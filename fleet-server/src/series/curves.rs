@@ -91,14 +91,12 @@ impl Engine {
             // Looked up after the chunks: what was gone by then lies below.
             floor: shared.floors().of(Tier::Raw),
         };
-        let (mut points, hours) = gathering.gather(&mut tail, &mut |_| Ok(()));
+        let (mut points, hours) = gathering.gather(&mut tail, &mut |_| Ok(()))?;
         for source in rows {
             resolution = resolution.max(source.tier());
             let counts = |at| (from..=to).contains(&at) && !hours.has(at);
             let read = source.read(shared, &mut |chunk| drawing.add_stats(chunk, &wanted, &counts));
-            if let Err(damage) = read {
-                shared.note_damage(damage);
-            }
+            read.or_else(|unread| shared.pass_over(unread))?;
         }
         for (place, values) in points.values() {
             drawing.add_values(place, values);
@@ -123,14 +121,12 @@ impl Engine {
 }
 
 /// The coarsest tier that has two rows or more for each step, unless its values of that time are
-/// gone already: then one that still has them.
+/// gone already: then one that still has them, or as many of them as any.
 fn choose(floors: &Floors, from: i64, step_millis: i64) -> Tier {
     let fits = |tier: &Tier| tier.step_millis() * 2 <= step_millis;
-    let mut tier = Tier::ALL.into_iter().rev().find(fits).unwrap_or(Tier::Raw);
-    while let Some(coarser) = tier.coarser().filter(|_| floors.of(tier) > from) {
-        tier = coarser;
-    }
-    tier
+    let tier = Tier::ALL.into_iter().rev().find(fits).unwrap_or(Tier::Raw);
+    let floor = |tier: &Tier| floors.of(*tier).max(from);
+    Tier::ALL.into_iter().filter(|coarser| *coarser >= tier).min_by_key(floor).unwrap_or(tier)
 }
 
 /// Where each value is, as seen from a tier: once, besides all raw chunks that there are.
@@ -265,6 +261,11 @@ mod tests {
         floors.raise(Tier::TenMinutes, 20);
         floors.raise(Tier::Hour, 10);
         assert_eq!(choose(&floors, 0, 1), Tier::Hour, "no coarser one is left");
+        let mut floors = Floors::default();
+        for tier in Tier::ALL {
+            floors.raise(tier, 100);
+        }
+        assert_eq!(choose(&floors, 0, 1), Tier::Raw, "no coarser one has more");
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub(super) struct Device {
 struct Log {
     /// None while it is being opened anew.
     wal: Option<Arc<Wal>>,
+    /// The one that failed; its thread may still be at work.
+    failed: Option<Arc<Wal>>,
     scribe: Scribe,
     last: Option<Lsn>,
 }
@@ -166,9 +168,19 @@ impl Engine {
         let mut log = shared.log();
         let wal = log.wal.clone().ok_or(Failure::Reopening)?;
         let log = &mut *log;
-        let bytes =
-            batch.iter().map(|(report, _)| log.scribe.bytes_at_most(&report.shape, &shared.names));
-        if !wal.has_room(bytes.sum()) || wal.bytes() > LOG_BYTES_MAX {
+        let mut bytes = 0;
+        for (report, _) in batch.iter() {
+            let most = log.scribe.bytes_at_most(&report.shape, &shared.names);
+            // A record that the log refused would leave names behind that are in no file.
+            if most > wal::RECORD_BYTES_MAX {
+                return Err(StoreError::TooLarge("text that names a report's series"));
+            }
+            bytes += most;
+        }
+        if bytes > wal::WAITING_BYTES_MAX {
+            return Err(StoreError::TooLarge("text that names the reports' series"));
+        }
+        if !wal.has_room(bytes) || wal.bytes() > LOG_BYTES_MAX {
             return match wal.failure() {
                 Some(failure) => Err(shared.log_failed(log, &failure)),
                 None => Err(StoreError::Busy),
@@ -202,7 +214,7 @@ impl Engine {
                 shape: &report.shape,
                 numbers,
             };
-            // There is room; if the log has failed meanwhile, heads and marks are made anew.
+            // There is room, and none is too large; if the log has failed meanwhile, heads and marks are made anew.
             let lsn = wal
                 .append(|out| log.scribe.write(entry, &shared.names, out))
                 .map_err(|error| Failure::Storage(error.into()))?;
@@ -279,7 +291,7 @@ impl Drop for Engine {
 fn start_sealer(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("series-sealer".to_owned())
-        .spawn(move || super::seal::run(&shared))
+        .spawn(move || super::seal::run_always(&shared))
 }
 
 impl Shared {
@@ -317,6 +329,15 @@ impl Shared {
         self.saved_series.store(count, Ordering::Relaxed);
     }
 
+    /// Removes what failing left behind.
+    pub(super) fn clear_abandoned(&self, ends: &mut Ends) -> Result<(), StoreError> {
+        if !ends.has_abandoned() {
+            return Ok(());
+        }
+        let cleared = self.segments.clear_abandoned(ends, &self.catalog.segments()?);
+        cleared.map_err(|error| Failure::Storage(error.into()).into())
+    }
+
     /// Removes files of which the index has forgotten all chunks.
     pub(super) fn remove_segments(&self, ends: &mut Ends, dead: &[u64]) {
         if let Err(error) = self.segments.remove(ends, dead) {
@@ -352,7 +373,8 @@ impl Shared {
     fn log_failed(&self, log: &mut Log, error: &(dyn Error + 'static)) -> StoreError {
         let reason = Chain(error).to_string();
         // Who waits for a log that has been replaced tells nothing new.
-        if log.wal.take_if(|wal| wal.failure().is_some()).is_some() {
+        if let Some(failed) = log.wal.take_if(|wal| wal.failure().is_some()) {
+            log.failed = Some(failed);
             self.lock_trouble().log = Some(format!("the telemetry log failed: {reason}"));
             self.work().log_failed = true;
         }
@@ -364,6 +386,11 @@ impl Shared {
     pub(super) fn reopen_log(&self) -> Result<(), StoreError> {
         // What is sealed meanwhile would be in the index and in the new heads too.
         let _sealing = self.ends();
+        // What its thread still writes would be missing from what is read.
+        let failed = self.log().failed.take();
+        if let Some(failed) = failed {
+            failed.end();
+        }
         let loaded = self.catalog.load()?;
         let mut trouble = Trouble::default();
         let begun =
@@ -425,7 +452,8 @@ impl Device {
         Arc::new(Self { uid, is_live: AtomicBool::new(is_live), head: Mutex::new(head) })
     }
 
-    fn is_live(&self) -> bool {
+    /// Whether it may report: it is not deleted.
+    pub(super) fn is_live(&self) -> bool {
         self.is_live.load(Ordering::Relaxed)
     }
 
@@ -464,7 +492,10 @@ fn begin(
 ) -> Result<Begun, StoreError> {
     let live: HashMap<Uid, bool> =
         saved.iter().map(|device| (device.uid, device.is_live)).collect();
-    let head = |device: SavedDevice| (device.uid, Head::remembering(device.remembered));
+    let head = |device: SavedDevice| {
+        let remembered = device.remembered;
+        (device.uid, remembered.map_or_else(Head::forgetful, Head::remembering))
+    };
     let mut heads: IndexMap<Uid, Head> = saved.into_iter().map(head).collect();
     // The log may have lost its end; what the index says was done stays done.
     let applied = heads.values().filter_map(Head::last).max();
@@ -498,7 +529,8 @@ fn begin(
         .into_iter()
         .map(|(uid, head)| (uid, Device::new(uid, live.get(&uid) == Some(&true), head)))
         .collect();
-    let log = Log { wal: Some(Arc::new(wal)), scribe: Scribe::new(None), last };
+    let wal = Some(Arc::new(wal));
+    let log = Log { wal, failed: None, scribe: Scribe::new(None), last };
     Ok(Begun { log, devices })
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Head {
     sealed_until: Option<i64>,
     /// Whether it waits to be sealed, or is being.
     pub(super) is_due: bool,
+    /// Whether sealing it failed, and nobody has looked how far it came.
+    pub(super) is_unsure: bool,
 }
 
 #[derive(Debug)]
@@ -167,6 +169,11 @@ impl Head {
         let Remembered { applied, cursors, missed, newest, newest_at } = remembered;
         let sealed_until = newest_at;
         Self { last: applied, cursors, missed, newest, newest_at, sealed_until, ..Self::default() }
+    }
+
+    /// Of a device of which what was remembered cannot be read: anything may lie in chunks.
+    pub(super) fn forgetful() -> Self {
+        Self { sealed_until: Some(i64::MAX), ..Self::default() }
     }
 
     /// The cursor of the report's stream if the report is new, moved to it. Counts what was left
@@ -474,8 +481,20 @@ fn note(newest: &mut Vec<Newest>, found: Newest) {
         Ok(place) if newest[place].at > found.at => {}
         Ok(place) => newest[place] = found,
         Err(place) if newest.len() < NEWEST_MAX => newest.insert(place, found),
-        Err(_) => {}
+        Err(_) => {
+            forget_oldest(newest);
+            note(newest, found);
+        }
     }
+}
+
+/// Forgets a quarter, the oldest: so that not each new series costs a search.
+fn forget_oldest(newest: &mut Vec<Newest>) {
+    let mut oldest: Vec<(i64, SeriesId)> =
+        newest.iter().map(|newest| (newest.at, newest.series)).collect();
+    let (_, last, _) = oldest.select_nth_unstable(NEWEST_MAX / 4);
+    let last = *last;
+    newest.retain(|newest| (newest.at, newest.series) > last);
 }
 
 #[cfg(test)]
@@ -525,5 +544,21 @@ mod tests {
         head.sealed(applied);
         assert_eq!(in_memory(&head, &wanted, 500), None);
         assert_eq!(in_memory(&head, &wanted, 501), Some(70));
+    }
+
+    #[test]
+    fn of_too_many_series_the_oldest_newest_values_give_way() {
+        let names = Names::default();
+        let mut head = Head::default();
+        for at in 0..6_i64 {
+            let series: Vec<SeriesId> = (0..1_000)
+                .map(|number| names.series::<&str>(&format!("m{at}_{number}"), &[]).unwrap())
+                .collect();
+            head.apply(Lsn(at as u64), at, &names.shape(&series), &[Number::new(1.0); 1_000]);
+        }
+        let newest = head.all_newest();
+        assert!(newest.len() <= NEWEST_MAX && newest.is_sorted_by_key(|newest| newest.series));
+        let of = |at| newest.iter().filter(|newest| newest.at == at).count();
+        assert_eq!([of(0), of(4), of(5)], [0, 1_000, 1_000]);
     }
 }

@@ -108,7 +108,7 @@ impl Engine {
                     Tier::Raw => self.roll_raw(end.millis())?,
                     _ => _ = self.roll(tier, end.millis())?,
                 }
-                freed += self.prune(tier, end)?;
+                freed += self.prune_kept(tier, end)?;
             }
         }
         Ok(freed)
@@ -151,13 +151,23 @@ impl Engine {
     /// Hides a tier's values from before a time, and removes the chunks that have no others.
     /// Returns how many rows those had.
     pub(crate) fn prune(&self, tier: Tier, before: Timestamp) -> Result<u64, StoreError> {
+        self.prune_of(tier, before, Unrolled::All)
+    }
+
+    /// The same, but what no coarser tier has stays until one has it: it may have come late.
+    fn prune_kept(&self, tier: Tier, before: Timestamp) -> Result<u64, StoreError> {
+        let is_last = tier.coarser().is_none();
+        self.prune_of(tier, before, if is_last { Unrolled::All } else { Unrolled::Without })
+    }
+
+    fn prune_of(&self, tier: Tier, before: Timestamp, which: Unrolled) -> Result<u64, StoreError> {
         let shared = &self.shared;
         shared.raise_floor(tier, before.millis())?;
         let mut rows = 0;
         loop {
             let (from, most) = (before.millis(), CHUNKS_AT_ONCE);
             let mut ends = shared.ends();
-            let old = shared.catalog.chunks_before(tier, Unrolled::All, from, most)?;
+            let old = shared.catalog.chunks_before(tier, which, from, most)?;
             if old.is_empty() {
                 return Ok(rows);
             }

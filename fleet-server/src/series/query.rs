@@ -5,6 +5,8 @@
 //! values of one millisecond one is left.
 
 use std::cmp::Reverse;
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use fleet_core::id::Uid;
@@ -17,7 +19,7 @@ use super::engine::{Device, Engine, Shared};
 use super::head::{Block, Finder, Newest};
 use super::names::{SeriesId, SeriesName};
 use super::points::{Points, Wanted};
-use crate::store::{Point, Query, StoreError, Top};
+use crate::store::{Failure, Point, Query, StoreError, Top};
 
 /// The newest value of a series of a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,7 +109,7 @@ impl Engine {
         let wanted = Wanted::new(asked.iter().map(|(_, id)| *id));
         let mut finder = Finder::new(&wanted);
         let (mut found, mut values) = (Vec::new(), Vec::new());
-        let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
+        let devices = live(shared);
         for device in devices {
             device.head().newest(&mut finder, &mut found);
             if found.is_empty() {
@@ -132,7 +134,8 @@ impl Engine {
         let wanted = wanted(shared, &top.metric, &[]);
         let from = top.from.millis().max(shared.floors().of(Tier::Raw));
         let to = top.to.millis();
-        let devices: Vec<Arc<Device>> = shared.devices().values().cloned().collect();
+        // Those that are deleted take nobody's place.
+        let devices = live(shared);
         let (mut points, mut tail) = (Points::default(), Points::default());
         let mut found = Vec::new();
         for device in devices {
@@ -152,6 +155,11 @@ impl Engine {
         found.truncate(top.limit);
         Ok(found)
     }
+}
+
+/// The devices that are not deleted.
+fn live(shared: &Shared) -> Vec<Arc<Device>> {
+    shared.devices().values().filter(|device| device.is_live()).cloned().collect()
 }
 
 /// The series of a metric that have some labels.
@@ -186,9 +194,7 @@ fn newest_points(
         let mut points = Points::default();
         let read =
             source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, &mut points));
-        if let Err(damage) = read {
-            shared.note_damage(damage);
-        }
+        read.or_else(|unread| shared.pass_over(unread))?;
         parts.push((order as u64, points));
         all = joined(&mut parts);
     }
@@ -250,11 +256,8 @@ fn add_points(
         shared.catalog.chunks(device.uid, &[(Tier::Raw, Unrolled::All)], from, to)?
     };
     for source in sources(&found, &blocks) {
-        if let Err(damage) =
-            source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, points))
-        {
-            shared.note_damage(damage);
-        }
+        let read = source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, points));
+        read.or_else(|unread| shared.pass_over(unread))?;
     }
     points.extend(tail);
     Ok(())
@@ -297,18 +300,39 @@ impl Source<'_> {
         }
     }
 
-    /// Reads it; the error says what is damaged, in words for health.
+    /// Reads it.
     pub(super) fn read(
         &self,
         shared: &Shared,
         read: &mut dyn FnMut(&Chunk<'_>) -> Result<(), ChunkError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unread> {
         match self {
             Self::Block(block) => block
                 .chunk()
                 .and_then(|chunk| read(&chunk))
-                .map_err(|error| format!("a block in memory: {error}")),
+                .map_err(|error| Unread::Damaged(format!("a block in memory: {error}"))),
             Self::Chunk(chunk) => read_chunk(shared, chunk, read),
+        }
+    }
+}
+
+/// Why something was not read.
+pub(super) enum Unread {
+    /// It is damaged: in words for health.
+    Damaged(String),
+    /// It may be readable the next time.
+    Failed(io::Error),
+}
+
+impl Shared {
+    /// Notes damage, without which an answer goes on. What only failed is an error.
+    pub(super) fn pass_over(&self, unread: Unread) -> Result<(), StoreError> {
+        match unread {
+            Unread::Damaged(line) => {
+                self.note_damage(line);
+                Ok(())
+            }
+            Unread::Failed(error) => Err(Failure::Storage(error.into()).into()),
         }
     }
 }
@@ -318,12 +342,17 @@ pub(super) fn read_chunk(
     shared: &Shared,
     chunk: &ChunkRef,
     read: &mut dyn FnMut(&Chunk<'_>) -> Result<(), ChunkError>,
-) -> Result<(), String> {
-    let place = || format!("the chunk at {} in file {}", chunk.offset, chunk.segment);
-    let bytes = shared.segments.read(chunk).map_err(|error| format!("{}: {error}", place()))?;
+) -> Result<(), Unread> {
+    let damaged = |error: &dyn fmt::Display| {
+        Unread::Damaged(format!("the chunk at {} in file {}: {error}", chunk.offset, chunk.segment))
+    };
+    let bytes = shared.segments.read(chunk).map_err(|error| match error.kind() {
+        // The file is gone, or shorter than it was.
+        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(&error),
+        _ => Unread::Failed(error),
+    })?;
     // The frame's sum was right, and it covers all of these bytes.
-    let opened = Chunk::open_unsummed(&bytes).and_then(|chunk| read(&chunk));
-    opened.map_err(|error| format!("{}: {error}", place()))
+    Chunk::open_unsummed(&bytes).and_then(|chunk| read(&chunk)).map_err(|error| damaged(&error))
 }
 
 /// Adds a chunk's values of a time to points.

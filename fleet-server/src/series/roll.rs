@@ -63,6 +63,7 @@ impl Engine {
             let shared = &self.shared;
             // Listed while nobody adds or removes chunks: others may have rolled or removed them.
             let mut ends = shared.ends();
+            shared.clear_abandoned(&mut ends)?;
             let old = list(shared.catalog.as_ref())?;
             if old.is_empty() {
                 return Ok(rolled);
@@ -117,7 +118,7 @@ impl Shared {
                     self.take_out(ends, device, &hours, &mut change)?;
                     rolling
                 }
-                _ => self.coarser(to, &chunks),
+                _ => self.coarser(to, &chunks)?,
             };
             for table in rolling.tables() {
                 change.added.push(self.added(ends, device, to, &table)?);
@@ -174,7 +175,7 @@ impl Shared {
         };
         let mut rolling = Rolling::default();
         let (mut raw, hours) =
-            gathering.gather(&mut Points::default(), &mut |chunk| rolling.note_scales(chunk));
+            gathering.gather(&mut Points::default(), &mut |chunk| rolling.note_scales(chunk))?;
         for (series, values) in raw.values() {
             for (at, value) in values {
                 rolling.add(Tier::Minute, series as u32, *at, Stat::of(*value));
@@ -200,9 +201,9 @@ impl Shared {
                 rest = filtered(&chunk.table()?, |at| !hours.has(at));
                 Ok(())
             });
-            if let Err(damage) = read {
-                // Nobody reads those rows either.
-                self.note_damage(damage);
+            if let Err(unread) = read {
+                // Of what is damaged nobody else reads those rows either.
+                self.pass_over(unread)?;
                 continue;
             }
             if let Some(rest) = rest {
@@ -218,7 +219,7 @@ impl Shared {
     }
 
     /// The rows of a coarser tier from a device's chunks of rows. What is damaged is left out.
-    fn coarser(&self, to: Tier, chunks: &[ChunkRef]) -> Rolling {
+    fn coarser(&self, to: Tier, chunks: &[ChunkRef]) -> Result<Rolling, StoreError> {
         let mut rolling = Rolling::default();
         for chunk in chunks {
             let read = read_chunk(self, chunk, &mut |chunk| {
@@ -228,11 +229,9 @@ impl Shared {
                     rolling.add(to, series as u32, at, stat);
                 })
             });
-            if let Err(damage) = read {
-                self.note_damage(damage);
-            }
+            read.or_else(|unread| self.pass_over(unread))?;
         }
-        rolling
+        Ok(rolling)
     }
 }
 

@@ -47,9 +47,7 @@ impl Engine {
             rows.show_before(source.first_at(), &mut names, &mut visit);
             let added =
                 source.read(shared, &mut |chunk| rows.add_chunk(order as u64, chunk, from, to));
-            if let Err(damage) = added {
-                shared.note_damage(damage);
-            }
+            added.or_else(|unread| shared.pass_over(unread))?;
         }
         rows.show_before(i64::MAX, &mut names, &mut visit);
         rows.show_at(i64::MAX, &mut names, &mut visit);

@@ -6,6 +6,7 @@
 //! has everything; a crash after it leaves records in the log that a start passes over.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,18 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Seals what is due until the engine is dropped, whatever happens.
+pub(super) fn run_always(shared: &Arc<Shared>) {
+    let mut pause = PAUSE_MIN;
+    while catch_unwind(AssertUnwindSafe(|| run(shared))).is_err() {
+        tracing::error!("the telemetry engine's sealer panicked, and begins anew");
+        shared.set_sealing_trouble(Some("telemetry cannot be sealed: a panic".to_owned()));
+        rest(shared, &mut pause);
+    }
+}
+
 /// Seals what is due until the engine is dropped.
-pub(super) fn run(shared: &Arc<Shared>) {
+fn run(shared: &Arc<Shared>) {
     let mut pause = PAUSE_MIN;
     loop {
         let devices = match next(shared) {
@@ -140,9 +151,14 @@ impl Engine {
 /// Seals what some devices hold now, with one commit.
 fn seal(shared: &Arc<Shared>, devices: &[Arc<Device>]) -> Result<(), StoreError> {
     let mut ends = shared.ends();
-    let sealed = seal_at(shared, &mut ends, devices);
+    let sealed =
+        shared.clear_abandoned(&mut ends).and_then(|()| seal_at(shared, &mut ends, devices));
     if sealed.is_err() {
         Segments::abandon(&mut ends);
+        for device in devices {
+            let mut head = device.head();
+            (head.is_due, head.is_unsure) = (true, true);
+        }
     }
     sealed
 }
@@ -158,6 +174,7 @@ fn seal_at(
     for device in devices {
         // It may be gone meanwhile, or its head was made again from the log.
         let Some(device) = shared.device(device.uid) else { continue };
+        look_again(shared, &device)?;
         let sealing = {
             let mut head = device.head();
             head.is_due = false;
@@ -202,6 +219,20 @@ fn seal_at(
     }
     shared.remove_segments(ends, &dead);
     shared.release_log();
+    Ok(())
+}
+
+/// Lets go of what an attempt sealed that seemed to fail: the index knows.
+fn look_again(shared: &Shared, device: &Device) -> Result<(), StoreError> {
+    if !device.head().is_unsure {
+        return Ok(());
+    }
+    let applied = shared.catalog.chunks(device.uid, &[], i64::MIN, i64::MAX)?.applied;
+    let mut head = device.head();
+    if let Some(applied) = applied {
+        head.sealed(applied);
+    }
+    head.is_unsure = false;
     Ok(())
 }
 

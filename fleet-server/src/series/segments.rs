@@ -73,8 +73,17 @@ impl Readers {
 
 /// Where chunks are appended to.
 pub(super) struct Ends {
-    ends: HashMap<Tier, End>,
+    open: HashMap<Tier, End>,
     next: u64,
+    /// Files that something failed with, of which the index may know nothing.
+    abandoned: Vec<u64>,
+}
+
+impl Ends {
+    /// Whether files were abandoned.
+    pub(super) fn has_abandoned(&self) -> bool {
+        !self.abandoned.is_empty()
+    }
 }
 
 struct End {
@@ -99,13 +108,17 @@ impl Segments {
         store: [u8; 16],
         known: &[SegmentInfo],
     ) -> io::Result<(Self, Ends)> {
-        let mut ends = Ends { ends: HashMap::new(), next: 1 };
-        for name in disk.names()? {
-            let Some(number) = number_of(&name) else { continue };
+        let mut ends = Ends { open: HashMap::new(), next: 1, abandoned: Vec::new() };
+        // All of them before any is changed.
+        let names = disk.names()?;
+        let numbered = || names.iter().filter_map(|name| Some((name, number_of(name)?)));
+        for (name, _) in numbered() {
+            check_own(disk.open(name)?.as_ref(), name, store)?;
+        }
+        for (name, number) in numbered() {
             ends.next = ends.next.max(number + 1);
             if !known.iter().any(|info| info.number == number) {
-                check_own(disk.open(&name)?.as_ref(), &name, store)?;
-                disk.remove(&name)?;
+                disk.remove(name)?;
             }
         }
         let (open, readers) = (Mutex::default(), Mutex::default());
@@ -119,11 +132,11 @@ impl Segments {
 
     /// Goes on in a file that has room, if it is the last of its tier.
     fn resume(&self, ends: &mut Ends, info: &SegmentInfo) -> io::Result<()> {
-        if ends.ends.get(&info.tier).is_some_and(|end| end.number > info.number) {
+        if ends.open.get(&info.tier).is_some_and(|end| end.number > info.number) {
             return Ok(());
         }
         // What comes next must not stand before what this one has, if that takes no more.
-        ends.ends.remove(&info.tier);
+        ends.open.remove(&info.tier);
         if info.bytes >= SEGMENT_BYTES_MAX || !self.holds(info) {
             return Ok(());
         }
@@ -131,22 +144,26 @@ impl Segments {
         file.truncate(info.bytes)?;
         file.sync()?;
         let end = End { number: info.number, file, bytes: info.bytes, is_synced: true };
-        ends.ends.insert(info.tier, end);
+        ends.open.insert(info.tier, end);
         Ok(())
     }
 
     /// Appends a chunk; it is safe after [`Segments::sync`].
     pub(super) fn append(&self, ends: &mut Ends, tier: Tier, chunk: &[u8]) -> io::Result<Place> {
-        if ends.ends.get(&tier).is_none_or(|end| end.bytes >= SEGMENT_BYTES_MAX) {
+        if ends.open.get(&tier).is_none_or(|end| end.bytes >= SEGMENT_BYTES_MAX) {
             // What was written to the former one must not be forgotten.
-            if let Some(end) = ends.ends.remove(&tier).filter(|end| !end.is_synced) {
+            if let Some(end) = ends.open.remove(&tier).filter(|end| !end.is_synced) {
                 end.file.sync()?;
             }
-            let end = self.create(ends.next, tier)?;
+            let number = ends.next;
+            // Also where this fails: something of that name may be there then.
             ends.next += 1;
-            ends.ends.insert(tier, end);
+            ends.abandoned.push(number);
+            let end = self.create(number, tier)?;
+            ends.abandoned.pop();
+            ends.open.insert(tier, end);
         }
-        let end = ends.ends.get_mut(&tier).expect("put there above");
+        let end = ends.open.get_mut(&tier).expect("put there above");
         let mut frame = Vec::with_capacity(HEADER_BYTES + chunk.len());
         frames::put(&mut frame, |out| out.extend(chunk));
         end.file.write_at(&frame, end.bytes)?;
@@ -173,7 +190,7 @@ impl Segments {
 
     /// Makes sure of all that was appended.
     pub(super) fn sync(ends: &mut Ends) -> io::Result<()> {
-        for end in ends.ends.values_mut().filter(|end| !end.is_synced) {
+        for end in ends.open.values_mut().filter(|end| !end.is_synced) {
             end.file.sync()?;
             end.is_synced = true;
         }
@@ -182,7 +199,7 @@ impl Segments {
 
     /// Nothing more is appended to a file.
     pub(super) fn leave(ends: &mut Ends, number: u64) {
-        ends.ends.retain(|_, end| end.number != number);
+        ends.open.retain(|_, end| end.number != number);
     }
 
     /// How long a file is; nothing if it is not there.
@@ -192,7 +209,17 @@ impl Segments {
 
     /// After a failure nobody knows what is in the files that were written to: goes on in new ones.
     pub(super) fn abandon(ends: &mut Ends) {
-        ends.ends.clear();
+        let left = ends.open.drain().map(|(_, end)| end.number);
+        ends.abandoned.extend(left);
+    }
+
+    /// Removes of the files that were abandoned those that the index does not know: failing again
+    /// and again must not fill the disk.
+    pub(super) fn clear_abandoned(&self, ends: &mut Ends, known: &[SegmentInfo]) -> io::Result<()> {
+        let abandoned = std::mem::take(&mut ends.abandoned);
+        let is_known = |number: &u64| known.iter().any(|info| info.number == *number);
+        let unknown: Vec<u64> = abandoned.into_iter().filter(|number| !is_known(number)).collect();
+        self.unlink(&unknown).inspect_err(|_| ends.abandoned = unknown)
     }
 
     /// A chunk's bytes.
@@ -226,7 +253,7 @@ impl Segments {
 
     /// Removes files of which the index has forgotten all chunks.
     pub(super) fn remove(&self, ends: &mut Ends, numbers: &[u64]) -> io::Result<()> {
-        ends.ends.retain(|_, end| !numbers.contains(&end.number));
+        ends.open.retain(|_, end| !numbers.contains(&end.number));
         let gone = {
             let mut readers = self.readers();
             let next = readers.next;

@@ -63,6 +63,7 @@ contract! {
     the_newest_report_is_at_hand,
     pruning_takes_what_is_older,
     a_name_too_long_is_refused,
+    names_too_long_together_are_refused_and_leave_nothing_behind,
     a_value_too_large_is_refused,
     events_are_numbered_in_their_order,
     one_of_many_events_gets_each_number,
@@ -518,6 +519,33 @@ async fn a_name_too_long_is_refused(store: Any) {
     store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
     store.seal().await.unwrap();
     assert_eq!(store.stats().await.unwrap().raw_rows(), 1);
+}
+
+async fn names_too_long_together_are_refused_and_leave_nothing_behind(store: Any) {
+    let one = device("one", 1);
+    store.device_insert(one.clone()).await.unwrap();
+    let long = |number: usize| (format!("{number:0256}"), "x".repeat(256));
+    let labels: Vec<_> = (0..16).map(long).collect();
+    let sample = |number: usize| Sample {
+        name: format!("{number:0128}"),
+        labels: labels.clone(),
+        value: number as f64,
+    };
+    let samples: Vec<Sample> = (0..2_000).map(sample).collect();
+    let most = Incoming { samples: samples.clone(), ..report(one.uid, None, 20, 1.0) };
+    for _ in 0..2 {
+        let refused = store.append(vec![most.clone()]).await.unwrap_err();
+        let told = "the text that names a report's series is too large to store";
+        assert_eq!(refused.to_string(), told);
+    }
+    // Fewer of them are stored, and there after whatever comes.
+    for (at, samples) in samples.chunks(1_000).enumerate() {
+        let some = Incoming { samples: samples.to_vec(), ..report(one.uid, None, at as i64, 1.0) };
+        assert_eq!(store.append(vec![some]).await.unwrap(), [Outcome::Stored]);
+    }
+    store.seal().await.unwrap();
+    let points = store.query(query(one.uid, &samples[1_999].name)).await.unwrap();
+    assert_eq!(points.iter().map(|point| point.value).collect::<Vec<_>>(), [1_999.0]);
 }
 
 async fn a_value_too_large_is_refused(store: Any) {

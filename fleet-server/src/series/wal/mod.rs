@@ -28,7 +28,7 @@ mod recover;
 mod tests;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use fleet_core::Chain;
@@ -48,7 +48,7 @@ use self::queue::Queue;
 /// waits, unless it failed.
 pub struct Wal {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What callers and the thread share.
@@ -86,7 +86,8 @@ impl Wal {
             .name("wal".to_owned())
             .spawn(move || writer::run(&theirs))
             .map_err(OpenError::Thread)?;
-        Ok((Self { shared, thread: Some(thread) }, Recovered { next, ..recovered }))
+        let thread = Mutex::new(Some(thread));
+        Ok((Self { shared, thread }, Recovered { next, ..recovered }))
     }
 
     /// Numbers a record, which is what `write` appends to the buffer, and queues it. Callers that
@@ -158,6 +159,17 @@ impl Wal {
         self.shared.queue.waiting()
     }
 
+    /// Writes what waits, unless it failed, and waits until nothing is written any more.
+    pub fn end(&self) {
+        self.shared.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the write-ahead log panicked");
+        }
+    }
+
     /// Why nothing more can be appended, if so.
     pub fn failure(&self) -> Option<Arc<Failure>> {
         self.shared.progress.failure()
@@ -166,12 +178,7 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
-        self.shared.queue.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of the write-ahead log panicked");
-        }
+        self.end();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The telemetry engine's index in redb.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -63,7 +64,12 @@ impl Catalog for Index {
         to: i64,
     ) -> Result<Found, StoreError> {
         self.read(|txn| {
-            let applied = txn.open(&HEADS)?.get(&device.bytes())?.and_then(|row| row.applied());
+            // What a damaged row says is unknown, which `load` tells of; the chunks are there.
+            let applied = match txn.open(&HEADS)?.get(&device.bytes()) {
+                Ok(row) => row.and_then(|row| row.applied()),
+                Err(Fault::Refused(_)) => None,
+                Err(fault) => return Err(fault),
+            };
             let table = txn.open(&CHUNKS)?;
             let mut chunks = Vec::new();
             for (tier, unrolled) in tiers {
@@ -116,7 +122,11 @@ impl Catalog for Index {
 }
 
 fn is_asked(chunk: &ChunkRef, unrolled: Unrolled) -> bool {
-    unrolled == Unrolled::All || !chunk.is_rolled
+    match unrolled {
+        Unrolled::All => true,
+        Unrolled::Only => !chunk.is_rolled,
+        Unrolled::Without => chunk.is_rolled,
+    }
 }
 
 /// The end of the keys of a device's tier.
@@ -192,9 +202,10 @@ fn load(txn: &Reading<'_>) -> Result<Loaded, Fault> {
     let mut devices = Vec::new();
     for (uid, is_live) in DeviceTables::reading(txn)?.all()? {
         let remembered = match heads.get(&uid.bytes()) {
-            Ok(Some(row)) => heads.sound(&uid.bytes(), row.remembered()).unwrap_or_default(),
+            Ok(Some(row)) => heads.sound(&uid.bytes(), row.remembered()).ok(),
+            Ok(None) => Some(Remembered::default()),
             // Of a damaged row, which health shows, the log and the device's next report tell most.
-            Ok(None) | Err(Fault::Refused(_)) => Remembered::default(),
+            Err(Fault::Refused(_)) => None,
             Err(fault) => return Err(fault),
         };
         devices.push(SavedDevice { uid, is_live, remembered });
@@ -218,14 +229,42 @@ fn load(txn: &Reading<'_>) -> Result<Loaded, Fault> {
 }
 
 pub(super) fn segments(txn: &Reading<'_>) -> Result<Vec<SegmentInfo>, Fault> {
-    let table = txn.open(&SEGMENTS)?;
+    let (table, chunks) = (txn.open(&SEGMENTS)?, txn.open(&CHUNKS)?);
     let mut segments = Vec::new();
-    for entry in table.all()? {
-        let (key, row) = entry?;
-        let segment = segment_number(&key).and_then(|number| row.segment(number));
-        segments.push(table.sound(&key, segment)?);
+    for key in table.keys(&[], &[u8::MAX; 9])? {
+        let key = key?;
+        let number = table.sound(&key, segment_number(&key))?;
+        match segment_of(&table, &key, number) {
+            Ok(segment) => segments.extend(segment),
+            Err(Fault::Refused(_)) => segments.extend(segment_from(&chunks, number)?),
+            Err(fault) => return Err(fault),
+        }
     }
     Ok(segments)
+}
+
+fn segment_of<T: ReadableTable<Bytes, Bytes>>(
+    table: &View<'_, SegmentRow, T>,
+    key: &[u8],
+    number: u64,
+) -> Result<Option<SegmentInfo>, Fault> {
+    let row = table.get(key)?;
+    Ok(row.map(|row| table.sound(key, row.segment(number))).transpose()?)
+}
+
+/// A segment whose row is damaged, as its chunks say it is; nothing if there are none.
+fn segment_from<T: ReadableTable<Bytes, Bytes>>(
+    table: &View<'_, ChunkRow, T>,
+    number: u64,
+) -> Result<Option<SegmentInfo>, Fault> {
+    let mut segment: Option<SegmentInfo> = None;
+    for chunk in chunk_rows(table, &[], &[u8::MAX; 41])? {
+        let chunk = chunk?;
+        if chunk.segment == number {
+            segment.get_or_insert_with(|| SegmentInfo::new(number, chunk.tier)).add(&chunk);
+        }
+    }
+    Ok(segment)
 }
 
 fn segment_number(key: &[u8]) -> Result<u64, CodecError> {
@@ -243,15 +282,10 @@ fn commit(txn: &Writing<'_>, change: Change) -> Result<Vec<u64>, Fault> {
     let mut segments = Segments { table: txn.open(&SEGMENTS)?, changed: BTreeMap::new() };
     for chunk in &change.added {
         let wanted = devices.exists(chunk.device)?;
-        segments.change(chunk, |segment| {
-            segment.bytes = segment.bytes.max(chunk.offset + u64::from(chunk.bytes));
-            if wanted {
-                segment.live_bytes += u64::from(chunk.bytes);
-                segment.live_chunks += 1;
-                segment.live_rows += u64::from(chunk.rows);
-            }
-        })?;
+        let segment = segments.of(&chunks, chunk)?;
+        segment.reach(chunk);
         if wanted {
+            segment.add(chunk);
             chunks.put(&ChunkRow::key(chunk), &ChunkRow::from(chunk))?;
         }
     }
@@ -264,12 +298,8 @@ fn commit(txn: &Writing<'_>, change: Change) -> Result<Vec<u64>, Fault> {
     for chunk in &change.removed {
         let key = ChunkRow::key(chunk);
         if chunks.contains(&key)? {
+            segments.of(&chunks, chunk)?.remove(chunk);
             chunks.remove(&key)?;
-            segments.change(chunk, |segment| {
-                segment.live_bytes = segment.live_bytes.saturating_sub(chunk.bytes.into());
-                segment.live_chunks = segment.live_chunks.saturating_sub(1);
-                segment.live_rows = segment.live_rows.saturating_sub(chunk.rows.into());
-            })?;
         }
     }
     let mut heads = txn.open(&HEADS)?;
@@ -298,27 +328,23 @@ struct Segments<'a> {
 }
 
 impl Segments<'_> {
-    fn change(
+    /// The segment of a chunk, to be changed before the chunk is.
+    fn of<T: ReadableTable<Bytes, Bytes>>(
         &mut self,
+        chunks: &View<'_, ChunkRow, T>,
         chunk: &ChunkRef,
-        change: impl FnOnce(&mut SegmentInfo),
-    ) -> Result<(), Fault> {
+    ) -> Result<&mut SegmentInfo, Fault> {
         let number = chunk.segment;
-        if !self.changed.contains_key(&number) {
-            let key = number.to_be_bytes();
-            let (bytes, live_bytes, live_chunks, live_rows) = (0, 0, 0, 0);
-            let tier = chunk.tier;
-            let new = SegmentInfo { number, tier, bytes, live_bytes, live_chunks, live_rows };
-            let known = match self.table.get(&key)? {
-                Some(row) => self.table.sound(&key, row.segment(number))?,
-                None => new,
-            };
-            self.changed.insert(number, known);
-        }
-        if let Some(info) = self.changed.get_mut(&number) {
-            change(info);
-        }
-        Ok(())
+        Ok(match self.changed.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let known = match segment_of(&self.table, &number.to_be_bytes(), number) {
+                    Err(Fault::Refused(_)) => segment_from(chunks, number)?,
+                    known => known?,
+                };
+                place.insert(known.unwrap_or_else(|| SegmentInfo::new(number, chunk.tier)))
+            }
+        })
     }
 
     /// Writes the rows. Forgets, and names, segments in which nothing is wanted.
