@@ -41,6 +41,8 @@
 //! data, and one that was begun [`STREAMS_BEGUN_MAX`] or more after the oldest of them waits.
 
 mod boots;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 mod ground;
 mod keep;
 mod ledger;
@@ -52,6 +54,8 @@ mod segment;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, fuzzing))]
+mod world;
 mod write;
 
 use std::collections::VecDeque;
