@@ -283,11 +283,16 @@ impl Spool {
         match lane {
             Lane::Live => self.send(newest, now),
             Lane::Backlog => {
-                // The shortest first, so that there are soon fewer.
+                // The shortest first, so that there are soon fewer. By their names: one of which
+                // nothing can be understood is gone when the next one's turn comes.
+                let streams = self.streams.range(..newest);
                 let mut waiting: Vec<_> =
-                    (0..newest).map(|index| (self.streams[index].waiting(), index)).collect();
-                waiting.sort_unstable();
-                waiting.into_iter().find_map(|(_, index)| self.send(index, now))
+                    streams.map(|stream| (stream.waiting(), stream.id)).collect();
+                waiting.sort_by_key(|(waiting, _)| *waiting);
+                waiting.into_iter().find_map(|(_, id)| {
+                    let index = self.streams.iter().position(|stream| stream.id == id)?;
+                    self.send(index, now)
+                })
             }
         }
     }

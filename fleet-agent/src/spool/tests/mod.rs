@@ -10,7 +10,7 @@ use fleet_core::disk::sim::{Dice, Fault, image};
 use fleet_core::fuzz::write_seed;
 use proptest::prelude::*;
 
-use super::segment::Name;
+use super::segment::{self, Name, Record, Stamp};
 use super::world::World;
 use super::{
     Lane, MEMORY_BYTES_MAX, STREAMS_BEGUN_MAX, STREAMS_MAX, SYNC_BYTES, SYNC_EVERY, SpoolSettings,
@@ -327,6 +327,27 @@ fn a_segment_under_another_name_stands_in_nobodys_way() {
     world.judge().unwrap();
     assert!(world.collected.iter().all(|one| world.server.has(one.value)), "all of it arrives");
     assert_eq!(world.disk.contents(&other), Some(bytes), "it is not ours");
+}
+
+#[test]
+fn what_nobody_understands_is_counted_and_holds_nobody_up() {
+    let mut world = world();
+    for generation in 1..=4 {
+        let stream = [generation as u8; 16];
+        let stamp = Stamp { at_millis: 0, boot: [9; 16], up_millis: 1 };
+        let packed = Box::new([0xff; 4]);
+        let record = Record { seq: 1, acked: 0, synced: 0, server: None, stamp, packed };
+        let mut bytes = Vec::new();
+        segment::put(&mut bytes, record).unwrap();
+        let name = Name { generation, stream, first: 1 }.to_string();
+        world.disk.create(&name).unwrap().write_at(&bytes, 0).unwrap();
+    }
+    world.kill();
+    let newest = world.push(50);
+    world.drain().unwrap();
+    world.judge().unwrap();
+    assert!(world.server.has(newest));
+    assert_eq!(world.spool.view(world.now()).holes.damaged, 4);
 }
 
 #[test]
