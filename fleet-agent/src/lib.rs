@@ -13,6 +13,9 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod control;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod identity;
 pub mod link;
 pub mod paths;

@@ -25,6 +25,8 @@ pub mod disk;
 pub mod field;
 pub mod filter;
 pub mod frames;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 pub mod glyph;
 pub mod grant;
 pub mod id;

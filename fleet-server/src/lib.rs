@@ -19,6 +19,9 @@ mod discovery;
 mod door;
 mod export;
 mod exposition;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod hub;
 mod influx;

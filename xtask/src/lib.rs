@@ -1,4 +1,4 @@
-//! FleetD's chores: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//! FleetD's chores: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
 //!
 //! What is started here ends here: every child is a [`child::Child`], which ends with its owner,
 //! and is started through [`leash`], so that it ends even when this process is killed.
@@ -8,6 +8,7 @@ pub mod cargo;
 pub mod child;
 pub mod demo;
 pub mod fleet;
+pub mod fuzz;
 pub mod gate;
 pub mod interrupt;
 pub mod leash;
@@ -40,6 +41,8 @@ enum Chore {
     Demo(demo::Args),
     /// Measure what has a goal, and print both
     Bench(bench::Args),
+    /// Try whatever comes in from outside, or from a disk, with bytes that a fuzzer makes up
+    Fuzz(fuzz::Args),
     /// Run a program that dies with the process that asked for it
     #[command(hide = true)]
     Leash {
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Chore::Test(args) => gate::run(&args),
         Chore::Demo(args) => demo::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Leash { parent, command } => Err(leash::hold(parent, &command)),
     };
     match result {

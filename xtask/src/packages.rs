@@ -26,6 +26,9 @@ pub const HOSTS: &[Package] = &[
     ("python3-influxdb", PYTHON_INFLUXDB, "lines as programs in Python send them"),
 ];
 
+/// What `cargo xtask fuzz` needs.
+pub const FUZZ: &[Package] = &[("g++", "g++", "building libFuzzer")];
+
 /// What `cargo xtask bench telemetry` needs.
 pub const BENCH: &[Package] =
     &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];

@@ -41,6 +41,8 @@
 //! data, and one that was begun [`STREAMS_BEGUN_MAX`] or more after the oldest of them waits.
 
 mod boots;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 mod ground;
 mod keep;
 mod ledger;
@@ -52,6 +54,8 @@ mod segment;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, fuzzing))]
+mod world;
 mod write;
 
 use std::collections::VecDeque;
@@ -279,11 +283,16 @@ impl Spool {
         match lane {
             Lane::Live => self.send(newest, now),
             Lane::Backlog => {
-                // The shortest first, so that there are soon fewer.
+                // The shortest first, so that there are soon fewer. By their names: one of which
+                // nothing can be understood is gone when the next one's turn comes.
+                let streams = self.streams.range(..newest);
                 let mut waiting: Vec<_> =
-                    (0..newest).map(|index| (self.streams[index].waiting(), index)).collect();
-                waiting.sort_unstable();
-                waiting.into_iter().find_map(|(_, index)| self.send(index, now))
+                    streams.map(|stream| (stream.waiting(), stream.id)).collect();
+                waiting.sort_by_key(|(waiting, _)| *waiting);
+                waiting.into_iter().find_map(|(_, id)| {
+                    let index = self.streams.iter().position(|stream| stream.id == id)?;
+                    self.send(index, now)
+                })
             }
         }
     }

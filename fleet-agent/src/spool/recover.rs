@@ -4,6 +4,7 @@
 //! were sure to be on the disk are damage, the others went with the power. Files that are not ours
 //! are left alone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 
@@ -13,7 +14,7 @@ use super::SYNC_BYTES;
 use super::boots::Boots;
 use super::ledger::Ledger;
 use super::notes::{Hole, Notes, Reason};
-use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX};
+use super::segment::{self, Name, Record, SEGMENT_BYTES_MAX, StreamId};
 use super::stream::{self, Segment, Stream};
 use super::write::Tail;
 
@@ -37,6 +38,9 @@ pub(super) fn recover(disk: &dyn Disk, boots: &mut Boots) -> io::Result<Recovere
     let all_were_sent = ledger.is_in_doubt();
     let mut names: Vec<Name> = disk.names()?.iter().filter_map(|name| Name::parse(name)).collect();
     names.sort_unstable();
+    // A stream is of one generation. Who gave its files other names did not begin it.
+    let mut known_by: BTreeMap<StreamId, u32> = BTreeMap::new();
+    names.retain(|name| *known_by.entry(name.stream).or_insert(name.generation) == name.generation);
     let mut generation = known.generation;
     let mut streams = Vec::new();
     for names in names.chunk_by(|one, next| one.stream == next.stream) {

@@ -56,7 +56,11 @@ pub(crate) fn value_or_text<'de, D: Deserializer<'de>>(
     match Option::<Value>::deserialize(deserializer)? {
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
         Some(Value::String(text)) => serde_json::from_str(&text).map(Some).map_err(|error| {
-            serde::de::Error::custom(format_args!("a string that holds no JSON: {error}"))
+            // A line and a column at its end would be taken for a place in the whole document.
+            let (line, column, text) = (error.line(), error.column(), error.to_string());
+            let what = text.split(" at line ").next().unwrap_or_default();
+            let problem = format!("a string that holds no JSON: {what} ({line}:{column} in it)");
+            serde::de::Error::custom(problem)
         }),
         other => Ok(other),
     }

@@ -18,7 +18,7 @@ mod influx;
 pub(crate) mod intake;
 mod metrics;
 mod openapi;
-mod posts;
+pub(crate) mod posts;
 pub(crate) mod query;
 pub(crate) mod reply;
 mod rows;

@@ -92,6 +92,66 @@ fn too_many() -> Failure {
     Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
+/// What must hold of any bytes, for tests and for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check {
+    use super::*;
+    use crate::labels;
+
+    /// The door of the fuzz target `posts`: any bytes are samples, or a refusal that names a place
+    /// in them; and labels keep what their values are.
+    pub(crate) fn posts_of_any_bytes(bytes: &[u8]) {
+        let lines = bytes.split(|byte| *byte == b'\n').count();
+        for (read, is_by_line) in [(whole as Read, false), (by_line, true)] {
+            match read(bytes) {
+                Ok((posts, layout)) => {
+                    assert!(posts.len() <= TELEMETRY_SAMPLES_MAX);
+                    if let Layout::Lines(numbers) = layout {
+                        assert_eq!(numbers.len(), posts.len());
+                        assert!(numbers.is_sorted_by(|one, next| one < next));
+                        assert!(numbers.last().is_some_and(|last| *last <= lines));
+                    }
+                    posts.into_iter().for_each(check_post);
+                }
+                Err(failure) => {
+                    let status = failure.status().as_u16();
+                    assert!([400, 413, 422].contains(&status), "{status}");
+                    let detail = failure.detail();
+                    let line = if is_by_line {
+                        // The line stands first, before anything that the body says.
+                        detail.raw().strip_prefix("line ").and_then(number)
+                    } else {
+                        last_number(detail.raw(), " at line ")
+                    };
+                    assert!(line.is_none_or(|line| (1..=lines).contains(&line)), "{detail}");
+                    let column = last_number(detail.raw(), " column ");
+                    assert!(column.is_none_or(|column| column <= bytes.len()), "{detail}");
+                }
+            }
+        }
+    }
+
+    type Read = fn(&[u8]) -> Result<(Vec<TelemetryPost>, Layout), Failure>;
+
+    fn check_post(post: TelemetryPost) {
+        if let Some(serde_json::Value::Object(metadata)) = post.metadata {
+            for value in metadata.into_values() {
+                assert_eq!(labels::value(&labels::text(value.clone())), value);
+            }
+        }
+    }
+
+    /// The number behind the last of these words. Names in the body may have them, but come before.
+    fn last_number(text: &str, words: &str) -> Option<usize> {
+        number(text.rsplit_once(words)?.1)
+    }
+
+    fn number(text: &str) -> Option<usize> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        text[..digits].parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +203,16 @@ mod tests {
         assert!(
             text.starts_with("line 3: device_id: ") && text.ends_with("at column 14"),
             "{text}"
+        );
+        // What is wrong inside a text is not where it would be if the text were the body.
+        let (code, text) = refusal(
+            whole,
+            r#"{"device_id":"a","metric_name":"m","value":1,"metadata":"{\"k\":01}"}"#,
+        );
+        assert_eq!(code, 422);
+        assert_eq!(
+            text,
+            "metadata: a string that holds no JSON: invalid number (1:7 in it) at line 1 column 69"
         );
         let (code, text) = refusal(by_line, &format!("{POST}\nnonsense"));
         assert!(code == 400 && text.starts_with("line 2 is not JSON: "), "{text}");

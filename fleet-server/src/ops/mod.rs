@@ -4,6 +4,8 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod backup;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 pub(crate) mod configs;
 pub(crate) mod database;
 pub(crate) mod devices;

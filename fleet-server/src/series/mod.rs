@@ -39,3 +39,11 @@ mod segments;
 pub mod stat;
 pub mod varint;
 pub mod wal;
+
+/// Doors of the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz {
+    pub(crate) use super::chunk::check::{any_table, chunk};
+    pub(crate) use super::record::check::record;
+    pub(crate) use super::wal::check::{damaged, forged};
+}

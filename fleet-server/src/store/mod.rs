@@ -32,6 +32,8 @@ pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
 pub use redb::RedbStore;
+#[cfg(any(test, fuzzing))]
+pub(crate) use redb::check_row;
 pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{

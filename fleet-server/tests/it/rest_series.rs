@@ -1,8 +1,10 @@
 //! Curves, as programs ask for them.
 
 use fleet_core::operator::client::{Client, EventQuery, SeriesQuery};
+use fleet_core::time::Timestamp;
 use serde_json::json;
 
+use crate::page_kit::{Browser, between, encoded, text};
 use crate::server_kit::Rig;
 
 #[tokio::test]
@@ -90,4 +92,69 @@ async fn the_client_asks_for_curves_and_events() {
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].kind.word(), "device.enrolled");
     assert_eq!(client.event_list(&EventQuery::default()).await.unwrap().len(), 3);
+}
+
+/// What the page draws for a week, and the console: of older values only minutes are left.
+#[tokio::test]
+async fn a_week_is_drawn_from_what_was_rolled_up() {
+    const FIVE_MINUTES: i64 = 300_000;
+    let rig = Rig::start().await;
+    let _agent = rig.enrolled("a", 1).await;
+    let now: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
+    // Up and down, so that whatever is drawn together has a band around its mean.
+    let sample = |n: i64| {
+        let at = Timestamp::from_millis(now.millis() - n * FIVE_MINUTES);
+        let value = [20, 60][n.unsigned_abs() as usize % 2];
+        json!({"device_id": "a", "metric_name": "cpu_usage", "value": value, "timestamp": at})
+    };
+    let week = (0..7 * 24 * 12).map(sample).collect::<Vec<_>>();
+    rig.ask("POST", "/api/v1/telemetry", Some(json!(week))).await.expect(201);
+
+    // A range of the console with its step, of which tier it is drawn, and the points there are.
+    let asked = async |secs: i64, step: &str| {
+        let from = Timestamp::from_millis(now.millis() - secs * 1_000).to_string();
+        let path = format!(
+            "/api/v1/telemetry/series?device_id=a&metrics=cpu_usage&from={}&to={}&step={step}",
+            encoded(&from),
+            encoded(&now.to_string())
+        );
+        let answer = rig.ask("GET", &path, None).await;
+        let points = answer.expect(200)["series"][0]["points"].clone();
+        let points: Vec<(u32, f64, f64, f64)> = serde_json::from_value(points).unwrap();
+        (answer.headers["fleetd-resolution"].to_str().unwrap().to_owned(), points)
+    };
+    let (day, week) = (86_400, 7 * 86_400);
+    let (resolution, before) = asked(week, "30m").await;
+    assert_eq!(resolution, "raw");
+    let rows = rig.ask("POST", "/api/v1/db/prune", None).await.expect(200)["rows"].clone();
+    assert!(rows.as_u64().unwrap() > 4 * 24 * 12, "about five of seven days go: {rows}");
+
+    let (resolution, points) = asked(week, "30m").await;
+    assert_eq!(resolution, "1m");
+    assert_eq!(points, before, "and nobody sees it");
+    assert!(points.len() >= 7 * 48, "{}", points.len());
+    // The first and the last step are not whole.
+    let whole = &points[1..points.len() - 1];
+    assert!(whole.iter().all(|(_, mean, min, max)| (*mean, *min, *max) == (40.0, 20.0, 60.0)));
+    assert_eq!(asked(day, "5m").await.0, "raw", "a day is there as it was measured");
+    let raw = "/api/v1/telemetry/metrics?device_id=a&metric=cpu_usage&limit=10000";
+    let raw = rig.ask("GET", raw, None).await.expect(200).as_array().unwrap().len();
+    assert!(raw < 2 * 24 * 12 + 13, "{raw} raw values are left");
+
+    let mut browser = Browser::signed_in(&rig, &rig.admin()).await;
+    let page = text(&browser.get("/devices/a?range=7d").await);
+    assert!(page.contains("between 20"), "{page}");
+    let [band, line] = ["band", "line"].map(|class| {
+        let path = between(&page, &format!("<path class=\"{class}\" d=\""), "\"");
+        let places = path.trim_end_matches('Z').split(['M', 'L']).skip(1);
+        let y = |place: &str| place.split_once(' ').unwrap().1.to_owned();
+        places.map(y).collect::<Vec<_>>()
+    });
+    // Steps of two hours, each from 60 % above down to 20 % below, with its mean in the middle.
+    assert!(line.len() >= 7 * 12 && band.len() == 2 * line.len(), "{line:?}");
+    let inner = |path: &[String]| path[1..path.len() - 1].to_vec();
+    assert!(inner(&line).iter().all(|y| y == "60.0"), "{line:?}");
+    let (above, below) = band.split_at(line.len());
+    assert!(inner(above).iter().all(|y| y == "40.0"), "{above:?}");
+    assert!(inner(below).iter().all(|y| y == "80.0"), "{below:?}");
 }

@@ -9,11 +9,14 @@ use anyhow::{Context as _, bail};
 
 use super::{NotRun, Step, namespaces};
 use crate::cargo::{cargo, root};
-use crate::{packages, tidy};
+use crate::{fuzz, packages, tidy};
+
+/// How long the gate tries each fuzz target.
+const FUZZ_SECONDS: u64 = 10;
 
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(super) const STEPS: [Step; 9] = [
+pub(super) const STEPS: [Step; 10] = [
     step("tidy", "house rules that no tool knows", tidy),
     step("format", "cargo fmt", format),
     step("lints", "clippy: everything, and fleet-core with fewer features", lints),
@@ -21,6 +24,7 @@ pub(super) const STEPS: [Step; 9] = [
     step("examples", "examples in documentation", doc_tests),
     step("docs", "rustdoc without warnings", docs),
     step("hosts", "whole programs on hosts in network namespaces", hosts),
+    step("fuzz", "fuzz targets, each for a short time", fuzz),
     step("deny", "licences, sources and duplicates of dependencies", deny),
     Step { required: false, ..step("advisory", "known faults of dependencies", advisories) },
 ];
@@ -38,7 +42,9 @@ fn tidy() -> anyhow::Result<()> {
 }
 
 fn format() -> anyhow::Result<()> {
-    succeed(cargo().args(["fmt", "--all", "--check"]))
+    succeed(cargo().args(["fmt", "--all", "--check"]))?;
+    // It is no member of the workspace.
+    succeed(cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
 }
 
 fn lints() -> anyhow::Result<()> {
@@ -72,6 +78,12 @@ fn hosts() -> anyhow::Result<()> {
     // the step `tests` has built with.
     succeed(cargo().arg("build").args(ALL).args(["--bins", "--test", "hosts"]))?;
     succeed(&mut namespaces::within(unshare, &suite()?))
+}
+
+/// So that targets never rot. Who looks for faults takes longer: `cargo xtask fuzz`.
+fn fuzz() -> anyhow::Result<()> {
+    packages::ensure(packages::FUZZ).map_err(|error| NotRun(format!("{error:#}")))?;
+    fuzz::try_all(&fuzz::targets()?, FUZZ_SECONDS, fuzz::Start::Seeds)
 }
 
 fn deny() -> anyhow::Result<()> {

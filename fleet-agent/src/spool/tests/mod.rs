@@ -2,26 +2,26 @@
 //! [`scenarios`].
 
 mod scenarios;
-mod world;
 
 use std::collections::BTreeSet;
 
 use fleet_core::disk::Disk as _;
-use fleet_core::disk::sim::Fault;
+use fleet_core::disk::sim::{Dice, Fault, image};
+use fleet_core::fuzz::write_seed;
 use proptest::prelude::*;
 
-use super::segment::Name;
+use super::segment::{self, Name, Record, Stamp};
+use super::world::World;
 use super::{
     Lane, MEMORY_BYTES_MAX, STREAMS_BEGUN_MAX, STREAMS_MAX, SYNC_BYTES, SYNC_EVERY, SpoolSettings,
     ledger,
 };
-use world::World;
 
 /// Far more than one frame takes.
 const BACKLOG: usize = 2_000;
 
 fn world() -> World {
-    World::new(7, SpoolSettings::default())
+    World::new(Dice::new(7), SpoolSettings::default())
 }
 
 fn push(world: &mut World, count: usize) {
@@ -92,7 +92,7 @@ fn while_the_server_is_away_a_kill_costs_nothing() {
 #[test]
 fn strictly_a_power_cut_costs_nothing_either() {
     let settings = SpoolSettings { strict: true, ..SpoolSettings::default() };
-    let mut world = World::new(7, settings);
+    let mut world = World::new(Dice::new(7), settings);
     world.connect();
     push(&mut world, 5);
     world.power_cut(false);
@@ -138,7 +138,7 @@ fn the_server_need_not_remember_more_streams_than_it_does() {
 #[test]
 fn the_oldest_give_way_to_the_quota() {
     let settings = SpoolSettings { bytes_max: 512 * 1024, ..SpoolSettings::default() };
-    let mut world = World::new(7, settings);
+    let mut world = World::new(Dice::new(7), settings);
     for _ in 0..40 {
         push(&mut world, 500);
         world.pass(1_000);
@@ -259,8 +259,8 @@ fn files_of_others_are_left_alone() {
 
 #[test]
 fn one_rotten_record_costs_one_record() {
-    for seed in 0..40 {
-        let mut world = World::new(seed, SpoolSettings::default());
+    for seed in 0..40_u64 {
+        let mut world = World::new(Dice::new(seed), SpoolSettings::default());
         push(&mut world, 40);
         world.pass(SYNC_EVERY);
         let mut rotten = BTreeSet::new();
@@ -306,5 +306,70 @@ proptest! {
         // What a ledger of garbage counts is garbage, but nothing of it stops the agent.
         world.drain().unwrap();
         prop_assert_eq!(waiting(&world), 0);
+    }
+}
+
+#[test]
+fn a_segment_under_another_name_stands_in_nobodys_way() {
+    let mut world = world();
+    push(&mut world, 3);
+    world.pass(SYNC_EVERY);
+    let name = segments(&world)[0];
+    let mut bytes = world.disk.contents(&name.to_string()).unwrap();
+    // With fewer records, so that it matters which of them is taken for the other.
+    bytes.truncate(bytes.len() / 2);
+    let other = Name { generation: name.generation + 2, ..name }.to_string();
+    world.disk.create(&other).unwrap().write_at(&bytes, 0).unwrap();
+    world.kill();
+    push(&mut world, 2);
+    world.pass(SYNC_EVERY);
+    world.drain().unwrap();
+    world.judge().unwrap();
+    assert!(world.collected.iter().all(|one| world.server.has(one.value)), "all of it arrives");
+    assert_eq!(world.disk.contents(&other), Some(bytes), "it is not ours");
+}
+
+#[test]
+fn what_nobody_understands_is_counted_and_holds_nobody_up() {
+    let mut world = world();
+    for generation in 1..=4 {
+        let stream = [generation as u8; 16];
+        let stamp = Stamp { at_millis: 0, boot: [9; 16], up_millis: 1 };
+        let packed = Box::new([0xff; 4]);
+        let record = Record { seq: 1, acked: 0, synced: 0, server: None, stamp, packed };
+        let mut bytes = Vec::new();
+        segment::put(&mut bytes, record).unwrap();
+        let name = Name { generation, stream, first: 1 }.to_string();
+        world.disk.create(&name).unwrap().write_at(&bytes, 0).unwrap();
+    }
+    world.kill();
+    let newest = world.push(50);
+    world.drain().unwrap();
+    world.judge().unwrap();
+    assert!(world.server.has(newest));
+    assert_eq!(world.spool.view(world.now()).holes.damaged, 4);
+}
+
+#[test]
+#[ignore = "writes the seeds anew: cargo test -p fleet-agent --lib write_seeds -- --ignored"]
+fn write_seeds() {
+    let mut world = world();
+    push(&mut world, 4);
+    world.pass(SYNC_EVERY);
+    world.connect();
+    world.send(Lane::Live, true).unwrap();
+    push(&mut world, 1);
+    world.disconnect();
+    world.kill();
+    push(&mut world, 2);
+    world.pass(SYNC_EVERY);
+    let image = image::of(&world.disk);
+    assert!(image.len() < 8_000, "{}", image.len());
+    write_seed("spool", "two-streams", &image).unwrap();
+    write_seed("spool", "torn", &image[..image.len() - 60]).unwrap();
+    for (seed, name) in [(1, "some"), (2, "other")] {
+        let mut dice = Dice::new(seed);
+        let bytes: Vec<u8> = (0..200).map(|_| dice.number() as u8).collect();
+        write_seed("spool-life", name, &bytes).unwrap();
     }
 }

@@ -13,6 +13,7 @@
 
 mod contents;
 mod dice;
+pub mod image;
 mod names;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@
 //! is folded. Columns are in the order of their keys, and everything follows on what is before it.
 
 mod bits;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 mod column;
 mod directory;
 mod entropy;

@@ -26,6 +26,9 @@ pub(super) const RECORDS_AT: usize = frames::HEADER_BYTES + GROUP_HEADER_BYTES;
 /// Bytes of a file's first frame.
 pub(super) const FILE_START_BYTES: usize = frames::HEADER_BYTES + 2 + 16 + 8 + 8;
 
+/// No log comes this far; what does was not written by us.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
 const PREFIX: &str = "wal-";
 /// What a file is called that is being made.
 const NEW: &str = ".new";
@@ -93,7 +96,7 @@ pub(super) enum Named {
 /// What a file is by its name, if it is one of the log's.
 pub(super) fn read_name(name: &str) -> Option<Named> {
     let (digits, suffix) = name.strip_prefix(PREFIX)?.split_at_checked(16)?;
-    let first = Lsn(u64::from_str_radix(digits, 16).ok()?);
+    let first = number(u64::from_str_radix(digits, 16).ok()?)?;
     match suffix {
         "" => (file_name(first) == name).then_some(Named::Part(first)),
         NEW => Some(Named::New),
@@ -157,16 +160,20 @@ fn read_start(bytes: &[u8]) -> Option<Payload<'_>> {
     let (store, bytes) = bytes.split_first_chunk()?;
     let (first, bytes) = bytes.split_first_chunk()?;
     let (follows, rest) = bytes.split_first_chunk()?;
-    let first = Lsn(u64::from_le_bytes(*first));
-    let follows = Lsn(u64::from_le_bytes(*follows));
+    let first = number(u64::from_le_bytes(*first))?;
+    let follows = number(u64::from_le_bytes(*follows))?;
     rest.is_empty().then_some(Payload::FileStart(FileStart { store: *store, first, follows }))
 }
 
 fn read_group(bytes: &[u8]) -> Option<Payload<'_>> {
     let (first, bytes) = bytes.split_first_chunk()?;
     let (count, bytes) = bytes.split_first_chunk()?;
-    let first = Lsn(u64::from_le_bytes(*first));
+    let first = number(u64::from_le_bytes(*first))?;
     Some(Payload::Group { first, count: u32::from_le_bytes(*count), records: Records(bytes) })
+}
+
+fn number(number: u64) -> Option<Lsn> {
+    (number < NUMBER_MAX).then_some(Lsn(number))
 }
 
 /// The records of a frame.

@@ -17,6 +17,8 @@
 //! - After a failed write or sync nothing more is written or acknowledged. The log must be
 //!   dropped and opened anew.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 mod error;
 mod files;
 mod format;

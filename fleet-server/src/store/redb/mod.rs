@@ -37,6 +37,8 @@ pub(crate) use self::backup::Loader;
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
 use self::room::Room;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::row::check_row;
 use self::series::Index;
 use self::tables::{Fault, Reading, Writing};
 use self::writer::Writer;

@@ -2,6 +2,7 @@
 //! the layout needs another version.
 
 use data_encoding::HEXLOWER;
+use fleet_core::disk::sim::Dice;
 
 use super::{column, number};
 use crate::series::chunk::*;
@@ -47,6 +48,21 @@ const BEST: &str = "\
     5100107b3a4d050267ba5623c1dfebdbcd248f045a39146d30782a54d64221ca60e04e9389c0d94a\
     5100ff010900340020008063800060020110a7b31623ec5e1727f508cd186403bf401030e0ff2506\
     02f4bfc14000c0ff4b0cfc00037083811f6000804f00f0030c00de82668c";
+
+#[test]
+#[ignore = "writes the seeds anew: cargo test -p fleet-server --lib write_seeds -- --ignored"]
+fn write_seeds() {
+    for (name, hex) in [("quick", QUICK), ("best", BEST)] {
+        let mut bytes = HEXLOWER.decode(hex.as_bytes()).unwrap();
+        bytes.truncate(bytes.len() - SUM_BYTES);
+        fleet_core::fuzz::write_seed("chunk", name, &bytes).unwrap();
+    }
+    let mut dice = Dice::new(1);
+    for (name, words) in [("few", 40), ("more", 200)] {
+        let bytes: Vec<u8> = (0..words).flat_map(|_| dice.number().to_le_bytes()).collect();
+        fleet_core::fuzz::write_seed("table", name, &bytes).unwrap();
+    }
+}
 
 #[test]
 fn what_is_packed_has_these_bytes() {

@@ -7,47 +7,17 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::made_up::table;
-use super::{EFFORTS, column, number};
+use super::{column, number};
+use crate::series::chunk::check::{EFFORTS, read_all, sealed};
 use crate::series::chunk::*;
 use crate::series::number::Number;
 
 /// Forged chunks that are tried, unless `FLEETD_TEST_MUTATIONS` says otherwise.
 const MUTATIONS: usize = 3000;
 
-/// With the checksum that belongs to it.
-fn sealed(bytes: &[u8]) -> Vec<u8> {
-    [bytes, &crc32c::crc32c(bytes).to_le_bytes()].concat()
-}
-
 fn unsealed(mut chunk: Vec<u8>) -> Vec<u8> {
     chunk.truncate(chunk.len() - SUM_BYTES);
     chunk
-}
-
-/// Reads whatever can be read, and checks that nothing exceeds what the chunk says of itself.
-fn read_all(bytes: &[u8]) -> Result<(), ChunkError> {
-    let chunk = Chunk::open(bytes)?;
-    assert!((1..=ROWS_MAX).contains(&chunk.rows()) && chunk.keys().len() <= COLUMNS_MAX);
-    let times = chunk.times();
-    if let Ok(times) = &times {
-        assert!(times.len() == chunk.rows() && times.is_sorted());
-        assert_eq!((times[0], times[times.len() - 1]), (chunk.first_time(), chunk.last_time()));
-    }
-    let keys: Vec<ColumnKey> = chunk.keys().collect();
-    for key in keys {
-        let (column, mut values) = (chunk.column(key), vec![]);
-        let rows = chunk.values(key, &mut values);
-        assert_eq!(column.is_ok(), rows.is_ok());
-        let Ok(Some(column)) = column else { continue };
-        assert_eq!((column.key, Ok(Some(&column.rows))), (key, rows.as_ref().map(Option::as_ref)));
-        let bits = |value: &f64| value.to_bits();
-        let expected = column.numbers.iter().map(|number| number.get().to_bits());
-        assert!(values.iter().map(bits).eq(expected));
-    }
-    if let Ok(table) = chunk.table() {
-        assert!(table.is_sound());
-    }
-    times.map(drop)
 }
 
 #[test]

@@ -8,11 +8,10 @@ mod whole;
 
 use proptest::prelude::*;
 
+use super::check::{EFFORTS, comes_back, comes_in_parts};
 use super::*;
 use crate::series::number::Number;
 use made_up::table;
-
-const EFFORTS: [Effort; 2] = [Effort::Quick, Effort::Best];
 
 fn number(text: &str) -> Number {
     Number::parse(text.as_bytes()).expect("it is a number")
@@ -116,34 +115,12 @@ fn the_largest_chunks_are_chunks() {
 proptest! {
     #[test]
     fn every_table_comes_back(table in table(1..200)) {
-        let table = sorted(table);
-        for effort in EFFORTS {
-            let bytes = encode(&table, effort);
-            let chunk = Chunk::open(&bytes).unwrap();
-            prop_assert_eq!(chunk.rows(), table.times.len());
-            prop_assert_eq!(Some(&chunk.first_time()), table.times.first());
-            prop_assert_eq!(Some(&chunk.last_time()), table.times.last());
-            prop_assert!(chunk.keys().eq(table.columns.iter().map(|column| column.key)));
-            prop_assert_eq!(&chunk.table().unwrap(), &table);
-        }
+        comes_back(&sorted(table));
     }
 
     #[test]
     fn a_column_comes_alone(table in table(1..120)) {
-        for effort in EFFORTS {
-            let bytes = encode(&table, effort);
-            let chunk = Chunk::open(&bytes).unwrap();
-            prop_assert_eq!(&chunk.times().unwrap(), &table.times);
-            for column in &table.columns {
-                prop_assert_eq!(chunk.column(column.key).unwrap(), Some(column.clone()));
-                let mut values = vec![0.5];
-                let rows = chunk.values(column.key, &mut values).unwrap();
-                prop_assert_eq!(rows.as_ref(), Some(&column.rows));
-                let bits: Vec<u64> = values[1..].iter().map(|value| value.to_bits()).collect();
-                let expected = column.numbers.iter().map(|number| number.get().to_bits());
-                prop_assert_eq!(bits, expected.collect::<Vec<_>>());
-            }
-        }
+        comes_in_parts(&table);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! What the log makes of files that are not what was written.
 
-use std::collections::BTreeMap;
-
 use fleet_core::disk::Disk as _;
 use fleet_core::disk::sim::{Dice, SimDisk};
 
+use super::super::check::{Shown, is_there_or_named};
 use super::super::*;
-use super::kit::{Shown, append, names, open, open_at};
+use super::kit::{append, names, open, open_at};
 
 /// A log of three files with four frames of two records each: 1 to 8, 9 to 16, 17 to 24.
 fn log() -> (SimDisk, Vec<Shown>) {
@@ -189,6 +188,8 @@ fn a_frame_that_is_not_what_it_says_is_damage() {
     assert_eq!(put(&group(25, 1, &[0xFF; 12])), (range(25..26), vec![]), "no length");
     assert_eq!(put(&group(24, 2, &[0, 0])), (range(26..26), vec![25]), "one that came before");
     assert_eq!(put(&group(27, 1, &[0])), (range(25..27), vec![27]), "numbers are missing");
+    let endless = [&[1][..], &[0xFF; 8], &[2, 0, 0, 0, 0, 0]].concat();
+    assert_eq!(put(&endless), (None, vec![]), "numbers that no log comes to");
 }
 
 #[test]
@@ -240,7 +241,10 @@ fn flipped_bits_are_noticed_and_never_make_a_record() {
             });
         }
         let (wal, recovered, shown) = open(&disk).unwrap();
-        check(&appended, &recovered, &shown);
+        let unknown =
+            recovered.torn.is_some() || recovered.damage.iter().any(|it| it.lost.is_none());
+        assert!(unknown || !recovered.damage.is_empty(), "it is noticed");
+        is_there_or_named(&appended, &recovered, &shown);
         // The log goes on with what is left.
         let mut expected = shown;
         expected.push(append(&wal, b"one more"));
@@ -251,19 +255,4 @@ fn flipped_bits_are_noticed_and_never_make_a_record() {
         wal.release(Lsn(100)).unwrap();
         assert!(wal.files() == 1);
     }
-}
-
-/// Each record is there as it was, or its place is named.
-fn check(appended: &[Shown], recovered: &Recovered, shown: &[Shown]) {
-    let shown: BTreeMap<_, _> = shown.iter().cloned().collect();
-    let unknown = recovered.torn.is_some() || recovered.damage.iter().any(|it| it.lost.is_none());
-    assert!(unknown || !recovered.damage.is_empty());
-    for (lsn, bytes) in appended {
-        let mut lost = recovered.damage.iter().filter_map(|damage| damage.lost.as_ref());
-        match shown.get(lsn) {
-            Some(shown) => assert_eq!(shown, bytes),
-            None => assert!(unknown || lost.any(|lost| lost.contains(&Lsn(*lsn)))),
-        }
-    }
-    assert!(shown.keys().all(|lsn| *lsn <= appended.len() as u64));
 }

@@ -6,12 +6,8 @@ use std::{io, thread};
 use fleet_core::disk::sim::SimDisk;
 use fleet_core::disk::{Disk, DiskFile};
 
+pub(super) use super::super::check::{STORE, Shown};
 use super::super::*;
-
-pub(super) const STORE: [u8; 16] = *b"a store of tests";
-
-/// A record as it was shown.
-pub(super) type Shown = (u64, Vec<u8>);
 
 /// Opens the log of a disk and returns what it shows.
 pub(super) fn open(disk: &SimDisk) -> Result<(Wal, Recovered, Vec<Shown>), OpenError> {

@@ -70,6 +70,31 @@ fn device_id(text: String) -> Result<DeviceId, CodecError> {
     DeviceId::try_from(text).map_err(|_| CodecError::Malformed)
 }
 
+/// The door of the fuzz target `rows`: any bytes are no row, or one that is read as itself again,
+/// and of which something can be made or not.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_row(bytes: &[u8]) {
+    use fleet_core::codec::check;
+    use fleet_core::id::Uid;
+
+    let uid = Uid::from_bytes([1; 16]);
+    check::<SchemaRow>(bytes);
+    check::<ServerKeyRow>(bytes);
+    check::<UidRow>(bytes);
+    check::<TelemetryRow>(bytes).map(|row| row.floors());
+    check::<SeriesRow>(bytes);
+    check::<SeenRow>(bytes);
+    check::<DeviceRow>(bytes).map(|row| row.into_device(uid, SeenRow::default()));
+    check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
+    check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
+    check::<ConfigRow>(bytes).map(|row| row.into_version(1));
+    check::<SessionRow>(bytes).map(|row| row.into_session([2; 32]));
+    check::<EventRow>(bytes).map(|row| row.into_event(uid));
+    check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
+    check::<SegmentRow>(bytes).map(|row| row.segment(3));
+    check::<HeadRow>(bytes).map(HeadRow::remembered);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -166,6 +191,26 @@ mod tests {
         assert_eq!((applied, missed), (expected.applied, expected.missed));
         assert_eq!(newest_at, expected.newest_at);
         assert_eq!((cursors, newest), (expected.cursors, expected.newest));
+    }
+
+    #[test]
+    #[ignore = "writes the seeds anew: cargo test -p fleet-server --lib write_seeds -- --ignored"]
+    fn write_seeds() {
+        let (device, seen) = device_rows(device());
+        for (name, bytes) in [
+            ("device", codec::encode(&device)),
+            ("seen", codec::encode(&seen)),
+            ("key", codec::encode(&KeyRow::from(key()))),
+            ("grant", codec::encode(&GrantRow::from(grant()))),
+            ("config", codec::encode(&ConfigRow::from(config()))),
+            ("session", codec::encode(&SessionRow::from(session()))),
+            ("event", codec::encode(&EventRow::from(event()))),
+            ("chunk", codec::encode(&ChunkRow::from(&chunk()))),
+            ("segment", codec::encode(&SegmentRow::from(&segment()))),
+            ("head", codec::encode(&HeadRow::from(remembered()))),
+        ] {
+            fleet_core::fuzz::write_seed("rows", name, &bytes.unwrap()).unwrap();
+        }
     }
 
     #[track_caller]

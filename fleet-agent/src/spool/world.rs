@@ -12,11 +12,11 @@ use fleet_core::metric::Sample;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Samples;
 
-use super::super::segment::{Name, StreamId};
-use super::super::{Ground, Lane, Moment, SYNC_EVERY, Spool, SpoolSettings};
+use super::segment::{Name, StreamId};
+use super::{Ground, Lane, Moment, SYNC_EVERY, Spool, SpoolSettings};
 
 /// When the first boot began, by a clock that is right.
-const EPOCH: i64 = 1_800_000_000_000;
+pub(super) const EPOCH: i64 = 1_800_000_000_000;
 /// Streams that a server remembers.
 const REMEMBERED: usize = 16;
 
@@ -24,10 +24,10 @@ const REMEMBERED: usize = 16;
 pub(super) type Breach = String;
 
 /// The ground of a simulated device.
-struct SimGround {
-    disk: SimDisk,
-    dice: Dice,
-    free: u64,
+pub(super) struct SimGround {
+    pub(super) disk: SimDisk,
+    pub(super) dice: Dice,
+    pub(super) free: u64,
 }
 
 impl Ground for SimGround {
@@ -137,18 +137,17 @@ pub(super) struct World {
     next_value: u64,
 }
 
-fn identity(seed: u8) -> ServerIdentity {
+pub(super) fn identity(seed: u8) -> ServerIdentity {
     PrivateKey::from_seed(&[seed; 32]).public().identity()
 }
 
 impl World {
-    pub(super) fn new(seed: u64, settings: SpoolSettings) -> Self {
-        let mut dice = Dice::new(seed);
+    pub(super) fn new(mut dice: Dice, settings: SpoolSettings) -> Self {
         let disk = SimDisk::new(dice.number());
         let free = u64::MAX / 4;
-        let ground = SimGround { disk: disk.clone(), dice: Dice::new(dice.number()), free };
+        let ground = SimGround { disk: disk.clone(), dice: Dice::new(0), free };
         let now = Moment { wall: Timestamp::from_millis(EPOCH), up_millis: 0 };
-        let spool = Spool::open(Box::new(ground), settings, [0; 16], now).unwrap();
+        let spool = Spool::open(Box::new(ground), settings, [0; 16], now).expect("dice name it");
         let mut world = Self {
             disk,
             spool,
@@ -184,7 +183,7 @@ impl World {
         // A name as long as needed stands for many samples.
         let samples = vec![Sample::new(&"x".repeat(bytes), value as f64)];
         self.spool.serve(self.identity, now);
-        self.spool.push(now.wall, self.up, samples, now).unwrap();
+        self.spool.push(now.wall, self.up, samples, now).expect("it is small");
         let (at, up) = (self.time, self.up);
         let run = self.run;
         self.collected.push(Collected { value, at, up, run, promised: false });
@@ -194,7 +193,7 @@ impl World {
 
     /// Lets time pass, and the spool do what is due.
     pub(super) fn pass(&mut self, millis: u64) {
-        self.time += i64::try_from(millis).unwrap();
+        self.time += i64::try_from(millis).expect("nobody waits so long");
         self.up += millis;
         self.spool.tick(self.now());
         self.look();
@@ -298,11 +297,13 @@ impl World {
         self.under_way.clear();
         self.is_connected = false;
         let (disk, free) = (self.disk.clone(), self.free);
-        let ground = SimGround { disk, dice: Dice::new(self.dice.number()), free };
+        // Names of streams are never the same, whatever the dice say.
+        let ground = SimGround { disk, dice: Dice::new(self.run), free };
         let mut boot = [0; 16];
         boot[..8].copy_from_slice(&self.boot.to_be_bytes());
         let now = self.now();
-        self.spool = Spool::open(Box::new(ground), self.settings, boot, now).unwrap();
+        let spool = Spool::open(Box::new(ground), self.settings, boot, now);
+        self.spool = spool.expect("dice name it");
         if unclean {
             self.spool.unclean_end(now);
         }
@@ -310,6 +311,7 @@ impl World {
     }
 
     /// The device gets another server, and its agent is not told.
+    #[cfg(test)]
     pub(super) fn change_server_unnoticed(&mut self, seed: u8) {
         self.identity = identity(seed);
     }

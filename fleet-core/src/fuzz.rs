@@ -1,0 +1,147 @@
+//! Doors for a fuzzer: functions that take any bytes at all and check what must hold of them.
+//!
+//! Each package lists its own; `fuzz/` runs them, and so does a test of each package with the
+//! seeds in `fuzz/corpus/`. A door panics where something does not hold.
+
+use std::path::PathBuf;
+use std::{fs, io};
+
+use crate::grant::Grant;
+use crate::wire::{Greeting, Hello, Proof, ToAgent, ToServer};
+use crate::{codec, frames};
+
+/// A door, by the name under which `cargo xtask fuzz` knows it.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Those of this package.
+pub const TARGETS: &[Target] = &[("link", link), ("frames", frames)];
+
+/// What travels on the link, and grants: refused, or read as itself again.
+fn link(bytes: &[u8]) {
+    codec::check::<Hello>(bytes);
+    codec::check::<Greeting>(bytes);
+    codec::check::<Proof>(bytes);
+    codec::check::<ToServer>(bytes);
+    codec::check::<ToAgent>(bytes);
+    codec::check::<Grant>(bytes);
+}
+
+/// Frames in a file: each byte is in one place, and what is whole stays whole behind any damage.
+fn frames(bytes: &[u8]) {
+    let mut file = bytes.to_vec();
+    frames::mend(&mut file);
+    let mut at = 0;
+    let mut whole = Vec::new();
+    for found in frames::read(&file) {
+        let (begin, length) = match found {
+            frames::Found::Frame { at, payload } => {
+                frames::put(&mut whole, |out| out.extend(payload));
+                (at, frames::HEADER_BYTES + payload.len())
+            }
+            frames::Found::Damage { at, bytes } => (at, bytes),
+            frames::Found::Torn { at } => (at, file.len() - at),
+        };
+        assert!(begin == at && length > 0, "a gap, or bytes read twice");
+        at += length;
+    }
+    assert_eq!(at, file.len(), "read to the end");
+    let again = frames::read(&whole);
+    assert!(again.into_iter().all(|found| matches!(found, frames::Found::Frame { .. })));
+}
+
+/// Tries the seeds of some doors. How many there were.
+pub fn try_seeds(targets: &[Target]) -> io::Result<usize> {
+    let mut tried = 0;
+    for (name, check) in targets {
+        let before = tried;
+        for seed in fs::read_dir(folder(name))? {
+            check(&fs::read(seed?.path())?);
+            tried += 1;
+        }
+        assert!(tried > before, "{name} has no seed");
+    }
+    Ok(tried)
+}
+
+/// Puts a seed where [`try_seeds`] and the fuzzer find it.
+pub fn write_seed(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder(target))?;
+    fs::write(folder(target).join(name), bytes)
+}
+
+fn folder(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Sample;
+    use crate::wire::{Facts, QueuedReport, Samples, Standing};
+
+    #[test]
+    fn seeds_hold() {
+        try_seeds(TARGETS).unwrap();
+    }
+
+    #[test]
+    #[ignore = "writes the seeds anew: cargo test -p fleet-core --lib write_seeds -- --ignored"]
+    fn write_seeds() {
+        let facts = Facts {
+            hostname: "rpi4-001".to_owned(),
+            device_type: "raspberrypi".to_owned(),
+            name: Some("pump".to_owned()),
+            memory_bytes: Some(4 << 30),
+            addresses: vec!["10.0.0.2".to_owned()],
+            ..Facts::default()
+        };
+        let samples = vec![Sample::new("cpu", 41.25), Sample::labelled("disk", "mount", "/", -0.5)];
+        let report = |seq| QueuedReport {
+            seq,
+            at_millis: 1_705_314_600_000,
+            age_millis: 300,
+            samples: samples.clone(),
+        };
+        let reports = vec![report(1), report(2)];
+        let (device_pub, nonce, signature) = ([1; 32], [2; 32], [3; 64]);
+        let device_id = "rpi4-001".to_owned();
+        let proof = Proof {
+            signature,
+            device_id: device_id.clone(),
+            enrol_key: None,
+            facts: facts.clone(),
+        };
+        let grant = Grant {
+            uid: [4; 16],
+            device_pub,
+            device_id: device_id.clone(),
+            urls: vec!["https://10.0.0.1:8080".to_owned()],
+            server_pub: nonce,
+            expires_millis: 1_705_314_600_000,
+        };
+        let welcome = Greeting::Welcome { version: 1, nonce, server_pub: device_pub, signature };
+        for (name, bytes) in [
+            ("hello", codec::encode(&Hello { versions: vec![2, 1], device_pub, nonce })),
+            ("welcome", codec::encode(&welcome)),
+            ("proof", codec::encode(&proof)),
+            ("facts", codec::encode(&ToServer::Facts(Box::new(facts)))),
+            ("samples", codec::encode(&ToServer::Samples(Samples { stream: [5; 16], reports }))),
+            (
+                "standing",
+                codec::encode(&ToAgent::Standing(Standing::Active { uid: [4; 16], device_id })),
+            ),
+            ("ack", codec::encode(&ToAgent::Ack { stream: [5; 16], seq: 70_000 })),
+            ("grant", codec::encode(&grant)),
+        ] {
+            write_seed("link", name, &bytes.unwrap()).unwrap();
+        }
+        let mut file = Vec::new();
+        for payload in [&b"one"[..], b"", b"a third one"] {
+            frames::put(&mut file, |out| out.extend(payload));
+        }
+        write_seed("frames", "whole", &file).unwrap();
+        file[16] ^= 1;
+        file.extend([0; 40]);
+        write_seed("frames", "damaged", &file).unwrap();
+    }
+}
