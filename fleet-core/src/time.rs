@@ -175,12 +175,18 @@ impl Clock for SystemClock {
 /// The longest duration that anybody may ask for, a hundred years: it can be added to any time.
 pub const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Parses `60s`, `5m`, `1h 30m`, or a bare number of seconds; at most [`DURATION_MAX`].
+/// Parses `60s`, `5m`, `1h 30m`, whole days or weeks such as `7d` and `2w`, or a bare number of
+/// seconds; at most [`DURATION_MAX`].
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
-    let duration = match text.parse::<u64>() {
-        Ok(secs) => Duration::from_secs(secs),
-        Err(_) => {
+    const DAY_SECS: u64 = 24 * 3600;
+    let units = [("w", 7 * DAY_SECS), ("d", DAY_SECS), ("", 1)];
+    let whole = units.iter().find_map(|(unit, secs)| {
+        text.strip_suffix(unit)?.parse::<u64>().ok().map(|count| count.saturating_mul(*secs))
+    });
+    let duration = match whole {
+        Some(secs) => Duration::from_secs(secs),
+        None => {
             let parsed: jiff::SignedDuration = text.parse().map_err(|_| DurationError)?;
             Duration::try_from(parsed).map_err(|_| DurationError)?
         }
@@ -190,7 +196,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 
 /// A text that is no duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not a duration like 30s, 5m or 1h")]
+#[error("not a duration like 30s, 5m, 1h or 7d")]
 pub struct DurationError;
 
 #[cfg(test)]
@@ -229,7 +235,15 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_write_them() {
-        for (text, secs) in [("60s", 60), ("5m", 300), ("1h 30m", 5400), ("30", 30), ("1h", 3600)] {
+        for (text, secs) in [
+            ("60s", 60),
+            ("5m", 300),
+            ("1h 30m", 5400),
+            ("30", 30),
+            ("1h", 3600),
+            ("7d", 604_800),
+            ("2w", 1_209_600),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
         for text in ["", "-5s", "soon", "5x", "18446744073709551615", "9223372036854775807s"] {

@@ -99,7 +99,7 @@ fn complaints_have_a_place_and_a_next_step() {
         ),
         (
             "telemetry:\n  interval: soon\n",
-            ", line 2, column 13: interval \"soon\" is not a duration like 30s, 5m or 1h",
+            ", line 2, column 13: interval \"soon\" is not a duration like 30s, 5m, 1h or 7d",
         ),
         (
             "spool:\n  mebibytes: 0\n",

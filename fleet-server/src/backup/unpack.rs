@@ -32,6 +32,8 @@ pub(crate) struct Restored {
     pub(crate) contents: Contents,
     /// What of telemetry was read.
     pub(crate) telemetry: Read,
+    /// What cannot be read, because it was damaged when the backup was taken.
+    pub(crate) damage: Option<String>,
 }
 
 /// Why nothing was restored.
@@ -63,9 +65,6 @@ pub(crate) enum UnpackError {
     /// It cannot be read.
     #[error("what is in it cannot be read")]
     Store(#[from] StoreError),
-    /// Some of it is damaged.
-    #[error("what is in it was damaged when it was taken: {0}")]
-    Damaged(String),
     /// A part is not there at all.
     #[error("what is in it is not a whole server: {0} is missing")]
     Missing(&'static str),
@@ -182,11 +181,12 @@ impl Draft {
         self.unpack(backup, &path)?;
         let store = RedbStore::open_existing(&path)?;
         let (telemetry, health) = store.read_all()?;
-        if let StoreHealth::Degraded(what) = health {
-            return Err(UnpackError::Damaged(what));
-        }
         drop(store);
-        Ok(Restored { begin, contents, telemetry })
+        let damage = match health {
+            StoreHealth::Degraded(what) => Some(what),
+            StoreHealth::Healthy => None,
+        };
+        Ok(Restored { begin, contents, telemetry, damage })
     }
 
     fn unpack(&self, backup: &Path, database: &Path) -> Result<(), UnpackError> {

@@ -67,7 +67,7 @@ struct SendArgs {
     #[arg(long, value_name = "NAME")]
     metric: String,
     /// The value
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = finite)]
     value: f64,
     /// When; now unless given
     #[arg(long, value_name = "TIME")]
@@ -171,6 +171,11 @@ impl Listed for Point {
 }
 
 /// Three decimals at most; what they would not show has an exponent.
+fn finite(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value.is_finite() { Ok(value) } else { Err("not a finite number".to_owned()) }
+}
+
 fn rounded(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

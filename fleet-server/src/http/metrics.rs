@@ -202,7 +202,11 @@ async fn tell_devices(http: &Http, page: &mut Page, fleet: &mut Fleet) -> Result
             if at.since(now) > AHEAD_MAX || now.since(at) > AGE_MAX {
                 continue;
             }
-            let samples = &[name.sample(value)];
+            let mut sample = name.sample(value);
+            for (_, text) in &mut sample.labels {
+                *text = crate::labels::plain(text).into_owned();
+            }
+            let samples = &[sample];
             fleet.add(&Measured { device: device.id.as_str(), at, samples }, &mut seen);
         }
     }

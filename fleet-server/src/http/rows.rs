@@ -9,6 +9,7 @@ use bytes::Bytes;
 use fleet_core::id::DeviceId;
 use serde::Serialize;
 
+use crate::labels::plain;
 use crate::ops::fleetwide::StepPoints;
 use crate::ops::telemetry::MetricPoints;
 use crate::series::names::{Names, SeriesName};
@@ -158,7 +159,7 @@ fn key_of(metric: &str, name: Option<&SeriesName>) -> Vec<u8> {
     let mut key = match name.filter(|name| !name.labels.is_empty()) {
         None => to_json(metric),
         Some(name) => {
-            let label = |(label, value): &(String, String)| format!("{label}={value}");
+            let label = |(label, text): &(String, String)| format!("{label}={}", plain(text));
             let labels: Vec<String> = name.labels.iter().map(label).collect();
             to_json(&format!("{}{{{}}}", name.metric, labels.join(",")))
         }

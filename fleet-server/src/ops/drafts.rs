@@ -299,7 +299,9 @@ fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
     if let Some((name, _)) = tags.iter().find(is_long) {
         return Err(Wrong::LongTag(escaped(name)));
     }
-    Ok(tags.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    // A tag is a text, also where it looks like a number.
+    let text = |value: Cow<'_, str>| crate::labels::text(value.into_owned().into());
+    Ok(tags.into_iter().map(|(name, value)| (name.into_owned(), text(value))).collect())
 }
 
 /// A line's values.

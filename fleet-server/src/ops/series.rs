@@ -11,6 +11,7 @@ use fleet_core::untrusted::Untrusted;
 
 use super::devices::find_listed;
 use super::{OpsError, Telemetry};
+use crate::labels;
 use crate::store::{Curve, Curves, CurvesAsked, Stat, Tier};
 
 /// The time that is shown unless told otherwise.
@@ -93,7 +94,7 @@ fn reply(grid: Grid, metrics: &[MetricName], curves: Vec<Curve>) -> SeriesReply 
     let left_out = curves.len().saturating_sub(SERIES_CURVES_MAX) as u32;
     let series = curves.into_iter().take(SERIES_CURVES_MAX).map(|curve| Series {
         metric: metrics.get(curve.metric).map(ToString::to_string).unwrap_or_default(),
-        labels: labels(&curve),
+        labels: labels_of(&curve),
         points: curve.steps.iter().filter_map(|(step, stat)| point(grid, *step, stat)).collect(),
     });
     SeriesReply {
@@ -105,9 +106,10 @@ fn reply(grid: Grid, metrics: &[MetricName], curves: Vec<Curve>) -> SeriesReply 
     }
 }
 
-fn labels(curve: &Curve) -> BTreeMap<String, Untrusted> {
+fn labels_of(curve: &Curve) -> BTreeMap<String, Untrusted> {
     let labels = curve.name.labels.iter();
-    labels.map(|(name, text)| (name.clone(), Untrusted::new(text.clone()))).collect()
+    let text = |text: &str| Untrusted::new(labels::plain(text).into_owned());
+    labels.map(|(name, label)| (name.clone(), text(label))).collect()
 }
 
 fn point(grid: Grid, step: i64, stat: &Stat) -> Option<SeriesPoint> {

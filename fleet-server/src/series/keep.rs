@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::id::Uid;
-use fleet_core::time::{DURATION_MAX, Timestamp, parse_duration};
+use fleet_core::time::{Timestamp, parse_duration};
 
 use super::again::whole_hours;
 use super::catalog::{Change, ChunkRef, SegmentInfo, Tier, Unrolled};
@@ -50,7 +50,8 @@ impl FromStr for Keep {
             }
             let tier = Tier::ALL.into_iter().find(|tier| tier.word() == name);
             let tier = tier.ok_or_else(|| format!("{name} is none of raw, 1m, 10m, 1h, size"))?;
-            let age = age(value).ok_or_else(|| format!("{value} is not an age like 48h or 14d"))?;
+            let age = parse_duration(value)
+                .map_err(|_| format!("{value} is not an age like 48h or 14d"))?;
             if age < KEPT_MIN {
                 return Err(format!("{entry} is less than an hour"));
             }
@@ -63,14 +64,6 @@ impl FromStr for Keep {
             None => Ok(keep),
         }
     }
-}
-
-fn age(text: &str) -> Option<Duration> {
-    match text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
-        Some(days) => Some(Duration::from_secs(u64::from(days) * 86_400)),
-        None => parse_duration(text).ok(),
-    }
-    .filter(|age| *age <= DURATION_MAX)
 }
 
 fn size(text: &str) -> Option<u64> {

@@ -136,7 +136,7 @@ async fn a_week_is_drawn_from_what_was_rolled_up() {
     // The first and the last step are not whole.
     let whole = &points[1..points.len() - 1];
     assert!(whole.iter().all(|(_, mean, min, max)| (*mean, *min, *max) == (40.0, 20.0, 60.0)));
-    assert_eq!(asked(day, "5m").await.0, "raw", "a day is there as it was measured");
+    assert_eq!(asked(day, "1m").await.0, "raw", "a day is there as it was measured");
     let raw = "/api/v1/telemetry/metrics?device_id=a&metric=cpu_usage&limit=10000";
     let raw = rig.ask("GET", raw, None).await.expect(200).as_array().unwrap().len();
     assert!(raw < 2 * 24 * 12 + 13, "{raw} raw values are left");

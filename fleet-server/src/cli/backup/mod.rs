@@ -97,6 +97,11 @@ pub(super) fn run(args: BackupArgs) -> ExitCode {
 }
 
 async fn create(args: CreateArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    if args.out.as_os_str() == "-" {
+        let text = "a backup cannot be written to the standard output";
+        let hint = "give a file or a folder: a backup is read once more when it is there";
+        return Err(Failure::new(Exit::Usage, text).hint(hint));
+    }
     let now = SystemClock.now();
     let target =
         if args.out.is_dir() { args.out.join(suggested_name(now)) } else { args.out.clone() };
@@ -144,8 +149,13 @@ async fn verify(file: PathBuf, output: &mut Output<'_>) -> Result<Exit, Failure>
     let path = file.clone();
     let verified = working(move || backup::verify(&path, &std::env::temp_dir())).await?;
     let restored = verified.map_err(|error| telling::bad(&error, &file))?;
+    let damage = restored.damage.clone();
     output.one(&About::read(&file, restored))?;
-    Ok(Exit::Done)
+    match damage {
+        None => Ok(Exit::Done),
+        Some(damage) => Err(telling::damaged(&damage, &file)
+            .hint("a restore leaves out what cannot be read, and has all the rest")),
+    }
 }
 
 async fn restore(
@@ -156,7 +166,14 @@ async fn restore(
     let (path, target) = (file.clone(), database.clone());
     let done = working(move || backup::restore(&path, &target)).await?;
     let restored = done.map_err(|error| telling::not_restored(&error, &file))?;
+    let damage = restored.damage.clone();
     output.one(&About::read(&database, restored))?;
+    if let Some(damage) = damage {
+        output.note(&format!(
+            "Some of it was damaged when the backup was taken, and cannot be read; all else was \
+             restored: {damage}"
+        ))?;
+    }
     output.note(
         "Put the old server's secret.key beside it, or start with the same --secret-key. Keys and \
          devices that were revoked after the backup was taken are good again: revoke them anew.",

@@ -54,7 +54,7 @@ impl About {
 
     /// One of which everything was read.
     pub(super) fn read(file: &Path, restored: Restored) -> Self {
-        let Restored { begin, contents, telemetry } = restored;
+        let Restored { begin, contents, telemetry, damage: _ } = restored;
         Self {
             chunks: Some(telemetry.chunks),
             reports: Some(telemetry.reports),
@@ -140,6 +140,12 @@ pub(super) fn bad(error: &UnpackError, file: &Path) -> Failure {
         UnpackError::Io { .. } => Failure::new(Exit::Failed, Chain(error).to_string()),
         _ => told(Exit::Failed),
     }
+}
+
+/// That some of a backup cannot be read.
+pub(super) fn damaged(damage: &str, file: &Path) -> Failure {
+    let text = format!("{}: damaged when it was taken: {damage}", file.display());
+    Failure::new(Exit::Failed, text)
 }
 
 /// Why nothing was restored.
