@@ -237,6 +237,9 @@ pub struct ExportBegin {
 pub struct ExportEnd {
     /// Why the server could not go on; such an export is not whole.
     pub error: Option<Untrusted>,
+    /// What of the server's data is damaged, if anything, and so was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Untrusted>,
     /// How many rows of each table there were.
     pub rows: ExportRows,
 }

@@ -75,7 +75,8 @@ pub(crate) async fn pass(
         }
     };
     let rows = pass.rows.clone();
-    push_line(&mut pass.lines, &ExportEnd { error, rows });
+    let damage = store.damage().map(Untrusted::new);
+    push_line(&mut pass.lines, &ExportEnd { error, damage, rows });
     pass.flush().await?;
     Ok(pass.rows)
 }

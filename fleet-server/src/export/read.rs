@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes};
@@ -43,6 +44,8 @@ pub(crate) struct Progress {
     /// Reports so far, and how many there will be; 0 while that is not known.
     pub(crate) reports: AtomicU64,
     pub(crate) reports_expected: AtomicU64,
+    /// At the end: what was damaged and left out.
+    pub(crate) damage: OnceLock<Untrusted>,
 }
 
 /// A row.
@@ -222,6 +225,9 @@ impl<'a> Rows<'a> {
         let Some(end) = self.end.take() else { return Err(self.cut()) };
         if let Some(error) = end.error {
             return Err(Broken::Server(error));
+        }
+        if let Some(damage) = end.damage {
+            self.progress.damage.get_or_init(|| damage);
         }
         for table in ExportTable::ALL {
             let (said, found) = (end.rows.of(table), self.counts.of(table));

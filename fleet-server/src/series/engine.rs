@@ -265,12 +265,14 @@ impl Engine {
 
     /// What does not work, if anything.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = self.shared.lock_trouble();
         let first = trouble.log.as_ref().or(trouble.sealing.as_ref());
-        first.cloned().or_else(|| {
-            (!trouble.damage.is_empty())
-                .then(|| format!("telemetry is damaged: {}", trouble.damage.join("; ")))
-        })
+        first.cloned().or_else(|| trouble.damage())
+    }
+
+    /// What of telemetry is damaged, if anything.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.shared.lock_trouble().damage()
     }
 }
 
@@ -464,6 +466,11 @@ impl Device {
 }
 
 impl Trouble {
+    fn damage(&self) -> Option<String> {
+        let lines = || self.damage.join("; ");
+        (!self.damage.is_empty()).then(|| format!("telemetry is damaged: {}", lines()))
+    }
+
     fn note(&mut self, line: String) {
         if self.damage.len() < DAMAGE_MAX && !self.damage.contains(&line) {
             self.damage.push(line);

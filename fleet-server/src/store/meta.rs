@@ -17,6 +17,9 @@ pub trait MetaStore: Send + Sync {
 
     /// How the store is, at once and without touching the disk.
     fn health(&self) -> StoreHealth;
+
+    /// What of what is stored cannot be read, as far as anybody has tried.
+    fn damage(&self) -> Option<String>;
 }
 
 /// How the store is.

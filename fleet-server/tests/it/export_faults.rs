@@ -171,6 +171,26 @@ async fn nothing_is_replaced_but_an_export_and_that_only_when_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_is_left_out_and_told() {
+    let mut desk = Desk::new().await;
+    desk.restart(async |database| {
+        fill(database, REPORTS).await;
+        let folder = database.with_file_name("telemetry");
+        let chunks = names(&folder).into_iter().find(|name| name.starts_with("chunks-")).unwrap();
+        let mut bytes = fs::read(folder.join(&chunks)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(folder.join(&chunks), bytes).unwrap();
+    })
+    .await;
+    let path = desk.path("a.sqlite");
+    let said = desk.fleets(&["export", "sqlite", "--out", path.to_str().unwrap()]).ends(1);
+    assert!(said.err.contains("what is damaged was left out: telemetry is damaged"), "{said:#?}");
+    let rows = value::<i64>(&path, "SELECT COUNT(*) FROM telemetry");
+    assert!(0 < rows && rows < REPORTS * 10, "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_output_that_takes_nothing_is_told_and_one_that_has_enough_is_not() {
     let desk = desk().await;
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -27,6 +27,7 @@ use fleet_core::operator::client::ClientError;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::export::{ExportQuery, ExportStream};
 use fleet_core::time::{Clock as _, SystemClock};
+use fleet_core::untrusted::escaped;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -153,7 +154,13 @@ async fn export(
     let bytes = sink.publish()?;
     let took = began.elapsed();
     output.note(&telling::summary(&options.out, &wish.tables, &rows, bytes, took))?;
-    Ok(Exit::Done)
+    match progress.damage.get() {
+        None => Ok(Exit::Done),
+        Some(damage) => {
+            let text = format!("what is damaged was left out: {}", escaped(damage.raw()));
+            Err(Failure::new(Exit::Failed, text).hint("all else is there"))
+        }
+    }
 }
 
 impl Options {

@@ -35,4 +35,8 @@ impl MetaStore for RedbStore {
     fn health(&self) -> StoreHealth {
         self.health_now()
     }
+
+    fn damage(&self) -> Option<String> {
+        self.series.damage().or_else(|| self.shared.damage.summary())
+    }
 }
