@@ -72,12 +72,13 @@ async fn retain_once(
     if !trust.look(now, monotonic) {
         return Ok(0);
     }
-    let reports = world.store.keep(keep.clone(), now).await?;
+    // What fails there is no reason to keep what is below.
+    let kept = world.store.keep(keep.clone(), now).await;
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
-    Ok(reports + devices + grants + sessions)
+    Ok(kept? + devices + grants + sessions)
 }
 
 /// Whether the wall clock can be believed about what is old. A host without a battery may start

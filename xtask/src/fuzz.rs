@@ -86,8 +86,9 @@ pub fn targets() -> anyhow::Result<Vec<String>> {
 pub fn try_all(targets: &[String], seconds: u64, start: Start) -> anyhow::Result<()> {
     let program = build()?;
     let (waiting, broken) = (Mutex::new(targets.iter()), Mutex::new(Vec::new()));
+    let next = || waiting.lock().expect("nobody panics").next();
     let work = || {
-        while let Some(target) = waiting.lock().expect("nobody panics").next() {
+        while let Some(target) = next() {
             let line = match try_one(&program, target, seconds, start) {
                 Ok(line) => line,
                 Err(error) => {

@@ -38,9 +38,7 @@ pub(super) fn recover(disk: &dyn Disk, boots: &mut Boots) -> io::Result<Recovere
     let all_were_sent = ledger.is_in_doubt();
     let mut names: Vec<Name> = disk.names()?.iter().filter_map(|name| Name::parse(name)).collect();
     names.sort_unstable();
-    // A stream is of one generation. Who gave its files other names did not begin it.
-    let mut known_by: BTreeMap<StreamId, u32> = BTreeMap::new();
-    names.retain(|name| *known_by.entry(name.stream).or_insert(name.generation) == name.generation);
+    retain_own(disk, &mut names)?;
     let mut generation = known.generation;
     let mut streams = Vec::new();
     for names in names.chunk_by(|one, next| one.stream == next.stream) {
@@ -58,6 +56,30 @@ pub(super) fn recover(disk: &dyn Disk, boots: &mut Boots) -> io::Result<Recovere
     }
     ledger.save(disk)?;
     Ok(Recovered { streams, ledger, generation })
+}
+
+/// Leaves files alone that are named after a stream and are not its own. A stream is of one
+/// generation: the one that goes furthest, or has more in it.
+fn retain_own(disk: &dyn Disk, names: &mut Vec<Name>) -> io::Result<()> {
+    let mut reach: BTreeMap<StreamId, BTreeMap<u32, (u64, u64)>> = BTreeMap::new();
+    for name in names.iter() {
+        let known = reach.entry(name.stream).or_default().entry(name.generation).or_default();
+        known.0 = known.0.max(name.first);
+    }
+    reach.retain(|_, generations| generations.len() > 1);
+    for name in names.iter() {
+        if let Some(known) = reach.get_mut(&name.stream)
+            && let Some((_, bytes)) = known.get_mut(&name.generation)
+        {
+            *bytes += disk.open(&name.to_string())?.bytes()?;
+        }
+    }
+    names.retain(|name| {
+        let Some(generations) = reach.get(&name.stream) else { return true };
+        let own = generations.iter().max_by_key(|(_, reach)| **reach);
+        own.is_some_and(|(own, _)| *own == name.generation)
+    });
+    Ok(())
 }
 
 /// Writes the last segment of a stream that goes on anew, so that it can be added to: whether an

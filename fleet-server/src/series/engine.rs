@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread::JoinHandle;
 
 use fleet_core::Chain;
@@ -21,7 +23,7 @@ use fleet_core::id::Uid;
 use indexmap::IndexMap;
 
 use super::batch::Batch;
-use super::catalog::{Catalog, Floors, Loaded, SavedDevice};
+use super::catalog::{Catalog, Change, Floors, Loaded, SavedDevice};
 use super::head::Head;
 use super::names::Names;
 use super::record::{Entry, Reader, Scribe};
@@ -293,7 +295,7 @@ impl Drop for Engine {
 fn start_sealer(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("series-sealer".to_owned())
-        .spawn(move || super::seal::run_always(&shared))
+        .spawn(move || super::seal::run(&shared))
 }
 
 impl Shared {
@@ -331,11 +333,18 @@ impl Shared {
         self.saved_series.store(count, Ordering::Relaxed);
     }
 
+    /// After a commit that failed, the index may still show what was before, although it held. Once
+    /// another holds, what is read is what there is.
+    fn make_sure(&self) -> Result<(), StoreError> {
+        self.catalog.commit(Change::default()).map(drop)
+    }
+
     /// Removes what failing left behind.
     pub(super) fn clear_abandoned(&self, ends: &mut Ends) -> Result<(), StoreError> {
         if !ends.has_abandoned() {
             return Ok(());
         }
+        self.make_sure()?;
         let cleared = self.segments.clear_abandoned(ends, &self.catalog.segments()?);
         cleared.map_err(|error| Failure::Storage(error.into()).into())
     }
@@ -347,8 +356,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn set_floors(&self, floors: Floors) {
-        *self.floors.write().unwrap_or_else(PoisonError::into_inner) = floors;
+    pub(super) fn floors_to_raise(&self) -> RwLockWriteGuard<'_, Floors> {
+        self.floors.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log, unless it has failed.
@@ -393,6 +402,7 @@ impl Shared {
         if let Some(failed) = failed {
             failed.end();
         }
+        self.make_sure()?;
         let loaded = self.catalog.load()?;
         let mut trouble = Trouble::default();
         let begun =

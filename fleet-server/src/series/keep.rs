@@ -11,6 +11,7 @@ use fleet_core::time::{Timestamp, parse_duration};
 use super::again::whole_hours;
 use super::catalog::{Change, ChunkRef, SegmentInfo, Tier, Unrolled};
 use super::engine::{Engine, Shared};
+use super::query::{damage_of, is_damage};
 use super::segments::{Ends, Place, Segments};
 use crate::store::{Failure, StoreError, TelemetryStats, TierStats};
 
@@ -91,20 +92,26 @@ impl Keep {
 impl Engine {
     /// Rolls up and prunes.
     pub(crate) fn keep(&self, keep: &Keep, now: Timestamp) -> Result<u64, StoreError> {
-        let mut freed = 0;
+        // What fails for one tier, or some devices of it, is no reason to keep everything else.
+        let (mut freed, mut failed) = (0, None);
+        let mut note = |done: Result<(), StoreError>| {
+            if let Err(error) = done {
+                failed.get_or_insert(error);
+            }
+        };
         for tier in Tier::ALL {
-            self.roll(tier, keep.rolled(tier, now))?;
+            note(self.roll(tier, keep.rolled(tier, now)).map(drop));
             let end = self.too_much(tier, keep.bytes_max)?.max(Some(keep.end(tier, now)));
             if let Some(end) = end {
+                note(match tier {
+                    Tier::Raw => self.roll_raw(end.millis()),
+                    _ => self.roll(tier, end.millis()).map(drop),
+                });
                 // Nothing goes that the next tier does not have.
-                match tier {
-                    Tier::Raw => self.roll_raw(end.millis())?,
-                    _ => _ = self.roll(tier, end.millis())?,
-                }
-                freed += self.prune_kept(tier, end)?;
+                note(self.prune_kept(tier, end).map(|rows| freed += rows));
             }
         }
-        Ok(freed)
+        failed.map_or(Ok(freed), Err)
     }
 
     /// Rolls up all raw values of the hours that begin before a time, wherever they lie: once raw
@@ -173,13 +180,17 @@ impl Engine {
     /// go. Returns how many bytes that freed.
     pub(crate) fn compact(&self) -> Result<u64, StoreError> {
         let shared = &self.shared;
-        let mut freed = 0;
+        let (mut freed, mut failed) = (0, None);
         for segment in shared.catalog.segments()? {
             if segment.live_bytes * 2 < segment.bytes {
-                freed += shared.move_out(segment.number)?;
+                match shared.move_out(segment.number) {
+                    Ok(bytes) => freed += bytes,
+                    // The others may do.
+                    Err(error) => _ = failed.get_or_insert(error),
+                }
             }
         }
-        Ok(freed)
+        failed.map_or(Ok(freed), Err)
     }
 
     /// Removes all that is kept of a device.
@@ -236,13 +247,15 @@ impl Engine {
 impl Shared {
     /// Raises a tier's floor; what is below is hidden when this returns.
     fn raise_floor(&self, tier: Tier, floor: i64) -> Result<(), StoreError> {
-        let mut floors = self.floors();
-        if floor <= floors.of(tier) {
+        // Held over the commit: of two who raise floors, none takes back what the other did.
+        let mut known = self.floors_to_raise();
+        if floor <= known.of(tier) {
             return Ok(());
         }
+        let mut floors = *known;
         floors.raise(tier, floor);
         self.catalog.commit(Change { floors: Some(floors), ..Change::default() })?;
-        self.set_floors(floors);
+        *known = floors;
         Ok(())
     }
 
@@ -262,8 +275,8 @@ impl Shared {
                     change.added.push(ChunkRef { segment, offset, bytes, ..chunk });
                     change.removed.push(chunk);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                    self.note_damage(format!("a chunk in file {segment} is damaged"));
+                Err(error) if is_damage(error.kind()) => {
+                    self.note_damage(damage_of(&chunk, &error));
                 }
                 Err(error) => {
                     Segments::abandon(&mut ends);
@@ -276,9 +289,9 @@ impl Shared {
             .map_err(|error| StoreError::from(Failure::Storage(error.into())))
             .and_then(|()| self.catalog.commit(change))
             .inspect_err(|_| Segments::abandon(&mut ends))?;
-        for info in dead {
-            bytes += self.segments.bytes(info);
-            self.remove_segments(&mut ends, &[info]);
+        for number in dead {
+            bytes += self.segments.bytes(number);
+            self.remove_segments(&mut ends, &[number]);
         }
         Ok(bytes)
     }

@@ -343,16 +343,23 @@ pub(super) fn read_chunk(
     chunk: &ChunkRef,
     read: &mut dyn FnMut(&Chunk<'_>) -> Result<(), ChunkError>,
 ) -> Result<(), Unread> {
-    let damaged = |error: &dyn fmt::Display| {
-        Unread::Damaged(format!("the chunk at {} in file {}: {error}", chunk.offset, chunk.segment))
-    };
-    let bytes = shared.segments.read(chunk).map_err(|error| match error.kind() {
-        // The file is gone, or shorter than it was.
-        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => damaged(&error),
-        _ => Unread::Failed(error),
+    let damaged = |error: &dyn fmt::Display| Unread::Damaged(damage_of(chunk, error));
+    let bytes = shared.segments.read(chunk).map_err(|error| {
+        if is_damage(error.kind()) { damaged(&error) } else { Unread::Failed(error) }
     })?;
     // The frame's sum was right, and it covers all of these bytes.
     Chunk::open_unsummed(&bytes).and_then(|chunk| read(&chunk)).map_err(|error| damaged(&error))
+}
+
+/// Whether an error says that something is gone for good: it has changed, or its file is gone or
+/// shorter than it was.
+pub(super) fn is_damage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof)
+}
+
+/// Damage in words for health.
+pub(super) fn damage_of(chunk: &ChunkRef, error: &dyn fmt::Display) -> String {
+    format!("the chunk at {} in file {}: {error}", chunk.offset, chunk.segment)
 }
 
 /// Adds a chunk's values of a time to points.

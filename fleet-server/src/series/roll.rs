@@ -7,7 +7,7 @@
 //! coarser chunks, and what is made anew is a chunk of the finest of the coarser tiers, which is
 //! rolled up further in its turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use fleet_core::Chain;
 use fleet_core::id::Uid;
@@ -59,14 +59,16 @@ impl Engine {
     ) -> Result<usize, StoreError> {
         let Some(coarser) = tier.coarser() else { return Ok(0) };
         let mut rolled = 0;
+        let mut left = Left::default();
         loop {
             let shared = &self.shared;
             // Listed while nobody adds or removes chunks: others may have rolled or removed them.
             let mut ends = shared.ends();
             shared.clear_abandoned(&mut ends)?;
-            let old = list(shared.catalog.as_ref())?;
+            let mut old = list(shared.catalog.as_ref())?;
+            old.retain(|chunk| !left.devices.contains(&chunk.device));
             if old.is_empty() {
-                return Ok(rolled);
+                return left.error.map_or(Ok(rolled), Err);
             }
             let mut devices: BTreeMap<Uid, Vec<ChunkRef>> = BTreeMap::new();
             for chunk in old {
@@ -76,9 +78,17 @@ impl Engine {
                     rolled += 1;
                 }
             }
-            shared.roll(&mut ends, coarser, devices)?;
+            shared.roll(&mut ends, coarser, devices, &mut left)?;
         }
     }
+}
+
+/// Devices that are not rolled up this time because some of theirs could not be read, which is no
+/// reason to stop for all others; and the first error.
+#[derive(Default)]
+struct Left {
+    devices: HashSet<Uid>,
+    error: Option<StoreError>,
 }
 
 /// Whether one more chunk of a device may be rolled up together with these.
@@ -94,8 +104,9 @@ impl Shared {
         ends: &mut Ends,
         to: Tier,
         devices: BTreeMap<Uid, Vec<ChunkRef>>,
+        left: &mut Left,
     ) -> Result<(), StoreError> {
-        let dead = self.rolled(ends, to, devices).inspect_err(|error| {
+        let dead = self.rolled(ends, to, devices, left).inspect_err(|error| {
             tracing::warn!(error = %Chain(error), "telemetry was not rolled up");
             Segments::abandon(ends);
         })?;
@@ -108,18 +119,24 @@ impl Shared {
         ends: &mut Ends,
         to: Tier,
         devices: BTreeMap<Uid, Vec<ChunkRef>>,
+        left: &mut Left,
     ) -> Result<Vec<u64>, StoreError> {
         let mut change = Change::default();
         for (device, mut chunks) in devices {
             chunks.sort_unstable_by_key(place);
-            let rolling = match to {
-                Tier::Minute => {
-                    let (rolling, hours) = self.minutes(device, &chunks)?;
-                    self.take_out(ends, device, &hours, &mut change)?;
-                    rolling
-                }
-                _ => self.coarser(to, &chunks)?,
+            let read = match to {
+                Tier::Minute => self.minutes(device, &chunks),
+                _ => self.coarser(to, &chunks).map(|rolling| (rolling, Hours::default())),
             };
+            let (rolling, hours) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    left.devices.insert(device);
+                    left.error.get_or_insert(error);
+                    continue;
+                }
+            };
+            self.take_out(ends, device, &hours, &mut change)?;
             for table in rolling.tables() {
                 change.added.push(self.added(ends, device, to, &table)?);
             }

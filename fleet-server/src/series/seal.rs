@@ -30,18 +30,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Seals what is due until the engine is dropped, whatever happens.
-pub(super) fn run_always(shared: &Arc<Shared>) {
-    let mut pause = PAUSE_MIN;
-    while catch_unwind(AssertUnwindSafe(|| run(shared))).is_err() {
-        tracing::error!("the telemetry engine's sealer panicked, and begins anew");
-        shared.set_sealing_trouble(Some("telemetry cannot be sealed: a panic".to_owned()));
-        rest(shared, &mut pause);
-    }
-}
-
 /// Seals what is due until the engine is dropped.
-fn run(shared: &Arc<Shared>) {
+pub(super) fn run(shared: &Arc<Shared>) {
     let mut pause = PAUSE_MIN;
     loop {
         let devices = match next(shared) {
@@ -66,7 +56,6 @@ fn run(shared: &Arc<Shared>) {
                 let reason = format!("telemetry cannot be sealed: {}", Chain(&error));
                 tracing::warn!(reason, "will be tried again");
                 shared.set_sealing_trouble(Some(reason));
-                shared.work().due.extend(devices);
                 rest(shared, &mut pause);
             }
         }
@@ -151,14 +140,25 @@ impl Engine {
 /// Seals what some devices hold now, with one commit.
 fn seal(shared: &Arc<Shared>, devices: &[Arc<Device>]) -> Result<(), StoreError> {
     let mut ends = shared.ends();
-    let sealed =
-        shared.clear_abandoned(&mut ends).and_then(|()| seal_at(shared, &mut ends, devices));
+    // A panic is a failure like any other: what was begun is looked at again.
+    let attempt = AssertUnwindSafe(|| {
+        shared.clear_abandoned(&mut ends)?;
+        seal_at(shared, &mut ends, devices)
+    });
+    let sealed = catch_unwind(attempt)
+        .unwrap_or_else(|_| Err(Failure::Panic("while telemetry was sealed".to_owned()).into()));
     if sealed.is_err() {
         Segments::abandon(&mut ends);
-        for device in devices {
-            let mut head = device.head();
-            (head.is_due, head.is_unsure) = (true, true);
-        }
+        // The devices as they are now: heads may have been made anew.
+        let again = devices.iter().filter_map(|device| shared.device(device.uid));
+        let again: Vec<Arc<Device>> = again
+            .inspect(|device| {
+                let mut head = device.head();
+                (head.is_due, head.is_unsure) = (true, true);
+            })
+            .collect();
+        shared.work().due.extend(again);
+        shared.bell.notify_one();
     }
     sealed
 }
@@ -227,6 +227,7 @@ fn look_again(shared: &Shared, device: &Device) -> Result<(), StoreError> {
     if !device.head().is_unsure {
         return Ok(());
     }
+    // Files were abandoned then, so that by now the index shows what holds.
     let applied = shared.catalog.chunks(device.uid, &[], i64::MIN, i64::MAX)?.applied;
     let mut head = device.head();
     if let Some(applied) = applied {

@@ -254,6 +254,7 @@ impl Segments {
     /// Removes files of which the index has forgotten all chunks.
     pub(super) fn remove(&self, ends: &mut Ends, numbers: &[u64]) -> io::Result<()> {
         ends.open.retain(|_, end| !numbers.contains(&end.number));
+        ends.abandoned.retain(|number| !numbers.contains(number));
         let gone = {
             let mut readers = self.readers();
             let next = readers.next;
@@ -263,15 +264,19 @@ impl Segments {
         self.unlink(&gone)
     }
 
+    /// Removes files. One that cannot be removed is in nobody's way, and the next start tries again.
     fn unlink(&self, numbers: &[u64]) -> io::Result<()> {
+        let mut failed = None;
         for number in numbers {
             self.lock().remove(number);
             match self.disk.remove(&name_of(*number)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    failed.get_or_insert(error);
+                }
                 _ => {}
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Whether a file is there and as long as the index says.

@@ -311,22 +311,26 @@ proptest! {
 
 #[test]
 fn a_segment_under_another_name_stands_in_nobodys_way() {
-    let mut world = world();
-    push(&mut world, 3);
-    world.pass(SYNC_EVERY);
-    let name = segments(&world)[0];
-    let mut bytes = world.disk.contents(&name.to_string()).unwrap();
-    // With fewer records, so that it matters which of them is taken for the other.
-    bytes.truncate(bytes.len() / 2);
-    let other = Name { generation: name.generation + 2, ..name }.to_string();
-    world.disk.create(&other).unwrap().write_at(&bytes, 0).unwrap();
-    world.kill();
-    push(&mut world, 2);
-    world.pass(SYNC_EVERY);
-    world.drain().unwrap();
-    world.judge().unwrap();
-    assert!(world.collected.iter().all(|one| world.server.has(one.value)), "all of it arrives");
-    assert_eq!(world.disk.contents(&other), Some(bytes), "it is not ours");
+    for is_later in [true, false] {
+        let mut world = world();
+        push(&mut world, 3);
+        world.pass(SYNC_EVERY);
+        let name = segments(&world)[0];
+        let mut bytes = world.disk.contents(&name.to_string()).unwrap();
+        // With fewer records, so that it matters which of them is taken for the other.
+        bytes.truncate(bytes.len() / 2);
+        let generation = if is_later { name.generation + 2 } else { name.generation - 1 };
+        let other = Name { generation, ..name }.to_string();
+        world.disk.create(&other).unwrap().write_at(&bytes, 0).unwrap();
+        world.kill();
+        push(&mut world, 2);
+        world.pass(SYNC_EVERY);
+        world.drain().unwrap();
+        world.judge().unwrap();
+        let mut all = world.collected.iter();
+        assert!(all.all(|one| world.server.has(one.value)), "all of it arrives");
+        assert_eq!(world.disk.contents(&other), Some(bytes), "it is not ours");
+    }
 }
 
 #[test]
