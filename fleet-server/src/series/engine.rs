@@ -89,9 +89,17 @@ struct Log {
 /// What the sealer is to do.
 #[derive(Default)]
 pub(super) struct Work {
-    pub(super) due: Vec<Arc<Device>>,
+    /// Devices to seal, each once: what one holds must not be sealed twice at once.
+    pub(super) due: IndexMap<Uid, Arc<Device>>,
     pub(super) log_failed: bool,
     pub(super) stopping: bool,
+}
+
+impl Work {
+    /// Queues devices, unless they are.
+    pub(super) fn add_due(&mut self, devices: Vec<Arc<Device>>) {
+        self.due.extend(devices.into_iter().map(|device| (device.uid, device)));
+    }
 }
 
 /// What does not work, for health.
@@ -235,7 +243,7 @@ impl Engine {
             log.scribe.begin_file();
         }
         if !due.is_empty() || wal.bytes() > LOG_BYTES_TARGET {
-            shared.work().due.append(&mut due);
+            shared.work().add_due(due);
             shared.bell.notify_one();
         }
         Ok(Taken { outcomes, wal, last: log.last, shared: shared.clone() })
@@ -454,7 +462,7 @@ impl Shared {
                 due.push(device.clone());
             }
         }
-        self.work().due.extend(due);
+        self.work().add_due(due);
         self.bell.notify_one();
     }
 }

@@ -80,7 +80,7 @@ fn next(shared: &Arc<Shared>) -> Next {
         }
         if !work.due.is_empty() {
             let count = work.due.len().min(DEVICES_AT_ONCE);
-            return Next::Seal(work.due.drain(..count).collect());
+            return Next::Seal(work.due.drain(..count).map(|(_, device)| device).collect());
         }
         drop(work);
         let early = behind(shared);
@@ -157,7 +157,7 @@ fn seal(shared: &Arc<Shared>, devices: &[Arc<Device>]) -> Result<(), StoreError>
                 (head.is_due, head.is_unsure) = (true, true);
             })
             .collect();
-        shared.work().due.extend(again);
+        shared.work().add_due(again);
         shared.bell.notify_one();
     }
     sealed

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use fleet_core::disk::Disk as _;
 use fleet_core::disk::sim::{Fault, SimDisk};
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
@@ -88,6 +90,49 @@ async fn after_any_failing_write_the_store_recovers_and_has_all_it_acknowledged(
         drop(store);
         assert_all_there(&disk.store(), one.uid, next).await;
     }
+}
+
+/// Also where the last write of a commit fails and all of it is there all the same.
+#[tokio::test]
+async fn whatever_fails_while_telemetry_is_sealed_no_report_is_lost_or_there_twice() {
+    let mut failed = 0;
+    for number in 0..60 {
+        for is_database in [true, false] {
+            let disk = Disk::new();
+            let store = disk.store();
+            let one = device("one", 1);
+            store.device_insert(one.clone()).await.unwrap();
+            for seq in 1..=40 {
+                let at = i64::try_from(seq).unwrap();
+                store.append(vec![report(one.uid, Some((1, seq)), at, 1.0)]).await.unwrap();
+            }
+            if is_database {
+                disk.fail_after(number);
+            } else {
+                disk.telemetry().fail(FAULTS[number as usize % 2], number.into());
+            }
+            failed += usize::from(store.seal().await.is_err());
+            disk.repair();
+            disk.telemetry().repair();
+            let end = Instant::now() + Duration::from_secs(20);
+            while let Err(error) = store.seal().await {
+                assert!(Instant::now() < end, "{error:?}");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            healthy(|| store.health()).await;
+            let place = format!("{number} {is_database}");
+            assert_all_there(&store, one.uid, 40).await;
+            assert_eq!(store.stats().await.unwrap().raw_rows(), 40, "{place}");
+            drop(store);
+            let store = disk.store();
+            assert_all_there(&store, one.uid, 40).await;
+            assert_eq!(store.stats().await.unwrap().raw_rows(), 40, "{place}");
+            let files = disk.telemetry().names().unwrap();
+            let chunks = files.iter().filter(|name| name.starts_with("chunks-")).count();
+            assert_eq!(chunks, 1, "{place}: {files:?}");
+        }
+    }
+    assert!(failed > 10, "{failed} of the attempts failed");
 }
 
 #[tokio::test]
