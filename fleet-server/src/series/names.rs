@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use fleet_core::id::Uid;
 use fleet_core::metric::Sample;
 
 use super::catalog::SavedSeries;
@@ -21,6 +22,10 @@ pub const SERIES_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of all names together; each is in memory about three times.
 const NAMES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Series that one device may bring before the server starts anew, and bytes of their names: far
+/// more than a device has, and far less than there is room for.
+const GIVEN_PER_DEVICE_MAX: usize = 20_000;
+const GIVEN_BYTES_PER_DEVICE_MAX: usize = 8 * 1024 * 1024;
 /// Shapes that are remembered; further ones are made anew for each report.
 const SHAPES_MAX: usize = 1 << 16;
 
@@ -66,6 +71,13 @@ pub enum SeriesError {
     /// There are as many already as there can be.
     #[error("there are as many series already as this server can hold")]
     TooMany,
+    /// Whoever brings it has brought as many as one device may.
+    #[error(
+        "the device has brought as many new series as one may: {GIVEN_PER_DEVICE_MAX}, or names of \
+         {} MiB, until the server starts anew",
+        GIVEN_BYTES_PER_DEVICE_MAX / (1024 * 1024)
+    )]
+    TooManyOfDevice,
     /// The metric and the labels together are longer than any that may come in.
     #[error("the name of a series is longer than {NAME_BYTES_MAX} bytes")]
     TooLong,
@@ -86,6 +98,15 @@ struct Known {
     by_metric: Vec<Vec<SeriesId>>,
     /// Of all names together.
     bytes: usize,
+    /// What devices have brought since the start.
+    given: HashMap<Uid, Given>,
+}
+
+/// How many new series somebody brought, and how long their names are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    series: usize,
+    bytes: usize,
 }
 
 impl Names {
@@ -95,16 +116,31 @@ impl Names {
         metric: &str,
         labels: &[(L, L)],
     ) -> Result<SeriesId, SeriesError> {
+        self.series_from(None, metric, labels)
+    }
+
+    /// The same, and what is new counts as brought by a device: one that makes up names must not
+    /// take the room of all others.
+    pub fn series_from<L: AsRef<str>>(
+        &self,
+        device: Option<Uid>,
+        metric: &str,
+        labels: &[(L, L)],
+    ) -> Result<SeriesId, SeriesError> {
         let mut key = Vec::with_capacity(64);
         write_key(&mut key, metric, labels);
         if key.len() > NAME_BYTES_MAX {
             return Err(SeriesError::TooLong);
         }
-        if let Some(id) = self.read().by_name.get(key.as_slice()) {
+        let known = self.read();
+        if let Some(id) = known.by_name.get(key.as_slice()) {
             return Ok(*id);
         }
+        // Where there is no room, those who read do not wait for those who ask for it.
+        known.check_room(device, key.len())?;
+        drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.give(key, metric, labels)
+        known.give(device, key, metric, labels)
     }
 
     /// Gives a series the number that it has in the index; they are restored in their order. One
@@ -117,12 +153,12 @@ impl Names {
         let mut key = Vec::new();
         write_key(&mut key, &metric, &labels);
         // There is room, since there was when the number was given.
-        let _given = known.give(key, &metric, &labels);
+        let _given = known.give(None, key, &metric, &labels);
     }
 
-    /// The number of a sample's series.
-    pub fn of_sample(&self, sample: &Sample) -> Result<SeriesId, SeriesError> {
-        self.series(&sample.name, &sample.labels)
+    /// The number of a sample's series; see [`Self::series_from`].
+    pub fn of_sample(&self, device: Option<Uid>, sample: &Sample) -> Result<SeriesId, SeriesError> {
+        self.series_from(device, &sample.name, &sample.labels)
     }
 
     /// What a series is called.
@@ -188,6 +224,7 @@ impl Names {
 impl Known {
     fn give<L: AsRef<str>>(
         &mut self,
+        device: Option<Uid>,
         key: Vec<u8>,
         metric: &str,
         labels: &[(L, L)],
@@ -196,8 +233,11 @@ impl Known {
         if let Some(id) = self.by_name.get(key.as_slice()) {
             return Ok(*id);
         }
-        if self.series.len() == SERIES_MAX || self.bytes + key.len() > NAMES_BYTES_MAX {
-            return Err(SeriesError::TooMany);
+        self.check_room(device, key.len())?;
+        if let Some(device) = device {
+            let given = self.given.entry(device).or_default();
+            given.series += 1;
+            given.bytes += key.len();
         }
         self.bytes += key.len();
         let metric_id = match self.metrics.get(metric) {
@@ -218,6 +258,17 @@ impl Known {
         self.by_name.insert(key.into(), id);
         self.by_metric[metric_id.0 as usize].push(id);
         Ok(id)
+    }
+
+    /// Whether there is room for a new series that a device brings.
+    fn check_room(&self, device: Option<Uid>, bytes: usize) -> Result<(), SeriesError> {
+        if self.series.len() == SERIES_MAX || self.bytes + bytes > NAMES_BYTES_MAX {
+            return Err(SeriesError::TooMany);
+        }
+        let given = device.and_then(|device| self.given.get(&device)).copied().unwrap_or_default();
+        let is_full = given.series == GIVEN_PER_DEVICE_MAX
+            || given.bytes + bytes > GIVEN_BYTES_PER_DEVICE_MAX;
+        if device.is_some() && is_full { Err(SeriesError::TooManyOfDevice) } else { Ok(()) }
     }
 }
 
@@ -274,7 +325,7 @@ mod tests {
         let tricky = names.series("cpu", &[("co", "re0")]).unwrap();
         assert_eq!([cpu, core, tricky], [SeriesId(0), SeriesId(1), SeriesId(2)]);
         assert_eq!(names.series("cpu", &[("core", "0")]), Ok(core));
-        assert_eq!(names.of_sample(&Sample::labelled("cpu", "core", "0", 1.0)), Ok(core));
+        assert_eq!(names.of_sample(None, &Sample::labelled("cpu", "core", "0", 1.0)), Ok(core));
         let name = names.name(core).unwrap();
         assert_eq!(name.sample(2.0), Sample::labelled("cpu", "core", "0", 2.0));
         assert_eq!(names.metric("cpu"), Some(name.metric_id()));
@@ -282,6 +333,31 @@ mod tests {
         assert_eq!((names.metric("memory"), names.name(SeriesId(3))), (None, None));
         assert_eq!(names.names_from(2).len(), 1);
         assert!(names.names_from(4).is_empty());
+    }
+
+    #[test]
+    fn one_device_brings_so_many_new_series_and_no_more() {
+        let names = Names::default();
+        let none: [(&str, &str); 0] = [];
+        let (one, two) = (Some(Uid::new()), Some(Uid::new()));
+        for number in 0..GIVEN_PER_DEVICE_MAX {
+            names.series_from(one, &format!("m{number}"), &none).unwrap();
+        }
+        let refused = names.series_from(one, "another", &none).unwrap_err();
+        assert_eq!(refused, SeriesError::TooManyOfDevice);
+        assert!(refused.to_string().contains(": 20000, or names of 8 MiB,"), "{refused}");
+        // What is known is no news, and nobody else pays for it.
+        names.series_from(one, "m7", &none).unwrap();
+        names.series_from(None, "another", &none).unwrap();
+        names.series_from(one, "another", &none).unwrap();
+        names.series_from(two, "a third", &none).unwrap();
+        assert_eq!(names.len(), GIVEN_PER_DEVICE_MAX + 2);
+        // Few with long names are as bad as many.
+        let long = "x".repeat(NAME_BYTES_MAX / 2);
+        let brought = (0..GIVEN_PER_DEVICE_MAX)
+            .take_while(|number| names.series_from(two, &format!("{number}{long}"), &none).is_ok());
+        let brought = brought.count();
+        assert!((1_000..1_024).contains(&brought), "{brought}");
     }
 
     #[test]

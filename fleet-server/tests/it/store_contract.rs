@@ -62,7 +62,7 @@ contract! {
     points_are_newest_first_and_filtered,
     the_newest_report_is_at_hand,
     pruning_takes_what_is_older,
-    a_name_too_long_is_refused,
+    a_sample_with_a_name_too_long_is_left_out,
     a_value_too_large_is_refused,
     events_are_numbered_in_their_order,
     one_of_many_events_gets_each_number,
@@ -508,16 +508,27 @@ async fn pruning_takes_what_is_older(store: Any) {
     assert_eq!(again, [Outcome::Duplicate]);
 }
 
-async fn a_name_too_long_is_refused(store: Any) {
+async fn a_sample_with_a_name_too_long_is_left_out(store: Any) {
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
     let huge = Sample::labelled("m", "label", &"x".repeat(2 << 20), 1.0);
-    let huge = Incoming { samples: vec![huge], ..report(one.uid, Some((1, 1)), 20, 1.0) };
-    let refused = store.append(vec![huge]).await.unwrap_err();
-    assert_eq!(refused.to_string(), "the name of a series is too large to store");
-    store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
-    store.seal().await.unwrap();
-    assert_eq!(store.stats().await.unwrap().raw_rows(), 1);
+    let alone = Incoming { samples: vec![huge.clone()], ..report(one.uid, Some((1, 1)), 20, 1.0) };
+    let mut among = report(one.uid, Some((1, 2)), 30, 2.0);
+    among.samples.insert(1, huge);
+    let after = report(one.uid, Some((1, 3)), 40, 3.0);
+    let batch = vec![alone, among, after];
+    assert_eq!(store.append(batch.clone()).await.unwrap(), [Outcome::Stored; 3]);
+    assert_eq!(store.append(batch).await.unwrap(), [Outcome::Duplicate; 3]);
+    for _ in 0..2 {
+        let values = |metric| {
+            let points = store.query(query(one.uid, metric));
+            async { points.await.unwrap().iter().map(|point| point.value).collect::<Vec<_>>() }
+        };
+        assert_eq!(values("cpu_usage").await, [3.0, 2.0]);
+        assert_eq!(values("core_usage").await.len(), 4);
+        assert_eq!(values("m").await, [0.0; 0]);
+        store.seal().await.unwrap();
+    }
 }
 
 async fn a_value_too_large_is_refused(store: Any) {
