@@ -18,7 +18,7 @@ use fleet_core::untrusted::escaped;
 use super::OpsError;
 use super::senders::{OWN_ONLY, Whose};
 use super::telemetry::POST_AHEAD_MAX;
-use super::templates::{Template, Templates};
+use super::templates::{FIELD_END, Template, Templates};
 use crate::influx::{Line, LineError, Precision, Text, lines};
 use crate::series::batch::Batch;
 use crate::series::names::{Names, SeriesError, SeriesId};
@@ -48,6 +48,8 @@ pub(crate) struct Drafts {
     own: Option<usize>,
     by_time: HashMap<(usize, Timestamp), usize>,
     samples: usize,
+    /// Templates of lines that were read anew, by how those begin.
+    fresh: HashMap<Box<str>, Arc<Template>>,
 }
 
 /// What some lines say about one device at one time.
@@ -188,6 +190,7 @@ impl Drafts {
         let at = time(line, reading)?;
         let first = self.numbers.len();
         let known = reading.templates.get(line);
+        let known = known.or_else(|| self.fresh.get(line.head()).cloned());
         let is_own = reading.sender.is_device();
         let known = known.filter(|template| is_own || template.device.is_some());
         if let Some(template) = &known {
@@ -250,10 +253,24 @@ impl Drafts {
         let device = device.map(Cow::into_owned);
         let template = Arc::new(Template::new(device, shape, values.fields, names));
         // Lines with text or with a field twice are read anew each time.
-        if is_plain && values.strings == 0 {
-            reading.templates.keep(line, template.clone());
+        if is_plain && values.strings == 0 && template.is_short(line.head()) {
+            self.fresh.insert(line.head().into(), template.clone());
         }
         Ok(Some(template))
+    }
+
+    /// Keeps what was learned for later requests, of those devices, by their places, that whoever
+    /// sends may speak for.
+    pub(crate) fn teach(&mut self, templates: &Templates, is_allowed: impl Fn(usize) -> bool) {
+        for (head, template) in std::mem::take(&mut self.fresh) {
+            let place = match &template.device {
+                Some(name) => self.places.get(name).copied(),
+                None => self.own,
+            };
+            if place.is_some_and(&is_allowed) {
+                templates.keep(head, template);
+            }
+        }
     }
 
     /// Whether whoever sends may speak for a device, as far as can be said of a name: an operator's
@@ -355,8 +372,9 @@ fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
 struct Values {
     series: Vec<SeriesId>,
     numbers: Vec<Number>,
-    /// The names of all fields, as they are written.
-    fields: Vec<Box<str>>,
+    /// The names of all fields, as they are written, each with [`FIELD_END`].
+    fields: String,
+    count: usize,
     /// How many fields are text.
     strings: u64,
 }
@@ -371,10 +389,12 @@ fn values(
     let mut values = Values::default();
     for field in line.fields() {
         let field = field?;
-        if values.fields.len() == TELEMETRY_SAMPLES_MAX {
+        if values.count == TELEMETRY_SAMPLES_MAX {
             return Err(Wrong::ManyFields);
         }
-        values.fields.push(field.name.written().into());
+        values.count += 1;
+        values.fields.push_str(field.name.written());
+        values.fields.push(FIELD_END);
         let Some(number) = field.number()? else {
             values.strings += 1;
             continue;
@@ -425,7 +445,10 @@ mod tests {
             let is_a = |name: &str| name == "a";
             let device = Sender::Device(Uid::new(), &is_a);
             let sender = if is_own { device } else { Sender::Operator };
-            Drafts::read(body.as_bytes(), Reading { names, templates, precision, now, sender })
+            let reading = Reading { names, templates, precision, now, sender };
+            let mut drafts = Drafts::read(body.as_bytes(), reading)?;
+            drafts.teach(templates, |_| true);
+            Ok(drafts)
         }
 
         /// A draft's samples.
@@ -498,6 +521,25 @@ mod tests {
             assert_eq!((read.refused.lines, read.refused.first.unwrap().0), (1, 5));
             assert_eq!(kit.names.len(), [1, 3][round]);
             assert_eq!(kit.read(body, false).unwrap().list.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_a_line_teaches_is_kept_if_it_may_be_sent() {
+        let kit = Kit::default();
+        let (now, precision) = (Timestamp::from_millis(NOW), Precision::Seconds);
+        let (names, templates, sender) = (&kit.names, &kit.templates, Sender::Operator);
+        let reading = Reading { names, templates, precision, now, sender };
+        let body = "m,host=a x=1\nm,host=b x=1\nm,host=b x=2 1\nm,host=a x=3 1705314500";
+        for allowed in [0, 1] {
+            let mut read = Drafts::read(body.as_bytes(), reading).unwrap();
+            assert_eq!((read.list.len(), read.refused.lines), (3, 1));
+            read.teach(templates, |place| place == allowed);
+            let is_known = |text: &str| {
+                let (_, line) = lines(text.as_bytes()).next().unwrap();
+                templates.get(line.unwrap()).is_some()
+            };
+            assert_eq!([is_known("m,host=a x=1"), is_known("m,host=b x=1")], [true, allowed == 1]);
         }
     }
 

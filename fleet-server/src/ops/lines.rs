@@ -50,16 +50,18 @@ impl Telemetry {
             let (names, templates) = (store.names(), &*templates);
             Drafts::read(&body, Reading { names, templates, precision, now, sender })
         };
-        let drafts = if is_short {
+        let mut drafts = if is_short {
             read()
         } else {
             let read = tokio::task::spawn_blocking(read);
             read.await.unwrap_or_else(|_| Err(OpsError::Defect))
         }?;
-        let Drafts { whose, list, numbers, mut refused, foreign, strings, lines, .. } = drafts;
+        let whose = std::mem::take(&mut drafts.whose);
+        let subjects = self.senders.subjects(whose, poster).await?;
+        drafts.teach(&self.templates, |place| subjects[place].is_ok());
+        let Drafts { list, numbers, mut refused, foreign, strings, lines, .. } = drafts;
         let are_good = refused.lines == 0;
         refused.join(foreign);
-        let subjects = self.senders.subjects(whose, poster).await?;
         let mut posted = Posted::default();
         for draft in list {
             match &subjects[draft.device] {

@@ -5,7 +5,9 @@
 //! are given once and never change while the server runs. On disk, the log names what it uses
 //! itself, and the index keeps the series of all chunks.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -26,8 +28,10 @@ const NAMES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// more than a device has, and far less than there is room for.
 const GIVEN_PER_DEVICE_MAX: usize = 20_000;
 const GIVEN_BYTES_PER_DEVICE_MAX: usize = 8 * 1024 * 1024;
-/// Shapes that are remembered; further ones are made anew for each report.
-const SHAPES_MAX: usize = 1 << 16;
+/// Bytes of the shapes that are remembered, and of one besides its list. When there are more, those
+/// that nobody else holds are forgotten; if that does not help, one is made anew for each report.
+const SHAPES_BYTES_MAX: usize = 64 * 1024 * 1024;
+const SHAPE_OVERHEAD: usize = 96;
 
 /// A series' number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +91,7 @@ pub enum SeriesError {
 #[derive(Debug, Default)]
 pub struct Names {
     known: RwLock<Known>,
-    shapes: RwLock<HashMap<Box<[SeriesId]>, Arc<Shape>>>,
+    shapes: RwLock<Shapes>,
 }
 
 #[derive(Debug, Default)]
@@ -201,19 +205,12 @@ impl Names {
     /// The shape with these series.
     pub fn shape(&self, series: &[SeriesId]) -> Arc<Shape> {
         let shapes = self.shapes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shape) = shapes.get(series) {
-            return shape.clone();
+        if let Some(shape) = shapes.by_series.get(series) {
+            return shape.0.clone();
         }
         drop(shapes);
         let mut shapes = self.shapes.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shape) = shapes.get(series) {
-            return shape.clone();
-        }
-        let shape = Arc::new(Shape { series: series.into(), mark: AtomicU64::new(0) });
-        if shapes.len() < SHAPES_MAX {
-            shapes.insert(series.into(), shape.clone());
-        }
-        shape
+        shapes.give(series, SHAPES_BYTES_MAX)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
@@ -281,6 +278,69 @@ fn write_key<L: AsRef<str>>(key: &mut Vec<u8>, metric: &str, labels: &[(L, L)]) 
     }
 }
 
+/// The shapes that are remembered.
+#[derive(Debug, Default)]
+struct Shapes {
+    by_series: HashSet<Remembered>,
+    /// Of all together.
+    bytes: usize,
+    /// Of those that were made since all were looked through.
+    bytes_since: usize,
+}
+
+/// A shape that is found by its series.
+#[derive(Debug)]
+struct Remembered(Arc<Shape>);
+
+impl Shapes {
+    fn give(&mut self, series: &[SeriesId], bytes_max: usize) -> Arc<Shape> {
+        // Another may have been faster.
+        if let Some(shape) = self.by_series.get(series) {
+            return shape.0.clone();
+        }
+        let shape = Arc::new(Shape { series: series.into(), mark: AtomicU64::new(0) });
+        let bytes = shape.bytes();
+        self.bytes_since += bytes;
+        // Not each time: it may be that all are held.
+        if self.bytes + bytes > bytes_max && self.bytes_since > bytes_max / 16 {
+            self.forget();
+        }
+        if self.bytes + bytes <= bytes_max {
+            self.bytes += bytes;
+            self.by_series.insert(Remembered(shape.clone()));
+        }
+        shape
+    }
+
+    /// Forgets those that nobody else holds. Nobody can come to hold one meanwhile.
+    fn forget(&mut self) {
+        self.by_series.retain(|shape| Arc::strong_count(&shape.0) > 1);
+        self.by_series.shrink_to_fit();
+        self.bytes = self.by_series.iter().map(|shape| shape.0.bytes()).sum();
+        self.bytes_since = 0;
+    }
+}
+
+impl Borrow<[SeriesId]> for Remembered {
+    fn borrow(&self) -> &[SeriesId] {
+        &self.0.series
+    }
+}
+
+impl Hash for Remembered {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.series.hash(state);
+    }
+}
+
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.series == other.0.series
+    }
+}
+
+impl Eq for Remembered {}
+
 /// The series of a report, in the order of its values.
 #[derive(Debug)]
 pub struct Shape {
@@ -298,6 +358,11 @@ impl Shape {
     /// Where a series' value stands in a report.
     pub fn position(&self, series: SeriesId) -> Option<usize> {
         self.series.iter().position(|own| *own == series)
+    }
+
+    /// Bytes that it takes.
+    fn bytes(&self) -> usize {
+        SHAPE_OVERHEAD + size_of_val(&*self.series)
     }
 
     /// What the log noted for this shape last. Only the log's owner looks at it and changes it,
@@ -367,5 +432,32 @@ mod tests {
         assert!(Arc::ptr_eq(&names.shape(&ids), &names.shape(&ids)));
         assert_eq!(names.shape(&ids).position(SeriesId(1)), Some(1));
         assert_eq!(names.shape(&ids).position(SeriesId(2)), None);
+    }
+
+    #[test]
+    fn shapes_take_so_much_room_and_those_that_are_held_stay() {
+        let mut shapes = Shapes::default();
+        let one = SHAPE_OVERHEAD + 2 * size_of::<SeriesId>();
+        let max = 100 * one;
+        let of = |number: u32| [SeriesId(number), SeriesId(number + 1)];
+        let held: Vec<_> = (0..40).map(|number| shapes.give(&of(number), max)).collect();
+        for number in 1_000..9_000 {
+            shapes.give(&of(number), max);
+            assert!(shapes.bytes <= max && shapes.by_series.len() * one == shapes.bytes);
+        }
+        assert!(shapes.by_series.len() >= 40);
+        for (number, shape) in (0..).zip(&held) {
+            assert!(Arc::ptr_eq(shape, &shapes.give(&of(number), max)), "{number}");
+        }
+        // When all are held there is still one for everybody, and nobody is forgotten.
+        let more: Vec<_> = (100..300).map(|number| shapes.give(&of(number), max)).collect();
+        assert_eq!(more.last().unwrap().series(), of(299));
+        assert!(shapes.bytes <= max);
+        assert!(Arc::ptr_eq(&held[7], &shapes.give(&of(7), max)));
+        drop((held, more));
+        for number in 9_000..9_020 {
+            shapes.give(&of(number), max);
+        }
+        assert!(shapes.by_series.len() < 40, "{}", shapes.by_series.len());
     }
 }
