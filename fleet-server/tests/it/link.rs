@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleet_core::codec;
 use fleet_core::identity::PrivateKey;
+use fleet_core::limits::FRAME_REPORTS_MAX;
 use fleet_core::metric::Sample;
 use fleet_core::wire::{
     ConfigReported, Facts, Greeting, Hello, Proof, QueuedReport, RefusedReason, Samples, Standing,
@@ -94,6 +95,17 @@ async fn a_device_that_makes_up_names_takes_nobodys_room() {
         send(rig.address(), from, "POST", "/write", &headers[..1], lines).await.expect(400);
     let error = answer["error"].as_str().unwrap();
     assert!(error.starts_with("partial write: line 2: the device has brought as many"), "{error}");
+}
+
+#[tokio::test]
+async fn who_sends_what_is_never_stored_is_told_so() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let report = |seq| QueuedReport { seq, at_millis: 0, age_millis: 0, samples: Vec::new() };
+    let reports = (1..=FRAME_REPORTS_MAX as u64 + 1).map(report).collect();
+    agent.say(&ToServer::Samples(Samples { stream: [1; 16], reports })).await;
+    let reason = agent.ended().await;
+    assert!(reason.contains("takes no reports like these"), "{reason}");
 }
 
 #[tokio::test]
