@@ -215,7 +215,8 @@ mod tests {
         assert_eq!(intake.free().1, 0);
         let mut next = pin!(take());
         assert!(next.as_mut().now_or_never().is_none());
-        let copy = held.pop().map(|body| body.clone());
+        let copy = held[0].clone();
+        held.remove(0);
         assert!(next.as_mut().now_or_never().is_none());
         drop(copy);
         held.push(next.await.unwrap());
