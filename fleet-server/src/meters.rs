@@ -1,11 +1,13 @@
 //! What the server counts of its own doing since its start, for whoever watches it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The statuses that HTTP has room for.
 const STATUS_MIN: u16 = 100;
 const STATUSES: usize = 500;
+/// Between words in the log about samples that are left out.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($variant:ident $word:literal,)* }) => {
@@ -64,6 +66,9 @@ pub(crate) struct Meters {
     samples: [AtomicU64; Door::ALL.len()],
     lines_refused: AtomicU64,
     strings_skipped: AtomicU64,
+    samples_left_out: AtomicU64,
+    /// When that was said last, in seconds since the start and one more; 0 if never.
+    left_out_said: AtomicU64,
 }
 
 impl Default for Meters {
@@ -76,6 +81,8 @@ impl Default for Meters {
             samples: Default::default(),
             lines_refused: AtomicU64::new(0),
             strings_skipped: AtomicU64::new(0),
+            samples_left_out: AtomicU64::new(0),
+            left_out_said: AtomicU64::new(0),
         }
     }
 }
@@ -97,6 +104,24 @@ impl Meters {
     pub(crate) fn left_out(&self, lines_refused: usize, strings_skipped: u64) {
         add(&self.lines_refused, lines_refused as u64);
         add(&self.strings_skipped, strings_skipped);
+    }
+
+    /// Counts samples of links that were left out because their series got no number. Returns
+    /// whether it is time to say so, as it is once in a while however many there are.
+    pub(crate) fn samples_left_out(&self, samples: usize) -> bool {
+        add(&self.samples_left_out, samples as u64);
+        let now = self.started.elapsed().as_secs() + 1;
+        let said = read(&self.left_out_said);
+        let is_time = said == 0 || now - said.min(now) >= SAY_AGAIN.as_secs();
+        let swap = |place: &AtomicU64| {
+            place.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        is_time && swap(&self.left_out_said).is_ok()
+    }
+
+    /// How many samples of links were left out.
+    pub(crate) fn left_out_count(&self) -> u64 {
+        read(&self.samples_left_out)
     }
 
     /// Since when it counts.
@@ -154,5 +179,7 @@ mod tests {
         meters.stored(Door::Influx, 2, 24);
         let found: Vec<_> = meters.doors().collect();
         assert_eq!(found, [("link", 0, 0), ("json", 0, 0), ("influx", 2, 24)]);
+        let said = (0..100).filter(|_| meters.samples_left_out(3)).count();
+        assert_eq!((meters.left_out_count(), said), (300, 1));
     }
 }

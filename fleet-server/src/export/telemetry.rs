@@ -225,6 +225,7 @@ mod tests {
     use super::*;
     use crate::export::Cell;
     use crate::export::lines::push_row;
+    use crate::series::batch::Batch;
     use crate::store::{
         Admission, Device, DeviceStore as _, Incoming, RedbStore, TelemetryStore as _,
     };
@@ -259,13 +260,13 @@ mod tests {
             let label = format!("{pad}{}", number % 40_000.min(times.len() as u64 * samples));
             Sample::labelled("m", "pad", &label, number as f64)
         };
-        let reports = (0..).zip(times).map(|(report, at)| Incoming {
-            device,
-            stream: None,
-            at: Timestamp::from_millis(*at),
-            samples: (report * samples..(report + 1) * samples).map(sample).collect(),
-        });
-        store.append(reports.collect()).await.unwrap();
+        // An operator may bring more series than a device.
+        let mut batch = Batch::default();
+        for (report, at) in (0..).zip(times) {
+            let samples: Vec<_> = (report * samples..(report + 1) * samples).map(sample).collect();
+            batch.push(store.names(), device, None, *at, &samples).unwrap();
+        }
+        store.store(batch).await.unwrap();
     }
 
     /// The values as they came, and how large the slices were.

@@ -86,10 +86,10 @@ pub(super) async fn write(
 ) -> Result<Reply, Failure> {
     let dialect = Dialect::of(request.uri().path());
     let precision = precision(request.uri().query())?;
-    let arrived = http.intake.receive(request, http.patience.body).await?;
-    let turn = if arrived.is_large() { Some(http.intake.turn().await?) } else { None };
-    let written = http.ops.telemetry.write(arrived.bytes.clone(), precision, &poster).await?;
-    drop(turn);
+    let body = http.intake.receive(request, http.patience.body).await?;
+    // What is made of a body is in memory too until it is stored, so the body keeps its turn.
+    let written = http.ops.telemetry.write(body.clone(), precision, &poster).await?;
+    drop(body);
     Ok(answer(&written, dialect))
 }
 

@@ -143,6 +143,9 @@ fn tell_server(http: &Http, page: &mut Page) {
     for (door, _, samples) in &doors {
         family.value(&[("door", door)], *samples as f64);
     }
+    let help = "Samples of links that were left out because there are too many series.";
+    let left_out = http.meters.left_out_count();
+    page.value("fleets_telemetry_samples_left_out_total", Kind::Counter, help, left_out as f64);
     let (refused, strings) = http.meters.lines();
     let help = "Lines of Influx line protocol that were not stored.";
     page.value("fleets_influx_lines_refused_total", Kind::Counter, help, refused as f64);

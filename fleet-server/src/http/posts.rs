@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use serde_json::error::Category;
 
 use super::body::{self, last_key};
-use super::intake::Intake;
+use super::intake::{Intake, apart, is_large};
 use super::reply::Failure;
 use crate::ops::telemetry::Layout;
 
@@ -25,13 +25,9 @@ pub(super) async fn posts(
     patience: Duration,
 ) -> Result<(Vec<TelemetryPost>, Layout), Failure> {
     let sent = body::check_type(request.headers(), &[JSON, LINES[0], LINES[1]])?;
-    let arrived = intake.receive(request, patience).await?;
+    let body = intake.receive(request, patience).await?;
     let read = if sent == JSON { whole } else { by_line };
-    if arrived.is_large() {
-        intake.apart(move || read(&arrived.bytes)).await
-    } else {
-        read(&arrived.bytes)
-    }
+    if is_large(&body) { apart(move || read(&body)).await } else { read(&body) }
 }
 
 fn whole(bytes: &[u8]) -> Result<(Vec<TelemetryPost>, Layout), Failure> {

@@ -171,7 +171,7 @@ impl Session<'_> {
                     Err(error) => {
                         // Not acknowledged, so the device keeps them and brings them again.
                         tracing::warn!(uid = %self.uid, error = %Chain(&error), "reports were not stored");
-                        return Ok(Next::End("the server cannot store reports now"));
+                        return Ok(Next::End(why_not(&error)));
                     }
                 }
             }
@@ -222,6 +222,25 @@ impl Session<'_> {
         self.watch_due = Some(Instant::now() + WATCH_AGAIN);
         let secs = u16::try_from(WATCH.as_secs()).expect("a quarter of a minute fits");
         Ok(self.socket.send(&ToAgent::Watch { secs }).await?)
+    }
+}
+
+/// What a device is told when its reports were not stored. Some will be when it brings them again,
+/// some never.
+fn why_not(error: &OpsError) -> &'static str {
+    match error {
+        OpsError::Store(StoreError::Busy) => {
+            "more reports are on their way than the server takes in at once"
+        }
+        OpsError::Invalid { .. }
+        | OpsError::TooLarge(_)
+        | OpsError::Store(StoreError::TooLarge(_)) => "the server takes no reports like these",
+        OpsError::NotFound(_)
+        | OpsError::Conflict(_)
+        | OpsError::Stale { .. }
+        | OpsError::Forbidden(_)
+        | OpsError::Defect
+        | OpsError::Store(_) => "the server cannot store reports now",
     }
 }
 

@@ -1,11 +1,12 @@
 //! What must hold of whatever third parties send as lines: for tests, and for the fuzzer.
 
+use fleet_core::id::Uid;
 use fleet_core::limits::TELEMETRY_SAMPLES_MAX;
 use fleet_core::time::Timestamp;
 use memchr::memchr_iter;
 
 use super::OpsError;
-use super::drafts::{Content, Drafts, Reading};
+use super::drafts::{Content, Drafts, Reading, Sender};
 use super::templates::Templates;
 use crate::influx::{Precision, lines};
 use crate::series::names::{Names, SeriesId};
@@ -40,8 +41,15 @@ pub(crate) fn lines_of_any_bytes(body: &[u8]) {
         let names = Names::default();
         let read = |templates: &Templates| {
             let now = Timestamp::from_millis(NOW);
-            let reading = Reading { names: &names, templates, precision, now, is_own };
-            Drafts::read(body, reading).map(|drafts| said(&drafts))
+            // A device goes by some names, so that some lines are about others.
+            let is_a = |name: &str| name.len().is_multiple_of(2);
+            let device = Sender::Device(Uid::from_bytes([1; 16]), &is_a);
+            let sender = if is_own { device } else { Sender::Operator };
+            let reading = Reading { names: &names, templates, precision, now, sender };
+            Drafts::read(body, reading).map(|mut drafts| {
+                drafts.teach(templates, |_| true);
+                said(&drafts)
+            })
         };
         let templates = Templates::default();
         let (anew, known) = (read(&templates), read(&templates));
@@ -67,6 +75,7 @@ struct Said {
     drafts: Vec<SaidOf>,
     lines: usize,
     refused: usize,
+    foreign: usize,
     refused_first: Option<usize>,
     strings: u64,
 }
@@ -93,11 +102,13 @@ fn said(drafts: &Drafts) -> Said {
     let values: usize = said.iter().map(|(.., values)| values.len()).sum();
     assert!(values <= TELEMETRY_SAMPLES_MAX);
     let stored: usize = drafts.list.iter().map(|draft| draft.lines).sum();
-    assert!(stored + drafts.refused.lines <= drafts.lines, "each line counts once");
+    let refused = drafts.refused.lines + drafts.foreign.lines;
+    assert!(stored + refused <= drafts.lines, "each line counts once");
     Said {
         drafts: said,
         lines: drafts.lines,
         refused: drafts.refused.lines,
+        foreign: drafts.foreign.lines,
         refused_first: drafts.refused.first.as_ref().map(|(line, _)| *line),
         strings: drafts.strings,
     }

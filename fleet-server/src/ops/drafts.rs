@@ -16,9 +16,9 @@ use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
 
 use super::OpsError;
-use super::senders::Whose;
+use super::senders::{OWN_ONLY, Whose};
 use super::telemetry::POST_AHEAD_MAX;
-use super::templates::{Template, Templates};
+use super::templates::{FIELD_END, Template, Templates};
 use crate::influx::{Line, LineError, Precision, Text, lines};
 use crate::series::batch::Batch;
 use crate::series::names::{Names, SeriesError, SeriesId};
@@ -37,6 +37,8 @@ pub(crate) struct Drafts {
     pub(crate) whose: Vec<Whose>,
     pub(crate) list: Vec<Draft>,
     pub(crate) refused: Refused,
+    /// Lines of a device about others, which it does not speak for.
+    pub(crate) foreign: Refused,
     /// Fields that are text, which is not kept.
     pub(crate) strings: u64,
     pub(crate) lines: usize,
@@ -46,6 +48,8 @@ pub(crate) struct Drafts {
     own: Option<usize>,
     by_time: HashMap<(usize, Timestamp), usize>,
     samples: usize,
+    /// Templates of lines that were read anew, by how those begin.
+    fresh: HashMap<Box<str>, Arc<Template>>,
 }
 
 /// What some lines say about one device at one time.
@@ -78,6 +82,13 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// Adds those of another list.
+    pub(crate) fn join(&mut self, others: Self) {
+        if let Some((line, reason)) = others.first {
+            self.note(line, others.lines, reason);
+        }
+    }
+
     /// Notes lines that are not stored for one reason.
     pub(crate) fn note(&mut self, line: usize, lines: usize, reason: impl ToString) {
         self.lines += lines;
@@ -94,6 +105,8 @@ enum Wrong {
     Line(#[from] LineError),
     #[error("no tag says which device it is about: {}", DEVICE_TAGS.join(", "))]
     NoDevice,
+    #[error("{OWN_ONLY}")]
+    Foreign,
     #[error("{0} does not name a device")]
     Device(String),
     #[error("the tag {0} is there twice")]
@@ -123,8 +136,31 @@ pub(crate) struct Reading<'a> {
     pub(crate) templates: &'a Templates,
     pub(crate) precision: Precision,
     pub(crate) now: Timestamp,
-    /// Whether a line without a device is about the sender.
-    pub(crate) is_own: bool,
+    pub(crate) sender: Sender<'a>,
+}
+
+/// Who sends lines.
+#[derive(Clone, Copy)]
+pub(crate) enum Sender<'a> {
+    /// Somebody who is no device, and speaks for all.
+    Operator,
+    /// A device, which speaks for itself alone, and whether it goes by a name. A line that names no
+    /// device is about it.
+    Device(Uid, &'a (dyn Fn(&str) -> bool + Sync)),
+}
+
+impl Sender<'_> {
+    fn is_device(self) -> bool {
+        matches!(self, Self::Device(..))
+    }
+
+    /// Whom the series are counted for that are new.
+    fn uid(self) -> Option<Uid> {
+        match self {
+            Self::Operator => None,
+            Self::Device(uid, _) => Some(uid),
+        }
+    }
 }
 
 impl Drafts {
@@ -142,6 +178,7 @@ impl Drafts {
                 Err(wrong @ Wrong::ManyFields) => {
                     return Err(OpsError::TooLarge(wrong.to_string()));
                 }
+                Err(wrong @ Wrong::Foreign) => drafts.foreign.note(number, 1, wrong),
                 Err(wrong) => drafts.refused.note(number, 1, wrong),
             }
             drafts.check_size()?;
@@ -153,7 +190,12 @@ impl Drafts {
         let at = time(line, reading)?;
         let first = self.numbers.len();
         let known = reading.templates.get(line);
-        let known = known.filter(|template| reading.is_own || template.device.is_some());
+        let known = known.or_else(|| self.fresh.get(line.head()).cloned());
+        let is_own = reading.sender.is_device();
+        let known = known.filter(|template| is_own || template.device.is_some());
+        if let Some(template) = &known {
+            self.check_sender(template.device.as_deref(), reading.sender)?;
+        }
         let template = match known {
             Some(template) if template.read(line, &mut self.numbers) => template,
             _ => match self.read_anew(line, reading)? {
@@ -189,8 +231,10 @@ impl Drafts {
             let (name, value) = tag?;
             tags.push((name.read(), value.read()));
         }
-        let device = take_device(&mut tags, reading.is_own)?;
-        let values = values(line, &labels(tags)?, reading.names)?;
+        let device = take_device(&mut tags, reading.sender.is_device())?;
+        // Before its series get numbers, so that nobody fills the table with what is refused.
+        self.check_sender(device.as_deref(), reading.sender)?;
+        let values = values(line, &labels(tags)?, reading)?;
         self.strings += values.strings;
         if values.series.is_empty() {
             return Ok(None);
@@ -209,10 +253,31 @@ impl Drafts {
         let device = device.map(Cow::into_owned);
         let template = Arc::new(Template::new(device, shape, values.fields, names));
         // Lines with text or with a field twice are read anew each time.
-        if is_plain && values.strings == 0 {
-            reading.templates.keep(line, template.clone());
+        if is_plain && values.strings == 0 && template.is_short(line.head()) {
+            self.fresh.insert(line.head().into(), template.clone());
         }
         Ok(Some(template))
+    }
+
+    /// Keeps what was learned for later requests, of those devices, by their places, that whoever
+    /// sends may speak for.
+    pub(crate) fn teach(&mut self, templates: &Templates, is_allowed: impl Fn(usize) -> bool) {
+        for (head, template) in std::mem::take(&mut self.fresh) {
+            let place = match &template.device {
+                Some(name) => self.places.get(name).copied(),
+                None => self.own,
+            };
+            if place.is_some_and(&is_allowed) {
+                templates.keep(head, template);
+            }
+        }
+    }
+
+    /// Whether whoever sends may speak for a device, as far as can be said of a name: an operator's
+    /// is looked up with all others of the request.
+    fn check_sender(&self, device: Option<&str>, sender: Sender<'_>) -> Result<(), Wrong> {
+        let (Some(name), Sender::Device(_, is_own)) = (device, sender) else { return Ok(()) };
+        if self.places.contains_key(name) || is_own(name) { Ok(()) } else { Err(Wrong::Foreign) }
     }
 
     /// Adds a line's values, which are the last ones read, to an earlier draft.
@@ -309,26 +374,34 @@ fn labels(mut tags: Vec<Tag<'_>>) -> Result<Vec<(String, String)>, Wrong> {
 struct Values {
     series: Vec<SeriesId>,
     numbers: Vec<Number>,
-    /// The names of all fields, as they are written.
-    fields: Vec<Box<str>>,
+    /// The names of all fields, as they are written, each with [`FIELD_END`].
+    fields: String,
+    count: usize,
     /// How many fields are text.
     strings: u64,
 }
 
-fn values(line: Line<'_>, labels: &[(String, String)], names: &Names) -> Result<Values, Wrong> {
+fn values(
+    line: Line<'_>,
+    labels: &[(String, String)],
+    reading: Reading<'_>,
+) -> Result<Values, Wrong> {
+    let (names, sender) = (reading.names, reading.sender.uid());
     let measurement = metric::mended_name(&line.measurement().read());
     let mut values = Values::default();
     for field in line.fields() {
         let field = field?;
-        if values.fields.len() == TELEMETRY_SAMPLES_MAX {
+        if values.count == TELEMETRY_SAMPLES_MAX {
             return Err(Wrong::ManyFields);
         }
-        values.fields.push(field.name.written().into());
+        values.count += 1;
+        values.fields.push_str(field.name.written());
+        values.fields.push(FIELD_END);
         let Some(number) = field.number()? else {
             values.strings += 1;
             continue;
         };
-        values.series.push(names.series(&name(&measurement, field.name)?, labels)?);
+        values.series.push(names.series_from(sender, &name(&measurement, field.name)?, labels)?);
         values.numbers.push(number);
     }
     Ok(values)
@@ -371,7 +444,13 @@ mod tests {
         fn read(&self, body: &str, is_own: bool) -> Result<Drafts, OpsError> {
             let (now, precision) = (Timestamp::from_millis(NOW), Precision::Seconds);
             let (names, templates) = (&self.names, &self.templates);
-            Drafts::read(body.as_bytes(), Reading { names, templates, precision, now, is_own })
+            let is_a = |name: &str| name == "a";
+            let device = Sender::Device(Uid::new(), &is_a);
+            let sender = if is_own { device } else { Sender::Operator };
+            let reading = Reading { names, templates, precision, now, sender };
+            let mut drafts = Drafts::read(body.as_bytes(), reading)?;
+            drafts.teach(templates, |_| true);
+            Ok(drafts)
         }
 
         /// A draft's samples.
@@ -426,9 +505,44 @@ mod tests {
             assert_eq!((read.lines, read.refused.lines, read.strings), (6, 1, 2));
             assert_eq!(read.refused.first.unwrap().0, 5);
         }
-        let own = drafts("m value=5\nm,host=b value=6\nm value=7", true).unwrap();
-        assert_eq!(own.whose, [Whose::Own, named("b")]);
+        let own = drafts("m value=5\nm,host=a value=6\nm value=7", true).unwrap();
+        assert_eq!(own.whose, [Whose::Own, named("a")]);
         assert_eq!(own.list.len(), 2);
+    }
+
+    #[test]
+    fn a_device_gives_no_numbers_to_what_it_says_of_others() {
+        let kit = Kit::default();
+        let body = "m,host=b value=1\nm,host=a value=2\nn,host=c x=1,y=2\nm,host=b value=3\nm =";
+        // The second time an operator has said the same, so that all of it is known.
+        for round in 0..2 {
+            let read = kit.read(body, true).unwrap();
+            assert_eq!((read.whose, read.list.len()), (vec![named("a")], 1));
+            assert_eq!(read.foreign.lines, 3);
+            assert_eq!(read.foreign.first, Some((1, OWN_ONLY.to_owned())));
+            assert_eq!((read.refused.lines, read.refused.first.unwrap().0), (1, 5));
+            assert_eq!(kit.names.len(), [1, 3][round]);
+            assert_eq!(kit.read(body, false).unwrap().list.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_a_line_teaches_is_kept_if_it_may_be_sent() {
+        let kit = Kit::default();
+        let (now, precision) = (Timestamp::from_millis(NOW), Precision::Seconds);
+        let (names, templates, sender) = (&kit.names, &kit.templates, Sender::Operator);
+        let reading = Reading { names, templates, precision, now, sender };
+        let body = "m,host=a x=1\nm,host=b x=1\nm,host=b x=2 1\nm,host=a x=3 1705314500";
+        for allowed in [0, 1] {
+            let mut read = Drafts::read(body.as_bytes(), reading).unwrap();
+            assert_eq!((read.list.len(), read.refused.lines), (3, 1));
+            read.teach(templates, |place| place == allowed);
+            let is_known = |text: &str| {
+                let (_, line) = lines(text.as_bytes()).next().unwrap();
+                templates.get(line.unwrap()).is_some()
+            };
+            assert_eq!([is_known("m,host=a x=1"), is_known("m,host=b x=1")], [true, allowed == 1]);
+        }
     }
 
     #[test]

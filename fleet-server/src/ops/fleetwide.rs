@@ -162,7 +162,7 @@ impl Telemetry {
         asked: &StepsAsked,
     ) -> Result<(StepPoints, Tier), OpsError> {
         let whose = self.whose(devices, asked).await?;
-        let (curves, tier) = self.curves_of(&whose, asked).await?;
+        let (curves, tier) = self.curves_of(&whose, asked, &mut StepsLeft::default()).await?;
         let mut steps = Vec::new();
         for (place, DeviceSteps { curve, .. }) in curves.iter().enumerate() {
             // No more than so many of one curve can be among the newest of all.
@@ -183,11 +183,21 @@ impl Telemetry {
         asked: &StepsAsked,
         group_by: &str,
     ) -> Result<(Vec<GroupPoint>, Tier), OpsError> {
+        self.grouped_within(devices, asked, group_by, StepsLeft::default()).await
+    }
+
+    async fn grouped_within(
+        &self,
+        devices: &Devices,
+        asked: &StepsAsked,
+        group_by: &str,
+        mut left: StepsLeft,
+    ) -> Result<(Vec<GroupPoint>, Tier), OpsError> {
         let groups = self.groups(devices, asked, group_by).await?;
         let mut cells: BTreeMap<(i64, String), Stat> = BTreeMap::new();
         let mut tier = Tier::Raw;
         for (group, whose) in groups {
-            let (curves, of) = self.curves_of(&whose, asked).await?;
+            let (curves, of) = self.curves_of(&whose, asked, &mut left).await?;
             tier = tier.max(of);
             for (step, stat) in curves.iter().flat_map(|steps| &steps.curve.steps) {
                 let cell = cells.entry((*step, group.clone()));
@@ -261,13 +271,13 @@ impl Telemetry {
         &self,
         devices: &[(Uid, DeviceId)],
         asked: &StepsAsked,
+        left: &mut StepsLeft,
     ) -> Result<(Vec<DeviceSteps>, Tier), OpsError> {
         let to = asked.to.unwrap_or_else(|| self.world.now());
         let from = asked.from.unwrap_or(to.minus(SPAN_DEFAULT));
         let step_millis = step_millis(asked);
         check_steps(from, to, step_millis)?;
         let (mut found, mut tier) = (Vec::new(), Tier::Raw);
-        let mut steps = 0;
         for (device, id) in devices {
             let question = CurvesAsked {
                 device: *device,
@@ -279,12 +289,8 @@ impl Telemetry {
             let drawn = self.world.store.curves(question).await?;
             tier = tier.max(drawn.resolution);
             for curve in drawn.curves {
-                steps += curve.steps.len();
+                left.take(curve.steps.len())?;
                 found.push(DeviceSteps { device: id.clone(), curve });
-            }
-            if steps > STEPS_MAX {
-                let problem = format!("makes more than {STEPS_MAX} steps of all devices together");
-                return Err(OpsError::invalid("step", problem));
             }
         }
         Ok((found, tier))
@@ -293,6 +299,24 @@ impl Telemetry {
 
 /// Steps of all devices that are held while an answer is made.
 const STEPS_MAX: usize = 200 * TELEMETRY_ROWS_MAX;
+
+/// How many more steps an answer may be made of, over all its devices and groups.
+struct StepsLeft(usize);
+
+impl Default for StepsLeft {
+    fn default() -> Self {
+        Self(STEPS_MAX)
+    }
+}
+
+impl StepsLeft {
+    fn take(&mut self, steps: usize) -> Result<(), OpsError> {
+        let problem = || format!("makes more than {STEPS_MAX} steps of all devices together");
+        let left = self.0.checked_sub(steps);
+        self.0 = left.ok_or_else(|| OpsError::invalid("step", problem()))?;
+        Ok(())
+    }
+}
 
 fn check_steps(from: Timestamp, to: Timestamp, step_millis: i64) -> Result<(), OpsError> {
     if from > to {
@@ -313,4 +337,88 @@ fn step_millis(asked: &StepsAsked) -> i64 {
 
 fn begin(step: i64, step_millis: i64) -> Timestamp {
     Timestamp::from_millis(step.saturating_mul(step_millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use fleet_core::metric::Sample;
+    use fleet_core::time::SystemClock;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::ops::senders::Senders;
+    use crate::ops::{Events, Presence, World};
+    use crate::store::{Admission, Device, Incoming, RedbStore, Store};
+    use crate::watched::Watched;
+
+    const MINUTE: i64 = 60_000;
+
+    fn device(name: &str) -> Device {
+        Device {
+            uid: Uid::new(),
+            id: name.parse().unwrap(),
+            key: None,
+            name: None,
+            state: Admission::Active,
+            state_reason: String::new(),
+            state_at: Timestamp::default(),
+            facts: fleet_core::wire::Facts::default(),
+            metadata: BTreeMap::new(),
+            created_at: Timestamp::default(),
+            last_seen: None,
+            missed_reports: 0,
+            reported: None,
+        }
+    }
+
+    async fn fleet(names: &[&str], steps: i64) -> (Telemetry, Devices) {
+        let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
+        for name in names {
+            let device = device(name);
+            let report = |step: i64| Incoming {
+                device: device.uid,
+                stream: None,
+                at: Timestamp::from_millis(step * MINUTE),
+                samples: vec![Sample::new("cpu", 1.0)],
+            };
+            store.device_insert(device.clone()).await.unwrap();
+            store.append((0..steps).map(report).collect()).await.unwrap();
+        }
+        let world = World { store, clock: Arc::new(SystemClock) };
+        let (hub, presence) =
+            (Arc::default(), Arc::new(Presence::rebuilt([], Vec::new(), &HashSet::new(), None)));
+        let events = Arc::new(Events::new(world.clone(), 0));
+        let telemetry = Telemetry {
+            world: world.clone(),
+            presence: presence.clone(),
+            watched: Arc::new(Watched::new(Arc::clone(&hub))),
+            senders: Senders::new(world.clone(), Arc::clone(&hub), events.clone()),
+            templates: Arc::default(),
+            meters: Arc::default(),
+            lookers: Arc::new(Semaphore::new(1)),
+        };
+        let devices = Devices { world, presence, versions: Arc::default(), hub, events };
+        (telemetry, devices)
+    }
+
+    #[tokio::test]
+    async fn steps_are_counted_over_all_groups() {
+        let (telemetry, devices) = fleet(&["a", "b", "c"], 10).await;
+        let asked = StepsAsked {
+            whose: WhoseSteps::Filter(Filter::default()),
+            metric: "cpu".parse().unwrap(),
+            from: Some(Timestamp::from_millis(0)),
+            to: Some(Timestamp::from_millis(20 * MINUTE)),
+            step: Duration::from_secs(60),
+            aggregate: Aggregate::default(),
+            limit: 1,
+        };
+        let grouped = |most| telemetry.grouped_within(&devices, &asked, "id", StepsLeft(most));
+        assert_eq!(grouped(30).await.unwrap().0.len(), 1);
+        let refused = grouped(29).await.unwrap_err();
+        assert!(matches!(refused, OpsError::Invalid { .. }), "{refused}");
+    }
 }

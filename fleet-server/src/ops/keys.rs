@@ -54,6 +54,14 @@ impl Principal {
             Self::Device { .. } => Actor::Device,
         }
     }
+
+    /// The device whose key it is, which speaks for no other.
+    pub(crate) fn device(&self) -> Option<Uid> {
+        match self {
+            Self::Device { uid, .. } => Some(*uid),
+            Self::Operator { .. } | Self::Enrol { .. } => None,
+        }
+    }
 }
 
 /// Why a key lets nobody in.

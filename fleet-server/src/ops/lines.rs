@@ -6,7 +6,7 @@ use fleet_core::limits::REPORT_SAMPLES_MAX;
 use fleet_core::time::Timestamp;
 
 use super::OpsError;
-use super::drafts::{Content, Drafts, Reading, Refused};
+use super::drafts::{Content, Drafts, Reading, Refused, Sender};
 use super::keys::Principal;
 use super::senders::Subject;
 use super::telemetry::{Posted, Telemetry};
@@ -39,22 +39,29 @@ impl Telemetry {
         precision: Precision,
         poster: &Principal,
     ) -> Result<Written, OpsError> {
-        let is_own = matches!(poster, Principal::Device { .. });
-        let now = self.world.now();
-        let drafts = if body.len() <= AT_ONCE_BYTES_MAX {
-            let (names, templates) = (self.world.store.names(), &*self.templates);
-            Drafts::read(&body, Reading { names, templates, precision, now, is_own })
+        let (device, now) = (poster.device(), self.world.now());
+        let (store, templates) = (self.world.store.clone(), self.templates.clone());
+        let is_short = body.len() <= AT_ONCE_BYTES_MAX;
+        let read = move || {
+            let is_own = |name: &str| {
+                store.directory().find(name).is_some_and(|(uid, _)| Some(uid) == device)
+            };
+            let sender = device.map_or(Sender::Operator, |uid| Sender::Device(uid, &is_own));
+            let (names, templates) = (store.names(), &*templates);
+            Drafts::read(&body, Reading { names, templates, precision, now, sender })
+        };
+        let mut drafts = if is_short {
+            read()
         } else {
-            let (store, templates) = (self.world.store.clone(), self.templates.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let (names, templates) = (store.names(), &*templates);
-                Drafts::read(&body, Reading { names, templates, precision, now, is_own })
-            });
+            let read = tokio::task::spawn_blocking(read);
             read.await.unwrap_or_else(|_| Err(OpsError::Defect))
         }?;
-        let Drafts { whose, list, numbers, mut refused, strings, lines, .. } = drafts;
-        let are_good = refused.lines == 0;
+        let whose = std::mem::take(&mut drafts.whose);
         let subjects = self.senders.subjects(whose, poster).await?;
+        drafts.teach(&self.templates, |place| subjects[place].is_ok());
+        let Drafts { list, numbers, mut refused, foreign, strings, lines, .. } = drafts;
+        let are_good = refused.lines == 0;
+        refused.join(foreign);
         let mut posted = Posted::default();
         for draft in list {
             match &subjects[draft.device] {

@@ -24,6 +24,9 @@ const KEYLESS_MAX: usize = 20_000;
 /// What is known of a device that only others speak for.
 const MADE_TYPE: &str = "other";
 
+/// Why a device's key does not post for another.
+pub(super) const OWN_ONLY: &str = "a device key posts for its own device only";
+
 /// Finds the devices that posts are for.
 pub(crate) struct Senders {
     world: World,
@@ -67,8 +70,7 @@ impl Senders {
             }
             // Whether another device exists is not for a device to know.
             (Principal::Device { .. }, _) => {
-                let reason = "a device key posts for its own device only";
-                return Err(OpsError::Forbidden(reason.to_owned()));
+                return Err(OpsError::Forbidden(OWN_ONLY.to_owned()));
             }
             (_, Some(found)) => found,
             (_, None) => return Err(no_device(name)),

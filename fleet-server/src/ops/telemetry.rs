@@ -22,7 +22,7 @@ use super::vitals::Numbers;
 use super::{OpsError, Presence, World};
 use crate::labels;
 use crate::meters::{Door, Meters};
-use crate::series::batch::Batch;
+use crate::series::batch::{Batch, LeftOut};
 use crate::series::names::SeriesId;
 use crate::store::{Incoming, NamedValue, Outcome, Point, Query};
 use crate::watched::Watched;
@@ -123,8 +123,11 @@ impl Telemetry {
         let first = reports.len().saturating_sub(kept);
         let kept: Vec<_> =
             reports[first..].iter().map(|report| (report.at, report.samples.clone())).collect();
-        let counts: Vec<usize> = reports.iter().map(|report| report.samples.len()).collect();
-        let outcomes = self.world.store.append(reports).await?;
+        let (batch, left_out) = Incoming::batch(&reports, self.world.store.names());
+        drop(reports);
+        self.note_left_out(uid, left_out);
+        let counts: Vec<usize> = batch.iter().map(|(_, numbers)| numbers.len()).collect();
+        let outcomes = self.world.store.store(batch).await?;
         self.count(Door::Link, &counts, &outcomes);
         for ((at, samples), outcome) in kept.into_iter().zip(outcomes.into_iter().skip(first)) {
             self.presence.reported(uid, at, Numbers::of(&samples));
@@ -177,10 +180,10 @@ impl Telemetry {
             known.or_insert_with(|| (subject, Vec::new())).1.push(sample);
         }
         let mut posted = Posted::default();
-        let names = self.world.store.names();
+        let (names, sender) = (self.world.store.names(), poster.device());
         for ((uid, at), (subject, samples)) in reports {
             for samples in samples.chunks(REPORT_SAMPLES_MAX) {
-                let pushed = posted.batch.push(names, uid, None, at.millis(), samples);
+                let pushed = posted.batch.push(names, uid, sender, at.millis(), samples);
                 pushed.map_err(|error| OpsError::TooLarge(error.to_string()))?;
             }
             let numbers = Numbers::of(&samples);
@@ -250,6 +253,15 @@ impl Telemetry {
         } else {
             let reason = "a device was deleted meanwhile: what was sent for others is stored";
             Err(OpsError::Conflict(reason.to_owned()))
+        }
+    }
+
+    /// Notes samples of a device's link that are left out; the log is told now and then.
+    fn note_left_out(&self, uid: Uid, left_out: LeftOut) {
+        let Some(reason) = left_out.reason else { return };
+        if self.meters.samples_left_out(left_out.samples) {
+            let samples = left_out.samples;
+            tracing::warn!(%uid, samples, %reason, "left out samples of new series, and perhaps more since: see fleets_telemetry_samples_left_out_total");
         }
     }
 

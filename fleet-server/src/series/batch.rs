@@ -31,21 +31,70 @@ pub struct BatchReport {
     pub shape: Arc<Shape>,
 }
 
+/// Samples that are left out because their series get no number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub samples: usize,
+    /// Why the first one is.
+    pub reason: Option<SeriesError>,
+}
+
+impl LeftOut {
+    fn note(&mut self, reason: SeriesError) {
+        self.join(Self { samples: 1, reason: Some(reason) });
+    }
+
+    /// Adds those of another report.
+    pub fn join(&mut self, more: Self) {
+        self.samples += more.samples;
+        self.reason = self.reason.or(more.reason);
+    }
+}
+
 impl Batch {
-    /// Adds a report. A series that it names twice has the last value.
+    /// Adds a report, all of it or nothing. A series that it names twice has the last value. What
+    /// is new in it was brought by `sender`, if that is a device.
     pub fn push(
+        &mut self,
+        names: &Names,
+        device: Uid,
+        sender: Option<Uid>,
+        at: i64,
+        samples: &[Sample],
+    ) -> Result<(), SeriesError> {
+        let series = samples.iter().map(|sample| names.of_sample(sender, sample));
+        let series = series.collect::<Result<Vec<_>, _>>()?;
+        let numbers: Vec<_> = samples.iter().map(|sample| Number::new(sample.value)).collect();
+        self.push_series(names, device, None, at, &series, &numbers);
+        Ok(())
+    }
+
+    /// Adds a report that a device sent of itself, without the samples whose series get no number,
+    /// and says how many those are. A report without any is still a report: it has a
+    /// number in its stream.
+    pub fn push_known(
         &mut self,
         names: &Names,
         device: Uid,
         stream: Option<([u8; 16], u64)>,
         at: i64,
         samples: &[Sample],
-    ) -> Result<(), SeriesError> {
-        let series = samples.iter().map(|sample| names.of_sample(sample));
-        let series = series.collect::<Result<Vec<_>, _>>()?;
-        let numbers: Vec<_> = samples.iter().map(|sample| Number::new(sample.value)).collect();
+    ) -> LeftOut {
+        let mut left_out = LeftOut::default();
+        let mut series = Vec::with_capacity(samples.len());
+        let mut numbers = Vec::with_capacity(samples.len());
+        for sample in samples {
+            match names.of_sample(Some(device), sample) {
+                Ok(id) => {
+                    series.push(id);
+                    numbers.push(Number::new(sample.value));
+                }
+                Err(error) => left_out.note(error),
+            }
+        }
         self.push_series(names, device, stream, at, &series, &numbers);
-        Ok(())
+        left_out
     }
 
     /// Adds a report whose series are known, in any order, and perhaps twice. One that is larger
@@ -157,5 +206,20 @@ mod tests {
             .map(|(report, numbers)| (report.at, numbers.iter().map(|n| n.get()).collect()))
             .collect::<Vec<(i64, Vec<f64>)>>();
         assert_eq!(reports, [(5, vec![3.0, 2.0]), (6, vec![2.0, 3.0])]);
+    }
+
+    #[test]
+    fn a_sample_whose_series_gets_no_number_holds_up_no_other() {
+        let names = Names::default();
+        let mut batch = Batch::default();
+        let uid = Uid::new();
+        let long = Sample::labelled("m", "label", &"x".repeat(1 << 16), 1.0);
+        let samples = [Sample::new("a", 1.0), long.clone(), Sample::new("b", 2.0), long.clone()];
+        let left_out = batch.push_known(&names, uid, Some(([1; 16], 1)), 5, &samples);
+        assert_eq!(left_out, LeftOut { samples: 2, reason: Some(SeriesError::TooLong) });
+        batch.push_known(&names, uid, Some(([1; 16], 2)), 6, &[long]);
+        assert!(batch.push(&names, uid, None, 7, &samples).is_err());
+        let lengths: Vec<_> = batch.iter().map(|(_, numbers)| numbers.len()).collect();
+        assert_eq!(lengths, [2, 0]);
     }
 }

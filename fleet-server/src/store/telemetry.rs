@@ -6,11 +6,11 @@ use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 
 use super::{Shortage, StoreError};
-use crate::series::batch::Batch;
+use crate::series::batch::{Batch, LeftOut};
 pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
 pub use crate::series::keep::Keep;
-use crate::series::names::{Names, SeriesError, SeriesId};
+use crate::series::names::{Names, SeriesId};
 pub use crate::series::query::{NamedValue, NewestValue};
 pub use crate::series::stat::Stat;
 
@@ -34,18 +34,11 @@ pub trait TelemetryStore: Send + Sync {
     /// newest [`STREAMS_PER_DEVICE_MAX`] streams of a device are remembered.
     async fn store(&self, batch: Batch) -> Result<Vec<Outcome>, StoreError>;
 
-    /// The same for reports that hold text.
+    /// The same for reports that hold text. A sample whose series gets no number, because there are
+    /// too many or its name is too long, is left out: it must not hold up what is stored with it and
+    /// after it.
     async fn append(&self, reports: Vec<Incoming>) -> Result<Vec<Outcome>, StoreError> {
-        let mut batch = Batch::default();
-        for report in reports {
-            let at = report.at.millis();
-            batch.push(self.names(), report.device, report.stream, at, &report.samples).map_err(
-                |error| match error {
-                    SeriesError::TooMany => StoreError::TooLarge("number of series"),
-                    SeriesError::TooLong => StoreError::TooLarge("name of a series"),
-                },
-            )?;
-        }
+        let (batch, _left_out) = Incoming::batch(&reports, self.names());
         self.store(batch).await
     }
 
@@ -120,6 +113,17 @@ pub struct Incoming {
     pub at: Timestamp,
     /// The samples.
     pub samples: Vec<Sample>,
+}
+
+impl Incoming {
+    /// Reports by number, and what had to be left out of them.
+    pub fn batch(reports: &[Self], names: &Names) -> (Batch, LeftOut) {
+        let (mut batch, mut left_out) = (Batch::default(), LeftOut::default());
+        for Self { device, stream, at, samples } in reports {
+            left_out.join(batch.push_known(names, *device, *stream, at.millis(), samples));
+        }
+        (batch, left_out)
+    }
 }
 
 /// What became of a report.

@@ -1,15 +1,19 @@
 //! Links: who gets in, what is stored, what comes back.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fleet_core::codec;
 use fleet_core::identity::PrivateKey;
+use fleet_core::limits::FRAME_REPORTS_MAX;
+use fleet_core::metric::Sample;
 use fleet_core::wire::{
-    ConfigReported, Facts, Greeting, Hello, Proof, RefusedReason, Standing, ToAgent, ToServer,
+    ConfigReported, Facts, Greeting, Hello, Proof, QueuedReport, RefusedReason, Samples, Standing,
+    ToAgent, ToServer,
 };
 use serde_json::{Value, json};
 
-use crate::server_kit::{Agent, Rig, open_link, replay, wait_for};
+use crate::server_kit::{Agent, Rig, open_link, replay, send, wait_for};
 
 async fn points(rig: &Rig, device: &str) -> usize {
     let path = format!("/api/v1/telemetry/metrics?device_id={device}&metric=cpu_usage");
@@ -47,6 +51,61 @@ async fn reports_are_stored_once_and_holes_are_counted() {
     let shown = device(&rig, "a").await;
     assert_eq!(shown["missed_reports"], 3);
     assert_eq!(shown["latest"]["metrics"]["cpu_usage"], 12.0);
+}
+
+#[tokio::test]
+async fn a_device_that_makes_up_names_takes_nobodys_room() {
+    const REPORT: usize = 2_000;
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let report = |seq: u64, first: usize| {
+        let made_up = (first..first + REPORT - 1).map(|n| Sample::new(&format!("m{n}"), 1.0));
+        let samples = made_up.chain([Sample::new("cpu_usage", seq as f64)]).collect();
+        QueuedReport { seq, at_millis: 0, age_millis: 100 - seq, samples }
+    };
+    for seq in 1..=12 {
+        let reports = vec![report(seq, seq as usize * REPORT)];
+        agent.say(&ToServer::Samples(Samples { stream: [1; 16], reports })).await;
+        assert_eq!(agent.next().await, ToAgent::Ack { stream: [1; 16], seq });
+    }
+    // What it always had goes on, and so does everybody else.
+    assert_eq!(points(&rig, "a").await, 12);
+    let text = rig.ask("GET", "/metrics", None).await;
+    let text = String::from_utf8(text.body.to_vec()).unwrap();
+    let left_out = 12 * (REPORT - 1) + 1 - 20_000;
+    let line = format!("\nfleets_telemetry_samples_left_out_total {left_out}\n");
+    assert!(text.contains(&line), "{text}");
+    assert!(text.contains("\nfleets_telemetry_samples_total{door=\"link\"} 20011\n"), "{text}");
+    let mut other = rig.enrolled("b", 2).await;
+    other.report(1, &[1], 1.0).await;
+    let post = |name: &str| json!({"device_id": "a", "metric_name": name, "value": 1});
+    rig.ask("POST", "/api/v1/telemetry", Some(post("an_operators"))).await.expect(201);
+    // Nor does its key help it, by either door.
+    let key = rig.key(json!({"kind": "device", "device_id": "a"})).await;
+    let from = Ipv4Addr::LOCALHOST.into();
+    let headers = [
+        ("authorization", format!("Bearer {key}")),
+        ("content-type", "application/json".to_owned()),
+    ];
+    let body = post("its_own").to_string().into_bytes();
+    let answer = send(rig.address(), from, "POST", "/api/v1/telemetry", &headers, body).await;
+    assert!(answer.problem(413).contains("as many new series as one may: 20000"));
+    let lines = b"cpu_usage value=1\nits_own value=1".to_vec();
+    let answer =
+        send(rig.address(), from, "POST", "/write", &headers[..1], lines).await.expect(400);
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.starts_with("partial write: line 2: the device has brought as many"), "{error}");
+}
+
+#[tokio::test]
+async fn who_sends_what_is_never_stored_is_told_so() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let report = |seq| QueuedReport { seq, at_millis: 0, age_millis: 0, samples: Vec::new() };
+    let reports = (1..=FRAME_REPORTS_MAX as u64 + 1).map(report).collect();
+    agent.say(&ToServer::Samples(Samples { stream: [1; 16], reports })).await;
+    let reason = agent.ended().await;
+    assert!(reason.contains("takes no reports like these"), "{reason}");
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ async fn the_server_tells_how_it_is() {
         ("fleets_telemetry_samples_total{door=\"json\"}", 1.0),
         ("fleets_telemetry_reports_total{door=\"influx\"}", 1.0),
         ("fleets_telemetry_samples_total{door=\"influx\"}", 2.0),
+        ("fleets_telemetry_samples_left_out_total", 0.0),
         ("fleets_influx_lines_refused_total", 1.0),
         ("fleets_influx_strings_skipped_total", 1.0),
         ("fleets_http_requests_total{subject=\"telemetry\",status=\"201\"}", 1.0),

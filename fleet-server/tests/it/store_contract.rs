@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
+use fleet_server::series::batch::Batch;
 use fleet_server::store::{
     Admission, Conflict, Device, Incoming, KeyRecord, KeyRefusal, Outcome, Point, Query, RedbStore,
     Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError, StoreHealth,
@@ -62,7 +63,7 @@ contract! {
     points_are_newest_first_and_filtered,
     the_newest_report_is_at_hand,
     pruning_takes_what_is_older,
-    a_name_too_long_is_refused,
+    a_sample_with_a_name_too_long_is_left_out,
     names_too_long_together_are_refused_and_leave_nothing_behind,
     a_value_too_large_is_refused,
     events_are_numbered_in_their_order,
@@ -509,16 +510,27 @@ async fn pruning_takes_what_is_older(store: Any) {
     assert_eq!(again, [Outcome::Duplicate]);
 }
 
-async fn a_name_too_long_is_refused(store: Any) {
+async fn a_sample_with_a_name_too_long_is_left_out(store: Any) {
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();
     let huge = Sample::labelled("m", "label", &"x".repeat(2 << 20), 1.0);
-    let huge = Incoming { samples: vec![huge], ..report(one.uid, Some((1, 1)), 20, 1.0) };
-    let refused = store.append(vec![huge]).await.unwrap_err();
-    assert_eq!(refused.to_string(), "the name of a series is too large to store");
-    store.append(vec![report(one.uid, Some((1, 1)), 10, 1.0)]).await.unwrap();
-    store.seal().await.unwrap();
-    assert_eq!(store.stats().await.unwrap().raw_rows(), 1);
+    let alone = Incoming { samples: vec![huge.clone()], ..report(one.uid, Some((1, 1)), 20, 1.0) };
+    let mut among = report(one.uid, Some((1, 2)), 30, 2.0);
+    among.samples.insert(1, huge);
+    let after = report(one.uid, Some((1, 3)), 40, 3.0);
+    let batch = vec![alone, among, after];
+    assert_eq!(store.append(batch.clone()).await.unwrap(), [Outcome::Stored; 3]);
+    assert_eq!(store.append(batch).await.unwrap(), [Outcome::Duplicate; 3]);
+    for _ in 0..2 {
+        let values = |metric| {
+            let points = store.query(query(one.uid, metric));
+            async { points.await.unwrap().iter().map(|point| point.value).collect::<Vec<_>>() }
+        };
+        assert_eq!(values("cpu_usage").await, [3.0, 2.0]);
+        assert_eq!(values("core_usage").await.len(), 4);
+        assert_eq!(values("m").await, [0.0; 0]);
+        store.seal().await.unwrap();
+    }
 }
 
 async fn names_too_long_together_are_refused_and_leave_nothing_behind(store: Any) {
@@ -532,16 +544,21 @@ async fn names_too_long_together_are_refused_and_leave_nothing_behind(store: Any
         value: number as f64,
     };
     let samples: Vec<Sample> = (0..2_000).map(sample).collect();
-    let most = Incoming { samples: samples.clone(), ..report(one.uid, None, 20, 1.0) };
+    // As an operator posts them; a device may not bring so many.
+    let batch = |at: i64, samples: &[Sample]| {
+        let mut batch = Batch::default();
+        batch.push(store.names(), one.uid, None, at, samples).unwrap();
+        batch
+    };
     for _ in 0..2 {
-        let refused = store.append(vec![most.clone()]).await.unwrap_err();
+        let refused = store.store(batch(20, &samples)).await.unwrap_err();
         let told = "the text that names a report's series is too large to store";
         assert_eq!(refused.to_string(), told);
     }
     // Fewer of them are stored, and there after whatever comes.
     for (at, samples) in samples.chunks(1_000).enumerate() {
-        let some = Incoming { samples: samples.to_vec(), ..report(one.uid, None, at as i64, 1.0) };
-        assert_eq!(store.append(vec![some]).await.unwrap(), [Outcome::Stored]);
+        let stored = store.store(batch(at as i64, samples)).await.unwrap();
+        assert_eq!(stored, [Outcome::Stored]);
     }
     store.seal().await.unwrap();
     let points = store.query(query(one.uid, &samples[1_999].name)).await.unwrap();
