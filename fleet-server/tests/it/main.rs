@@ -34,5 +34,6 @@ mod store_faults;
 mod store_flips;
 mod store_kit;
 mod store_model;
+mod store_names;
 mod stream;
 mod stream_kit;
