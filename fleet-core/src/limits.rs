@@ -75,6 +75,8 @@ pub const COMMAND_BYTES_MAX: usize = 32 * 1024;
 pub const COMMAND_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Commands that one device may have to do.
 pub const COMMANDS_PER_DEVICE_MAX: usize = 64;
+/// Commands that are kept; the oldest of those that are over give way.
+pub const COMMANDS_MAX: u64 = 100_000;
 /// Bytes of a filter's text.
 pub const FILTER_BYTES_MAX: usize = 2 * 1024;
 /// Levels of a filter's brackets and nots.
