@@ -4,6 +4,8 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod backup;
+mod command;
+mod command_run;
 mod config;
 mod context;
 mod db;
@@ -68,7 +70,9 @@ enum Command {
     Events(events::EventsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
-    /// Write the fleet's data to files: devices, telemetry, configurations, events
+    /// Have devices do something: restart, reboot, collect, logs, exec
+    Command(command::CommandArgs),
+    /// Write the fleet's data to files: devices, telemetry, configurations, commands, events
     Export(export::ExportArgs),
     /// Take backups of a server, look at them, and restore one
     Backup(backup::BackupArgs),
@@ -98,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Telemetry(args) => telemetry::run(args),
         Command::Events(args) => events::run(args),
         Command::Config(args) => config::run(args),
+        Command::Command(args) => command::run(args),
         Command::Export(args) => export::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Db(args) => db::run(args),
@@ -132,6 +137,13 @@ mod tests {
             "fleets keys create --enrol --uses 3 --expires 30d",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
             "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets command run rpi4-001 restart nginx --yes",
+            "fleets command run rpi4-001 reboot --expires 1h --timeout 5m --no-wait",
+            "fleets command run rpi4-001 logs -u nginx -n 50 -o json",
+            "fleets command run rpi4-001 --yes exec -- df -h /",
+            "fleets command list --device rpi4-001 --state open,failed --limit 5",
+            "fleets command show 018d0d0a-0000-7000-8000-000000000001 --timeout 5s",
+            "fleets command cancel 018d0d0a-0000-7000-8000-000000000001 --wait 1s --json",
             "fleets export sqlite --out export.sqlite",
             "fleets export csv --out folder --from 7d --server http://your-server:8080",
             "fleets export csv --table telemetry --out -",
@@ -162,6 +174,8 @@ mod tests {
             "fleets",
             "fleets devices --json -o csv",
             "fleets configure --auto --select 1",
+            "fleets command run rpi4-001",
+            "fleets command show 1",
             "fleets export sqlite",
             "fleets export sqlite --out x --database y --server z",
             "fleets export csv --out x --table keys",
