@@ -69,7 +69,12 @@ pub(crate) fn apply(
             command.why = format!("sent to the device, and {by} wants it taken back");
         }
     }
-    let next = after(command.state, input.kind());
+    // The device may have spoken since somebody saw that it was due.
+    let is_early = command.due_at().is_none_or(|due_at| now < due_at);
+    let next = match input.kind() {
+        Kind::Due if is_early => command.state,
+        kind => after(command.state, kind),
+    };
     if next == command.state {
         return Ok(());
     }
@@ -200,6 +205,9 @@ mod tests {
         Outcome::Unknown,
     ];
 
+    /// When everything is due.
+    const LATE: i64 = 99_999;
+
     fn time(secs: i64) -> Timestamp {
         Timestamp::from_millis(secs * 1_000)
     }
@@ -269,7 +277,7 @@ mod tests {
         ] {
             for (state, wanted) in CommandState::ALL.into_iter().zip(states.split(' ')) {
                 let mut found = command(state);
-                let said = apply(&mut found, input.clone(), time(7));
+                let said = apply(&mut found, input.clone(), time(LATE));
                 let word = match said {
                     Err(Refusal(_)) => "refused",
                     Ok(()) if found.state == state => ".",
@@ -277,7 +285,7 @@ mod tests {
                 };
                 assert_eq!(word, wanted, "{input:?} in {state:?}");
                 let has_moved = found.state != state;
-                assert_eq!(found.state_at, time(if has_moved { 7 } else { 0 }));
+                assert_eq!(found.state_at, time(if has_moved { LATE } else { 0 }));
                 assert!(!found.why.is_empty() && (!has_moved || found.why != "before"));
             }
         }
@@ -359,6 +367,9 @@ mod tests {
         assert_eq!(command.due_at(), Some(time(750)));
         apply(&mut command, Input::News(Progress::Running), time(99)).unwrap();
         assert_eq!(command.due_at(), Some(time(750)), "it was accepted then");
+        // Whoever saw that it was due as it was sent comes too early now.
+        apply(&mut command, Input::Due, time(749)).unwrap();
+        assert_eq!(command.state, Running);
         apply(&mut command, done(Outcome::Succeeded), time(120)).unwrap();
         assert_eq!(command.due_at(), None);
     }
@@ -373,7 +384,7 @@ mod tests {
             for (at, input) in inputs.iter().enumerate() {
                 let before = command.clone();
                 let input = all[*input].clone();
-                let said = apply(&mut command, input.clone(), time(at as i64 + 1));
+                let said = apply(&mut command, input.clone(), time(at as i64 * 1_000 + 1_000));
                 if said.is_err() {
                     prop_assert_eq!(&command, &before);
                 }
@@ -387,7 +398,7 @@ mod tests {
                 prop_assert!(!command.why.is_empty());
                 // The same again changes nothing.
                 let once = command.clone();
-                drop(apply(&mut command, input, time(99)));
+                drop(apply(&mut command, input, time(LATE)));
                 prop_assert_eq!(&command, &once);
             }
         }

@@ -185,7 +185,11 @@ impl Commands {
     /// of commands that are not its own, or that nobody gave, is counted and left alone.
     pub(crate) async fn heard(&self, device: Uid, news: CommandNews) -> Result<bool, OpsError> {
         let id = Uid::from_bytes(news.id);
-        let known = self.world.store.command_get(id).await?;
+        let known = match self.world.store.command_get(id).await {
+            // Nobody can note anything about it, and that is no reason to lose touch.
+            Err(StoreError::Damaged { .. }) => return Ok(false),
+            known => known?,
+        };
         let Some(before) = known.filter(|command| command.device == device) else {
             self.meters.news_ignored();
             tracing::debug!(uid = %device, command = %id, "news of a command that is not the device's");

@@ -195,6 +195,11 @@ async fn hostile_texts_are_kept_and_do_no_harm() {
         let sample = json!({"device_id": "pump-1", "metric_name": "m", "value": number,
             "metadata": {text.to_string(): text}});
         desk.rig.ask("POST", "/api/v1/telemetry", Some(sample)).await.expect(201);
+        if !text.contains('\0') {
+            let args = json!([text, "=1+1"]);
+            let wish = json!({"device_id": "pump-1", "command": "exec", "args": args});
+            desk.rig.ask("POST", "/api/v1/commands", Some(wish)).await.expect(201);
+        }
         let config = json!({"comment": text, "config": {"telemetry": {"interval": number + 1}}});
         desk.rig.ask("POST", "/api/v1/config?device_id=pump-1", Some(config)).await.expect(200);
     }

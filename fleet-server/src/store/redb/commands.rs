@@ -1,6 +1,6 @@
 //! Commands in redb: key = id.
 //!
-//! What its program wrote lies apart. Five tables say where to look: a device's commands, those that
+//! What its program wrote lies apart. Four tables say where to look: a device's commands, those that
 //! are not over, when those are due, and those that are over and may give way. What counts there
 //! are the keys; a value is only who a key is about.
 
