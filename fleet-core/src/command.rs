@@ -137,8 +137,13 @@ impl fmt::Display for Command {
         for arg in self.args() {
             let is_plain =
                 !arg.is_empty() && !arg.contains(|c: char| c.is_whitespace() || c == '"');
-            let arg = Untrusted::new(arg);
-            if is_plain { write!(f, " {arg}")? } else { write!(f, " {arg:?}")? }
+            if is_plain {
+                write!(f, " {}", Untrusted::new(arg))?;
+            } else {
+                // A quote inside must not look like the end.
+                let arg = arg.replace('\\', "\\\\").replace('"', "\\\"");
+                write!(f, " {:?}", Untrusted::new(arg))?;
+            }
         }
         Ok(())
     }
@@ -208,11 +213,8 @@ impl FromStr for UnitName {
     fn from_str(text: &str) -> Result<Self, CommandError> {
         const KINDS: [&str; 4] = [".service", ".timer", ".socket", ".target"];
         let plain = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-        let name = if KINDS.iter().any(|kind| text.ends_with(kind)) {
-            text.to_owned()
-        } else {
-            format!("{text}.service")
-        };
+        let has_kind = KINDS.iter().any(|kind| text.ends_with(kind));
+        let name = if has_kind { text.to_owned() } else { format!("{text}.service") };
         let is_name = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && name.bytes().all(plain)
             && name.len() <= UNIT_BYTES_MAX;
@@ -289,6 +291,8 @@ mod tests {
     fn a_person_sees_where_an_argument_ends() {
         let command = words(&["exec", "echo", "a b", "", "\u{1b}[2J"]).unwrap();
         assert_eq!(command.to_string(), r#"exec echo "a b" "" \u{1b}[2J"#);
+        let command = words(&["exec", "sh", "-c", "echo \"a b\" \\", "\\d"]).unwrap();
+        assert_eq!(command.to_string(), r#"exec sh -c "echo \"a b\" \\" \d"#);
     }
 
     proptest! {
