@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | feature |
 //! |---|---|---|
-//! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] | – |
+//! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] | – |
 //! | trust | [`identity`] [`secret`] [`grant`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
 //! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
@@ -21,6 +21,7 @@ pub mod beacon;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;
+pub mod command;
 pub mod disk;
 pub mod field;
 pub mod filter;

@@ -67,6 +67,16 @@ pub const SERIES_STEPS_MAX: usize = 2_000;
 pub const SERIES_CURVES_MAX: usize = 100;
 /// Events that are kept; the oldest give way.
 pub const EVENTS_MAX: u64 = 100_000;
+/// Arguments of a command.
+pub const COMMAND_ARGS_MAX: usize = 256;
+/// Bytes of a command's words.
+pub const COMMAND_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of what a command's program writes that are kept.
+pub const COMMAND_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Commands that one device may have to do.
+pub const COMMANDS_PER_DEVICE_MAX: usize = 64;
+/// Commands that are kept; the oldest of those that are over give way.
+pub const COMMANDS_MAX: u64 = 100_000;
 /// Bytes of a filter's text.
 pub const FILTER_BYTES_MAX: usize = 2 * 1024;
 /// Levels of a filter's brackets and nots.
@@ -74,6 +84,10 @@ pub const FILTER_DEPTH_MAX: usize = 32;
 
 /// How long a grant lets its device in.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
+/// How long a command may wait for its device unless told otherwise.
+pub const COMMAND_EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// How long one may wait at most.
+pub const COMMAND_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long after its start an unclaimed agent can be claimed.
 pub const CLAIM_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// Seconds between reports unless configured.

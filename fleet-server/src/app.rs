@@ -24,13 +24,15 @@ use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::live::{Keeper, Live};
+use crate::meters::Meters;
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
+use crate::ops::waiting::Waiting;
 use crate::ops::{
-    Actor, Backups, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys, Ops,
-    Presence, Senders, Sessions, Telemetry, World,
+    Actor, Backups, Commands, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys,
+    Ops, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -114,6 +116,7 @@ impl Server {
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
+        let commands = ops.commands.clone();
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
         let keeper = Keeper::begin(ops.clone()).await?;
@@ -152,6 +155,8 @@ impl Server {
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
+        let within = tasks.clone();
+        tasks.spawn("commands", async move { commands.run(&within).await });
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
@@ -221,6 +226,7 @@ fn wire(
     let world = || world.clone();
     let versions = Arc::new(Versions::default());
     let server = || keys.server.clone();
+    let meters = Arc::new(Meters::default());
     Ops {
         devices: Devices {
             world: world(),
@@ -235,7 +241,7 @@ fn wire(
             watched: watched.clone(),
             senders: Senders::new(world(), hub.clone(), events.clone()),
             templates: Arc::default(),
-            meters: Arc::default(),
+            meters: meters.clone(),
             lookers: Arc::new(Semaphore::new(LOOKERS_MAX)),
         },
         configs: Configs {
@@ -245,6 +251,14 @@ fn wire(
             server: server(),
             events: events.clone(),
         },
+        commands: Arc::new(Commands {
+            world: world(),
+            hub: hub.clone(),
+            server: server(),
+            events: events.clone(),
+            meters,
+            waiting: Waiting::default(),
+        }),
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
         enrolment: Enrolment {
             world: world(),

@@ -41,6 +41,7 @@ words! {
         Database "database",
         Events "events",
         Config "config",
+        Commands "commands",
         Discovery "discovery",
         Keys "keys",
         About "about",
@@ -67,6 +68,7 @@ pub(crate) struct Meters {
     lines_refused: AtomicU64,
     strings_skipped: AtomicU64,
     samples_left_out: AtomicU64,
+    news_ignored: AtomicU64,
     /// When that was said last, in seconds since the start and one more; 0 if never.
     left_out_said: AtomicU64,
 }
@@ -82,6 +84,7 @@ impl Default for Meters {
             lines_refused: AtomicU64::new(0),
             strings_skipped: AtomicU64::new(0),
             samples_left_out: AtomicU64::new(0),
+            news_ignored: AtomicU64::new(0),
             left_out_said: AtomicU64::new(0),
         }
     }
@@ -122,6 +125,16 @@ impl Meters {
     /// How many samples of links were left out.
     pub(crate) fn left_out_count(&self) -> u64 {
         read(&self.samples_left_out)
+    }
+
+    /// Counts a device's word about a command that is not its own.
+    pub(crate) fn news_ignored(&self) {
+        add(&self.news_ignored, 1);
+    }
+
+    /// How many of those there were.
+    pub(crate) fn news_ignored_count(&self) -> u64 {
+        read(&self.news_ignored)
     }
 
     /// Since when it counts.

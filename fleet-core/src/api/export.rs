@@ -27,7 +27,7 @@ pub enum ExportTable {
     Devices,
     /// Every version of every device's configuration.
     ConfigVersions,
-    /// Commands that devices were given: in this release none.
+    /// Commands that devices were given, without what their programs wrote.
     Commands,
     /// Alerts that were raised: in this release none.
     Alerts,
@@ -116,12 +116,12 @@ const COMMANDS: &[ExportColumn] = &[
     column("timestamp", Time, "when it was given"),
     column("author", Text, "by whom"),
     column("command", Text, "what to do"),
-    column("parameters", Json, "with what: an object"),
+    column("args", Json, "with what: an array"),
     column("state", Text, "how far it came"),
-    optional("expires_at", Time, "until when it may begin"),
-    optional("finished_at", Time, "when it ended"),
-    optional("exit_code", Integer, "how it ended"),
-    optional("output", Text, "what it said"),
+    column("why", Text, "why it is in this state"),
+    column("state_at", Time, "since when"),
+    column("expires_at", Time, "until when it may begin"),
+    optional("exit_code", Integer, "how its program ended"),
 ];
 
 const ALERTS: &[ExportColumn] = &[

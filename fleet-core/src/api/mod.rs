@@ -4,6 +4,7 @@
 //! device or a stranger chose are [`Untrusted`](crate::untrusted::Untrusted), so showing them is safe.
 
 mod agent;
+mod command;
 mod config;
 mod db;
 mod device;
@@ -20,6 +21,7 @@ mod stream;
 mod telemetry;
 
 pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
+pub use command::{CommandRequest, CommandState, CommandView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
 };

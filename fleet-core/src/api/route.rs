@@ -66,6 +66,10 @@ pub enum Route {
     BackupGet,
     ConfigGet,
     ConfigPost,
+    CommandList,
+    CommandCreate,
+    CommandGet(Uid),
+    CommandCancel(Uid),
     DiscoverGet,
     DiscoverPost,
     GrantCreate,
@@ -132,6 +136,10 @@ impl Route {
             Self::BackupGet,
             Self::ConfigGet,
             Self::ConfigPost,
+            Self::CommandList,
+            Self::CommandCreate,
+            Self::CommandGet(Uid::from_bytes([0; 16])),
+            Self::CommandCancel(Uid::from_bytes([0; 16])),
             Self::DiscoverGet,
             Self::DiscoverPost,
             Self::GrantCreate,
@@ -185,6 +193,10 @@ impl Route {
             Self::BackupGet => spec("GET", "/api/v1/backup", Operator),
             Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
+            Self::CommandList => spec("GET", "/api/v1/commands", Operator),
+            Self::CommandCreate => spec("POST", "/api/v1/commands", Operator),
+            Self::CommandGet(_) => spec("GET", "/api/v1/commands/{}", Operator),
+            Self::CommandCancel(_) => spec("POST", "/api/v1/commands/{}/cancel", Operator),
             Self::DiscoverGet => spec("GET", "/api/v1/discover", Operator),
             Self::DiscoverPost => spec("POST", "/api/v1/discover", Operator),
             Self::GrantCreate => spec("POST", "/api/v1/grants", OperatorOrEnrol),
@@ -252,7 +264,10 @@ impl Route {
             | Self::KeyRevoke(name)
             | Self::PageDevice(name)
             | Self::PageAsset(name) => Some(name.clone()),
-            Self::GrantGet(uid) | Self::StreamView(uid) => Some(uid.to_string()),
+            Self::CommandGet(uid)
+            | Self::CommandCancel(uid)
+            | Self::GrantGet(uid)
+            | Self::StreamView(uid) => Some(uid.to_string()),
             _ => None,
         }
     }
@@ -269,6 +284,8 @@ impl Route {
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
             Self::PageAsset(_) => Self::PageAsset(text()),
+            Self::CommandGet(_) => Self::CommandGet(name.parse().ok()?),
+            Self::CommandCancel(_) => Self::CommandCancel(name.parse().ok()?),
             Self::GrantGet(_) => Self::GrantGet(name.parse().ok()?),
             Self::StreamView(_) => Self::StreamView(name.parse().ok()?),
             other => other,

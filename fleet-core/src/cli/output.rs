@@ -73,6 +73,8 @@ pub struct Output<'a> {
     asking: bool,
     /// Columns of the line that says how far things are.
     progress: usize,
+    /// What goes on when this command is stopped, and how to find it again.
+    goes_on: Option<String>,
 }
 
 impl<'a> Output<'a> {
@@ -96,6 +98,7 @@ impl<'a> Output<'a> {
             err: Box::new(err),
             asking: false,
             progress: 0,
+            goes_on: None,
         }
     }
 
@@ -144,6 +147,29 @@ impl<'a> Output<'a> {
     /// Whether a question still waits for its answer.
     pub fn is_asking(&self) -> bool {
         self.asking
+    }
+
+    /// Text of another program: for a person made safe line by line, for a program as it is.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.progress("")?;
+        if !self.terminal.stdout {
+            return self.write(text);
+        }
+        for line in text.lines() {
+            // Tabs move cursors, and nobody wants to see that they would.
+            self.line(&line.replace('\t', "    "))?;
+        }
+        Ok(())
+    }
+
+    /// Notes what goes on without this command from now on, for whoever stops it.
+    pub fn set_going_on(&mut self, hint: impl Into<String>) {
+        self.goes_on = Some(hint.into());
+    }
+
+    /// What goes on without this command.
+    pub fn going_on(&self) -> Option<&str> {
+        self.goes_on.as_deref()
     }
 
     /// A list in the chosen format.
@@ -340,6 +366,7 @@ mod tests {
                 output.one(thing).unwrap();
                 output.live_row(thing).unwrap();
                 output.line(text).unwrap();
+                output.text(text).unwrap();
                 output.note(text).unwrap();
                 output.ask(text).unwrap();
                 output.fail(&Failure::new(Exit::Failed, *text).hint(*text)).unwrap();
@@ -361,6 +388,18 @@ mod tests {
         output.ask("Which? ").unwrap();
         output.fail(&Failure::interrupted_at_question()).unwrap();
         assert_eq!(err.text(), "Which? \nerror: interrupted; nothing was sent\n");
+    }
+
+    #[test]
+    fn text_of_another_program_is_safe_for_people_and_whole_for_programs() {
+        let text = "a\tb\n\u{1b}[2J\nno end";
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        output.text(text).unwrap();
+        assert_eq!(out.text(), text);
+        let terminal = Terminal { stdout: true, ..Terminal::default() };
+        let (mut output, out, _) = written(Format::Table, terminal);
+        output.text(text).unwrap();
+        assert_eq!(out.text(), "a    b\n\\u{1b}[2J\nno end\n");
     }
 
     #[test]

@@ -127,6 +127,20 @@ pub async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failur
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Whether the question behind `text` is answered with this very word.
+pub async fn confirm_word(
+    text: &str,
+    word: &str,
+    output: &mut Output<'_>,
+) -> Result<bool, Failure> {
+    output.ask(&format!("{text} "))?;
+    let answer = read_line().await?;
+    if answer.is_some() {
+        output.answered();
+    }
+    Ok(answer.unwrap_or_default().trim() == word)
+}
+
 /// Reads `1,3` or `all`; the numbers begin with one, the places with zero.
 pub(super) fn parse_selection(text: &str, count: usize) -> Result<Vec<usize>, String> {
     if text.trim().eq_ignore_ascii_case("all") {

@@ -46,6 +46,12 @@ pub fn run(
         Err(failure) if output.is_asking() && failure.exit() == Exit::Interrupted => {
             Err(Failure::interrupted_at_question())
         }
+        Err(failure) => Err(match output.going_on().map(str::to_owned) {
+            Some(hint) if matches!(failure.exit(), Exit::Interrupted | Exit::TimedOut) => {
+                failure.hint(hint)
+            }
+            Some(_) | None => failure,
+        }),
         result => result,
     };
     end(&mut output, result)

@@ -7,6 +7,7 @@
 pub mod browse;
 pub mod claim;
 pub mod client;
+pub mod commands;
 pub mod contexts;
 pub mod database;
 mod error;

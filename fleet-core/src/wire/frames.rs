@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::{CommandNews, CommandOrder};
 use crate::codec::Coded;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::metric::Sample;
@@ -16,6 +17,8 @@ pub enum ToServer {
     Samples(Samples),
     /// What became of a configuration.
     ConfigReported(ConfigReported),
+    /// How far a command has come.
+    Command(CommandNews),
 }
 
 impl Coded for ToServer {
@@ -41,6 +44,18 @@ pub enum ToAgent {
     Watch {
         /// Seconds; 0 ends it at once.
         secs: u16,
+    },
+    /// Something to do. The same order may come again; it is done once.
+    Command(Box<CommandOrder>),
+    /// An order is taken back, unless the device has begun. Either way it answers with news.
+    CancelCommand {
+        /// Which.
+        id: [u8; 16],
+    },
+    /// What became of a command is on the server's disk.
+    CommandNoted {
+        /// Which.
+        id: [u8; 16],
     },
 }
 

@@ -13,9 +13,11 @@
 //! ([`LinkContext`]), so a recorded or relayed link is of no use. [`Hello`] and [`Greeting`] keep
 //! their bytes for ever; the enums of frames only grow at their end.
 
+mod command;
 mod frames;
 mod hello;
 
+pub use command::{CommandNews, CommandOrder, CommandResult, Outcome, Progress};
 pub use frames::{
     ConfigPush, ConfigReported, Facts, QueuedReport, Samples, Standing, ToAgent, ToServer,
 };

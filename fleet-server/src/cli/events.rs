@@ -140,11 +140,16 @@ impl Listed for Event {
 
 fn tone(kind: EventKind) -> Tone {
     match kind {
-        EventKind::DeviceOffline | EventKind::DeviceLost | EventKind::ConfigRefused => Tone::Bad,
-        EventKind::DeviceLate | EventKind::DevicePending => Tone::Warn,
-        EventKind::DeviceOnline | EventKind::DeviceEnrolled | EventKind::ConfigApplied => {
-            Tone::Good
-        }
+        EventKind::DeviceOffline
+        | EventKind::DeviceLost
+        | EventKind::ConfigRefused
+        | EventKind::CommandFailed
+        | EventKind::CommandUnknown => Tone::Bad,
+        EventKind::DeviceLate | EventKind::DevicePending | EventKind::CommandExpired => Tone::Warn,
+        EventKind::DeviceOnline
+        | EventKind::DeviceEnrolled
+        | EventKind::ConfigApplied
+        | EventKind::CommandSucceeded => Tone::Good,
         EventKind::ServerStarted
         | EventKind::DeviceAccepted
         | EventKind::DeviceRejected
@@ -152,6 +157,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceDeleted
         | EventKind::DeviceUpdated
         | EventKind::ConfigSet
+        | EventKind::CommandQueued
+        | EventKind::CommandCancelled
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
         | EventKind::DbPruned

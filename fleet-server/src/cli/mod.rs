@@ -4,6 +4,8 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod backup;
+mod command;
+mod command_run;
 mod config;
 mod context;
 mod db;
@@ -30,7 +32,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
 }
 
 /// What every command understands.
@@ -53,7 +55,7 @@ impl Global {
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     /// Run the server
     Server(server::ServerArgs),
     /// Find devices on the local network
@@ -68,7 +70,9 @@ enum Command {
     Events(events::EventsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
-    /// Write the fleet's data to files: devices, telemetry, configurations, events
+    /// Have devices do something: restart, reboot, collect, logs, exec
+    Command(command::CommandArgs),
+    /// Write the fleet's data to files: devices, telemetry, configurations, commands, events
     Export(export::ExportArgs),
     /// Take backups of a server, look at them, and restore one
     Backup(backup::BackupArgs),
@@ -84,26 +88,27 @@ enum Command {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
-    let usual = match command {
-        Command::Server(_) => LogLevel::INFO,
+    let Cli { global, verb } = Cli::parse();
+    let usual = match verb {
+        Verb::Server(_) => LogLevel::INFO,
         _ => LogLevel::WARN,
     };
     global.start_logging(usual);
-    match command {
-        Command::Server(args) => server::run(args),
-        Command::Discover(args) => discover::run(args),
-        Command::Configure(args) => configure::run(args),
-        Command::Devices(args) => devices::run(args),
-        Command::Telemetry(args) => telemetry::run(args),
-        Command::Events(args) => events::run(args),
-        Command::Config(args) => config::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Backup(args) => backup::run(args),
-        Command::Db(args) => db::run(args),
-        Command::Keys(args) => keys::run(args),
-        Command::Context(args) => context::run(args),
-        Command::Version(args) => version::run(args),
+    match verb {
+        Verb::Server(args) => server::run(args),
+        Verb::Discover(args) => discover::run(args),
+        Verb::Configure(args) => configure::run(args),
+        Verb::Devices(args) => devices::run(args),
+        Verb::Telemetry(args) => telemetry::run(args),
+        Verb::Events(args) => events::run(args),
+        Verb::Config(args) => config::run(args),
+        Verb::Command(args) => command::run(args),
+        Verb::Export(args) => export::run(args),
+        Verb::Backup(args) => backup::run(args),
+        Verb::Db(args) => db::run(args),
+        Verb::Keys(args) => keys::run(args),
+        Verb::Context(args) => context::run(args),
+        Verb::Version(args) => version::run(args),
     }
 }
 
@@ -132,6 +137,13 @@ mod tests {
             "fleets keys create --enrol --uses 3 --expires 30d",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
             "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets command run rpi4-001 restart nginx --yes",
+            "fleets command run rpi4-001 reboot --expires 1h --timeout 5m --no-wait",
+            "fleets command run rpi4-001 logs -u nginx -n 50 -o json",
+            "fleets command run rpi4-001 --yes exec -- df -h /",
+            "fleets command list --device rpi4-001 --state open,failed --limit 5",
+            "fleets command show 018d0d0a-0000-7000-8000-000000000001 --timeout 5s",
+            "fleets command cancel 018d0d0a-0000-7000-8000-000000000001 --wait 1s --json",
             "fleets export sqlite --out export.sqlite",
             "fleets export csv --out folder --from 7d --server http://your-server:8080",
             "fleets export csv --table telemetry --out -",
@@ -162,6 +174,8 @@ mod tests {
             "fleets",
             "fleets devices --json -o csv",
             "fleets configure --auto --select 1",
+            "fleets command run rpi4-001",
+            "fleets command show 1",
             "fleets export sqlite",
             "fleets export sqlite --out x --database y --server z",
             "fleets export csv --out x --table keys",

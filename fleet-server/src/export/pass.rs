@@ -18,10 +18,14 @@ use serde_json::{Map, Value};
 use super::Cell;
 use super::lines::{push_line, push_row, without_secret_members};
 use super::telemetry::Slices;
-use crate::store::{Admission, ConfigVersion, Device, Event, Store, StoreError};
+use crate::store::{
+    Admission, CommandQuery, CommandRecord, ConfigVersion, Device, Event, Store, StoreError,
+};
 
 /// Bytes that are gathered before they are passed on.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Commands that are looked at together; each may have many words.
+const COMMANDS_PAGE: usize = 100;
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -120,6 +124,7 @@ impl Pass<'_> {
         let names: Vec<_> = devices.iter().map(|device| (device.uid, device.id.clone())).collect();
         self.devices(devices).await?;
         self.config_versions(&names).await?;
+        self.commands(&names).await?;
         self.events(newest).await?;
         self.telemetry(&names).await
     }
@@ -149,6 +154,35 @@ impl Pass<'_> {
                     // Left out as in every list; the store's health says so.
                     Ok(_) | Err(StoreError::Damaged { .. }) => {}
                     Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The commands of each device, newest first: what is added meanwhile is not met.
+    async fn commands(&mut self, devices: &[(Uid, DeviceId)]) -> Result<(), End> {
+        if !self.wish.wants(ExportTable::Commands) {
+            return Ok(());
+        }
+        for (uid, id) in devices {
+            let mut query = CommandQuery {
+                device: Some(*uid),
+                states: Vec::new(),
+                before: None,
+                limit: COMMANDS_PAGE,
+            };
+            loop {
+                let commands = self.store.command_list(query.clone()).await?;
+                let is_last = commands.len() < query.limit;
+                query.before = commands.last().map(|command| command.id);
+                for command in commands {
+                    if self.wish.wants_time(command.created_at) {
+                        self.row(ExportTable::Commands, &command_cells(id, command)).await?;
+                    }
+                }
+                if is_last {
+                    break;
                 }
             }
         }
@@ -280,6 +314,22 @@ fn config_cells(device: &DeviceId, version: ConfigVersion) -> Vec<Cell<'static>>
         maybe(config.comment.map(text)),
         text(without_secret_members(config.document)),
         maybe(config.server_url.map(text)),
+    ]
+}
+
+fn command_cells(device: &DeviceId, command: CommandRecord) -> Vec<Cell<'static>> {
+    vec![
+        text(command.id.to_string()),
+        text(device.to_string()),
+        time(command.created_at),
+        text(command.author),
+        text(command.command.word().to_owned()),
+        text(Value::from(command.command.args()).to_string()),
+        text(command.state.word().to_owned()),
+        text(command.why),
+        time(command.state_at),
+        time(command.expires_at),
+        maybe(command.exit_code.map(|code| Cell::Integer(code.into()))),
     ]
 }
 

@@ -57,6 +57,10 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         }
         Route::EventList => Subject::Events,
         Route::ConfigGet | Route::ConfigPost => Subject::Config,
+        Route::CommandList
+        | Route::CommandCreate
+        | Route::CommandGet(_)
+        | Route::CommandCancel(_) => Subject::Commands,
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
             Subject::Discovery
         }
@@ -151,6 +155,10 @@ fn tell_server(http: &Http, page: &mut Page) {
     page.value("fleets_influx_lines_refused_total", Kind::Counter, help, refused as f64);
     let help = "Fields of such lines that were left out because they are text.";
     page.value("fleets_influx_strings_skipped_total", Kind::Counter, help, strings as f64);
+
+    let help = "What devices said of commands that are not theirs, and that was left alone.";
+    let ignored = http.meters.news_ignored_count();
+    page.value("fleets_command_news_ignored_total", Kind::Counter, help, ignored as f64);
 
     let help = "Commits of the database since the start.";
     page.value("fleets_store_commits_total", Kind::Counter, help, (http.commits)() as f64);

@@ -7,6 +7,7 @@
 pub(crate) mod auth;
 mod backup;
 pub(crate) mod body;
+mod commands;
 mod configs;
 mod devices;
 mod discovery;

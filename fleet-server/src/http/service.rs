@@ -15,8 +15,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, backup, body, configs, devices, discovery, events, export, fleetwide, metrics,
-    openapi, stream, telemetry,
+    Http, auth, backup, body, commands, configs, devices, discovery, events, export, fleetwide,
+    metrics, openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -195,6 +195,19 @@ async fn answer_rest(
         Route::ConfigPost => {
             let query = query(&["device_id"])?;
             configs::post(ops, &query, &actor(principal.as_ref())?, request, patience).await
+        }
+
+        Route::CommandList => {
+            commands::list(ops, &query(&["device_id", "state", "before", "limit"])?).await
+        }
+        Route::CommandCreate => {
+            let wish = body::json(request, patience).await?;
+            let (view, is_new) = ops.commands.create(wish, &actor(principal.as_ref())?).await?;
+            Ok(json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &view))
+        }
+        Route::CommandGet(id) => commands::get(http, id, &query(&["wait", "after"])?).await,
+        Route::CommandCancel(id) => {
+            Ok(ok(&ops.commands.cancel(id, &actor(principal.as_ref())?).await?))
         }
 
         Route::DiscoverGet => discovery::get(http).await,

@@ -17,6 +17,7 @@ use super::{LinkError, Links, Socket};
 use crate::door::Visit;
 use crate::hub::Seat;
 use crate::ops::OpsError;
+use crate::ops::commands::is_taken_back;
 use crate::store::StoreError;
 
 /// Agents ping every 30 s; three missing pings are a dead link.
@@ -39,6 +40,11 @@ struct Session<'a> {
     /// The configuration that the device says it has, and the one it was sent.
     config_reported: u64,
     config_sent: u64,
+    /// Whether the device's place in the hub is this session's.
+    has_seat: bool,
+    /// The commands that are not over and that the device was told of: to do them, or that they are
+    /// taken back.
+    commands: Vec<(Uid, bool)>,
     /// When to ask the device again to report every second; none while nobody watches it.
     watch_due: Option<Instant>,
     /// When to look whether there is room for the reports that could not be stored.
@@ -66,6 +72,8 @@ pub(super) async fn run(
         told: None,
         config_reported: 0,
         config_sent: 0,
+        has_seat: false,
+        commands: Vec::new(),
         watch_due: None,
         room_due: None,
     };
@@ -84,6 +92,7 @@ pub(super) async fn run(
 
 impl Session<'_> {
     async fn converse(&mut self, seat: &Seat) -> Result<&'static str, LinkError> {
+        self.has_seat = true;
         // Something may have changed between the first look and taking the seat.
         let mut next = self.look().await?;
         let mut deadline = Instant::now() + SILENCE_MAX;
@@ -128,6 +137,7 @@ impl Session<'_> {
                     self.config_reported = configs.reported_version(self.uid).await?;
                 }
                 self.push_config().await?;
+                self.push_commands().await?;
                 self.look_who_watches().await?;
                 Next::GoOn
             }
@@ -180,7 +190,13 @@ impl Session<'_> {
                 ops.configs.reported(self.uid, word).await?;
                 self.push_config().await?;
             }
-            ToServer::Samples(_) | ToServer::ConfigReported(_) => {
+            ToServer::Command(news) if is_active => {
+                let id = news.id;
+                if ops.commands.heard(self.uid, news).await? {
+                    self.socket.send(&ToAgent::CommandNoted { id }).await?;
+                }
+            }
+            ToServer::Samples(_) | ToServer::ConfigReported(_) | ToServer::Command(_) => {
                 tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
             }
         }
@@ -193,6 +209,36 @@ impl Session<'_> {
         if let Some(push) = self.links.ops.configs.push_after(self.uid, known).await? {
             self.config_sent = push.version;
             self.socket.send(&ToAgent::Config(push)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the device has to do and was not told in this session, also what an earlier one
+    /// was told: it answers for what it knows.
+    async fn push_commands(&mut self) -> Result<(), LinkError> {
+        if !self.has_seat {
+            return Ok(());
+        }
+        let ops = &self.links.ops.commands;
+        let open = ops.open(self.uid).await?;
+        self.commands.retain(|(id, _)| open.iter().any(|command| command.id == *id));
+        for command in open {
+            let told = (command.id, is_taken_back(&command));
+            if self.commands.contains(&told) {
+                continue;
+            }
+            let frame = match told {
+                (id, true) => Some(ToAgent::CancelCommand { id: id.bytes() }),
+                (_, false) => ops.order(command).await?,
+            };
+            if let Some(frame) = frame {
+                self.commands.push(told);
+                self.socket.send(&frame).await?;
+            }
+        }
+        if self.commands.is_empty() {
+            // Most devices have nothing to do, and there are many.
+            self.commands = Vec::new();
         }
         Ok(())
     }

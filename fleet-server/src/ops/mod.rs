@@ -6,6 +6,8 @@
 pub(crate) mod backup;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod check;
+mod command_state;
+pub(crate) mod commands;
 pub(crate) mod configs;
 pub(crate) mod database;
 pub(crate) mod devices;
@@ -27,6 +29,7 @@ pub(crate) mod status;
 pub(crate) mod telemetry;
 mod templates;
 pub(crate) mod vitals;
+pub(crate) mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use crate::store::{
 };
 
 pub(crate) use backup::Backups;
+pub(crate) use commands::Commands;
 pub(crate) use configs::Configs;
 pub(crate) use database::Database;
 pub(crate) use devices::Devices;
@@ -58,6 +62,7 @@ pub(crate) struct Ops {
     pub(crate) devices: Devices,
     pub(crate) telemetry: Telemetry,
     pub(crate) configs: Configs,
+    pub(crate) commands: Arc<Commands>,
     pub(crate) grants: Grants,
     pub(crate) enrolment: Enrolment,
     pub(crate) keys: Keys,

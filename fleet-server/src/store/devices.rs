@@ -50,8 +50,8 @@ pub trait DeviceStore: Send + Sync {
     /// for; interrupted, it leaves a deleted device that the next purge removes.
     async fn device_forget(&self, uid: Uid) -> Result<(), StoreError>;
 
-    /// Removes devices that were deleted before a time, with all their reports, cursors and
-    /// configurations. Returns how many devices.
+    /// Removes devices that were deleted before a time, with all their reports, cursors,
+    /// configurations and commands. Returns how many devices.
     async fn device_purge(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// Notes when devices were last heard of. The last word counts; unknown and deleted devices

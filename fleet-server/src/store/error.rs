@@ -90,6 +90,12 @@ pub enum Conflict {
         /// Its latest version; 0 if there is none.
         current: u64,
     },
+    /// The device has so many commands to do.
+    #[error("the device has {0} commands to do already: cancel some, or wait until some are over")]
+    CommandsOpen(usize),
+    /// There are so many commands that are not over.
+    #[error("the server keeps {0} commands, and all of them are still to be done")]
+    CommandsFull(u64),
     /// The database belongs to a server with another key.
     #[error("the database belongs to another server")]
     ServerKey,

@@ -10,6 +10,7 @@
 //! that works through many rows (purging, pruning), that it is done in part.
 
 mod backup;
+mod commands;
 mod configs;
 mod devices;
 mod directory;
@@ -23,6 +24,7 @@ mod sessions;
 mod telemetry;
 
 pub use backup::{BackupStore, Part, TakePart};
+pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
 pub use directory::{Directory, Listed};
@@ -47,6 +49,7 @@ pub trait Store:
     + KeyStore
     + GrantStore
     + ConfigStore
+    + CommandStore
     + TelemetryStore
     + SessionStore
     + EventStore
@@ -63,6 +66,7 @@ impl<T> Store for T where
         + KeyStore
         + GrantStore
         + ConfigStore
+        + CommandStore
         + TelemetryStore
         + SessionStore
         + EventStore

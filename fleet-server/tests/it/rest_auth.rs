@@ -67,6 +67,7 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
         Route::TelemetrySeries => (format!("{}&metrics=m", on_device(&path)), None),
         Route::ConfigGet | Route::EventList => (on_device(&path), None),
         Route::ConfigPost => (on_device(&path), Some(json!({"config": {}}))),
+        Route::CommandCreate => (path, Some(json!({"device_id": device, "command": "restart"}))),
         Route::DiscoverPost => (path, Some(json!({"device_id": "nobody-there"}))),
         Route::GrantCreate => {
             let key = PrivateKey::from_seed(&[77; 32]).public();

@@ -11,6 +11,12 @@ use fleet_server::store::{
     Tier,
 };
 
+use crate::store_commands::{
+    a_command_is_changed_in_one_piece, a_command_is_given_once,
+    a_device_has_so_many_commands_to_do, a_newer_command_takes_the_place_of_its_like,
+    commands_are_due_in_their_order, commands_are_found_by_id_device_and_state,
+    commands_go_with_their_device,
+};
 use crate::store_disk::Disk;
 use crate::store_events::{
     an_event_too_large_takes_its_whole_commit_along, events_are_found_by_what_they_are_about,
@@ -75,6 +81,13 @@ contract! {
     events_outlive_their_device,
     an_event_too_large_takes_its_whole_commit_along,
     reports_are_shown_oldest_first,
+    commands_are_found_by_id_device_and_state,
+    a_command_is_changed_in_one_piece,
+    a_command_is_given_once,
+    a_newer_command_takes_the_place_of_its_like,
+    a_device_has_so_many_commands_to_do,
+    commands_are_due_in_their_order,
+    commands_go_with_their_device,
 }
 
 type Any = Arc<dyn Store>;

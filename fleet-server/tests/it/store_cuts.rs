@@ -27,7 +27,7 @@ async fn what_was_acknowledged_survives_cuts_of_everything_at_once() {
     let happened = [all.cuts_of_openings, all.found, all.unfound, all.seals, all.kept];
     let happened =
         happened.into_iter().chain([all.floods, all.compacted_bytes, all.purged, all.acknowledged]);
-    let happened = happened.chain([all.repeated]);
+    let happened = happened.chain([all.repeated, all.commands]);
     assert!(!is_all || happened.into_iter().all(|count| count > 20), "{all:?}");
 }
 

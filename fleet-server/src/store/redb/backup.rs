@@ -15,7 +15,8 @@ use redb::{
 };
 
 use super::tables::{
-    Bytes, CHUNKS, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, EVENTS, Fault,
+    Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN,
+    COMMANDS_OVER, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, EVENTS, Fault,
     GRANT_KEYS, GRANTS, HEADS, KEYS, Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
@@ -163,6 +164,12 @@ impl RedbStore {
             read_table(txn, &GRANTS)?;
             read_table(txn, &GRANT_KEYS)?;
             read_table(txn, &CONFIGS)?;
+            read_table(txn, &COMMANDS)?;
+            read_table(txn, &COMMAND_OUTPUTS)?;
+            read_table(txn, &COMMANDS_OF)?;
+            read_table(txn, &COMMANDS_OPEN)?;
+            read_table(txn, &COMMANDS_DUE)?;
+            read_table(txn, &COMMANDS_OVER)?;
             read_table(txn, &TELEMETRY)?;
             read_table(txn, &SERIES)?;
             read_table(txn, &CHUNKS)?;

@@ -406,6 +406,7 @@ fn purge_some(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
     let (from, to) = (uid.bytes(), all_of(uid));
     let mut room = PURGE_ROWS_MAX;
     room -= txn.open(&CONFIGS)?.remove_range(&from, &to, room)?;
+    room -= super::commands::purge(txn, uid, room)?;
     if room == 0 {
         return Ok(false);
     }

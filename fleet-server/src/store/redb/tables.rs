@@ -14,6 +14,12 @@
 //! | `grants` | uid | grant record |
 //! | `grant_keys` | device key, grant uid | grant uid |
 //! | `configs` | device uid, version | configuration |
+//! | `commands` | id | command, without what its program wrote |
+//! | `command_outputs` | id | what its program wrote |
+//! | `commands_of` | device uid, id | id |
+//! | `commands_open` | device uid, id | id, of commands that are not over |
+//! | `commands_due` | time, id | id, of commands that are not over |
+//! | `commands_over` | id | device uid, of commands that are over |
 //! | `telemetry` | a word | whose files of telemetry belong to it, what is too old |
 //! | `series` | number | a series' name |
 //! | `chunks` | device uid, tier, last time, segment, place | where a chunk of values lies |
@@ -34,8 +40,9 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    ChunkRow, ConfigRow, DeviceRow, EventRow, GrantRow, HeadRow, KeyRow, SchemaRow, SeenRow,
-    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow, HeadRow,
+    KeyRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
+    UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -49,6 +56,12 @@ pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
 pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
 pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
+pub(super) const COMMANDS: Sealed<CommandRow> = Sealed::new("commands");
+pub(super) const COMMAND_OUTPUTS: Sealed<CommandOutputRow> = Sealed::new("command_outputs");
+pub(super) const COMMANDS_OF: Sealed<UidRow> = Sealed::new("commands_of");
+pub(super) const COMMANDS_OPEN: Sealed<UidRow> = Sealed::new("commands_open");
+pub(super) const COMMANDS_DUE: Sealed<UidRow> = Sealed::new("commands_due");
+pub(super) const COMMANDS_OVER: Sealed<UidRow> = Sealed::new("commands_over");
 pub(super) const TELEMETRY: Sealed<TelemetryRow> = Sealed::new("telemetry");
 pub(super) const SERIES: Sealed<SeriesRow> = Sealed::new("series");
 pub(super) const CHUNKS: Sealed<ChunkRow> = Sealed::new("chunks");
@@ -68,6 +81,12 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&GRANTS)?;
     txn.open(&GRANT_KEYS)?;
     txn.open(&CONFIGS)?;
+    txn.open(&COMMANDS)?;
+    txn.open(&COMMAND_OUTPUTS)?;
+    txn.open(&COMMANDS_OF)?;
+    txn.open(&COMMANDS_OPEN)?;
+    txn.open(&COMMANDS_DUE)?;
+    txn.open(&COMMANDS_OVER)?;
     txn.open(&TELEMETRY)?;
     txn.open(&SERIES)?;
     txn.open(&CHUNKS)?;

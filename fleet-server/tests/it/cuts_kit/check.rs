@@ -19,6 +19,7 @@ impl Owner {
             return Err(format!("after a power cut it is {health:?}"));
         }
         self.check_devices(store).await?;
+        self.check_commands(store).await?;
         self.check_keys(store).await?;
         self.check_events(store).await?;
         self.check_floor(store).await?;

@@ -2,6 +2,7 @@
 //! database, the log and the chunks, so that a cut hits all of them at the same moment.
 
 mod check;
+mod commands;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use std::{fmt, io};
 use fleet_core::api::EventKind;
 use fleet_core::disk::sim::{Dice, Fault, SimDisk};
 use fleet_core::disk::{Disk as _, DiskFile};
+use fleet_core::id::Uid;
 use fleet_server::store::{
     Device, DeviceStore as _, Event, EventStore as _, Incoming, Keep, KeyStore as _, OpenError,
     Outcome, RedbStore, StoreError, TelemetryStore as _, Tier,
 };
 use redb::StorageBackend;
 
+use self::commands::Given;
 use crate::store_kit::{device, key, report, time};
 
 const MINUTE: i64 = 60_000;
@@ -54,6 +57,8 @@ pub(crate) struct Seen {
     pub(crate) kept: u64,
     pub(crate) compacted_bytes: u64,
     pub(crate) purged: u64,
+    /// Commands that were given or came further.
+    pub(crate) commands: u64,
 }
 
 impl Seen {
@@ -69,6 +74,7 @@ impl Seen {
         self.kept += other.kept;
         self.compacted_bytes += other.compacted_bytes;
         self.purged += other.purged;
+        self.commands += other.commands;
     }
 }
 
@@ -168,6 +174,7 @@ pub(crate) struct Owner {
     races: bool,
     devices: Vec<Known>,
     keys: BTreeMap<String, bool>,
+    commands: BTreeMap<Uid, Given>,
     events: Vec<Event>,
     unsure_event: Option<Event>,
     names: u64,
@@ -194,6 +201,7 @@ impl Owner {
             dice,
             devices: Vec::new(),
             keys: BTreeMap::new(),
+            commands: BTreeMap::new(),
             events: Vec::new(),
             unsure_event: None,
             names: 0,
@@ -291,6 +299,7 @@ impl Owner {
             13..=16 if self.races => self.send_while_sealing(store).await,
             17 => self.flood(store).await,
             18..=20 => self.repeat(store).await,
+            21..=24 => self.command(store).await,
             _ => self.send(store).await,
         }
     }

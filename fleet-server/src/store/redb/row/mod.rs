@@ -4,6 +4,7 @@
 //! which a migration writes. Texts that were checked when they came in are checked again when they
 //! come out.
 
+mod command;
 mod config;
 mod device;
 mod event;
@@ -16,6 +17,7 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
 use fleet_core::id::DeviceId;
 
+pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::ConfigRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
@@ -49,6 +51,8 @@ coded! {
     ChunkRow = 47,
     SegmentRow = 48,
     HeadRow = 49,
+    CommandRow = 50,
+    CommandOutputRow = 51,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -88,6 +92,8 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
     check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
+    check::<CommandRow>(bytes).map(|row| row.into_command(uid));
+    check::<CommandOutputRow>(bytes);
     check::<SessionRow>(bytes).map(|row| row.into_session([2; 32]));
     check::<EventRow>(bytes).map(|row| row.into_event(uid));
     check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
@@ -98,9 +104,10 @@ pub(crate) fn check_row(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::time::Duration;
 
     use data_encoding::HEXLOWER;
-    use fleet_core::api::EventKind;
+    use fleet_core::api::{CommandState, EventKind};
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
@@ -115,7 +122,8 @@ mod tests {
     use crate::series::number::Number;
     use crate::series::wal::Lsn;
     use crate::store::{
-        Admission, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig, SessionRecord,
+        Admission, CommandRecord, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig,
+        SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -172,6 +180,12 @@ mod tests {
             "2a0119edb03d020f6465766963652e6163636570746564036164610108727069342d3030310174",
         );
         check(&SessionRow::from(session()), "2b01e354cf83016b0204");
+        check(
+            &CommandRow::from(&command()),
+            "32010843bbed0202020202020202020202020202020208727069342d303031046578656302016101\
+             62036164610204030772756e6e696e670177080103626f62010a010c01fc924f1200010d08",
+        );
+        check(&CommandOutputRow { output: b"out".to_vec() }, "330196b2d0b6036f7574");
     }
 
     #[test]
@@ -183,6 +197,7 @@ mod tests {
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
+        assert_eq!(CommandRow::from(&command()).into_command(uid()), Ok(command()));
         assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
         assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
         let Remembered { applied, cursors, missed, newest, newest_at } =
@@ -205,6 +220,7 @@ mod tests {
             ("config", codec::encode(&ConfigRow::from(config()))),
             ("session", codec::encode(&SessionRow::from(session()))),
             ("event", codec::encode(&EventRow::from(event()))),
+            ("command", codec::encode(&CommandRow::from(&command()))),
             ("chunk", codec::encode(&ChunkRow::from(&chunk()))),
             ("segment", codec::encode(&SegmentRow::from(&segment()))),
             ("head", codec::encode(&HeadRow::from(remembered()))),
@@ -313,6 +329,28 @@ mod tests {
             actor: "ada".to_owned(),
             device: Some(("rpi4-001".parse().unwrap(), uid())),
             text: "t".to_owned(),
+        }
+    }
+
+    fn command() -> CommandRecord {
+        CommandRecord {
+            id: uid(),
+            device: Uid::from_bytes([2; 16]),
+            device_id: "rpi4-001".parse().unwrap(),
+            command: "exec a b".parse().unwrap(),
+            author: "ada".to_owned(),
+            created_at: time(1),
+            expires_at: time(2),
+            timeout: Duration::from_millis(3),
+            state: CommandState::Running,
+            why: "w".to_owned(),
+            state_at: time(4),
+            cancel_asked_by: Some("bob".to_owned()),
+            sent_at: Some(time(5)),
+            accepted_at: Some(time(6)),
+            exit_code: Some(-7),
+            output: None,
+            output_left_out: 8,
         }
     }
 

@@ -1,0 +1,476 @@
+//! Commands: what operators have devices do, on its way there and back.
+//!
+//! A change of a command is on the disk before anything follows from it: before its order is sent,
+//! before its event is written, before the device is told that its word was noted. So a crash in
+//! between costs nothing: an order that was about to be sent is sent again, and the device answers
+//! for what it has done already.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::api::{CommandRequest, CommandState, CommandView, EventKind};
+use fleet_core::command::{COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, Command};
+use fleet_core::id::Uid;
+use fleet_core::identity::PrivateKey;
+use fleet_core::limits::{COMMAND_EXPIRY_DEFAULT, COMMAND_EXPIRY_MAX, PAGE_ROWS_MAX};
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::time::parse_duration;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::{CommandNews, CommandOrder, Progress, ToAgent};
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::command_state::{Input, apply};
+use super::devices::find;
+use super::events::NewEvent;
+use super::waiting::{Place, Waiting};
+use super::{Actor, Events, OpsError, World};
+use crate::hub::Hub;
+use crate::meters::Meters;
+use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, StoreError};
+
+/// Between two looks at what is due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Commands that one look settles at a time.
+const DUE_MAX: usize = 500;
+/// Characters of an event's text that say why.
+const WHY_CHARS_MAX: usize = 500;
+
+/// Operations on commands.
+pub(crate) struct Commands {
+    pub(crate) world: World,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) server: Arc<PrivateKey>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) waiting: Waiting,
+}
+
+/// Which commands to look for.
+#[derive(Debug)]
+pub(crate) struct CommandsAsked {
+    /// Of the device with this id or uid.
+    pub(crate) device: Option<String>,
+    /// In these states; in all states if there is none.
+    pub(crate) states: Vec<CommandState>,
+    /// Older than this one.
+    pub(crate) before: Option<Uid>,
+    pub(crate) limit: usize,
+}
+
+impl Commands {
+    /// Has a device do something. The same under the same number is no new command; whether it is
+    /// one is told.
+    pub(crate) async fn create(
+        &self,
+        request: CommandRequest,
+        actor: &Actor,
+    ) -> Result<(CommandView, bool), OpsError> {
+        let wish = Wish::read(&request)?;
+        let device = find(&self.world, &request.device_id).await?;
+        if let Some(id) = request.id
+            && let Some(known) = self.world.store.command_get(id).await?
+        {
+            // What stands against it by now did not when it was asked for first.
+            let is_the_same = known.device == device.uid && known.command == wish.command;
+            let other = || OpsError::Conflict(format!("another command has the id {id}"));
+            return if is_the_same { Ok((view(known), false)) } else { Err(other()) };
+        }
+        require_able(&device)?;
+        let now = self.world.now();
+        let command = CommandRecord {
+            id: request.id.unwrap_or_else(Uid::new),
+            device: device.uid,
+            device_id: device.id.clone(),
+            command: wish.command,
+            author: actor.to_string(),
+            created_at: now,
+            expires_at: now.plus(wish.expires_in),
+            timeout: wish.timeout,
+            state: CommandState::Queued,
+            why: "waits for the device".to_owned(),
+            state_at: now,
+            cancel_asked_by: None,
+            sent_at: None,
+            accepted_at: None,
+            exit_code: None,
+            output: None,
+            output_left_out: 0,
+        };
+        let inserted = self.world.store.command_insert(vec![command]).await?;
+        let inserted = inserted.into_iter().next().ok_or(OpsError::Defect)?;
+        if inserted.is_new {
+            self.hub.wake(device.uid);
+            let mut events = Vec::new();
+            for older in &inserted.superseded {
+                self.waiting.ring(older.id);
+                events.push(event(older, EventKind::CommandCancelled, actor));
+            }
+            let text =
+                format!("{}, until {}", words(&inserted.command), inserted.command.expires_at);
+            events.push(NewEvent::about(&device, EventKind::CommandQueued, actor, text));
+            self.events.record_all(events).await;
+        }
+        Ok((view(inserted.command), inserted.is_new))
+    }
+
+    /// One command.
+    pub(crate) async fn get(&self, id: Uid) -> Result<CommandView, OpsError> {
+        Ok(view(self.load(id).await?))
+    }
+
+    /// The command that a place is about, as soon as its state is another one than `after`, or when
+    /// the time is up, or the server stops. Without `after` it is the state of now, and what is over
+    /// is not waited for.
+    pub(crate) async fn wait(
+        &self,
+        place: &Place,
+        after: Option<CommandState>,
+        patience: Duration,
+        tasks: &Tasks,
+    ) -> Result<CommandView, OpsError> {
+        let end = Instant::now() + patience;
+        let mut after = after;
+        loop {
+            // A change after this look rings already.
+            let ring = place.ring();
+            let command = self.load(place.id()).await?;
+            let is_news = match after {
+                Some(after) => command.state != after,
+                None => command.state.is_over(),
+            };
+            after.get_or_insert(command.state);
+            if is_news || Instant::now() >= end || tasks.is_stopping() {
+                return Ok(view(command));
+            }
+            tokio::select! {
+                () = ring => {}
+                () = sleep_until(end) => {}
+                () = tasks.stopping() => {}
+            }
+        }
+    }
+
+    /// Commands that are asked for, newest first.
+    pub(crate) async fn list(&self, asked: CommandsAsked) -> Result<Vec<CommandView>, OpsError> {
+        let device = match &asked.device {
+            Some(name) => Some(self.whose(name).await?),
+            None => None,
+        };
+        let query = CommandQuery {
+            device,
+            states: asked.states,
+            before: asked.before,
+            limit: asked.limit.min(PAGE_ROWS_MAX),
+        };
+        let found = self.world.store.command_list(query).await?;
+        Ok(found.into_iter().map(view).collect())
+    }
+
+    /// Takes a command back, if the device has not begun. One that is on its way is taken back by
+    /// the device, which is told so.
+    pub(crate) async fn cancel(&self, id: Uid, actor: &Actor) -> Result<CommandView, OpsError> {
+        let before = self.load(id).await?;
+        let by = actor.to_string();
+        let changed = self.change(&before, Input::Cancel { by }).await?;
+        // Whoever has it on its way looks again.
+        self.hub.wake(changed.command.device);
+        self.noted(&changed, actor).await;
+        Ok(view(changed.command))
+    }
+
+    /// Notes what a device says of a command; whether the device need not say it again. What it says
+    /// of commands that are not its own, or that nobody gave, is counted and left alone.
+    pub(crate) async fn heard(&self, device: Uid, news: CommandNews) -> Result<bool, OpsError> {
+        let id = Uid::from_bytes(news.id);
+        let known = match self.world.store.command_get(id).await {
+            // Nobody can note anything about it, and that is no reason to lose touch.
+            Err(StoreError::Damaged { .. }) => return Ok(false),
+            known => known?,
+        };
+        let Some(before) = known.filter(|command| command.device == device) else {
+            self.meters.news_ignored();
+            tracing::debug!(uid = %device, command = %id, "news of a command that is not the device's");
+            return Ok(false);
+        };
+        let is_end = matches!(news.progress, Progress::Done(_));
+        let input = Input::News(news.progress);
+        // What is no news costs no commit, however often it comes.
+        let mut tried = before.clone();
+        if apply(&mut tried, input.clone(), self.world.now()).is_ok() && tried.state != before.state
+        {
+            let changed = self.change(&before, input).await?;
+            self.noted(&changed, &Actor::Device).await;
+        }
+        Ok(is_end)
+    }
+
+    /// A device's commands that are not over, oldest first.
+    pub(crate) async fn open(&self, device: Uid) -> Result<Vec<CommandRecord>, OpsError> {
+        Ok(self.world.store.command_open(device).await?)
+    }
+
+    /// The order to send for a command, once it is noted that it is sent; nothing if there is
+    /// nothing to send any more.
+    pub(crate) async fn order(&self, command: CommandRecord) -> Result<Option<ToAgent>, OpsError> {
+        let now = self.world.now();
+        let command = match command.state {
+            // It is about to expire.
+            CommandState::Queued if command.expires_at <= now => return Ok(None),
+            CommandState::Queued => {
+                let changed = self.change(&command, Input::Sent).await?;
+                self.noted(&changed, &Actor::Server).await;
+                changed.command
+            }
+            _ => command,
+        };
+        if command.state.is_over() || is_taken_back(&command) {
+            return Ok(None);
+        }
+        let order = CommandOrder {
+            id: command.id.bytes(),
+            word: command.command.word().to_owned(),
+            args: command.command.args(),
+            expires_millis: command.expires_at.millis(),
+            // By a clock that was set back no more is left than there was.
+            expires_in_millis: millis(command.expires_at.since(now.max(command.created_at))),
+            timeout_millis: millis(command.timeout),
+            signature: [0; 64],
+        };
+        let order = order.signed(command.device.bytes(), &self.server);
+        Ok(Some(ToAgent::Command(Box::new(order))))
+    }
+
+    /// Gives up what is due, every second, until the server stops.
+    pub(crate) async fn run(&self, tasks: &Tasks) {
+        let mut is_failing = false;
+        loop {
+            match self.settle().await {
+                Ok(()) => is_failing = false,
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    tracing::warn!(error = %Chain(&error), "commands that are due were not looked at");
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = tasks.stopping() => return,
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Gives up what is due.
+    async fn settle(&self) -> Result<(), StoreError> {
+        loop {
+            let due = self.world.store.command_due(self.world.now(), DUE_MAX).await?;
+            // All at once, so that they share their commits.
+            let settled = join_all(due.iter().map(|before| self.change(before, Input::Due))).await;
+            let (mut events, mut outcome) = (Vec::new(), Ok(()));
+            for changed in settled {
+                match changed {
+                    Ok(changed) => {
+                        self.waiting.ring(changed.command.id);
+                        events.extend(changed.event(&Actor::Server));
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            let is_all = due.len() < DUE_MAX || events.is_empty();
+            self.events.record_all(events).await;
+            if is_all || outcome.is_err() {
+                return outcome;
+            }
+        }
+    }
+
+    async fn load(&self, id: Uid) -> Result<CommandRecord, OpsError> {
+        let found = self.world.store.command_get(id).await?;
+        found.ok_or_else(|| OpsError::NotFound(format!("command {id}")))
+    }
+
+    /// Has the store make of a command what an input makes of it then, with what its program wrote
+    /// as far as that is known here.
+    async fn change(&self, command: &CommandRecord, input: Input) -> Result<Changed, StoreError> {
+        let now = self.world.now();
+        let (tell, told) = oneshot::channel();
+        let change = move |command: &mut CommandRecord| {
+            let before = command.state;
+            apply(command, input, now)?;
+            // Whoever asked may have gone; the change holds all the same.
+            tell.send(before).ok();
+            Ok(())
+        };
+        let after = self.world.store.command_change(command.id, Box::new(change)).await?;
+        let before = told.await.map_err(|_| Failure::Closed)?;
+        let output = after.output.or_else(|| command.output.clone());
+        Ok(Changed { before, command: CommandRecord { output, ..after } })
+    }
+
+    /// Tells those who wait, and writes down what has come to an end.
+    async fn noted(&self, changed: &Changed, actor: &Actor) {
+        self.waiting.ring(changed.command.id);
+        if let Some(event) = changed.event(actor) {
+            self.events.record(event).await;
+        }
+    }
+
+    /// The device that a name means; one that is gone still has its commands for a while.
+    async fn whose(&self, name: &str) -> Result<Uid, OpsError> {
+        match (find(&self.world, name).await, name.parse()) {
+            (Ok(device), _) => Ok(device.uid),
+            (Err(OpsError::NotFound(_)), Ok(uid)) => Ok(uid),
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+/// A command after a change, and its state before.
+struct Changed {
+    before: CommandState,
+    command: CommandRecord,
+}
+
+impl Changed {
+    /// The event that tells of it; none if that is no end, or was one already.
+    fn event(&self, actor: &Actor) -> Option<NewEvent> {
+        let kind = kind(self.command.state).filter(|_| self.command.state != self.before);
+        kind.map(|kind| event(&self.command, kind, actor))
+    }
+}
+
+/// Whether all that the device is to hear of a command is that it is taken back.
+pub(crate) fn is_taken_back(command: &CommandRecord) -> bool {
+    command.state == CommandState::Sent && command.cancel_asked_by.is_some()
+}
+
+/// What is wished for, read.
+struct Wish {
+    command: Command,
+    expires_in: Duration,
+    timeout: Duration,
+}
+
+impl Wish {
+    fn read(request: &CommandRequest) -> Result<Self, OpsError> {
+        if request.id.is_some_and(|id| !is_in_order(id)) {
+            let problem = "must be a UUID of version 7, so that commands are in their order";
+            return Err(OpsError::invalid("id", problem));
+        }
+        let command = match &request.args {
+            Some(args) => Command::read(&request.command, args),
+            None => request.command.parse(),
+        };
+        Ok(Self {
+            command: command.map_err(|error| OpsError::invalid("command", error))?,
+            expires_in: duration(
+                "expires_in",
+                request.expires_in.as_deref(),
+                COMMAND_EXPIRY_DEFAULT,
+                COMMAND_EXPIRY_MAX,
+            )?,
+            timeout: duration(
+                "timeout",
+                request.timeout.as_deref(),
+                COMMAND_TIMEOUT_DEFAULT,
+                COMMAND_TIMEOUT_MAX,
+            )?,
+        })
+    }
+}
+
+fn duration(
+    field: &str,
+    text: Option<&str>,
+    usual: Duration,
+    max: Duration,
+) -> Result<Duration, OpsError> {
+    let Some(text) = text else { return Ok(usual) };
+    let duration = parse_duration(text).map_err(|error| OpsError::invalid(field, error))?;
+    if duration.is_zero() || duration > max {
+        let problem = format!("must be more than nothing and at most {} s", max.as_secs());
+        return Err(OpsError::invalid(field, problem));
+    }
+    Ok(duration)
+}
+
+/// Whether ids like this one sort as they were made.
+fn is_in_order(id: Uid) -> bool {
+    id.bytes()[6] >> 4 == 7
+}
+
+/// Whether a device takes commands.
+fn require_able(device: &Device) -> Result<(), OpsError> {
+    let id = &device.id;
+    let problem = match device.state {
+        Admission::Active if device.key.is_none() => {
+            format!("the device {id} is reported by a third party and takes no commands")
+        }
+        Admission::Active => return Ok(()),
+        Admission::Pending => format!("the device {id} is pending: accept it first"),
+        Admission::Rejected => format!("the device {id} was rejected and takes no commands"),
+        Admission::Revoked | Admission::Deleted => {
+            format!("the device {id} was revoked and takes no commands")
+        }
+    };
+    Err(OpsError::Conflict(problem))
+}
+
+/// The event that tells of a state; none for one on the way.
+fn kind(state: CommandState) -> Option<EventKind> {
+    match state {
+        CommandState::Succeeded => Some(EventKind::CommandSucceeded),
+        CommandState::Failed => Some(EventKind::CommandFailed),
+        CommandState::Expired => Some(EventKind::CommandExpired),
+        CommandState::Cancelled => Some(EventKind::CommandCancelled),
+        CommandState::Unknown => Some(EventKind::CommandUnknown),
+        CommandState::Queued
+        | CommandState::Sent
+        | CommandState::Accepted
+        | CommandState::Running
+        | CommandState::Later(_) => None,
+    }
+}
+
+fn event(command: &CommandRecord, kind: EventKind, actor: &Actor) -> NewEvent {
+    let why = match command.why.char_indices().nth(WHY_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &command.why[..end]),
+        None => command.why.clone(),
+    };
+    let device = Some((command.device_id.clone(), command.device));
+    let text = format!("{}: {why}", words(command));
+    NewEvent { kind, actor: actor.to_string(), device, text }
+}
+
+/// A command in an event: its number first, since the words may be many.
+fn words(command: &CommandRecord) -> String {
+    format!("{} {}", command.id, command.command)
+}
+
+fn view(command: CommandRecord) -> CommandView {
+    let args = command.command.args();
+    CommandView {
+        id: command.id,
+        device_id: command.device_id,
+        uid: command.device,
+        command: Untrusted::from(command.command.word()),
+        args: args.into_iter().map(Untrusted::new).collect(),
+        state: command.state,
+        why: Untrusted::new(command.why),
+        state_at: command.state_at,
+        author: Untrusted::new(command.author),
+        created_at: command.created_at,
+        expires_at: command.expires_at,
+        exit_code: command.exit_code,
+        output: command
+            .output
+            .map(|output| Untrusted::new(String::from_utf8_lossy(&output).into_owned())),
+        output_left_out: command.output_left_out,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
