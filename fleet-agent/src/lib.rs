@@ -17,6 +17,7 @@ pub mod control;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod identity;
+pub mod journal;
 pub mod link;
 pub mod paths;
 pub mod queue;
