@@ -9,7 +9,7 @@ use fleet_core::grant::ClaimRequest;
 use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::net::http;
 use fleet_core::net::tls::Pin;
-use fleet_core::wire::Standing;
+use fleet_core::wire::{Outcome, Progress, Standing};
 use http_body_util::Full;
 use hyper::Request;
 use nix::sys::signal::{Signal, kill};
@@ -218,6 +218,63 @@ async fn a_running_agent_forgets_its_server_when_told() {
     assert_eq!(link.samples().await.reports[0].seq, 1);
     drop(link);
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_agent_that_its_server_restarts_begins_anew_in_the_same_process() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    let before = machine.info();
+    link.order(&server, 1, &["restart"]).await;
+    assert_eq!(link.news().await, (1, Progress::Accepted));
+    assert_eq!(link.news().await, (1, Progress::Running));
+    // It says goodbye, and is back.
+    while link.next().await.is_some() {}
+    let mut link = server.link().await;
+    link.activate().await;
+    let done = link.result(1).await;
+    assert_eq!((done.outcome, done.detail.as_str()), (Outcome::Succeeded, "the agent began anew"));
+    link.note(1).await;
+    machine.status_becomes(0).await;
+    let info = machine.info();
+    assert_eq!(info.fingerprint, before.fingerprint);
+    let note = fs::read(machine.data_dir().join("agent.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    assert_eq!(note["pid"], agent.0.id());
+
+    // Its log is its own; what came before is another run's.
+    link.order(&server, 2, &["logs", "-n", "1000"]).await;
+    let log = link.result(2).await;
+    let text = String::from_utf8(log.output).unwrap();
+    assert!(text.contains("looks for its server") && text.contains("connected"), "{text}");
+    assert!(!text.contains("begins anew"), "{text}");
+    assert!(log.detail.starts_with("the last "), "{}", log.detail);
+    link.note(2).await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    assert!(!machine.data_dir().join("agent.json").exists());
+}
+
+#[tokio::test]
+async fn a_reset_empties_the_journal_of_an_agent_that_does_not_run() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["collect"]).await;
+    link.result(1).await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    let journal = machine.data_dir().join("journal");
+    assert!(fs::read_dir(&journal).unwrap().count() > 0);
+    assert_eq!(machine.run("reset").status.code(), Some(0));
+    assert_eq!(fs::read_dir(&journal).unwrap().count(), 0);
 }
 
 #[tokio::test]
