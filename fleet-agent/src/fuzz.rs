@@ -9,6 +9,7 @@ pub const TARGETS: &[Target] = &[
     ("spool", spool::check::forged),
     ("spool-life", spool::check::any_life),
     ("journal", commands::check::forged),
+    ("journal-life", commands::check::any_life),
 ];
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Fa
     let level = told.or_else(|| level_in_file(&overrides)).unwrap_or(LogLevel::INFO);
     let tail = log.clone();
     logging::start_with_listener(level, move |line| tail.push(line));
-    // Before somebody puts another program in its place: that one is meant then.
-    let program = env::current_exe().context("cannot tell where this program is")?;
+    // Asked now, since by then there may be another program in its place, and that one is meant.
+    let program = env::current_exe();
     let settings = Settings { log, ..Settings::resolve(overrides).map_err(Failure::settings)? };
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -41,6 +41,7 @@ pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Fa
     match finish(runtime, serve(settings))? {
         End::Code(code) => Ok(code),
         End::Anew => {
+            let program = program.context("cannot tell where this program is")?;
             let error = process::become_program(&program, env::args_os().skip(1));
             Err(anyhow::Error::new(error).context("cannot begin anew").into())
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fleet_core::disk::sim::{Fault, SimDisk, image};
+use fleet_core::disk::sim::{Dice, Fault, SimDisk, image};
 
 use super::world::{Rest, World, order};
 use crate::config::CommandPolicy;
@@ -27,18 +27,35 @@ const ROUNDS: usize = 40;
 /// that belong to them (see [`image`]). The agent takes orders all the same, says the same of each
 /// whenever it is asked, and all of them are over in the end.
 pub(crate) fn forged(bytes: &[u8]) {
-    let mut world = World::new(1, image::mended(bytes), CommandPolicy::any());
+    let mut world = World::new(Dice::new(1), image::mended(bytes), CommandPolicy::any());
     round(&mut world, 0);
     world.power_cut();
     assert_eq!(see_through(&mut world), Ok(()));
 }
 
+/// The door of the fuzz target `journal-life`: the bytes decide what happens to a device.
+pub(crate) fn any_life(bytes: &[u8]) {
+    let [first, second, rest @ ..] = bytes else { return };
+    let cut = match second {
+        0..200 => Cut::AtOperation(u64::from(second % 16)),
+        200..230 => Cut::InEffect,
+        230.. => Cut::Never,
+    };
+    let disk = SimDisk::new(u64::from(*second));
+    let world = World::new(Dice::loaded(rest), disk, CommandPolicy::any());
+    assert_eq!(happen(world, usize::from(*first) % KINDS.len(), cut), Ok(()));
+}
+
 /// One device, one command of a kind, and the power going at one operation of the disk or in the
 /// middle of the effect, and again by chance. An error says which promise was broken.
+#[cfg(test)]
 pub(super) fn live(seed: u64, kind: usize, cut: Cut, lies: bool) -> Result<(), String> {
     let disk = SimDisk::new(seed);
     disk.lie(lies);
-    let mut world = World::new(seed, disk, CommandPolicy::any());
+    happen(World::new(Dice::new(seed), disk, CommandPolicy::any()), kind, cut)
+}
+
+fn happen(mut world: World, kind: usize, cut: Cut) -> Result<(), String> {
     match cut {
         Cut::AtOperation(after) => world.disk.fail(Fault::Power, after),
         Cut::InEffect => world.outside().is_endless = true,

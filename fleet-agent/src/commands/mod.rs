@@ -52,7 +52,7 @@ pub struct Commands {
     due: Notify,
     /// There is something to say.
     told: Notify,
-    /// Counts the servers that were forgotten.
+    /// Changes when all is let go of.
     forgotten: watch::Sender<u64>,
 }
 
@@ -86,7 +86,9 @@ impl Commands {
 
     /// Takes note of whose orders are taken. What another server gave is let go of.
     pub fn serve(&self, server: ServerIdentity) {
-        self.with(|desk, now| desk.serve(server, now));
+        if self.with(|desk, now| desk.serve(server, now)) {
+            self.forgotten.send_modify(|count| *count += 1);
+        }
         self.due.notify_one();
     }
 

@@ -104,7 +104,7 @@ pub(super) fn order(id: CommandId, text: &str) -> CommandOrder {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, disk: SimDisk, policy: CommandPolicy) -> Self {
+    pub(super) fn new(dice: Dice, disk: SimDisk, policy: CommandPolicy) -> Self {
         let server = PrivateKey::from_seed(&[1; 32]).public().identity();
         let outside = Outside { wall: EPOCH, ..Outside::default() };
         let outside = Arc::new(Mutex::new(outside));
@@ -113,7 +113,7 @@ impl World {
         let forgotten = commands.forgotten.subscribe();
         Self {
             disk,
-            dice: Dice::new(seed),
+            dice,
             outside,
             commands,
             outcomes: HashMap::new(),

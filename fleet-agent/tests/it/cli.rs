@@ -260,6 +260,39 @@ async fn an_agent_that_its_server_restarts_begins_anew_in_the_same_process() {
 }
 
 #[tokio::test]
+async fn what_ran_when_the_agent_was_killed_is_not_run_again() {
+    let machine = Machine::new();
+    let root = machine.folder.path();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    // It ends with this test, whose folder is removed; nobody else ends what a killed agent began.
+    let script = "echo run >> runs; while [ -e runs ]; do /bin/sleep 0.1; done";
+    crate::process::add(root, "long", script);
+    fs::write(root.join("etc/fleetd/policy.yaml"), "exec: {allow: [long]}\n").unwrap();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["exec", "long"]).await;
+    let runs = || fs::read_to_string(root.join("runs")).unwrap_or_default();
+    until("the program's begin", || runs() == "run\n").await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGKILL).code(), None);
+
+    fs::remove_file(machine.data_dir().join("agent.json")).unwrap();
+    let agent = machine.agent().await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["exec", "long"]).await;
+    let done = link.result(1).await;
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert_eq!(done.detail, "interrupted: the agent ended while it ran");
+    assert_eq!(runs(), "run\n");
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_reset_empties_the_journal_of_an_agent_that_does_not_run() {
     let machine = Machine::new();
     let agent = machine.agent().await;

@@ -16,6 +16,7 @@ use fleet_core::Chain;
 use fleet_core::command::{COMMAND_TIMEOUT_MAX, Command};
 use fleet_core::disk::Disk;
 use fleet_core::identity::ServerIdentity;
+use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{CommandResult, Outcome};
 
 use super::outcome::{Performed, result, with_output};
@@ -104,14 +105,17 @@ impl Desk {
         }
     }
 
-    /// Takes note of whose orders the device takes. What another one gave is let go of.
-    pub(super) fn serve(&mut self, server: ServerIdentity, now: Moment) {
-        if self.server != Some(server) {
+    /// Takes note of whose orders the device takes. Says whether that is news; then what another
+    /// one gave is let go of.
+    pub(super) fn serve(&mut self, server: ServerIdentity, now: Moment) -> bool {
+        let is_news = self.server != Some(server);
+        if is_news {
             self.let_go();
             self.journal = None;
             self.server = Some(server);
             self.ready(now);
         }
+        is_news
     }
 
     /// Forgets everything, for another server.
@@ -233,7 +237,7 @@ impl Desk {
                 let attempt = attempts.saturating_add(1);
                 let begun = Begun { run, boot, up_millis: now.up_millis, attempt };
                 journal.begin(about, begun, wall_millis)?;
-                tracing::info!(%command, "begins a command");
+                tracing::info!(command = shown(&command), "begins a command");
                 self.tell(id);
                 Ok(Some(Job { id, command, time }))
             }
@@ -307,6 +311,16 @@ impl Desk {
         if !std::mem::replace(&mut self.is_refused, true) {
             tracing::warn!(error = %Chain(error), "commands wait: their journal cannot be written");
         }
+    }
+}
+
+/// A command in the log, which others may read: what a program is told stays between the two.
+fn shown(command: &Command) -> String {
+    match command {
+        Command::Exec(argv) => {
+            format!("exec {}", Untrusted::from(argv.first().map_or("", String::as_str)))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -64,10 +64,12 @@ impl Desk {
                 (Some(then), Some(here)) if then != here => {
                     self.over(id, result(Outcome::Succeeded, "the device rebooted"), now);
                 }
-                (Some(_), Some(_)) => {
+                // One at a time is asked for.
+                (Some(_), Some(_)) if self.at_hand.is_none() => {
                     let until = begun.up_millis.saturating_add(ASKED_MAX);
                     self.at_hand = Some(AtHand::Asked(id, until));
                 }
+                (Some(_), Some(_)) => self.over(id, interrupted(), now),
                 (_, None) | (None, _) => {
                     let detail = "this device does not tell one boot from another";
                     self.over(id, result(Outcome::Unknown, detail), now);

@@ -1,11 +1,11 @@
 //! The agent ends at every moment of every kind of command: no effect comes twice, and all of them
 //! are over in the end.
 
-use fleet_core::disk::sim::{SimDisk, image};
+use fleet_core::disk::sim::{Dice, SimDisk, image};
 use fleet_core::fuzz::write_seed;
 use proptest::prelude::*;
 
-use super::super::check::{Cut, KINDS, forged, live};
+use super::super::check::{Cut, KINDS, any_life, forged, live};
 use super::super::world::{World, order};
 use crate::config::CommandPolicy;
 
@@ -49,7 +49,7 @@ fn a_disk_that_lies_about_syncing_is_found_out() {
 #[test]
 fn an_order_that_comes_ten_thousand_times_has_one_effect() {
     for (command, _) in KINDS {
-        let mut world = World::new(1, SimDisk::new(1), CommandPolicy::any());
+        let mut world = World::new(Dice::new(1), SimDisk::new(1), CommandPolicy::any());
         for round in 0..10_000 {
             world.commands.connected();
             world.commands.order(order([1; 16], command));
@@ -70,6 +70,11 @@ fn an_order_that_comes_ten_thousand_times_has_one_effect() {
 
 proptest! {
     #[test]
+    fn any_life_keeps_the_promises(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        any_life(&bytes);
+    }
+
+    #[test]
     fn the_disk_may_hold_anything(
         cuts in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..8),
         length in any::<proptest::sample::Index>(),
@@ -86,7 +91,7 @@ proptest! {
 
 /// The files of a device with a command at each step.
 fn seed() -> Vec<u8> {
-    let mut world = World::new(1, SimDisk::new(1), CommandPolicy::any());
+    let mut world = World::new(Dice::new(1), SimDisk::new(1), CommandPolicy::any());
     world.commands.connected();
     world.commands.order(order([3; 16], "collect"));
     world.settle();
@@ -109,4 +114,9 @@ fn write_seeds() {
     let mut damaged = image.clone();
     damaged[40] ^= 1;
     write_seed("journal", "damaged", &damaged).unwrap();
+    for (seed, name) in [(1, "some"), (2, "other")] {
+        let mut dice = Dice::new(seed);
+        let bytes: Vec<u8> = (0..60).map(|_| dice.number() as u8).collect();
+        write_seed("journal-life", name, &bytes).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 mod crash;
 
-use fleet_core::disk::sim::{Fault, SimDisk};
+use fleet_core::disk::sim::{Dice, Fault, SimDisk};
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::COMMAND_BYTES_MAX;
 use fleet_core::wire::{CommandOrder, Outcome, Progress};
@@ -16,7 +16,7 @@ const ID: CommandId = [7; 16];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn world() -> World {
-    let mut world = World::new(1, SimDisk::new(1), CommandPolicy::any());
+    let mut world = World::new(Dice::new(1), SimDisk::new(1), CommandPolicy::any());
     world.commands.connected();
     world.hear(true);
     world
@@ -151,7 +151,7 @@ fn an_order_is_taken_back_before_it_came_and_not_after() {
 
 #[test]
 fn what_is_no_command_and_what_the_policy_forbids_fails_with_the_reason() {
-    let mut world = World::new(1, SimDisk::new(1), CommandPolicy::default());
+    let mut world = World::new(Dice::new(1), SimDisk::new(1), CommandPolicy::default());
     world.commands.connected();
     let long = format!("exec {}", "x".repeat(COMMAND_BYTES_MAX));
     for (number, text, reason) in [
