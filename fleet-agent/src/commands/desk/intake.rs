@@ -124,6 +124,11 @@ fn objection(
     wait: Duration,
     now: Moment,
 ) -> io::Result<Option<CommandResult>> {
+    // What the journal forgets, and what it takes for lost, goes by this.
+    if wait > COMMAND_EXPIRY_MAX {
+        let detail = "this agent: an order is good for seven days at most";
+        return Ok(Some(result(Outcome::Failed, detail)));
+    }
     // Looking twice does no harm.
     let is_harmless = matches!(command, Command::Collect | Command::Logs { .. });
     if !is_harmless && journal.may_have_had(about, now.wall.millis())? {

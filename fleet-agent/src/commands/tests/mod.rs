@@ -89,6 +89,10 @@ fn what_comes_too_late_is_not_done() {
     world.commands.order(CommandOrder { expires_in_millis: 0, ..order(ID, "reboot") });
     assert_eq!(outcome(&mut world, ID).0, Outcome::Expired);
 
+    let long = u64::try_from((8 * DAY).as_millis()).unwrap();
+    world.commands.order(CommandOrder { expires_in_millis: long, ..order([6; 16], "reboot") });
+    assert_eq!(outcome(&mut world, [6; 16]).0, Outcome::Failed);
+
     // The device's own time counts, whatever its clock says.
     world.commands.order(CommandOrder { expires_millis: EPOCH - 1, ..order([1; 16], "exec a") });
     assert_eq!(outcome(&mut world, [1; 16]).0, Outcome::Succeeded);
@@ -203,7 +207,22 @@ fn what_the_disk_does_not_take_is_not_begun() {
         let rest = world.settle();
         assert_eq!((rest, world.effects("exec a")), (Rest::For(Some(Duration::from_secs(5))), 0));
     }
-    assert_eq!(outcome(&mut world, ID).0, Outcome::Succeeded);
+    world.settle();
+    assert!(matches!(heard(&mut world).last(), Some(Progress::Done(_))));
+
+    // What another run left is taken up when there is room to write it anew.
+    let bytes = world.disk.contents("journal").unwrap().len();
+    world.disk.limit(Some(bytes));
+    world.kill();
+    world.commands.connected();
+    assert_eq!(world.settle(), Rest::For(Some(Duration::from_secs(5))));
+    world.commands.order(order([2; 16], "collect"));
+    assert_eq!(heard(&mut world), []);
+    world.disk.limit(None);
+    world.settle();
+    assert!(matches!(&heard(&mut world)[..], [Progress::Done(_)]));
+    world.commands.noted(ID);
+    assert_eq!(world.effects("exec a"), 1);
 
     // What is over is not said before it is written down.
     world.commands.order(order([1; 16], "exec b"));
