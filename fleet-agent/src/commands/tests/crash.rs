@@ -12,7 +12,7 @@ use crate::config::CommandPolicy;
 /// Operations of the disk in the life of a command, and some more.
 const OPERATIONS: u64 = 14;
 /// Lives for each moment, unless `FLEETD_TEST_COMMANDS` says otherwise.
-const LIVES: u64 = 40;
+const LIVES: u64 = 20;
 
 fn lives() -> u64 {
     std::env::var("FLEETD_TEST_COMMANDS")
