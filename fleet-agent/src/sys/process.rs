@@ -159,7 +159,8 @@ pub async fn run(
         let _ended = timeout(bounds.grace, ended).await;
     }
     group.kill();
-    child.wait().await?;
+    // What hangs in the kernel, as on a dead network disk, is not waited for; it is reaped later.
+    let _reaped = timeout(LEFTOVER, child.wait()).await;
     // Nobody of its group writes any more.
     let _emptied = timeout(LEFTOVER, drain(&mut pipe, &mut output)).await;
     Ok(Ran { ending, output })
