@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
@@ -28,9 +28,11 @@ impl SysRoot {
         Self(PathBuf::from("/"))
     }
 
-    /// A machine whose files lie under `prefix`.
+    /// A machine whose files lie under `prefix`. Where that is stays the same wherever a program is
+    /// run.
     pub fn at(prefix: impl Into<PathBuf>) -> Self {
-        Self(prefix.into())
+        let prefix = prefix.into();
+        Self(path::absolute(&prefix).unwrap_or(prefix))
     }
 
     /// Whether this is the machine itself, so that the kernel may be asked too.

@@ -235,10 +235,10 @@ pub(super) struct Shown(pub(super) CommandView);
 
 impl Listed for Shown {
     const COLUMNS: &'static [Column] = &[
-        Column::new("ID", 36),
+        Column::new("STATE", 9),
         Column::new("DEVICE ID", 20),
         Column::new("COMMAND", 20),
-        Column::new("STATE", 9),
+        Column::new("ID", 36),
         Column::spare("WHY", 40, 1),
         Column::spare("STATE AT", 20, 2),
         Column::spare("EXIT CODE", 9, 3).of_numbers(),
@@ -250,10 +250,10 @@ impl Listed for Shown {
     fn cells(&self, reader: Reader) -> Vec<Cell> {
         let Self(view) = self;
         vec![
-            Cell::new(view.id),
+            Cell::new(view.state.word()).toned(tone(view.state)),
             Cell::new(&view.device_id),
             Cell::new(words(view)),
-            Cell::new(view.state.word()).toned(tone(view.state)),
+            Cell::new(view.id),
             Cell::new(&view.why),
             reader.moment(view.state_at),
             Cell::maybe(view.exit_code),

@@ -126,7 +126,9 @@ async fn answer_rest(
             Ok(done("updated"))
         }
         Route::DeviceDelete(name) => {
-            ops.devices.delete(&name, &actor(principal.as_ref())?).await?;
+            let actor = actor(principal.as_ref())?;
+            let uid = ops.devices.delete(&name, &actor).await?;
+            ops.commands.call_off(uid, &actor).await?;
             Ok(done("deleted"))
         }
         Route::DeviceAccept(name) => {
@@ -141,7 +143,9 @@ async fn answer_rest(
         }
         Route::DeviceRevoke(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.revoke(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
+            let actor = actor(principal.as_ref())?;
+            let uid = ops.devices.revoke(&name, &verdict.reason, &actor).await?;
+            ops.commands.call_off(uid, &actor).await?;
             Ok(done("revoked"))
         }
 

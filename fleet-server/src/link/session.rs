@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use fleet_core::Chain;
+use fleet_core::api::CommandState;
 use fleet_core::codec;
 use fleet_core::id::Uid;
 use fleet_core::net::socket::Incoming;
@@ -149,7 +150,11 @@ impl Session<'_> {
     async fn hear(&mut self, incoming: Incoming) -> Result<Next, LinkError> {
         match incoming {
             Incoming::Closed(_) => return Ok(Next::End("the device left")),
-            Incoming::Ping | Incoming::Pong(_) => self.heard(),
+            Incoming::Ping => {
+                self.heard();
+                self.send_again().await?;
+            }
+            Incoming::Pong(_) => self.heard(),
             Incoming::Frame(bytes) => {
                 let frame: ToServer =
                     codec::decode(&bytes).map_err(fleet_core::net::socket::SocketError::Frame)?;
@@ -211,6 +216,21 @@ impl Session<'_> {
             self.socket.send(&ToAgent::Config(push)).await?;
         }
         Ok(())
+    }
+
+    /// Sends what the device has said nothing of since its last ping: it may have had no room to take
+    /// note of it.
+    async fn send_again(&mut self) -> Result<(), LinkError> {
+        if self.commands.is_empty() {
+            return Ok(());
+        }
+        let open = self.links.ops.commands.open(self.uid).await?;
+        let is_unheard = |id: Uid| {
+            let command = open.iter().find(|command| command.id == id);
+            command.is_some_and(|command| command.state == CommandState::Sent)
+        };
+        self.commands.retain(|(id, _)| !is_unheard(*id));
+        self.push_commands().await
     }
 
     /// Sends what the device has to do and was not told in this session, also what an earlier one

@@ -181,6 +181,20 @@ impl Commands {
         Ok(view(changed.command))
     }
 
+    /// Takes back all that has not begun on a device, which is told nothing any more.
+    pub(crate) async fn call_off(&self, device: Uid, actor: &Actor) -> Result<(), OpsError> {
+        for command in self.world.store.command_open(device).await? {
+            let by = actor.to_string();
+            match self.change(&command, Input::Cancel { by }).await {
+                Ok(changed) => self.noted(&changed, actor).await,
+                // The device is at it, or was quicker.
+                Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Notes what a device says of a command; whether the device need not say it again. What it says
     /// of commands that are not its own, or that nobody gave, is counted and left alone.
     pub(crate) async fn heard(&self, device: Uid, news: CommandNews) -> Result<bool, OpsError> {

@@ -131,7 +131,7 @@ impl Devices {
     }
 
     /// Ends a device: it has no access from now on, and its data goes later.
-    pub(crate) async fn delete(&self, name: &str, actor: &Actor) -> Result<(), OpsError> {
+    pub(crate) async fn delete(&self, name: &str, actor: &Actor) -> Result<Uid, OpsError> {
         let device = self.find(name).await?;
         self.world.store.device_delete(device.uid, self.world.now()).await?;
         self.presence.forget(device.uid);
@@ -139,7 +139,7 @@ impl Devices {
         self.hub.wake(device.uid);
         let text = "removed by an operator";
         self.events.record(NewEvent::about(&device, EventKind::DeviceDeleted, actor, text)).await;
-        Ok(())
+        Ok(device.uid)
     }
 
     /// Lets a waiting device in.
@@ -160,7 +160,7 @@ impl Devices {
                 }
             },
         };
-        self.judge(name, sentence, reason, actor).await
+        self.judge(name, sentence, reason, actor).await.map(drop)
     }
 
     /// Turns a waiting device away.
@@ -181,16 +181,16 @@ impl Devices {
                 }
             },
         };
-        self.judge(name, sentence, reason, actor).await
+        self.judge(name, sentence, reason, actor).await.map(drop)
     }
 
-    /// Puts a device out for good.
+    /// Puts a device out for good; says which.
     pub(crate) async fn revoke(
         &self,
         name: &str,
         reason: &str,
         actor: &Actor,
-    ) -> Result<(), OpsError> {
+    ) -> Result<Uid, OpsError> {
         let sentence = Sentence {
             state: Admission::Revoked,
             kind: EventKind::DeviceRevoked,
@@ -206,7 +206,7 @@ impl Devices {
         sentence: Sentence,
         reason: &str,
         actor: &Actor,
-    ) -> Result<(), OpsError> {
+    ) -> Result<Uid, OpsError> {
         let Sentence { state, kind, words, allowed } = sentence;
         if reason.len() > REASON_BYTES_MAX {
             let problem = format!("must not be longer than {REASON_BYTES_MAX} bytes");
@@ -231,7 +231,7 @@ impl Devices {
             let text = device.state_reason.as_str();
             self.events.record(NewEvent::about(&device, kind, actor, text)).await;
         }
-        Ok(())
+        Ok(device.uid)
     }
 
     /// What a device measured last, with what others posted since: the values without labels, and
