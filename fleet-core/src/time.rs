@@ -42,6 +42,11 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_sub(millis))
     }
 
+    /// Appends the text that it is shown as, which has nothing in it that JSON would escape.
+    pub fn put_text(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(Text::of(self).as_str().as_bytes());
+    }
+
     /// How long after `earlier` this is; nothing if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -71,21 +76,21 @@ impl Text {
         let (year, month, day) = date(secs / DAY_SECS);
         let secs = secs % DAY_SECS;
         let mut bytes = *b"0000-00-00T00:00:00.000Z";
-        let parts = [
-            (0..4, year),
-            (5..7, month),
-            (8..10, day),
-            (11..13, secs / 3600),
-            (14..16, secs / 60 % 60),
-            (17..19, secs % 60),
-            (20..23, fraction),
+        let pairs = [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, secs / 3600),
+            (14, secs / 60 % 60),
+            (17, secs % 60),
+            (20, fraction / 10),
         ];
-        for (place, mut number) in parts {
-            for digit in bytes[place].iter_mut().rev() {
-                *digit = b'0' + (number % 10) as u8;
-                number /= 10;
-            }
+        for (place, number) in pairs {
+            bytes[place] = b'0' + (number / 10) as u8;
+            bytes[place + 1] = b'0' + (number % 10) as u8;
         }
+        bytes[22] = b'0' + (fraction % 10) as u8;
         let mut length = match fraction {
             0 => 19,
             _ if fraction % 100 == 0 => 21,

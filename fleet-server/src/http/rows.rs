@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fleet_core::id::DeviceId;
+use fleet_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::labels::plain;
@@ -28,7 +29,7 @@ pub(super) fn points(points: &MetricPoints) -> Bytes {
     let mut rows = Rows::new(points.len() * (begin.len() + middle.len() + end_bytes));
     for point in points {
         rows.next(&begin);
-        put(&mut rows.body, &point.at);
+        put_time(&mut rows.body, point.at);
         rows.body.extend_from_slice(&middle);
         put(&mut rows.body, &point.value);
         rows.body.extend_from_slice(ends.get(&point.series).map_or(b"}", Vec::as_slice));
@@ -53,7 +54,7 @@ pub(super) fn steps(points: &StepPoints) -> Bytes {
         let (begin, metadata) = &constant[step.curve];
         rows.next(begin);
         let body = &mut rows.body;
-        put(body, &step.at);
+        put_time(body, step.at);
         body.extend_from_slice(&middle);
         put(body, &aggregate.of(&step.stat));
         body.extend_from_slice(metadata);
@@ -93,7 +94,7 @@ impl LatestRows {
         let body = &mut rows.body;
         put(body, device);
         body.extend_from_slice(b",\"timestamp\":");
-        put(body, &newest);
+        put_time(body, newest);
         body.extend_from_slice(b",\"values\":{");
         for (place, value) in values.iter().enumerate() {
             if place > 0 {
@@ -174,6 +175,12 @@ fn to_json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     out
 }
 
+fn put_time(out: &mut Vec<u8>, time: Timestamp) {
+    out.push(b'"');
+    time.put_text(out);
+    out.push(b'"');
+}
+
 fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("memory takes all, and the values are plain");
 }
@@ -181,7 +188,6 @@ fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use fleet_core::api::{MetricPoint, StepPoint};
-    use fleet_core::time::Timestamp;
     use fleet_core::untrusted::Untrusted;
     use serde::de::DeserializeOwned;
 

@@ -63,10 +63,16 @@ impl Points {
         &mut self.curves[at].1
     }
 
+    /// How many values were added.
+    pub(super) fn len(&self) -> usize {
+        self.curves.iter().map(|(_, curve)| curve.values.len()).sum()
+    }
+
     /// Adds all values of other points, which came later.
     pub(super) fn extend(&mut self, later: &mut Self) {
         for (place, values) in later.values() {
             let curve = self.curve(place);
+            curve.reserve(values.len());
             for (at, value) in values {
                 curve.add(*at, *value);
             }
@@ -93,6 +99,11 @@ impl Points {
 }
 
 impl Curve {
+    /// Makes room for so many more values, or for as many again as there are.
+    pub(super) fn reserve(&mut self, values: usize) {
+        self.values.reserve(values);
+    }
+
     /// Adds a value.
     pub(super) fn add(&mut self, at: i64, value: f64) {
         self.is_sorted &= self.values.last().is_none_or(|(last, _)| *last < at);

@@ -186,19 +186,20 @@ fn newest_points(
     let found = shared.catalog.chunks(device, &[(Tier::Raw, Unrolled::All)], from, to)?;
     let mut sources: Vec<_> = sources(&found, &blocks).into_iter().enumerate().collect();
     sources.sort_by_key(|(_, source)| Reverse(source.last_at()));
-    let mut all = joined(&mut parts);
+    let mut held: usize = parts.iter().map(|(_, points)| points.len()).sum();
     for (order, source) in sources {
-        if has_newer(&mut all, source.last_at(), limit) {
+        // Fewer cannot be enough, and to put them together costs.
+        if held >= limit && has_newer(&mut joined(&mut parts), source.last_at(), limit) {
             break;
         }
         let mut points = Points::default();
         let read =
             source.read(shared, &mut |chunk| add_chunk(chunk, wanted, from, to, &mut points));
         read.or_else(|unread| shared.pass_over(unread))?;
+        held += points.len();
         parts.push((order as u64, points));
-        all = joined(&mut parts);
     }
-    Ok(all)
+    Ok(joined(&mut parts))
 }
 
 /// Points in the order in which they came.
@@ -381,6 +382,7 @@ pub(super) fn add_chunk(
             None => times.insert(chunk.times()?),
         };
         let curve = points.curve(place);
+        curve.reserve(values.len());
         each_row(times, &rows, &values, |at, value| {
             if (from..=to).contains(&at) {
                 curve.add(at, value);

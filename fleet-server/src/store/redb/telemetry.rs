@@ -1,11 +1,14 @@
 //! Telemetry: the engine beside the database, and how its callers reach it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::id::Uid;
 use fleet_core::metric::Report;
 use fleet_core::time::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::RedbStore;
 use crate::series::batch::Batch;
@@ -31,7 +34,7 @@ impl TelemetryStore for RedbStore {
     }
 
     async fn query(&self, query: Query) -> Result<Vec<Point>, StoreError> {
-        self.look(move |series| series.points(&query)).await
+        self.look_here(|series| series.points(&query)).await
     }
 
     async fn scan(
@@ -65,7 +68,7 @@ impl TelemetryStore for RedbStore {
     }
 
     async fn curves(&self, asked: CurvesAsked) -> Result<Curves, StoreError> {
-        self.look(move |series| series.curves(&asked)).await
+        self.look_here(|series| series.curves(&asked)).await
     }
 
     async fn prune(&self, tier: Tier, before: Timestamp) -> Result<u64, StoreError> {
@@ -94,6 +97,22 @@ impl TelemetryStore for RedbStore {
 }
 
 impl RedbStore {
+    /// Asks the engine something about one device, on the thread of whoever asks. Most of that lies
+    /// in memory, and a hop to another thread and back would take as long as the answer.
+    async fn look_here<T>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _permit = self.reads.acquire().await.map_err(|_| Failure::Closed)?;
+        let work = AssertUnwindSafe(|| work(&self.series));
+        let guarded = || catch_unwind(work).unwrap_or_else(|_| Err(Failure::Closed.into()));
+        match Handle::current().runtime_flavor() {
+            // There is no other thread on which tasks could go on.
+            RuntimeFlavor::CurrentThread => guarded(),
+            _ => block_in_place(guarded),
+        }
+    }
+
     /// Asks the engine something, on a blocking thread.
     pub(super) async fn look<T, F>(&self, work: F) -> Result<T, StoreError>
     where
