@@ -104,6 +104,49 @@ fn what_a_server_says() {
     check(&ToAgent::Watch { secs: 300 }, "0501 03 fb2c01");
 }
 
+#[test]
+fn what_a_server_says_of_commands() {
+    let order = CommandOrder {
+        id: [0x11; 16],
+        word: "w".to_owned(),
+        args: vec!["a".to_owned(), "b".to_owned()],
+        expires_millis: 3,
+        expires_in_millis: 4,
+        timeout_millis: 5,
+        signature: [0xcc; 64],
+    };
+    let (id, signature) = ("11".repeat(16), "cc".repeat(64));
+    let frozen = format!("0501 04 {id} 0177 02 0161 0162 06 04 05 {signature}");
+    check(&ToAgent::Command(Box::new(order)), &frozen);
+    check(&ToAgent::CancelCommand { id: [0x11; 16] }, &format!("0501 05 {id}"));
+    check(&ToAgent::CommandNoted { id: [0x11; 16] }, &format!("0501 06 {id}"));
+}
+
+#[test]
+fn what_an_agent_says_of_commands() {
+    let news = |progress| ToServer::Command(CommandNews { id: [0x11; 16], progress });
+    let id = "11".repeat(16);
+    check(&news(Progress::Accepted), &format!("0401 03 {id} 00"));
+    check(&news(Progress::Running), &format!("0401 03 {id} 01"));
+    for (outcome, number) in [
+        (Outcome::Succeeded, "00"),
+        (Outcome::Failed, "01"),
+        (Outcome::Expired, "02"),
+        (Outcome::Cancelled, "03"),
+        (Outcome::Unknown, "04"),
+    ] {
+        let result = CommandResult {
+            outcome,
+            detail: "d".to_owned(),
+            exit_code: Some(-1),
+            output: b"o".to_vec(),
+            left_out_bytes: 5,
+        };
+        let frozen = format!("0401 03 {id} 02 {number} 0164 01 01 016f 05");
+        check(&news(Progress::Done(result)), &frozen);
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(kind in 1_u8..6, bytes: Vec<u8>) {

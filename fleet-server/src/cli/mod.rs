@@ -32,7 +32,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
 }
 
 /// What every command understands.
@@ -55,7 +55,7 @@ impl Global {
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     /// Run the server
     Server(server::ServerArgs),
     /// Find devices on the local network
@@ -88,27 +88,27 @@ enum Command {
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
-    let usual = match command {
-        Command::Server(_) => LogLevel::INFO,
+    let Cli { global, verb } = Cli::parse();
+    let usual = match verb {
+        Verb::Server(_) => LogLevel::INFO,
         _ => LogLevel::WARN,
     };
     global.start_logging(usual);
-    match command {
-        Command::Server(args) => server::run(args),
-        Command::Discover(args) => discover::run(args),
-        Command::Configure(args) => configure::run(args),
-        Command::Devices(args) => devices::run(args),
-        Command::Telemetry(args) => telemetry::run(args),
-        Command::Events(args) => events::run(args),
-        Command::Config(args) => config::run(args),
-        Command::Command(args) => command::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Backup(args) => backup::run(args),
-        Command::Db(args) => db::run(args),
-        Command::Keys(args) => keys::run(args),
-        Command::Context(args) => context::run(args),
-        Command::Version(args) => version::run(args),
+    match verb {
+        Verb::Server(args) => server::run(args),
+        Verb::Discover(args) => discover::run(args),
+        Verb::Configure(args) => configure::run(args),
+        Verb::Devices(args) => devices::run(args),
+        Verb::Telemetry(args) => telemetry::run(args),
+        Verb::Events(args) => events::run(args),
+        Verb::Config(args) => config::run(args),
+        Verb::Command(args) => command::run(args),
+        Verb::Export(args) => export::run(args),
+        Verb::Backup(args) => backup::run(args),
+        Verb::Db(args) => db::run(args),
+        Verb::Keys(args) => keys::run(args),
+        Verb::Context(args) => context::run(args),
+        Verb::Version(args) => version::run(args),
     }
 }
 

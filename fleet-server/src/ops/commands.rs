@@ -230,7 +230,8 @@ impl Commands {
             word: command.command.word().to_owned(),
             args: command.command.args(),
             expires_millis: command.expires_at.millis(),
-            expires_in_millis: millis(command.expires_at.since(now)),
+            // By a clock that was set back no more is left than there was.
+            expires_in_millis: millis(command.expires_at.since(now.max(command.created_at))),
             timeout_millis: millis(command.timeout),
             signature: [0; 64],
         };

@@ -37,16 +37,10 @@ fn begin(desk: &Desk, args: &[&str]) -> Child {
     piped(desk.bare_command(&[&server[..], args].concat()))
 }
 
+/// The id of the one command that there is.
 async fn only_id(desk: &Desk) -> String {
-    let list = ["command", "list", "-o", "name"];
-    let id = std::cell::RefCell::new(String::new());
-    wait_for("the command", async || {
-        let listed = said(piped(desk.command(&list))).await;
-        *id.borrow_mut() = listed.out.trim().to_owned();
-        listed.code == Some(0)
-    })
-    .await;
-    id.into_inner()
+    let listed = said(piped(desk.command(&["command", "list", "-o", "name"]))).await.ends(0);
+    listed.out.trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
