@@ -13,12 +13,16 @@ use fleet_core::time::{Clock, SystemClock};
 use futures_util::future::select_all;
 use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::announce::Announcement;
 use crate::collect::Sampler;
+use crate::commands::Commands;
+use crate::commands::effects::Machine;
 use crate::control::Control;
 use crate::identity::{Identity, IdentityError};
+use crate::journal;
 use crate::link::status::{Latency, LinkStatus};
 use crate::link::{FactsSource, Link};
 use crate::queue::{self, Queue};
@@ -39,6 +43,8 @@ const STOP: Duration = Duration::from_secs(8);
 pub struct App {
     device: Arc<Device>,
     queue: Arc<Queue>,
+    commands: Arc<Commands>,
+    restarts: Arc<Notify>,
     folder: Folder,
     /// Whether its owner asked for an id.
     chose_id: bool,
@@ -98,7 +104,7 @@ impl App {
         let identity = Identity::load_or_make(&folder, settings.device_id.as_ref(), &host)?;
         let tls = tls::server_config(&identity.key)?;
         let membership = Membership::open(folder.clone(), settings.provisioned)?;
-        let window = ClaimWindow::open(settings.policy, settings.claim_window);
+        let window = ClaimWindow::open(settings.policy.claim, settings.claim_window);
         let device = Arc::new(Device { identity, membership, window });
         let latency = Latency::default();
         let mut sampler = Sampler::new(&settings.root);
@@ -122,6 +128,27 @@ impl App {
         note(&device, address).note(&folder)?;
 
         let tasks = Tasks::default();
+        let restarts = Arc::new(Notify::new());
+        let machine = Machine {
+            root: settings.root.clone(),
+            telemetry: telemetry.clone(),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            log: settings.log,
+            restart: restarts.clone(),
+            tasks: tasks.clone(),
+        };
+        let commands = Commands::new(
+            folder.path().join(journal::FOLDER),
+            &settings.root,
+            settings.policy.commands,
+            Box::new(machine),
+            clock.clone(),
+        );
+        let commands = Arc::new(commands?);
+        if let Some(server) = device.membership.server() {
+            commands.serve(server);
+        }
         let control =
             Control { device: device.clone(), status: status.clone(), queue: queue.clone() };
         let announcement = Announcement {
@@ -133,6 +160,7 @@ impl App {
         let link = Link {
             device: device.clone(),
             queue: queue.clone(),
+            commands: commands.clone(),
             telemetry: telemetry.clone(),
             folder: folder.clone(),
             facts: FactsSource {
@@ -148,6 +176,8 @@ impl App {
         let mut app = Self {
             device,
             queue: queue.clone(),
+            commands: commands.clone(),
+            restarts,
             folder,
             chose_id: settings.device_id.is_some(),
             address,
@@ -161,6 +191,8 @@ impl App {
         app.part("control port", Arc::new(control).serve(listener, tls, tasks.clone()));
         app.part("announcement", announcement.run(device.clone(), tasks.clone()));
         app.part("link", link.run());
+        let stopping = tasks.clone();
+        app.part("commands", async move { commands.run(&stopping).await });
         let (kept, stopping) = (queue.clone(), tasks.clone());
         app.part("queue", async move {
             tokio::select! {
@@ -187,6 +219,11 @@ impl App {
         &self.device
     }
 
+    /// Told when the server wants the agent to begin anew.
+    pub fn restarts(&self) -> Arc<Notify> {
+        self.restarts.clone()
+    }
+
     /// Waits until a part ends that should run until it is told to stop, and says which.
     pub async fn failed(&mut self) -> &'static str {
         let names: Vec<&'static str> = self.parts.iter().map(|part| part.name).collect();
@@ -200,6 +237,7 @@ impl App {
         self.device.window.reopen();
         let had = self.device.membership.forget()?;
         self.queue.begin_anew();
+        self.commands.forget();
         tracing::info!(had_server = had, "forgot its server, as its owner asked");
         Ok(())
     }

@@ -2,11 +2,15 @@
 
 use fleet_core::fuzz::Target;
 
-use crate::spool;
+use crate::{commands, spool};
 
 /// Those of this package.
-pub const TARGETS: &[Target] =
-    &[("spool", spool::check::forged), ("spool-life", spool::check::any_life)];
+pub const TARGETS: &[Target] = &[
+    ("spool", spool::check::forged),
+    ("spool-life", spool::check::any_life),
+    ("journal", commands::check::forged),
+    ("journal-life", commands::check::any_life),
+];
 
 #[cfg(test)]
 mod tests {

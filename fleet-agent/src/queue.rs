@@ -149,18 +149,24 @@ impl Queue {
     }
 }
 
-fn moment(clock: &dyn Clock) -> Moment {
+/// Now, by both of the device's clocks.
+pub(crate) fn moment(clock: &dyn Clock) -> Moment {
     // The clock that goes on while the machine sleeps.
     let up = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     let up_millis = u64::try_from(up.as_millis()).unwrap_or(u64::MAX);
     Moment { wall: clock.now(), up_millis }
 }
 
-/// The kernel's id of this boot. Where it has none each run of the agent counts as a boot.
+/// The kernel's id of this boot, if it has one.
+pub(crate) fn boot_id(root: &SysRoot) -> Option<[u8; 16]> {
+    let text = root.text(BOOT_ID).ok()?.replace('-', "");
+    u128::from_str_radix(text.trim(), 16).ok().map(u128::to_be_bytes)
+}
+
+/// The same. Where there is none each run of the agent counts as a boot.
 fn boot(root: &SysRoot) -> Result<[u8; 16], getrandom::Error> {
-    let text = root.text(BOOT_ID).unwrap_or_default().replace('-', "");
-    if let Ok(id) = u128::from_str_radix(text.trim(), 16) {
-        return Ok(id.to_be_bytes());
+    if let Some(id) = boot_id(root) {
+        return Ok(id);
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id)?;

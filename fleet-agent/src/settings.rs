@@ -13,6 +13,7 @@ use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
 
 use crate::collect::{Sampler, SelectionError};
 use crate::config::{Config, ConfigError, Policy};
+use crate::log_tail::LogTail;
 use crate::paths;
 use crate::state::membership::Provisioned;
 use crate::sys::SysRoot;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub policy: Policy,
     /// How long the device can be claimed.
     pub claim_window: Duration,
+    /// What the agent logged.
+    pub log: LogTail,
 }
 
 /// Why the settings cannot be followed.
@@ -105,6 +108,7 @@ impl Settings {
             config,
             policy,
             claim_window: CLAIM_WINDOW,
+            log: LogTail::default(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 use fleet_core::api::ConfigDocument;
+use fleet_core::codec::CodecError;
 use fleet_core::metric::Sample;
 use fleet_core::net::backoff;
 use fleet_core::time::Clock;
@@ -119,7 +120,9 @@ impl Telemetry {
             if let Some(server) = device.server() {
                 queue.serve(server);
             }
-            self.report(&queue, collected, clock);
+            if let Err(error) = self.report(&queue, collected, clock) {
+                tracing::warn!(%error, "a report is lost");
+            }
             tokio::select! {
                 () = self.rest_until_due(collected, &mut plan, &mut watched) => {}
                 // The next server hears of the device at once too.
@@ -128,16 +131,25 @@ impl Telemetry {
         }
     }
 
-    fn report(&self, queue: &Queue, collected: Instant, clock: &dyn Clock) {
+    /// Measures now, whenever the next report is due, and gives the number of values.
+    pub fn report_now(&self, queue: &Queue, clock: &dyn Clock) -> Result<usize, CodecError> {
+        self.report(queue, Instant::now(), clock)
+    }
+
+    fn report(
+        &self,
+        queue: &Queue,
+        collected: Instant,
+        clock: &dyn Clock,
+    ) -> Result<usize, CodecError> {
         let at = clock.now();
         let samples = self.measure(collected);
-        if samples.is_empty() {
-            return;
+        let values = samples.len();
+        if values > 0 {
+            let seq = queue.push(at, collected, samples)?;
+            tracing::debug!(seq, at = at.millis(), "collected");
         }
-        match queue.push(at, collected, samples) {
-            Ok(seq) => tracing::debug!(seq, at = at.millis(), "collected"),
-            Err(error) => tracing::warn!(%error, "a report is lost"),
-        }
+        Ok(values)
     }
 
     /// Measures by the plan. A collector's failure is news only once, so it is told here.

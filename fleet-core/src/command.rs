@@ -208,11 +208,8 @@ impl FromStr for UnitName {
     fn from_str(text: &str) -> Result<Self, CommandError> {
         const KINDS: [&str; 4] = [".service", ".timer", ".socket", ".target"];
         let plain = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-        let name = if KINDS.iter().any(|kind| text.ends_with(kind)) {
-            text.to_owned()
-        } else {
-            format!("{text}.service")
-        };
+        let has_kind = KINDS.iter().any(|kind| text.ends_with(kind));
+        let name = if has_kind { text.to_owned() } else { format!("{text}.service") };
         let is_name = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
             && name.bytes().all(plain)
             && name.len() <= UNIT_BYTES_MAX;

@@ -1,6 +1,8 @@
 //! `fleetd agent`: runs until it is told to stop, or until a part of it breaks. SIGUSR1, as sent by
-//! `fleetd reset`, makes it forget its server.
+//! `fleetd reset`, makes it forget its server. When its server has it begin anew, it ends as if told
+//! to stop, and the same process runs its program again, which may be a newer one by then.
 
+use std::env;
 use std::pin::pin;
 
 use anyhow::Context as _;
@@ -12,9 +14,10 @@ use tokio::signal::unix::{self, SignalKind};
 use super::{FAILED, Failure};
 use crate::app::App;
 use crate::config::Config;
+use crate::log_tail::LogTail;
 use crate::paths;
 use crate::settings::{Overrides, Settings};
-use crate::sys::SysRoot;
+use crate::sys::{SysRoot, process};
 
 /// Threads for looking up names; the rest of the agent has one.
 const LOOKUP_THREADS: usize = 1;
@@ -22,15 +25,35 @@ const LOOKUP_THREADS: usize = 1;
 const STACK_BYTES: usize = 256 * 1024;
 
 pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Failure> {
-    logging::start(told.or_else(|| level_in_file(&overrides)).unwrap_or(LogLevel::INFO));
-    let settings = Settings::resolve(overrides).map_err(Failure::settings)?;
+    let log = LogTail::default();
+    let level = told.or_else(|| level_in_file(&overrides)).unwrap_or(LogLevel::INFO);
+    let tail = log.clone();
+    logging::start_with_listener(level, move |line| tail.push(line));
+    // Asked now, since by then there may be another program in its place, and that one is meant.
+    let program = env::current_exe();
+    let settings = Settings { log, ..Settings::resolve(overrides).map_err(Failure::settings)? };
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(LOOKUP_THREADS)
         .thread_stack_size(STACK_BYTES)
         .build()
         .context("cannot start")?;
-    finish(runtime, serve(settings))
+    match finish(runtime, serve(settings))? {
+        End::Code(code) => Ok(code),
+        End::Anew => {
+            let program = program.context("cannot tell where this program is")?;
+            let error = process::become_program(&program, env::args_os().skip(1));
+            Err(anyhow::Error::new(error).context("cannot begin anew").into())
+        }
+    }
+}
+
+/// How the agent ends.
+enum End {
+    /// With this code.
+    Code(u8),
+    /// To begin anew.
+    Anew,
 }
 
 /// Runs the agent to its end. A name that is still being looked up, which the system may do for a
@@ -41,22 +64,27 @@ fn finish<T>(runtime: Runtime, agent: impl Future<Output = T>) -> T {
     outcome
 }
 
-async fn serve(settings: Settings) -> Result<u8, Failure> {
+async fn serve(settings: Settings) -> Result<End, Failure> {
     // Before the port answers: whoever sees it answer may send this signal.
     let mut resets =
         unix::signal(SignalKind::user_defined1()).context("cannot wait for signals")?;
     let mut app = App::start(settings).map_err(Failure::start)?;
+    let restarts = app.restarts();
     let mut stop = pin!(signal());
-    let code = loop {
+    let end = loop {
         tokio::select! {
             signal = &mut stop => {
                 let signal = signal.context("cannot wait for signals")?;
                 tracing::info!(signal, "stopping");
-                break 0;
+                break End::Code(0);
             }
             part = app.failed() => {
                 tracing::error!(part, "a part of the agent ended, so all of it does");
-                break FAILED;
+                break End::Code(FAILED);
+            }
+            () = restarts.notified() => {
+                tracing::info!("begins anew, as its server asked");
+                break End::Anew;
             }
             _ = resets.recv() => {
                 if let Err(error) = app.forget() {
@@ -66,7 +94,7 @@ async fn serve(settings: Settings) -> Result<u8, Failure> {
         }
     };
     app.stop().await;
-    Ok(code)
+    Ok(end)
 }
 
 /// The log begins before the settings are read, so that it can tell of them; what is wrong with

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use super::local::{self, Answered};
 use super::{FAILED, Failure, Place, print};
 use crate::config::Config;
+use crate::journal;
 use crate::paths;
 use crate::queue;
 use crate::running::Running;
@@ -118,6 +119,8 @@ fn of_files(folders: Vec<Folder>) -> Result<String, Failure> {
     };
     let spool = folder.path().join(queue::FOLDER);
     spool::erase(&spool).with_context(|| format!("cannot empty {}", spool.display()))?;
+    let journal = folder.path().join(journal::FOLDER);
+    journal::erase(&journal).with_context(|| format!("cannot empty {}", journal.display()))?;
     let applied = folder.remove(APPLIED_FILE)?;
     if membership::erase(&folder)? || applied {
         Ok("This device has forgotten its server. Start its agent to have it claimed anew."

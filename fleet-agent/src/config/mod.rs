@@ -24,7 +24,7 @@ use crate::collect::Sampler;
 use crate::spool::SpoolSettings;
 use crate::sys::host::DeviceType;
 
-pub use self::policy::{ClaimPolicy, Policy};
+pub use self::policy::{ClaimPolicy, CommandPolicy, Policy};
 pub use fleet_core::yaml::ConfigError;
 
 /// Where the agent's configuration is unless a flag says otherwise.

@@ -209,6 +209,79 @@ fn a_policy_reads_and_never_falls_open() {
     }
 }
 
+fn policy(text: &str) -> Result<Policy, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.yaml");
+    fs::write(&path, text).unwrap();
+    Policy::load(&path, true)
+}
+
+#[test]
+fn a_policy_says_what_a_server_may_have_done() {
+    let all = ["restart", "restart nginx", "reboot", "collect", "logs"];
+    for (text, allowed, refused) in [
+        ("", &all[..], &["exec ls"][..]),
+        ("commands:\nexec:\n", &all, &["exec ls"]),
+        ("commands: []\n", &[], &["reboot", "collect", "exec ls"]),
+        (
+            "commands: [collect, logs]\nexec: {allow: any}\n",
+            &["collect", "logs -n 5"],
+            &["reboot", "exec ls"],
+        ),
+        ("commands: [exec]\n", &[], &["exec ls", "reboot"]),
+        ("exec:\n  allow: any\n", &["exec ls -l", "exec /bin/sh", "reboot"], &[]),
+        (
+            "exec:\n  allow:\n    - uptime\n    - [systemctl, status]\n    - [/opt/tool, '-v', '']\n",
+            &[
+                "exec uptime",
+                "exec uptime -p",
+                "exec systemctl status",
+                "exec systemctl status nginx",
+            ],
+            &[
+                "exec systemctl",
+                "exec systemctl stop status",
+                "exec /usr/bin/uptime",
+                "exec upt",
+                "exec /opt/tool -v",
+            ],
+        ),
+        ("exec: {allow: []}\n", &all, &["exec ls"]),
+    ] {
+        let policy = policy(text).unwrap().commands;
+        for command in allowed {
+            assert_eq!(policy.permits(&command.parse().unwrap()), Ok(()), "{text:?} {command}");
+        }
+        for command in refused {
+            let why = policy.permits(&command.parse().unwrap()).expect_err(command);
+            assert!(why.contains("/etc/fleetd/policy.yaml would"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn what_a_policy_cannot_mean_is_an_error_with_its_place() {
+    for (text, expected) in [
+        (
+            "commands: [collect, rebot]\n",
+            ", line 1, column 21: there is no command \"rebot\"; there are restart, reboot, collect, logs, exec; did you mean reboot?",
+        ),
+        ("commands: reboot\n", ", line 1, column 11: must be a list"),
+        ("comands: []\n", ", line 1, column 1: unknown key \"comands\"; did you mean commands?"),
+        ("exec:\n  alow: any\n", ", line 2, column 3: unknown key \"alow\"; did you mean allow?"),
+        ("exec:\n  allow: all\n", ", line 2, column 10: allow must be any, or a list of programs"),
+        ("exec:\n  allow: [[]]\n", ", line 2, column 10: a program without a name"),
+        ("exec:\n  allow: ['']\n", ", line 2, column 10: a program without a name"),
+        ("exec:\n  allow: {ls: 1}\n", ", line 2, column 10: must be any, or a list of programs"),
+        ("exec:\n  allow:\n    - {ls: 1}\n", ", line 3, column 7: must be a program, or a list"),
+        ("exec: any\n", ", line 1, column 7: must be keys with values"),
+    ] {
+        let shown = Chain(&policy(text).expect_err(text)).to_string();
+        let shown = shown.split_once("policy.yaml").expect("names the file").1;
+        assert!(shown.starts_with(expected), "{text:?} gave {shown:?}, not {expected:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_the_file_holds_the_answer_can_be_shown(text in "\\PC*|[ \\-:\\[\\]{}a-z\n&*!|>'\"#,0-9\u{202e}]*") {

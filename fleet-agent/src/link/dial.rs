@@ -143,9 +143,12 @@ async fn open(
         socket.send(&proof).await?;
         match socket.receive_frame().await? {
             ToAgent::Standing(standing) => Ok(Opened { socket, server, standing }),
-            ToAgent::Ack { .. } | ToAgent::Config(_) | ToAgent::Watch { .. } => {
-                Err(LinkError::NoStanding)
-            }
+            ToAgent::Ack { .. }
+            | ToAgent::Config(_)
+            | ToAgent::Watch { .. }
+            | ToAgent::Command(_)
+            | ToAgent::CancelCommand { .. }
+            | ToAgent::CommandNoted { .. } => Err(LinkError::NoStanding),
         }
     };
     timeout(HELLO, greet).await.map_err(|_| LinkError::Slow)?

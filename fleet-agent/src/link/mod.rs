@@ -19,6 +19,7 @@ use fleet_core::wire::Facts;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::commands::Commands;
 use crate::queue::Queue;
 use crate::state::Device;
 use crate::state::folder::Folder;
@@ -43,6 +44,8 @@ pub struct Link {
     pub device: Arc<Device>,
     /// What to send.
     pub queue: Arc<Queue>,
+    /// What to do.
+    pub commands: Arc<Commands>,
     /// What to configure.
     pub telemetry: Arc<Telemetry>,
     /// Where the configuration is kept.
@@ -186,6 +189,7 @@ impl Link {
                 let (session, standing) = Session::new(self, configured, opened, facts);
                 let ended = Box::pin(session.run(standing, calls)).await;
                 self.queue.disconnected();
+                self.commands.disconnected();
                 // Nobody can be looking at a device that nobody is linked to.
                 self.telemetry.watch(Duration::ZERO);
                 ended.map_or_else(Turn::Failed, Turn::Ended)
@@ -197,6 +201,7 @@ impl Link {
     /// Leaves nothing of the old server to the next one.
     fn forget(&self, configured: &mut Configured) {
         configured.forget(&self.telemetry);
+        self.commands.forget();
         self.status.forgotten();
     }
 

@@ -1,5 +1,5 @@
-//! The conversation on an open link: reports up, configurations and the device's standing down,
-//! pings in between.
+//! The conversation on an open link: reports and what became of commands up, configurations,
+//! commands and the device's standing down, pings in between.
 //!
 //! One frame of new reports is under way at a time, and one of those of before. That bounds what
 //! the server must hold, makes a server that cannot write slow its devices down instead of filling
@@ -115,6 +115,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 incoming = self.socket.receive() => end = self.hear(incoming?).await?,
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
+                () = self.link.commands.told(), if self.active.is_some() => self.send_news().await?,
                 () = sleep_until(self.ping_due) => self.ping().await?,
                 () = until(pong_due) => return Err(LinkError::Silent),
                 () = until(stored_due) => self.send_again().await?,
@@ -151,6 +152,25 @@ impl<'a> Session<'a> {
                         self.socket.send(&ToServer::ConfigReported(report)).await?;
                     }
                 }
+                ToAgent::Command(order) => {
+                    let Some(uid) = self.takes_orders() else { return Ok(None) };
+                    if order.is_signed(uid, self.server) {
+                        self.link.commands.order(*order);
+                        self.send_news().await?;
+                    } else {
+                        tracing::warn!(
+                            "dropped a command that the server did not sign for this device"
+                        );
+                    }
+                }
+                ToAgent::CancelCommand { id } if self.takes_orders().is_some() => {
+                    self.link.commands.cancel(id);
+                    self.send_news().await?;
+                }
+                ToAgent::CommandNoted { id } if self.takes_orders().is_some() => {
+                    self.link.commands.noted(id);
+                }
+                ToAgent::CancelCommand { .. } | ToAgent::CommandNoted { .. } => {}
             },
             Incoming::Pong(payload) => self.ponged(&payload),
             Incoming::Ping => {}
@@ -173,8 +193,13 @@ impl<'a> Session<'a> {
                     self.link.queue.serve(self.server.identity());
                     self.link.queue.connected();
                 }
+                if self.takes_orders().is_some() {
+                    self.link.commands.serve(self.server.identity());
+                    self.link.commands.connected();
+                }
                 let report = self.configured.report(self.server);
                 self.socket.send(&ToServer::ConfigReported(report)).await?;
+                self.send_news().await?;
                 self.send_reports().await?;
                 return Ok(None);
             }
@@ -185,6 +210,7 @@ impl<'a> Session<'a> {
         if self.active.take().is_some() {
             self.sent = [None, None];
             self.link.queue.disconnected();
+            self.link.commands.disconnected();
         }
         let reason = Untrusted::new(reason);
         tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
@@ -204,6 +230,24 @@ impl<'a> Session<'a> {
         if let Err(error) = kept {
             tracing::warn!(error = %fleet_core::Chain(&error), "cannot keep the id that the server gave");
         }
+    }
+
+    /// The server's own name for the device, if the device does what this server says. One that was
+    /// just forgotten may not have heard of it.
+    fn takes_orders(&self) -> Option<[u8; 16]> {
+        let server = self.link.device.membership.server();
+        self.active.filter(|_| server == Some(self.server.identity()))
+    }
+
+    /// Says all that there is to say of commands. What does not arrive is said again on the next
+    /// link.
+    async fn send_news(&mut self) -> Result<(), LinkError> {
+        while self.active.is_some()
+            && let Some(news) = self.link.commands.news()
+        {
+            self.socket.send(&ToServer::Command(news)).await?;
+        }
+        Ok(())
     }
 
     fn may_send(&self) -> bool {
@@ -277,6 +321,7 @@ impl<'a> Session<'a> {
     /// Sends what waits, as far as the server takes it soon.
     async fn flush(&mut self) -> Result<(), LinkError> {
         let deadline = Instant::now() + FLUSH;
+        self.send_news().await?;
         self.send_reports().await?;
         while self.sent.iter().any(Option::is_some) {
             let Ok(incoming) = timeout_at(deadline, self.socket.receive()).await else { break };

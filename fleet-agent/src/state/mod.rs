@@ -7,6 +7,7 @@
 //! | `given-id` | what its server calls it ([`membership`]) |
 //! | `applied-config` | what its server configured ([`applied`]) |
 //! | `agent.json` | where the running agent listens ([`crate::running`]) |
+//! | `journal/` | what the device was told to do ([`crate::journal`]) |
 //! | `spool/` | what waits for the server ([`crate::spool`]) |
 //! | `lock` | locked while an agent runs ([`folder`]) |
 
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use fleet_core::api::{ClaimMode, DeviceState};
 use fleet_core::id::DeviceId;
 
-use crate::config::{ClaimPolicy, Policy};
+use crate::config::ClaimPolicy;
 use crate::identity::Identity;
 use membership::Membership;
 
@@ -68,8 +69,8 @@ pub struct ClaimWindow {
 
 impl ClaimWindow {
     /// Opens now, if the policy lets it.
-    pub fn open(policy: Policy, length: Duration) -> Self {
-        Self { policy: policy.claim, started: Mutex::new(Instant::now()), length }
+    pub fn open(policy: ClaimPolicy, length: Duration) -> Self {
+        Self { policy, started: Mutex::new(Instant::now()), length }
     }
 
     /// Begins anew, as at the agent's start.

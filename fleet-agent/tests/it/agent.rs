@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleet_agent::app::{App, StartError};
 use fleet_agent::config::{Config, Policy, Telemetry};
+use fleet_agent::log_tail::LogTail;
 use fleet_agent::settings::Settings;
 use fleet_agent::sys::SysRoot;
 use fleet_core::api::DeviceState;
@@ -38,6 +39,7 @@ pub(crate) fn settings(data_dir: &Path) -> Settings {
         provisioned: None,
         policy: Policy::default(),
         claim_window: CLAIM_WINDOW,
+        log: LogTail::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use fleet_core::grant::ClaimRequest;
 use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::net::http;
 use fleet_core::net::tls::Pin;
-use fleet_core::wire::Standing;
+use fleet_core::wire::{Outcome, Progress, Standing};
 use http_body_util::Full;
 use hyper::Request;
 use nix::sys::signal::{Signal, kill};
@@ -218,6 +218,96 @@ async fn a_running_agent_forgets_its_server_when_told() {
     assert_eq!(link.samples().await.reports[0].seq, 1);
     drop(link);
     assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_agent_that_its_server_restarts_begins_anew_in_the_same_process() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    let before = machine.info();
+    link.order(&server, 1, &["restart"]).await;
+    assert_eq!(link.news().await, (1, Progress::Accepted));
+    assert_eq!(link.news().await, (1, Progress::Running));
+    // It says goodbye, and is back.
+    while link.next().await.is_some() {}
+    let mut link = server.link().await;
+    link.activate().await;
+    let done = link.result(1).await;
+    assert_eq!((done.outcome, done.detail.as_str()), (Outcome::Succeeded, "the agent began anew"));
+    link.note(1).await;
+    machine.status_becomes(0).await;
+    let info = machine.info();
+    assert_eq!(info.fingerprint, before.fingerprint);
+    let note = fs::read(machine.data_dir().join("agent.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    assert_eq!(note["pid"], agent.0.id());
+
+    // Its log is its own; what came before is another run's.
+    link.order(&server, 2, &["logs", "-n", "1000"]).await;
+    let log = link.result(2).await;
+    let text = String::from_utf8(log.output).unwrap();
+    assert!(text.contains("looks for its server") && text.contains("connected"), "{text}");
+    assert!(!text.contains("begins anew"), "{text}");
+    assert!(log.detail.starts_with("the last "), "{}", log.detail);
+    link.note(2).await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    assert!(!machine.data_dir().join("agent.json").exists());
+}
+
+#[tokio::test]
+async fn what_ran_when_the_agent_was_killed_is_not_run_again() {
+    let machine = Machine::new();
+    let root = machine.folder.path();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    // It ends with this test, whose folder is removed; nobody else ends what a killed agent began.
+    let script = "echo run >> runs; while [ -e runs ]; do /bin/sleep 0.1; done";
+    crate::process::add(root, "long", script);
+    fs::write(root.join("etc/fleetd/policy.yaml"), "exec: {allow: [long]}\n").unwrap();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["exec", "long"]).await;
+    let runs = || fs::read_to_string(root.join("runs")).unwrap_or_default();
+    until("the program's begin", || runs() == "run\n").await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGKILL).code(), None);
+
+    fs::remove_file(machine.data_dir().join("agent.json")).unwrap();
+    let agent = machine.agent().await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["exec", "long"]).await;
+    let done = link.result(1).await;
+    assert_eq!(done.outcome, Outcome::Unknown);
+    assert_eq!(done.detail, "interrupted: the agent ended while it ran");
+    assert_eq!(runs(), "run\n");
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reset_empties_the_journal_of_an_agent_that_does_not_run() {
+    let machine = Machine::new();
+    let agent = machine.agent().await;
+    let server = Server::start(7).await;
+    claim(&machine.data_dir(), &server).await;
+    let mut link = server.link().await;
+    link.activate().await;
+    link.order(&server, 1, &["collect"]).await;
+    link.result(1).await;
+    drop(link);
+    assert_eq!(agent.end(Signal::SIGTERM).code(), Some(0));
+    let journal = machine.data_dir().join("journal");
+    assert!(fs::read_dir(&journal).unwrap().count() > 0);
+    assert_eq!(machine.run("reset").status.code(), Some(0));
+    assert_eq!(fs::read_dir(&journal).unwrap().count(), 0);
 }
 
 #[tokio::test]

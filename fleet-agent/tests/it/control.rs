@@ -188,7 +188,7 @@ async fn a_policy_without_claims_is_obeyed() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(7).await;
     let mut closed = settings(folder.path());
-    closed.policy = Policy { claim: ClaimPolicy::Disabled };
+    closed.policy = Policy { claim: ClaimPolicy::Disabled, ..Policy::default() };
     let app = App::start(closed).unwrap();
     let (_, body) = plain(&app, "GET", "/info").await;
     let info: AgentInfo = serde_json::from_str(&body).unwrap();

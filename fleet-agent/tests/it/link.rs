@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_agent::collect::Sampler;
-use fleet_agent::config::{Policy, Telemetry as FileTelemetry};
+use fleet_agent::commands::Commands;
+use fleet_agent::commands::effects::Effects;
+use fleet_agent::commands::outcome::Performed;
+use fleet_agent::config::{ClaimPolicy, CommandPolicy, Telemetry as FileTelemetry};
 use fleet_agent::identity::Identity;
 use fleet_agent::link::status::{Latency, LinkStatus};
 use fleet_agent::link::{FactsSource, Link};
@@ -16,12 +19,14 @@ use fleet_agent::state::{ClaimWindow, Device};
 use fleet_agent::sys::SysRoot;
 use fleet_agent::telemetry::Telemetry;
 use fleet_core::api::LinkState;
+use fleet_core::command::Command;
 use fleet_core::identity::PrivateKey;
 use fleet_core::metric::Sample;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::secret::{ApiKey, KeyKind};
 use fleet_core::time::{SystemClock, Timestamp};
 use fleet_core::wire::{ConfigPush, Standing, ToAgent, ToServer};
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 
 use crate::server::{AgentEnd, Server, UID};
@@ -32,9 +37,19 @@ struct Rig {
     folder: TempDir,
     device: Arc<Device>,
     queue: Arc<Queue>,
+    commands: Arc<Commands>,
     telemetry: Arc<Telemetry>,
     status: Arc<LinkStatus>,
     tasks: Tasks,
+}
+
+/// No machine: nothing that is told to it is ever over.
+struct Idle;
+
+impl Effects for Idle {
+    fn perform<'a>(&'a self, _: &'a Command, _: Duration) -> BoxFuture<'a, Performed> {
+        Box::pin(std::future::pending())
+    }
 }
 
 impl Rig {
@@ -53,17 +68,22 @@ impl Rig {
         let device = Device {
             identity,
             membership: Membership::open(state.clone(), provisioned).unwrap(),
-            window: ClaimWindow::open(Policy::default(), Duration::from_secs(60)),
+            window: ClaimWindow::open(ClaimPolicy::Open, Duration::from_secs(60)),
         };
         let sampler = Sampler::new(&SysRoot::real());
         let telemetry = Telemetry::new(sampler, &FileTelemetry::default()).unwrap();
         let clock = Arc::new(SystemClock);
         let spool = folder.path().join("spool");
         let queue = Queue::open(spool, settings, &SysRoot::real(), clock.clone());
+        let journal = folder.path().join("journal");
+        let root = SysRoot::real();
+        let policy = CommandPolicy::default();
+        let commands = Commands::new(journal, &root, policy, Box::new(Idle), clock.clone());
         let rig = Self {
             folder,
             device: Arc::new(device),
             queue: Arc::new(queue.unwrap()),
+            commands: Arc::new(commands.unwrap()),
             telemetry: Arc::new(telemetry),
             status: Arc::new(LinkStatus::new(clock.clone())),
             tasks: Tasks::default(),
@@ -71,6 +91,7 @@ impl Rig {
         let link = Link {
             device: rig.device.clone(),
             queue: rig.queue.clone(),
+            commands: rig.commands.clone(),
             telemetry: rig.telemetry.clone(),
             folder: state,
             facts: FactsSource { root: SysRoot::real(), device_type: None, name: None },
@@ -168,6 +189,7 @@ async fn a_server_cannot_take_what_was_not_sent() {
             Some(ToServer::ConfigReported(reported)) if reported.version == 1 => break,
             Some(ToServer::ConfigReported(_) | ToServer::Facts(_)) => {}
             Some(ToServer::Samples(_)) => panic!("it sends reports that are under way already"),
+            Some(ToServer::Command(_)) => panic!("nobody told it to do anything"),
             None => panic!("it left"),
         }
     }

@@ -11,8 +11,8 @@ use fleet_core::net::socket::{FrameSocket, Incoming, derive_accept_key};
 use fleet_core::net::tls;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::wire::{
-    Facts, Greeting, Hello, LinkContext, Proof, SUBPROTOCOL, Samples, Standing, ToAgent, ToServer,
-    VERSION,
+    CommandOrder, CommandResult, Facts, Greeting, Hello, LinkContext, Progress, Proof, SUBPROTOCOL,
+    Samples, Standing, ToAgent, ToServer, VERSION,
 };
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -160,7 +160,7 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::Samples(samples) => return samples,
-                ToServer::Facts(_) | ToServer::ConfigReported(_) => {}
+                ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Command(_) => {}
             }
         }
     }
@@ -170,9 +170,49 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::ConfigReported(reported) => return (reported.version, reported.error),
-                ToServer::Facts(_) | ToServer::Samples(_) => {}
+                ToServer::Facts(_) | ToServer::Samples(_) | ToServer::Command(_) => {}
             }
         }
+    }
+
+    /// Has the device do something, under a number.
+    pub(crate) async fn order(&mut self, server: &Server, number: u8, words: &[&str]) {
+        let order = CommandOrder {
+            id: [number; 16],
+            word: words[0].to_owned(),
+            args: words[1..].iter().map(|&word| word.to_owned()).collect(),
+            expires_millis: i64::MAX,
+            expires_in_millis: 60_000,
+            timeout_millis: 20_000,
+            signature: [0; 64],
+        };
+        let order = order.signed(UID, &server.key);
+        self.send(ToAgent::Command(Box::new(order))).await;
+    }
+
+    /// How far a command has come, by the next news.
+    pub(crate) async fn news(&mut self) -> (u8, Progress) {
+        loop {
+            match self.next().await.expect("the agent stays") {
+                ToServer::Command(news) => return (news.id[0], news.progress),
+                ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Samples(_) => {}
+            }
+        }
+    }
+
+    /// What becomes of a command, whatever else the agent says before.
+    pub(crate) async fn result(&mut self, number: u8) -> CommandResult {
+        loop {
+            match self.news().await {
+                (id, Progress::Done(result)) if id == number => return result,
+                _ => {}
+            }
+        }
+    }
+
+    /// Says that a result is stored.
+    pub(crate) async fn note(&mut self, number: u8) {
+        self.send(ToAgent::CommandNoted { id: [number; 16] }).await;
     }
 
     /// What the agent says it is, when that changes.
@@ -180,7 +220,7 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::Facts(facts) => return *facts,
-                ToServer::ConfigReported(_) | ToServer::Samples(_) => {}
+                ToServer::ConfigReported(_) | ToServer::Samples(_) | ToServer::Command(_) => {}
             }
         }
     }

@@ -53,6 +53,11 @@ pub fn start(level: LogLevel) {
     start_with(level, Lines::Stderr);
 }
 
+/// The same, and shows each line to somebody else too. Whoever that is must not log.
+pub fn start_with_listener(level: LogLevel, hear: impl Fn(&str) + Send + Sync + 'static) {
+    start_with(level, Lines::Heard(Box::new(hear)));
+}
+
 /// Begins to log into a file, made with its folder for this user only. For programs whose terminal
 /// is taken. Only the first call of a process counts.
 pub fn start_in_file(level: LogLevel, path: &Path) -> io::Result<()> {
@@ -75,6 +80,7 @@ fn start_with(level: LogLevel, lines: Lines) {
 /// Where lines go.
 enum Lines {
     Stderr,
+    Heard(Box<dyn Fn(&str) + Send + Sync>),
     File(Mutex<LogFile>),
 }
 
@@ -94,6 +100,10 @@ impl Write for Line<'_> {
         let line = one_line(bytes);
         match self.0 {
             Lines::Stderr => io::stderr().lock().write_all(line.as_bytes())?,
+            Lines::Heard(hear) => {
+                hear(&line);
+                io::stderr().lock().write_all(line.as_bytes())?;
+            }
             Lines::File(file) => {
                 file.lock().unwrap_or_else(PoisonError::into_inner).write(&line)?;
             }
@@ -103,7 +113,7 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         match self.0 {
-            Lines::Stderr => io::stderr().lock().flush(),
+            Lines::Stderr | Lines::Heard(_) => io::stderr().lock().flush(),
             Lines::File(_) => Ok(()),
         }
     }

@@ -1,0 +1,163 @@
+//! The effects of commands on the machine. A test has others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::command::{Command, UnitName};
+use fleet_core::limits::COMMAND_OUTPUT_BYTES_MAX;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::time::Clock;
+use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::Outcome;
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::outcome::{Performed, failed, of_program, result, with_output};
+use crate::log_tail::LogTail;
+use crate::queue::Queue;
+use crate::sys::SysRoot;
+use crate::sys::process::{self, Bounds, Keep, Output};
+use crate::telemetry::Telemetry;
+
+/// How long a program is given to end by itself after its time is over. The agent's own end waits
+/// for it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to ask for a reboot.
+const REBOOT: Duration = Duration::from_secs(60);
+
+/// What can be done to the machine.
+pub trait Effects: Send + Sync + 'static {
+    /// Does it. What was begun ends when nobody waits for it any more.
+    fn perform<'a>(&'a self, command: &'a Command, time: Duration) -> BoxFuture<'a, Performed>;
+}
+
+/// This machine, or the one under a folder that stands for it.
+pub struct Machine {
+    /// Where its programs are.
+    pub root: SysRoot,
+    /// What measures it.
+    pub telemetry: Arc<Telemetry>,
+    /// Where reports go.
+    pub queue: Arc<Queue>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// What the agent logged.
+    pub log: LogTail,
+    /// Told when the agent shall begin anew.
+    pub restart: Arc<Notify>,
+    /// When to stop.
+    pub tasks: Tasks,
+}
+
+impl Effects for Machine {
+    fn perform<'a>(&'a self, command: &'a Command, time: Duration) -> BoxFuture<'a, Performed> {
+        Box::pin(async move {
+            match command {
+                Command::Restart => {
+                    self.restart.notify_one();
+                    Performed::Asked
+                }
+                Command::RestartService(service) => self.restart_service(service, time).await,
+                Command::Reboot => self.reboot().await,
+                Command::Collect => self.collect(),
+                Command::Logs { unit: Some(unit), lines } => {
+                    self.unit_log(unit, *lines, time).await
+                }
+                Command::Logs { unit: None, lines } => self.own_log(*lines),
+                Command::Exec(argv) => self.exec(argv, time).await,
+            }
+        })
+    }
+}
+
+impl Machine {
+    async fn restart_service(&self, service: &UnitName, time: Duration) -> Performed {
+        if self.is_own_unit(service) {
+            // It would end the agent, which would then not know whether it had done it.
+            return failed("that is this agent's own service; restart without a name restarts it");
+        }
+        let argv = ["systemctl", "restart", service.as_str()].map(str::to_owned);
+        self.run(&argv, time, Keep::First).await
+    }
+
+    /// Whether the agent runs in this unit.
+    fn is_own_unit(&self, unit: &UnitName) -> bool {
+        let groups = self.root.text("proc/self/cgroup").unwrap_or_default();
+        groups.lines().any(|line| line.rsplit('/').next() == Some(unit.as_str()))
+    }
+
+    /// By the first program that does it.
+    async fn reboot(&self) -> Performed {
+        let mut problem = None;
+        for argv in [&["systemctl", "reboot"][..], &["reboot"]] {
+            let argv: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
+            if process::find(&self.root, &argv[0]).is_none() {
+                continue;
+            }
+            match self.run(&argv, REBOOT, Keep::First).await {
+                Performed::Over(ended) if ended.outcome == Outcome::Succeeded => {
+                    return Performed::Asked;
+                }
+                Performed::Over(ended) => problem = Some(ended),
+                // The machine's end has begun.
+                Performed::Interrupted(_) | Performed::Asked => return Performed::Asked,
+            }
+        }
+        problem.map_or_else(
+            || failed("there is neither systemctl nor reboot on this device"),
+            Performed::Over,
+        )
+    }
+
+    fn collect(&self) -> Performed {
+        match self.telemetry.report_now(&self.queue, self.clock.as_ref()) {
+            Ok(0) => failed("there is nothing to report"),
+            Ok(1) => Performed::Over(result(Outcome::Succeeded, "a report with 1 value")),
+            Ok(values) => Performed::Over(result(
+                Outcome::Succeeded,
+                format!("a report with {values} values"),
+            )),
+            Err(error) => failed(Chain(&error).to_string()),
+        }
+    }
+
+    async fn unit_log(&self, unit: &UnitName, lines: u32, time: Duration) -> Performed {
+        let lines = lines.to_string();
+        let flags = ["journalctl", "--no-pager", "-o", "short-iso", "-n", &lines, "-u"];
+        let argv: Vec<String> =
+            flags.into_iter().chain([unit.as_str()]).map(str::to_owned).collect();
+        self.run(&argv, time, Keep::Last).await
+    }
+
+    fn own_log(&self, lines: u32) -> Performed {
+        let lines = self.log.last(usize::try_from(lines).unwrap_or(usize::MAX));
+        let mut output = Output::new(COMMAND_OUTPUT_BYTES_MAX, Keep::Last);
+        output.push(lines.as_bytes());
+        let count = lines.lines().count();
+        let detail = format!("the last {count} lines of the agent's own log");
+        Performed::Over(with_output(result(Outcome::Succeeded, detail), output))
+    }
+
+    async fn exec(&self, argv: &[String], time: Duration) -> Performed {
+        self.run(argv, time, Keep::First).await
+    }
+
+    async fn run(&self, argv: &[String], time: Duration, keep: Keep) -> Performed {
+        let name = argv.first().map_or("", String::as_str);
+        let Some(program) = process::find(&self.root, name) else {
+            let name = Untrusted::from(name);
+            return failed(format!("there is no {name} on this device"));
+        };
+        let output_bytes_max = COMMAND_OUTPUT_BYTES_MAX;
+        let bounds = Bounds { time, grace: GRACE, output_bytes_max, keep };
+        let ran = process::run(&self.root, &program, argv, bounds, self.tasks.stopping());
+        match ran.await {
+            Ok(ran) => of_program(ran, time),
+            Err(error) => {
+                let name = Untrusted::from(name);
+                failed(format!("cannot run {name}: {error}"))
+            }
+        }
+    }
+}
