@@ -4,6 +4,7 @@
 //! which a migration writes. Texts that were checked when they came in are checked again when they
 //! come out.
 
+mod batch;
 mod command;
 mod config;
 mod device;
@@ -17,6 +18,7 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
 use fleet_core::id::DeviceId;
 
+pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::ConfigRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
@@ -53,6 +55,9 @@ coded! {
     HeadRow = 49,
     CommandRow = 50,
     CommandOutputRow = 51,
+    BatchRow = 52,
+    MemberRow = 53,
+    PlaceRow = 54,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -94,6 +99,9 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
     check::<CommandRow>(bytes).map(|row| row.into_command(uid));
     check::<CommandOutputRow>(bytes);
+    check::<BatchRow>(bytes).map(|row| row.into_batch(uid));
+    check::<MemberRow>(bytes).map(MemberRow::into_member);
+    check::<PlaceRow>(bytes).map(|row| row.place());
     check::<SessionRow>(bytes).map(|row| row.into_session([2; 32]));
     check::<EventRow>(bytes).map(|row| row.into_event(uid));
     check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
