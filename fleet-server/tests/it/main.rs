@@ -3,7 +3,9 @@
 
 mod backup;
 mod backup_faults;
+mod batches_kit;
 mod cli;
+mod cli_batches;
 mod cli_commands;
 mod cli_kit;
 mod commands_kit;
@@ -15,6 +17,7 @@ mod export_kit;
 mod hostile;
 mod influx;
 mod link;
+mod link_batches;
 mod link_commands;
 mod metrics;
 mod model_kit;
@@ -22,6 +25,7 @@ mod page;
 mod page_kit;
 mod program;
 mod rest_auth;
+mod rest_batches;
 mod rest_commands;
 mod rest_events;
 mod rest_filter;

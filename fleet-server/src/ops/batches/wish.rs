@@ -173,7 +173,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         for (body, told) in [
             (json!({"command": "restart"}), "filter: name the devices"),
-            (json!({"filter": "colour=red", "command": "restart"}), "filter: "),
+            (json!({"filter": "cpu>", "command": "restart"}), "filter: "),
             (json!({"filter": ""}), "command: give a command or a config"),
             (json!({"filter": "", "command": "restrat"}), "command: there is no command restrat"),
             (json!({"filter": "", "command": "restart", "config": {}}), "config: goes without"),
