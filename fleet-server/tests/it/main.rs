@@ -34,6 +34,7 @@ mod rest_series;
 mod series_tiers;
 mod server_kit;
 mod start;
+mod store_batches;
 mod store_commands;
 mod store_contract;
 mod store_cuts;

@@ -390,3 +390,100 @@ fn ordinal(key: &[u8]) -> u32 {
 fn id_of(key: &[u8]) -> Uid {
     Uid::from_bytes(key.first_chunk().copied().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fleet_core::api::WhenOffline;
+
+    use super::super::tables::Reading;
+    use super::*;
+    use crate::store::{Action, Counts};
+
+    fn batch(state: BatchState) -> BatchRecord {
+        BatchRecord {
+            id: Uid::new(),
+            action: Action::Config("{}".to_owned()),
+            state,
+            why: String::new(),
+            state_at: Timestamp::default(),
+            filter: None,
+            total: 0,
+            counts: Counts::default(),
+            forgiven: 0,
+            window: 1,
+            canary: 0,
+            max_fail: 1,
+            timeout: Duration::ZERO,
+            offline: WhenOffline::Queue,
+            expires_at: Timestamp::default(),
+            author: String::new(),
+            created_at: Timestamp::default(),
+            reason: None,
+            retry_of: None,
+        }
+    }
+
+    fn members(count: usize) -> Vec<MemberRecord> {
+        let member = |_| MemberRecord {
+            device: Uid::new(),
+            device_id: "a".parse().unwrap(),
+            state: MemberState::Succeeded,
+            why: String::new(),
+            state_at: Timestamp::default(),
+            begun_at: None,
+            command: None,
+            version: None,
+        };
+        (0..count).map(member).collect()
+    }
+
+    async fn counts(store: &RedbStore) -> [u64; 3] {
+        let count = |txn: &Reading<'_>| {
+            Ok([
+                txn.open(&BATCHES)?.count()?,
+                txn.open(&BATCHES_OPEN)?.count()?,
+                txn.open(&BATCH_MEMBERS)?.count()?,
+            ])
+        };
+        store.read(count).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_oldest_that_are_over_give_way_a_piece_at_a_time() {
+        let store = RedbStore::in_memory();
+        let open = store.batch_insert(batch(BatchState::Paused), members(1)).await.unwrap();
+        let large = TRIM_ROWS_MAX + 1;
+        store.batch_insert(batch(BatchState::Done), members(large)).await.unwrap();
+        let last = store.batch_insert(batch(BatchState::Done), members(2)).await.unwrap();
+        assert_eq!(counts(&store).await, [3, 1, large as u64 + 3]);
+        let trim_to = async |kept| store.write(move |txn| trim(txn, kept)).await.unwrap();
+        assert!(!trim_to(3).await);
+        assert!(trim_to(2).await);
+        assert_eq!(counts(&store).await, [3, 1, 4], "a piece at a time");
+        assert!(trim_to(2).await);
+        assert!(!trim_to(2).await);
+        assert_eq!(counts(&store).await, [2, 1, 3]);
+        assert!(trim_to(1).await);
+        // What is not over gives way to nothing.
+        assert!(!trim_to(0).await);
+        assert_eq!(counts(&store).await, [1, 1, 1]);
+        assert_eq!(store.batch_get(open.id).await.unwrap(), Some(open));
+        assert_eq!(store.batch_get(last.id).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_batch_is_left_out_and_is_in_nobodys_way() {
+        let store = RedbStore::in_memory();
+        let bad = store.batch_insert(batch(BatchState::Running), members(1)).await.unwrap();
+        let good = store.batch_insert(batch(BatchState::Running), members(1)).await.unwrap();
+        let key = bad.id.bytes();
+        store.write(move |txn| txn.open(&BATCHES)?.put_sealed(&key, b"junk")).await.unwrap();
+        let ids = |found: Vec<BatchRecord>| found.iter().map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!(ids(store.batch_list(None, 9).await.unwrap()), [good.id]);
+        assert_eq!(ids(store.batch_open().await.unwrap()), [good.id]);
+        let damaged = store.batch_change(bad.id, Box::new(|_| Ok(()))).await.unwrap_err();
+        assert!(matches!(damaged, StoreError::Damaged { table: "batches", .. }), "{damaged:?}");
+    }
+}
