@@ -32,8 +32,8 @@ use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::waiting::Waiting;
 use crate::ops::{
-    Actor, Backups, Batches, Commands, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys,
-    Ops, Presence, Senders, Sessions, Telemetry, World,
+    Actor, Backups, Batches, Commands, Configs, Database, Devices, Enrolment, Events, Exports,
+    Grants, Keys, Ops, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;

@@ -253,7 +253,8 @@ impl Route {
     /// be.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
-        let asks_only = ["GET", "HEAD"].contains(&spec.method) || matches!(self, Self::BatchPreview);
+        let asks_only =
+            ["GET", "HEAD"].contains(&spec.method) || matches!(self, Self::BatchPreview);
         !asks_only && !spec.path.starts_with("/api/v1/stream/")
     }
 

@@ -123,11 +123,7 @@ async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure
     }
 }
 
-async fn list(
-    client: &Client,
-    count_max: usize,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
+async fn list(client: &Client, count_max: usize, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let mut batches: Vec<Shown> = Vec::new();
     while batches.len() < count_max {
         let page = PAGE_ROWS_MAX.min(count_max - batches.len());
@@ -147,11 +143,7 @@ async fn list(
 }
 
 /// What was done about a batch.
-pub(super) fn told(
-    word: &str,
-    view: BatchView,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
+pub(super) fn told(word: &str, view: BatchView, output: &mut Output<'_>) -> Result<Exit, Failure> {
     if output.format.is_table() {
         output.line(&format!("{} {word}: {}: {}", view.id, what(&view), counted(&view)))?;
     } else {

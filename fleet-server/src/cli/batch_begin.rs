@@ -235,7 +235,9 @@ async fn confirm(
              and nothing was done",
             devices(count)
         );
-        return Err(Failure::usage(text).hint(format!("give --yes --expect {count} if you mean them")));
+        return Err(
+            Failure::usage(text).hint(format!("give --yes --expect {count} if you mean them"))
+        );
     }
     for line in lines(preview, what, how.offline) {
         output.note(&line)?;
@@ -252,7 +254,9 @@ async fn confirm(
 fn lines(preview: &BatchPreview, what: &str, way: Way) -> Vec<String> {
     let count = preview.devices.len();
     let by = |counts: &std::collections::BTreeMap<String, usize>| {
-        let counts = counts.iter().map(|(word, count)| format!("{count} {}", Untrusted::from(word.as_str())));
+        let counts = counts
+            .iter()
+            .map(|(word, count)| format!("{count} {}", Untrusted::from(word.as_str())));
         counts.collect::<Vec<_>>().join(", ")
     };
     let named: Vec<_> =
@@ -386,7 +390,10 @@ mod tests {
         };
         BatchPreview {
             devices: (0..count).map(device).collect(),
-            by_status: BTreeMap::from([("online".to_owned(), 1), ("offline".to_owned(), count - 1)]),
+            by_status: BTreeMap::from([
+                ("online".to_owned(), 1),
+                ("offline".to_owned(), count - 1),
+            ]),
             by_type: BTreeMap::from([("raspberrypi".to_owned(), count)]),
             offline: count - 1,
             excluded: vec![Excluded { device_id: "new".parse().unwrap(), why: "pending".into() }],

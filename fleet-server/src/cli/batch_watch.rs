@@ -146,8 +146,7 @@ fn end(view: &BatchView) -> (String, Exit) {
                 0 => String::new(),
                 _ => format!("; `fleets batch retry {id}` tries those that failed again"),
             };
-            let exit =
-                if failures == total && total > 0 { Exit::Failed } else { Exit::NotDone };
+            let exit = if failures == total && total > 0 { Exit::Failed } else { Exit::NotDone };
             (format!("✗ batch {id}: {}{retry}", counted(view)), exit)
         }
     }
@@ -175,8 +174,18 @@ mod tests {
             (Done, &[(Failed, 2), (Unknown, 1)], Exit::Failed, "fleets batch retry"),
             (Done, &[(Skipped, 3)], Exit::NotDone, "3 skipped"),
             (Paused, &[(Failed, 1), (Waiting, 1)], Exit::NotDone, "fleets batch continue"),
-            (Running, &[(Succeeded, 1), (Waiting, 2)], Exit::NotDone, "2 devices are not connected"),
-            (Cancelled, &[(Succeeded, 1), (MemberState::Cancelled, 2)], Exit::NotDone, "2 cancelled"),
+            (
+                Running,
+                &[(Succeeded, 1), (Waiting, 2)],
+                Exit::NotDone,
+                "2 devices are not connected",
+            ),
+            (
+                Cancelled,
+                &[(Succeeded, 1), (MemberState::Cancelled, 2)],
+                Exit::NotDone,
+                "2 cancelled",
+            ),
         ] {
             let (note, found) = end(&view(state, counts));
             assert_eq!(found, exit, "{note}");

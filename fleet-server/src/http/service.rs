@@ -15,8 +15,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export, fleetwide,
-    metrics, openapi, stream, telemetry,
+    Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export,
+    fleetwide, metrics, openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;

@@ -30,9 +30,7 @@ use super::{Actor, Events, OpsError, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::meters::Meters;
-use crate::store::{
-    Admission, CommandQuery, CommandRecord, Device, Failure, Inserted, StoreError,
-};
+use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, Inserted, StoreError};
 
 /// Between two looks at what is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use fleet_core::net::shutdown::Tasks;
 use fleet_core::wire::{CommandNews, ConfigReported, Outcome, ToAgent, ToServer};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::commands_kit::{done, text};
 use crate::server_kit::{Agent, Answer, Rig, wait_for};
@@ -87,10 +87,10 @@ pub(crate) fn deeds(deeds: &Deeds) -> BTreeMap<String, usize> {
 }
 
 /// A device that does what it is told until its link ends, so or so.
-pub(crate) fn lives(mut agent: Agent, outcome: Outcome, deeds: &Deeds) -> JoinHandle<()> {
+pub(crate) fn lives(mut agent: Agent, outcome: Outcome, deeds: &Deeds) {
     let deeds = deeds.clone();
     let id = agent.device_id().to_owned();
-    tokio::spawn(async move {
+    let life = async move {
         while let Ok(frame) = agent.socket.receive_frame::<ToAgent>().await {
             let word = match frame {
                 ToAgent::Command(order) => {
@@ -109,7 +109,8 @@ pub(crate) fn lives(mut agent: Agent, outcome: Outcome, deeds: &Deeds) -> JoinHa
                 return;
             }
         }
-    })
+    };
+    drop(Tasks::default().spawn("device", life));
 }
 
 /// So many devices, d00 and so on, of which some fail at whatever they are told.
@@ -117,7 +118,7 @@ pub(crate) async fn fleet(rig: &Rig, count: u8, fail: &[u8], deeds: &Deeds) {
     for number in 0..count {
         let agent = rig.enrolled(&name(number), number + 1).await;
         let outcome = if fail.contains(&number) { Outcome::Failed } else { Outcome::Succeeded };
-        drop(lives(agent, outcome, deeds));
+        lives(agent, outcome, deeds);
     }
 }
 

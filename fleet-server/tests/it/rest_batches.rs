@@ -60,7 +60,10 @@ async fn a_preview_says_what_would_be_and_does_nothing() {
     assert_eq!(bounds, [1, 1, 1, 0]);
     assert_eq!(shown["expires_at"], "2024-01-16T10:30:00Z");
     assert_eq!(rig.ask("GET", BATCHES, None).await.expect(200), json!([]));
-    assert_eq!(preview(&rig, json!({"filter": "type=fridge", "command": "restart"})).await["devices"], json!([]));
+    assert_eq!(
+        preview(&rig, json!({"filter": "type=fridge", "command": "restart"})).await["devices"],
+        json!([])
+    );
 
     // What cannot take part is noted with the reason.
     let id = begun(&rig, wish).await;

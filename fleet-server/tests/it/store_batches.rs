@@ -199,7 +199,7 @@ pub(crate) async fn a_batchs_counts_are_those_of_its_members(store: Any) {
     assert_eq!((after.total, after.counts.left()), (2, 1));
     assert_eq!(open().await, [batch.id], "one of them is not over");
     becomes(&store, place(&batch, 1), MemberState::Cancelled).await;
-    assert_eq!(open().await, [Uid::new(); 0]);
+    assert!(open().await.is_empty());
     // What is learnt later is noted all the same.
     let after = becomes(&store, place(&batch, 0), MemberState::Succeeded).await;
     assert_eq!(after.counts.get(MemberState::Succeeded), 1);

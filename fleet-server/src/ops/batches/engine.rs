@@ -15,21 +15,14 @@ use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 use futures_util::future::join_all;
 
+use super::begin::said;
 use super::machine::{Member, Next, Plan, next};
 use super::view::{counted, words};
-use super::{Batches, event, patch};
-use crate::ops::commands::require_able;
-use crate::ops::configs::{self, EMPTY_DOCUMENT};
-use crate::ops::events::NewEvent;
+use super::{Batches, event};
 use crate::ops::{Actor, OpsError};
-use crate::store::{
-    Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberChange, MemberQuery,
-    MemberRecord, NewConfig, Place, Step, StoreError,
-};
+use crate::store::{BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError};
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a configuration is made anew because somebody else changed it meanwhile.
-const TRIES_MAX: usize = 5;
 /// Batches that a device's word about its configuration is noted in.
 const REPORTED_MAX: usize = 64;
 /// Characters of a reason that are kept with a member.
@@ -43,17 +36,17 @@ struct Open {
     due: BTreeSet<Uid>,
 }
 
-struct Live {
-    batch: BatchRecord,
-    members: Vec<Seat>,
+pub(super) struct Live {
+    pub(super) batch: BatchRecord,
+    pub(super) members: Vec<Seat>,
     /// What waited for devices when it was cancelled has been taken back.
     is_called_off: bool,
 }
 
 /// A member, without what does not decide.
-struct Seat {
-    ordinal: u32,
-    device: Uid,
+pub(super) struct Seat {
+    pub(super) ordinal: u32,
+    pub(super) device: Uid,
     member: Member,
     command: Option<Uid>,
 }
@@ -80,7 +73,7 @@ impl Live {
     }
 
     /// Takes over what the store says now.
-    fn note(&mut self, batch: BatchRecord, ordinal: u32, record: &MemberRecord) {
+    pub(super) fn note(&mut self, batch: BatchRecord, ordinal: u32, record: &MemberRecord) {
         // Of two answers the one that came later may be the earlier one; the state is not theirs to
         // say.
         self.batch.counts = batch.counts;
@@ -178,12 +171,8 @@ impl Batches {
             open.batches.remove(&id);
             return Ok(());
         }
-        let query = MemberQuery {
-            batch: id,
-            states: Vec::new(),
-            after: None,
-            limit: BATCH_DEVICES_MAX,
-        };
+        let query =
+            MemberQuery { batch: id, states: Vec::new(), after: None, limit: BATCH_DEVICES_MAX };
         let members = self.world.store.batch_members(query).await?;
         let running: Vec<_> = members
             .iter()
@@ -242,15 +231,13 @@ impl Batches {
                 self.settle_some(live, &places, MemberState::Unknown, &why).await?;
             }
             Next::Pause(failures) => {
-                let why = format!(
-                    "{failures} devices failed, and {} of them pause it",
-                    live.batch.max_fail
-                );
-                self.turn(live, BatchState::Paused, why, EventKind::BatchPaused, now).await?;
+                let max = live.batch.max_fail;
+                let failed = if failures == 1 { "device" } else { "devices" };
+                let why = format!("{failures} {failed} failed, and it pauses at {max}");
+                self.turn(live, BatchState::Paused, Some(why), EventKind::BatchPaused, now).await?;
             }
             Next::Done => {
-                let why = counted(&live.batch);
-                self.turn(live, BatchState::Done, why, EventKind::BatchDone, now).await?;
+                self.turn(live, BatchState::Done, None, EventKind::BatchDone, now).await?;
             }
             Next::Wait => {
                 if !live.batch.is_open() {
@@ -262,12 +249,13 @@ impl Batches {
         Ok(true)
     }
 
-    /// Brings a running batch into another state of its own accord.
+    /// Brings a batch into another state of its own accord; where no reason is given, how far its
+    /// devices have come is the reason.
     async fn turn(
         &self,
         live: &mut Live,
         state: BatchState,
-        why: String,
+        why: Option<String>,
         kind: EventKind,
         now: Timestamp,
     ) -> Result<(), OpsError> {
@@ -275,6 +263,7 @@ impl Batches {
         let change = move |batch: &mut BatchRecord| {
             // Somebody may have said something else meanwhile.
             if batch.state == before {
+                let why = why.unwrap_or_else(|| counted(batch));
                 (batch.state, batch.state_at, batch.why) = (state, now, why);
             }
             Ok(())
@@ -302,7 +291,12 @@ impl Batches {
         let seats = places.iter().map(|place| &live.members[*place]);
         let from: Vec<_> = seats.map(|seat| (seat.ordinal, seat.member.state)).collect();
         let changes = from.iter().map(|(ordinal, before)| {
-            self.settle(Place { batch: id, ordinal: *ordinal }, Some(*before), state, why.to_owned())
+            self.settle(
+                Place { batch: id, ordinal: *ordinal },
+                Some(*before),
+                state,
+                why.to_owned(),
+            )
         });
         // All at once, so that they share their commits.
         for changed in join_all(changes).await {
@@ -313,7 +307,7 @@ impl Batches {
     }
 
     /// Brings a member from one state, or from any, into another one.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         place: Place,
         from: Option<MemberState>,
@@ -332,158 +326,9 @@ impl Batches {
         Ok((changed.0, place.ordinal, changed.1))
     }
 
-    /// Has members begin.
-    async fn begin_some(&self, live: &mut Live, places: &[usize]) -> Result<(), OpsError> {
-        let batch = &live.batch;
-        let begun = places.iter().map(|place| {
-            let seat = &live.members[*place];
-            self.begin_one(batch, seat.ordinal, seat.device)
-        });
-        let (mut events, mut outcome) = (Vec::new(), Ok(()));
-        for begun in join_all(begun).await {
-            match begun {
-                Ok((batch, ordinal, member, new)) => {
-                    live.note(batch, ordinal, &member);
-                    events.extend(new);
-                }
-                Err(error) => outcome = Err(error),
-            }
-        }
-        self.events.record_all(events).await;
-        outcome
-    }
-
-    async fn begin_one(
-        &self,
-        batch: &BatchRecord,
-        ordinal: u32,
-        device: Uid,
-    ) -> Result<(BatchRecord, u32, MemberRecord, Vec<NewEvent>), OpsError> {
-        let place = Place { batch: batch.id, ordinal };
-        let called_off = async |why: String| {
-            let state = MemberState::Cancelled;
-            let (batch, ordinal, member) = self.settle(place, None, state, why).await?;
-            Ok((batch, ordinal, member, Vec::new()))
-        };
-        let Some(device) = self.world.store.device_get(device).await? else {
-            return called_off("the device was removed".to_owned()).await;
-        };
-        if let Err(problem) = require_able(&device) {
-            return called_off(problem.to_string()).await;
-        }
-        for _ in 0..TRIES_MAX {
-            let now = self.world.now();
-            let step = match self.first_step(batch, &device, now).await {
-                Ok(step) => step,
-                Err(OpsError::Invalid { field, problem }) => {
-                    return self.failed_at_once(place, format!("{field}: {problem}")).await;
-                }
-                Err(error) => return Err(error),
-            };
-            match self.world.store.batch_begin(place, now, step).await {
-                Ok(begun) => return self.begun(begun, ordinal, &device).await,
-                Err(StoreError::Conflict(Conflict::Config { .. })) => {}
-                Err(error @ (StoreError::Conflict(_) | StoreError::TooLarge(_))) => {
-                    return self.failed_at_once(place, error.to_string()).await;
-                }
-                Err(StoreError::Missing("device")) => {
-                    return called_off("the device was removed".to_owned()).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let why = "its configuration was changed by others all the time";
-        self.failed_at_once(place, why.to_owned()).await
-    }
-
-    async fn failed_at_once(
-        &self,
-        place: Place,
-        why: String,
-    ) -> Result<(BatchRecord, u32, MemberRecord, Vec<NewEvent>), OpsError> {
-        let waiting = Some(MemberState::Waiting);
-        let (batch, ordinal, member) = self.settle(place, waiting, MemberState::Failed, why).await?;
-        Ok((batch, ordinal, member, Vec::new()))
-    }
-
-    /// What a device begins with.
-    async fn first_step(
-        &self,
-        batch: &BatchRecord,
-        device: &Device,
-        now: Timestamp,
-    ) -> Result<Step, OpsError> {
-        let text = match &batch.action {
-            Action::Command(command) => {
-                return Ok(Step::Command(Box::new(CommandRecord {
-                    id: Uid::new(),
-                    device: device.uid,
-                    device_id: device.id.clone(),
-                    command: command.clone(),
-                    author: batch.author.clone(),
-                    created_at: now,
-                    expires_at: batch.expires_at,
-                    timeout: batch.timeout,
-                    state: CommandState::Queued,
-                    why: "waits for the device".to_owned(),
-                    state_at: now,
-                    cancel_asked_by: None,
-                    sent_at: None,
-                    accepted_at: None,
-                    exit_code: None,
-                    output: None,
-                    output_left_out: 0,
-                })));
-            }
-            Action::Config(text) => text,
-        };
-        let latest = self.world.store.config_latest(device.uid).await?;
-        let expected = latest.as_ref().map_or(0, |latest| latest.version);
-        let before = latest.map_or(EMPTY_DOCUMENT.to_owned(), |latest| latest.config.document);
-        let document = patch::apply(&before, text)?;
-        let config = (document != before).then(|| NewConfig {
-            document,
-            author: batch.author.clone(),
-            at: now,
-            comment: Some(format!("batch {}", batch.id)),
-            server_url: None,
-        });
-        Ok(Step::Config { expected, config })
-    }
-
-    /// Has what a member begins with go its way.
-    async fn begun(
-        &self,
-        begun: Begun,
-        ordinal: u32,
-        device: &Device,
-    ) -> Result<(BatchRecord, u32, MemberRecord, Vec<NewEvent>), OpsError> {
-        let Begun { batch, member, command, config } = begun;
-        let mut events = Vec::new();
-        if let Some(inserted) = command {
-            events = self.commands.given(&inserted, &batch.author);
-        } else if let Some(stored) = config {
-            self.versions.grew(device.uid, stored.version);
-            self.hub.wake(device.uid);
-            let kind = EventKind::ConfigSet;
-            let text = configs::set(&stored);
-            events.push(NewEvent::about(device, kind, &batch.author, text));
-        } else {
-            // The device may have said long ago that it has this version.
-            let place = Place { batch: batch.id, ordinal };
-            if let Some((state, why)) = said(device, member.version.unwrap_or(0)) {
-                let running = Some(MemberState::Running);
-                let (batch, ordinal, member) = self.settle(place, running, state, why).await?;
-                return Ok((batch, ordinal, member, events));
-            }
-        }
-        Ok((batch, ordinal, member, events))
-    }
-
     /// Takes back what waits for devices that were told and have not heard it.
     async fn take_back(&self, live: &Live) -> Result<(), OpsError> {
-        let running =
-            live.members.iter().filter(|seat| seat.member.state == MemberState::Running);
+        let running = live.members.iter().filter(|seat| seat.member.state == MemberState::Running);
         for id in running.filter_map(|seat| seat.command) {
             let command = self.world.store.command_get(id).await?;
             if command.is_some_and(|command| command.state == CommandState::Queued) {
@@ -596,25 +441,6 @@ impl Open {
         };
         let touched = self.batches.iter().filter(|(_, live)| live.members.iter().any(waits));
         self.due.extend(touched.map(|(id, _)| *id));
-    }
-}
-
-/// What a device has said of a version, or of one after it.
-fn said(device: &Device, version: u64) -> Option<(MemberState, String)> {
-    if version == 0 {
-        return Some((MemberState::Succeeded, "there was nothing to change".to_owned()));
-    }
-    let reported = device.reported.as_ref().filter(|reported| reported.version >= version)?;
-    match &reported.error {
-        None => {
-            let why = format!("the device has version {}", reported.version);
-            Some((MemberState::Succeeded, why))
-        }
-        Some(error) if reported.version == version => {
-            Some((MemberState::Failed, format!("version {version}: {error}")))
-        }
-        // What it says of a later version says nothing of this one.
-        Some(_) => None,
     }
 }
 

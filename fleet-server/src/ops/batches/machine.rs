@@ -150,7 +150,9 @@ mod tests {
         assert_eq!(found, Next::Begin(vec![2]));
         assert_eq!(next(&plan(), &members(&[Waiting; 3]), |_| false, time(0)), Next::Wait);
         let wide = Plan { window: 20_000, ..plan() };
-        assert!(matches!(at(wide, &[Waiting; 300], 0), Next::Begin(begin) if begin.len() == STEP_MAX));
+        assert!(
+            matches!(at(wide, &[Waiting; 300], 0), Next::Begin(begin) if begin.len() == STEP_MAX)
+        );
     }
 
     #[test]
@@ -161,7 +163,10 @@ mod tests {
         assert_eq!(found, Next::Begin(vec![3]), "the first that are connected");
         assert_eq!(at(canary, &[Running, Waiting, Waiting], 11), Next::Begin(vec![1]));
         assert_eq!(at(canary, &[Succeeded, Running, Waiting], 11), Next::Wait);
-        assert_eq!(at(canary, &[Succeeded, Succeeded, Waiting, Waiting], 11), Next::Begin(vec![2, 3]));
+        assert_eq!(
+            at(canary, &[Succeeded, Succeeded, Waiting, Waiting], 11),
+            Next::Begin(vec![2, 3])
+        );
         assert_eq!(at(canary, &[Succeeded, Failed, Waiting], 11), Next::Pause(1));
     }
 

@@ -6,13 +6,14 @@
 //! given anything twice. Whoever asks changes only the batch's state; the one background task
 //! ([`Batches::run`]) does everything else.
 
+mod begin;
 mod engine;
 mod machine;
 mod patch;
 mod view;
 mod wish;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fleet_core::api::{
@@ -116,7 +117,7 @@ impl Batches {
             return if is_the_same { Ok((view(known), false)) } else { Err(other()) };
         }
         let found = self.found(&wish).await?;
-        self.check(&wish, &found)?;
+        check(&wish, &found)?;
         let now = self.world.now();
         let member = |device: api::Device, state, why: String| MemberRecord {
             device: device.uid,
@@ -291,13 +292,13 @@ impl Batches {
         let (filter, chosen) = match &wish.chosen {
             Chosen::Filter(filter) => (filter.clone(), None),
             Chosen::Devices(uids) => {
-                let all: HashMap<Uid, ()> = uids.iter().map(|uid| (*uid, ())).collect();
+                let all: HashSet<Uid> = uids.iter().copied().collect();
                 (Filter::default(), Some(all))
             }
         };
         let mut devices = self.devices.select(&filter, BY_ID).await?;
         if let Some(chosen) = &chosen {
-            devices.retain(|device| chosen.contains_key(&device.uid));
+            devices.retain(|device| chosen.contains(&device.uid));
             let gone = chosen.len() - devices.len();
             if gone > 0 {
                 let total = chosen.len();
@@ -318,23 +319,6 @@ impl Batches {
             return Err(OpsError::invalid("filter", problem));
         }
         Ok(found)
-    }
-
-    /// Refuses what whoever asks cannot have meant.
-    fn check(&self, wish: &Wish, found: &Found) -> Result<(), OpsError> {
-        let count = found.able.len();
-        match wish.expect {
-            Some(expect) if expect != count => {
-                let problem =
-                    format!("{count} devices are found now, and {expect} were expected");
-                Err(OpsError::Conflict(problem))
-            }
-            _ if count == 0 => Err(OpsError::NotFound(match found.excluded.first() {
-                None => "device that fits the filter".to_owned(),
-                Some((device, why)) => format!("device that can take part: {} is {why}", device.id),
-            })),
-            _ => Ok(()),
-        }
     }
 
     async fn begin(
@@ -400,6 +384,22 @@ impl Batches {
             }
             None => format!("not seen since the server began; waited for until {until}"),
         })
+    }
+}
+
+/// Refuses what whoever asks cannot have meant.
+fn check(wish: &Wish, found: &Found) -> Result<(), OpsError> {
+    let count = found.able.len();
+    match wish.expect {
+        Some(expect) if expect != count => {
+            let problem = format!("{count} devices are found now, and {expect} were expected");
+            Err(OpsError::Conflict(problem))
+        }
+        _ if count == 0 => Err(OpsError::NotFound(match found.excluded.first() {
+            None => "device that fits the filter".to_owned(),
+            Some((device, why)) => format!("device that can take part: {} is {why}", device.id),
+        })),
+        _ => Ok(()),
     }
 }
 

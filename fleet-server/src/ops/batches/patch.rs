@@ -10,8 +10,12 @@ use crate::ops::OpsError;
 /// The reference's short form of `telemetry.interval`.
 const SHORT_INTERVAL: &str = "telemetry_interval";
 /// Keys that can be taken away.
-const KEYS: [&str; 4] =
-    ["config.telemetry", "config.telemetry_interval", "config.telemetry.interval", "config.telemetry.metrics"];
+const KEYS: [&str; 4] = [
+    "config.telemetry",
+    "config.telemetry_interval",
+    "config.telemetry.interval",
+    "config.telemetry.metrics",
+];
 
 /// A patch, once each of its keys is known and each of its values does.
 pub(super) fn read(value: &Value) -> Result<String, OpsError> {

@@ -111,7 +111,8 @@ impl BatchStore for RedbStore {
                 }
                 let (key, row) = entry?;
                 let Ok(member) = members.sound(&key, row.into_member()) else { continue };
-                let is_asked_for = (query.states.is_empty() || query.states.contains(&member.state))
+                let is_asked_for = (query.states.is_empty()
+                    || query.states.contains(&member.state))
                     && query.after.as_ref().is_none_or(|after| member.device_id > *after);
                 if is_asked_for {
                     found.push((ordinal(&key), member));
@@ -179,6 +180,11 @@ impl BatchStore for RedbStore {
     }
 
     async fn batch_trim(&self) -> Result<bool, StoreError> {
+        // Looked for often, and seldom found: without a commit.
+        let count = self.read(|txn| txn.open(&BATCHES)?.count()).await?;
+        if count <= BATCHES_MAX {
+            return Ok(false);
+        }
         self.write(|txn| trim(txn, BATCHES_MAX)).await
     }
 }

@@ -82,11 +82,7 @@ pub(super) fn append(
 }
 
 /// Refuses unless a version is a device's latest.
-pub(super) fn require_latest(
-    txn: &Writing<'_>,
-    device: Uid,
-    expected: u64,
-) -> Result<(), Fault> {
+pub(super) fn require_latest(txn: &Writing<'_>, device: Uid, expected: u64) -> Result<(), Fault> {
     require_live(txn, device)?;
     let current = latest(&txn.open(&CONFIGS)?, device)?;
     if current == expected { Ok(()) } else { Err(Conflict::Config { current }.into()) }

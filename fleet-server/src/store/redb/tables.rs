@@ -44,9 +44,9 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow, HeadRow,
-    KeyRow, MemberRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
-    UidRow,
+    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow,
+    HeadRow, KeyRow, MemberRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow,
+    SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 

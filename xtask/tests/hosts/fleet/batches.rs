@@ -32,7 +32,8 @@ fn many_devices_are_told_at_once_and_those_that_are_away_do_it_later() {
     let names = ["pi-1", "pi-2", "pi-3", "pc-1", "pc-2"];
     let hosts = names.map(|name| lab.host(name, &[&lan]));
     let server = Server::start(&desk);
-    let mut agents: Vec<Agent<'_>> = hosts.iter().map(|host| Agent::idle(host, host.name())).collect();
+    let mut agents: Vec<Agent<'_>> =
+        hosts.iter().map(|host| Agent::idle(host, host.name())).collect();
     for agent in &mut agents {
         if agent.id.starts_with("pi") {
             agent.sysroot = Some(raspberry_pi(agent.host));

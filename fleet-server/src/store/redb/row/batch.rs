@@ -72,9 +72,9 @@ impl BatchRow {
         Ok(BatchRecord {
             id,
             action: match self.action {
-                ActionRow::Command { word, args } => Action::Command(
-                    Command::read(&word, &args).map_err(|_| CodecError::Malformed)?,
-                ),
+                ActionRow::Command { word, args } => {
+                    Action::Command(Command::read(&word, &args).map_err(|_| CodecError::Malformed)?)
+                }
                 ActionRow::Config(patch) => Action::Config(patch),
             },
             state: BatchState::from_word(&self.state).ok_or(CodecError::Malformed)?,
