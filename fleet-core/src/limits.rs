@@ -77,6 +77,14 @@ pub const COMMAND_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 pub const COMMANDS_PER_DEVICE_MAX: usize = 64;
 /// Commands that are kept; the oldest of those that are over give way.
 pub const COMMANDS_MAX: u64 = 100_000;
+/// Devices of a batch.
+pub const BATCH_DEVICES_MAX: usize = 20_000;
+/// Bytes of what a batch changes in configurations.
+pub const BATCH_CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Batches that are kept; the oldest of those that are over give way.
+pub const BATCHES_MAX: u64 = 1_000;
+/// Batches that may be under way at one time.
+pub const BATCHES_OPEN_MAX: u64 = 50;
 /// Bytes of a filter's text.
 pub const FILTER_BYTES_MAX: usize = 2 * 1024;
 /// Levels of a filter's brackets and nots.

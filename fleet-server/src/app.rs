@@ -15,6 +15,7 @@ use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::bell::Bell;
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
 use crate::door::Door;
@@ -31,8 +32,8 @@ use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::waiting::Waiting;
 use crate::ops::{
-    Actor, Backups, Commands, Configs, Database, Devices, Enrolment, Events, Exports, Grants, Keys,
-    Ops, Presence, Senders, Sessions, Telemetry, World,
+    Actor, Backups, Batches, Commands, Configs, Database, Devices, Enrolment, Events, Exports,
+    Grants, Keys, Ops, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -116,7 +117,7 @@ impl Server {
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
-        let commands = ops.commands.clone();
+        let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
         let keeper = Keeper::begin(ops.clone()).await?;
@@ -157,6 +158,8 @@ impl Server {
         tasks.spawn("board", keeper.run(tasks.clone()));
         let within = tasks.clone();
         tasks.spawn("commands", async move { commands.run(&within).await });
+        let within = tasks.clone();
+        tasks.spawn("batches", async move { batches.run(&within).await });
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
@@ -227,21 +230,43 @@ fn wire(
     let versions = Arc::new(Versions::default());
     let server = || keys.server.clone();
     let meters = Arc::new(Meters::default());
+    let devices = || Devices {
+        world: world(),
+        presence: presence.clone(),
+        versions: versions.clone(),
+        hub: hub.clone(),
+        events: events.clone(),
+    };
+    let reports: Arc<Bell> = Arc::default();
+    let commands = Arc::new(Commands {
+        world: world(),
+        hub: hub.clone(),
+        server: server(),
+        events: events.clone(),
+        meters: meters.clone(),
+        waiting: Waiting::default(),
+        ended: Arc::default(),
+    });
     Ops {
-        devices: Devices {
+        devices: devices(),
+        batches: Arc::new(Batches {
             world: world(),
-            presence: presence.clone(),
-            versions: versions.clone(),
             hub: hub.clone(),
+            devices: devices(),
+            commands: commands.clone(),
+            versions: versions.clone(),
+            reports: reports.clone(),
             events: events.clone(),
-        },
+            told: Bell::default(),
+        }),
+        commands,
         telemetry: Telemetry {
             world: world(),
             presence: presence.clone(),
             watched: watched.clone(),
             senders: Senders::new(world(), hub.clone(), events.clone()),
             templates: Arc::default(),
-            meters: meters.clone(),
+            meters,
             lookers: Arc::new(Semaphore::new(LOOKERS_MAX)),
         },
         configs: Configs {
@@ -250,15 +275,8 @@ fn wire(
             hub: hub.clone(),
             server: server(),
             events: events.clone(),
+            reports,
         },
-        commands: Arc::new(Commands {
-            world: world(),
-            hub: hub.clone(),
-            server: server(),
-            events: events.clone(),
-            meters,
-            waiting: Waiting::default(),
-        }),
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
         enrolment: Enrolment {
             world: world(),

@@ -3,7 +3,8 @@
 //! Whoever changes something about a device rings its bell ([`Hub::wake`]); the link then looks at
 //! the store and does what is to be done. A bell says "look", never what changed, so a ring that
 //! comes twice or late does no harm. What rings for a link also rings for whoever keeps an eye on
-//! the whole fleet ([`Hub::changed`]), as does a link that comes or goes.
+//! the whole fleet ([`Hub::changed`]), as does a link that comes or goes. One that comes also rings
+//! for whoever has something for devices that were away ([`Hub::came`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ pub(crate) struct Hub {
     links: Mutex<HashMap<Uid, Entry>>,
     next: AtomicU64,
     changed: Bell,
+    came: Bell,
 }
 
 struct Entry {
@@ -49,6 +51,7 @@ impl Hub {
             older.replaced.cancel();
         }
         self.changed.ring(uid);
+        self.came.ring(uid);
         Seat { hub: self.clone(), uid, number, bell, replaced }
     }
 
@@ -68,6 +71,11 @@ impl Hub {
     /// Waits for devices about which something may have changed. There is one who waits.
     pub(crate) async fn changed(&self) -> Vec<Uid> {
         self.changed.rung().await
+    }
+
+    /// Waits for devices that have connected. There is one who waits.
+    pub(crate) async fn came(&self) -> Vec<Uid> {
+        self.came.rung().await
     }
 
     /// How many devices are connected.
@@ -116,6 +124,7 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let uid = Uid::new();
         let first = hub.sit(uid);
+        assert_eq!(hub.came().await, [uid]);
         let second = hub.sit(uid);
         first.replaced().await;
         drop(first);

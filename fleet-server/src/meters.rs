@@ -42,6 +42,7 @@ words! {
         Events "events",
         Config "config",
         Commands "commands",
+        Batches "batches",
         Discovery "discovery",
         Keys "keys",
         About "about",

@@ -4,6 +4,7 @@
 //! device or a stranger chose are [`Untrusted`](crate::untrusted::Untrusted), so showing them is safe.
 
 mod agent;
+mod batch;
 mod command;
 mod config;
 mod db;
@@ -21,6 +22,10 @@ mod stream;
 mod telemetry;
 
 pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
+pub use batch::{
+    BatchDevice, BatchMember, BatchPreview, BatchRequest, BatchState, BatchView, Excluded,
+    MemberState, WhenOffline,
+};
 pub use command::{CommandRequest, CommandState, CommandView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,

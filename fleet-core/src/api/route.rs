@@ -66,6 +66,15 @@ pub enum Route {
     BackupGet,
     ConfigGet,
     ConfigPost,
+    BatchList,
+    BatchCreate,
+    BatchPreview,
+    BatchGet(Uid),
+    BatchMembers(Uid),
+    BatchPause(Uid),
+    BatchContinue(Uid),
+    BatchCancel(Uid),
+    BatchRetry(Uid),
     CommandList,
     CommandCreate,
     CommandGet(Uid),
@@ -136,6 +145,15 @@ impl Route {
             Self::BackupGet,
             Self::ConfigGet,
             Self::ConfigPost,
+            Self::BatchList,
+            Self::BatchCreate,
+            Self::BatchPreview,
+            Self::BatchGet(Uid::from_bytes([0; 16])),
+            Self::BatchMembers(Uid::from_bytes([0; 16])),
+            Self::BatchPause(Uid::from_bytes([0; 16])),
+            Self::BatchContinue(Uid::from_bytes([0; 16])),
+            Self::BatchCancel(Uid::from_bytes([0; 16])),
+            Self::BatchRetry(Uid::from_bytes([0; 16])),
             Self::CommandList,
             Self::CommandCreate,
             Self::CommandGet(Uid::from_bytes([0; 16])),
@@ -193,6 +211,15 @@ impl Route {
             Self::BackupGet => spec("GET", "/api/v1/backup", Operator),
             Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
+            Self::BatchList => spec("GET", "/api/v1/batches", Operator),
+            Self::BatchCreate => spec("POST", "/api/v1/batches", Operator),
+            Self::BatchPreview => spec("POST", "/api/v1/batches/preview", Operator),
+            Self::BatchGet(_) => spec("GET", "/api/v1/batches/{}", Operator),
+            Self::BatchMembers(_) => spec("GET", "/api/v1/batches/{}/devices", Operator),
+            Self::BatchPause(_) => spec("POST", "/api/v1/batches/{}/pause", Operator),
+            Self::BatchContinue(_) => spec("POST", "/api/v1/batches/{}/continue", Operator),
+            Self::BatchCancel(_) => spec("POST", "/api/v1/batches/{}/cancel", Operator),
+            Self::BatchRetry(_) => spec("POST", "/api/v1/batches/{}/retry", Operator),
             Self::CommandList => spec("GET", "/api/v1/commands", Operator),
             Self::CommandCreate => spec("POST", "/api/v1/commands", Operator),
             Self::CommandGet(_) => spec("GET", "/api/v1/commands/{}", Operator),
@@ -222,10 +249,13 @@ impl Route {
         }
     }
 
-    /// Whether it changes anything of the fleet. What a stream shows does not.
+    /// Whether it changes anything of the fleet. What a stream shows does not, nor what a batch would
+    /// be.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
-        !["GET", "HEAD"].contains(&spec.method) && !spec.path.starts_with("/api/v1/stream/")
+        let asks_only =
+            ["GET", "HEAD"].contains(&spec.method) || matches!(self, Self::BatchPreview);
+        !asks_only && !spec.path.starts_with("/api/v1/stream/")
     }
 
     /// The path of this very route, name filled in.
@@ -264,7 +294,13 @@ impl Route {
             | Self::KeyRevoke(name)
             | Self::PageDevice(name)
             | Self::PageAsset(name) => Some(name.clone()),
-            Self::CommandGet(uid)
+            Self::BatchGet(uid)
+            | Self::BatchMembers(uid)
+            | Self::BatchPause(uid)
+            | Self::BatchContinue(uid)
+            | Self::BatchCancel(uid)
+            | Self::BatchRetry(uid)
+            | Self::CommandGet(uid)
             | Self::CommandCancel(uid)
             | Self::GrantGet(uid)
             | Self::StreamView(uid) => Some(uid.to_string()),
@@ -284,6 +320,12 @@ impl Route {
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
             Self::PageAsset(_) => Self::PageAsset(text()),
+            Self::BatchGet(_) => Self::BatchGet(name.parse().ok()?),
+            Self::BatchMembers(_) => Self::BatchMembers(name.parse().ok()?),
+            Self::BatchPause(_) => Self::BatchPause(name.parse().ok()?),
+            Self::BatchContinue(_) => Self::BatchContinue(name.parse().ok()?),
+            Self::BatchCancel(_) => Self::BatchCancel(name.parse().ok()?),
+            Self::BatchRetry(_) => Self::BatchRetry(name.parse().ok()?),
             Self::CommandGet(_) => Self::CommandGet(name.parse().ok()?),
             Self::CommandCancel(_) => Self::CommandCancel(name.parse().ok()?),
             Self::GrantGet(_) => Self::GrantGet(name.parse().ok()?),

@@ -167,8 +167,8 @@ async fn watch(
     Ok(view)
 }
 
-/// An error that leaves open what becomes of the command.
-fn unsure(error: ClientError, output: &Output<'_>) -> Failure {
+/// An error that leaves open what becomes of what was asked for.
+pub(super) fn unsure(error: ClientError, output: &Output<'_>) -> Failure {
     let is_refused = matches!(error, ClientError::Refused { .. } | ClientError::Key { .. });
     let failure = Failure::from(error);
     match output.going_on() {

@@ -213,7 +213,7 @@ fn list_or_text(key: &str, value: Value) -> Value {
     }
 }
 
-fn read_file(path: &std::path::Path) -> Result<Value, Failure> {
+pub(super) fn read_file(path: &std::path::Path) -> Result<Value, Failure> {
     let shown = path.display();
     let mut text = String::new();
     let read = if path.as_os_str() == "-" {

@@ -44,13 +44,17 @@ impl ListArgs {
 
     /// Refuses what is no filter, and shows where.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let text = self.filter.as_deref().unwrap_or_default();
-        let Err(error) = text.parse::<Filter>() else { return Ok(()) };
-        let caret = error.caret(text);
-        let mut lines = caret.lines();
-        let message = lines.next().unwrap_or(&error.message);
-        Err(Failure::usage(format!("--filter: {message}")).picture(lines))
+        check_filter(self.filter.as_deref().unwrap_or_default())
     }
+}
+
+/// Refuses what is no filter, and shows where.
+pub(super) fn check_filter(text: &str) -> Result<(), Failure> {
+    let Err(error) = text.parse::<Filter>() else { return Ok(()) };
+    let caret = error.caret(text);
+    let mut lines = caret.lines();
+    let message = lines.next().unwrap_or(&error.message);
+    Err(Failure::usage(format!("--filter: {message}")).picture(lines))
 }
 
 /// Lists devices. The filter has been checked.
@@ -83,7 +87,7 @@ pub(super) async fn list(
 }
 
 /// That no device is so, and what may have been meant.
-async fn nothing_matches(client: &Client, filter: &str) -> Result<Failure, ClientError> {
+pub(super) async fn nothing_matches(client: &Client, filter: &str) -> Result<Failure, ClientError> {
     let devices = client.device_list(None).await?;
     let mut text = format!("no device matches {filter}");
     if let Some(missing) = filter::missing(filter, devices.iter()) {

@@ -145,7 +145,10 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::ConfigRefused
         | EventKind::CommandFailed
         | EventKind::CommandUnknown => Tone::Bad,
-        EventKind::DeviceLate | EventKind::DevicePending | EventKind::CommandExpired => Tone::Warn,
+        EventKind::DeviceLate
+        | EventKind::DevicePending
+        | EventKind::CommandExpired
+        | EventKind::BatchPaused => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled
         | EventKind::ConfigApplied
@@ -159,6 +162,10 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::ConfigSet
         | EventKind::CommandQueued
         | EventKind::CommandCancelled
+        | EventKind::BatchBegun
+        | EventKind::BatchContinued
+        | EventKind::BatchDone
+        | EventKind::BatchCancelled
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
         | EventKind::DbPruned

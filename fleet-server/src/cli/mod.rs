@@ -4,6 +4,9 @@
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
 mod backup;
+mod batch;
+mod batch_begin;
+mod batch_watch;
 mod command;
 mod command_run;
 mod config;
@@ -72,6 +75,12 @@ enum Verb {
     Config(config::ConfigArgs),
     /// Have devices do something: restart, reboot, collect, logs, exec
     Command(command::CommandArgs),
+    /// Have many devices do something, after a look at which
+    BatchCommand(batch_begin::BatchCommandArgs),
+    /// Change many devices' configurations, after a look at which
+    BatchUpdate(batch_begin::BatchUpdateArgs),
+    /// Look at batches, pause, continue, cancel and retry them
+    Batch(batch::BatchArgs),
     /// Write the fleet's data to files: devices, telemetry, configurations, commands, events
     Export(export::ExportArgs),
     /// Take backups of a server, look at them, and restore one
@@ -103,6 +112,9 @@ pub fn run() -> ExitCode {
         Verb::Events(args) => events::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Command(args) => command::run(args),
+        Verb::BatchCommand(args) => batch_begin::run_command(args),
+        Verb::BatchUpdate(args) => batch_begin::run_update(args),
+        Verb::Batch(args) => batch::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Backup(args) => backup::run(args),
         Verb::Db(args) => db::run(args),
@@ -144,6 +156,17 @@ mod tests {
             "fleets command list --device rpi4-001 --state open,failed --limit 5",
             "fleets command show 018d0d0a-0000-7000-8000-000000000001 --timeout 5s",
             "fleets command cancel 018d0d0a-0000-7000-8000-000000000001 --wait 1s --json",
+            "fleets batch-command --filter status=offline --command restart",
+            "fleets batch-command --filter tag:canary --command exec --yes --expect 3 -- df -h /",
+            "fleets batch-command --filter cpu>90 --command collect --window 20 --canary 5 --dry-run",
+            "fleets batch-update --filter type=raspberrypi --config update.json",
+            "fleets batch-update --filter type=raspberrypi --config - --max-fail 3 --no-wait --json",
+            "fleets batch list --limit 5",
+            "fleets batch show 018d0d0a-0000-7000-8000-000000000001 --failed -o json",
+            "fleets batch pause 018d0d0a-0000-7000-8000-000000000001",
+            "fleets batch continue 018d0d0a-0000-7000-8000-000000000001 --timeout 5s",
+            "fleets batch cancel 018d0d0a-0000-7000-8000-000000000001",
+            "fleets batch retry 018d0d0a-0000-7000-8000-000000000001 --no-wait",
             "fleets export sqlite --out export.sqlite",
             "fleets export csv --out folder --from 7d --server http://your-server:8080",
             "fleets export csv --table telemetry --out -",
@@ -176,6 +199,9 @@ mod tests {
             "fleets configure --auto --select 1",
             "fleets command run rpi4-001",
             "fleets command show 1",
+            "fleets batch-command --command restart",
+            "fleets batch-update --filter status=offline",
+            "fleets batch show",
             "fleets export sqlite",
             "fleets export sqlite --out x --database y --server z",
             "fleets export csv --out x --table keys",

@@ -61,6 +61,15 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::CommandCreate
         | Route::CommandGet(_)
         | Route::CommandCancel(_) => Subject::Commands,
+        Route::BatchList
+        | Route::BatchCreate
+        | Route::BatchPreview
+        | Route::BatchGet(_)
+        | Route::BatchMembers(_)
+        | Route::BatchPause(_)
+        | Route::BatchContinue(_)
+        | Route::BatchCancel(_)
+        | Route::BatchRetry(_) => Subject::Batches,
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
             Subject::Discovery
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod auth;
 mod backup;
+mod batches;
 pub(crate) mod body;
 mod commands;
 mod configs;

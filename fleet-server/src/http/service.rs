@@ -15,8 +15,8 @@ use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
-    Http, auth, backup, body, commands, configs, devices, discovery, events, export, fleetwide,
-    metrics, openapi, stream, telemetry,
+    Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export,
+    fleetwide, metrics, openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -212,6 +212,34 @@ async fn answer_rest(
         Route::CommandGet(id) => commands::get(http, id, &query(&["wait", "after"])?).await,
         Route::CommandCancel(id) => {
             Ok(ok(&ops.commands.cancel(id, &actor(principal.as_ref())?).await?))
+        }
+
+        Route::BatchList => batches::list(ops, &query(&["before", "limit"])?).await,
+        Route::BatchPreview => {
+            let wish = body::json(request, patience).await?;
+            Ok(ok(&ops.batches.preview(wish).await?))
+        }
+        Route::BatchCreate => {
+            let wish = body::json(request, patience).await?;
+            let (view, is_new) = ops.batches.create(wish, &actor(principal.as_ref())?).await?;
+            Ok(json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &view))
+        }
+        Route::BatchGet(id) => Ok(ok(&ops.batches.get(id).await?)),
+        Route::BatchMembers(id) => {
+            batches::members(ops, id, &query(&["state", "after", "limit"])?).await
+        }
+        Route::BatchPause(id) => {
+            Ok(ok(&ops.batches.pause(id, &actor(principal.as_ref())?).await?))
+        }
+        Route::BatchContinue(id) => {
+            Ok(ok(&ops.batches.go_on(id, &actor(principal.as_ref())?).await?))
+        }
+        Route::BatchCancel(id) => {
+            Ok(ok(&ops.batches.cancel(id, &actor(principal.as_ref())?).await?))
+        }
+        Route::BatchRetry(id) => {
+            let view = ops.batches.retry(id, &actor(principal.as_ref())?).await?;
+            Ok(json(StatusCode::CREATED, &view))
         }
 
         Route::DiscoverGet => discovery::get(http).await,

@@ -27,9 +27,10 @@ use super::devices::find;
 use super::events::NewEvent;
 use super::waiting::{Place, Waiting};
 use super::{Actor, Events, OpsError, World};
+use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::meters::Meters;
-use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, StoreError};
+use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, Inserted, StoreError};
 
 /// Between two looks at what is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub(crate) struct Commands {
     pub(crate) events: Arc<Events>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) waiting: Waiting,
+    /// Rings for commands that are over, as the batches that they are of want to know.
+    pub(crate) ended: Arc<Bell>,
 }
 
 /// Which commands to look for.
@@ -101,19 +104,36 @@ impl Commands {
         };
         let inserted = self.world.store.command_insert(vec![command]).await?;
         let inserted = inserted.into_iter().next().ok_or(OpsError::Defect)?;
-        if inserted.is_new {
-            self.hub.wake(device.uid);
-            let mut events = Vec::new();
-            for older in &inserted.superseded {
-                self.waiting.ring(older.id);
-                events.push(event(older, EventKind::CommandCancelled, actor));
-            }
-            let text =
-                format!("{}, until {}", words(&inserted.command), inserted.command.expires_at);
-            events.push(NewEvent::about(&device, EventKind::CommandQueued, actor, text));
-            self.events.record_all(events).await;
-        }
+        let events = self.given(&inserted, &actor.to_string());
+        self.events.record_all(events).await;
         Ok((view(inserted.command), inserted.is_new))
+    }
+
+    /// Has a command that was just stored go its way; what is to be told of it.
+    pub(super) fn given(&self, inserted: &Inserted, actor: &str) -> Vec<NewEvent> {
+        if !inserted.is_new {
+            return Vec::new();
+        }
+        let command = &inserted.command;
+        self.hub.wake(command.device);
+        let mut events = Vec::new();
+        for older in &inserted.superseded {
+            self.ring(older);
+            events.push(event(older, EventKind::CommandCancelled, actor));
+        }
+        let text = format!("{}, until {}", words(command), command.expires_at);
+        let device = Some((command.device_id.clone(), command.device));
+        let kind = EventKind::CommandQueued;
+        events.push(NewEvent { kind, actor: actor.to_owned(), device, text });
+        events
+    }
+
+    /// Tells those who want to know of a command to look at it.
+    fn ring(&self, command: &CommandRecord) {
+        self.waiting.ring(command.id);
+        if command.state.is_over() {
+            self.ended.ring(command.id);
+        }
     }
 
     /// One command.
@@ -286,7 +306,7 @@ impl Commands {
             for changed in settled {
                 match changed {
                     Ok(changed) => {
-                        self.waiting.ring(changed.command.id);
+                        self.ring(&changed.command);
                         events.extend(changed.event(&Actor::Server));
                     }
                     Err(error) => outcome = Err(error),
@@ -325,7 +345,7 @@ impl Commands {
 
     /// Tells those who wait, and writes down what has come to an end.
     async fn noted(&self, changed: &Changed, actor: &Actor) {
-        self.waiting.ring(changed.command.id);
+        self.ring(&changed.command);
         if let Some(event) = changed.event(actor) {
             self.events.record(event).await;
         }
@@ -351,7 +371,7 @@ impl Changed {
     /// The event that tells of it; none if that is no end, or was one already.
     fn event(&self, actor: &Actor) -> Option<NewEvent> {
         let kind = kind(self.command.state).filter(|_| self.command.state != self.before);
-        kind.map(|kind| event(&self.command, kind, actor))
+        kind.map(|kind| event(&self.command, kind, &actor.to_string()))
     }
 }
 
@@ -395,7 +415,8 @@ impl Wish {
     }
 }
 
-fn duration(
+/// A duration that somebody wishes for, or the usual one.
+pub(super) fn duration(
     field: &str,
     text: Option<&str>,
     usual: Duration,
@@ -411,12 +432,12 @@ fn duration(
 }
 
 /// Whether ids like this one sort as they were made.
-fn is_in_order(id: Uid) -> bool {
+pub(super) fn is_in_order(id: Uid) -> bool {
     id.bytes()[6] >> 4 == 7
 }
 
 /// Whether a device takes commands.
-fn require_able(device: &Device) -> Result<(), OpsError> {
+pub(super) fn require_able(device: &Device) -> Result<(), OpsError> {
     let id = &device.id;
     let problem = match device.state {
         Admission::Active if device.key.is_none() => {
@@ -448,14 +469,14 @@ fn kind(state: CommandState) -> Option<EventKind> {
     }
 }
 
-fn event(command: &CommandRecord, kind: EventKind, actor: &Actor) -> NewEvent {
+fn event(command: &CommandRecord, kind: EventKind, actor: &str) -> NewEvent {
     let why = match command.why.char_indices().nth(WHY_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &command.why[..end]),
         None => command.why.clone(),
     };
     let device = Some((command.device_id.clone(), command.device));
     let text = format!("{}: {why}", words(command));
-    NewEvent { kind, actor: actor.to_string(), device, text }
+    NewEvent { kind, actor: actor.to_owned(), device, text }
 }
 
 /// A command in an event: its number first, since the words may be many.

@@ -16,6 +16,7 @@ use ring::digest;
 use super::devices::find;
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
+use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
 
@@ -24,7 +25,7 @@ const COMMENT_BYTES_MAX: usize = 1000;
 /// Characters of a document's hash.
 const HASH_CHARS: usize = 16;
 /// The document before the first version.
-const EMPTY_DOCUMENT: &str = "{}";
+pub(super) const EMPTY_DOCUMENT: &str = "{}";
 
 /// Operations on configurations.
 pub(crate) struct Configs {
@@ -33,6 +34,8 @@ pub(crate) struct Configs {
     pub(crate) hub: Arc<Hub>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) events: Arc<Events>,
+    /// Rings for devices that have said something new, as the batches that wait for it want to know.
+    pub(crate) reports: Arc<Bell>,
 }
 
 impl Configs {
@@ -140,6 +143,7 @@ impl Configs {
         let (device, is_news) = self.world.change(uid, change).await?;
         if is_news {
             self.hub.wake(uid);
+            self.reports.ring(uid);
             self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
         }
         Ok(())
@@ -198,7 +202,7 @@ fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
 }
 
 /// What is told of a new version.
-fn set(stored: &ConfigVersion) -> String {
+pub(super) fn set(stored: &ConfigVersion) -> String {
     let (version, config) = (stored.version, &stored.config);
     match config.comment.as_deref() {
         Some(comment) if !comment.is_empty() => {
@@ -282,7 +286,7 @@ impl Versions {
     }
 
     /// Notes a version. Versions only grow, so of two notes the larger is right.
-    fn grew(&self, uid: Uid, version: u64) {
+    pub(super) fn grew(&self, uid: Uid, version: u64) {
         let mut versions = self.lock();
         let known = versions.entry(uid).or_default();
         *known = version.max(*known);
@@ -332,6 +336,7 @@ mod tests {
             versions: Arc::default(),
             hub: Arc::default(),
             server: Arc::new(PrivateKey::from_seed(&[1; 32])),
+            reports: Arc::default(),
         };
         let device = device();
         let uid = device.uid;

@@ -4,6 +4,7 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod backup;
+pub(crate) mod batches;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod check;
 mod command_state;
@@ -43,6 +44,7 @@ use crate::store::{
 };
 
 pub(crate) use backup::Backups;
+pub(crate) use batches::Batches;
 pub(crate) use commands::Commands;
 pub(crate) use configs::Configs;
 pub(crate) use database::Database;
@@ -63,6 +65,7 @@ pub(crate) struct Ops {
     pub(crate) telemetry: Telemetry,
     pub(crate) configs: Configs,
     pub(crate) commands: Arc<Commands>,
+    pub(crate) batches: Arc<Batches>,
     pub(crate) grants: Grants,
     pub(crate) enrolment: Enrolment,
     pub(crate) keys: Keys,

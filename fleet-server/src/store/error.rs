@@ -96,6 +96,9 @@ pub enum Conflict {
     /// There are so many commands that are not over.
     #[error("the server keeps {0} commands, and all of them are still to be done")]
     CommandsFull(u64),
+    /// There are so many batches that are not over.
+    #[error("{0} batches are under way already: cancel some, or wait until some are over")]
+    BatchesOpen(u64),
     /// The database belongs to a server with another key.
     #[error("the database belongs to another server")]
     ServerKey,

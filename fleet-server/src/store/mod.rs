@@ -10,6 +10,7 @@
 //! that works through many rows (purging, pruning), that it is done in part.
 
 mod backup;
+mod batches;
 mod commands;
 mod configs;
 mod devices;
@@ -24,6 +25,10 @@ mod sessions;
 mod telemetry;
 
 pub use backup::{BackupStore, Part, TakePart};
+pub use batches::{
+    Action, BatchChange, BatchRecord, BatchStore, Begun, Counts, MemberChange, MemberQuery,
+    MemberRecord, Place, Step,
+};
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
@@ -50,6 +55,7 @@ pub trait Store:
     + GrantStore
     + ConfigStore
     + CommandStore
+    + BatchStore
     + TelemetryStore
     + SessionStore
     + EventStore
@@ -67,6 +73,7 @@ impl<T> Store for T where
         + GrantStore
         + ConfigStore
         + CommandStore
+        + BatchStore
         + TelemetryStore
         + SessionStore
         + EventStore

@@ -67,6 +67,9 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
         Route::TelemetrySeries => (format!("{}&metrics=m", on_device(&path)), None),
         Route::ConfigGet | Route::EventList => (on_device(&path), None),
         Route::ConfigPost => (on_device(&path), Some(json!({"config": {}}))),
+        Route::BatchCreate | Route::BatchPreview => {
+            (path, Some(json!({"devices": [], "command": "restart"})))
+        }
         Route::CommandCreate => (path, Some(json!({"device_id": device, "command": "restart"}))),
         Route::DiscoverPost => (path, Some(json!({"device_id": "nobody-there"}))),
         Route::GrantCreate => {

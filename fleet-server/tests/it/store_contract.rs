@@ -11,6 +11,10 @@ use fleet_server::store::{
     Tier,
 };
 
+use crate::store_batches::{
+    a_batch_comes_with_all_its_members, a_batchs_counts_are_those_of_its_members,
+    a_member_begins_with_the_next_configuration, a_member_begins_with_what_it_is_to_do,
+};
 use crate::store_commands::{
     a_command_is_changed_in_one_piece, a_command_is_given_once,
     a_device_has_so_many_commands_to_do, a_newer_command_takes_the_place_of_its_like,
@@ -88,6 +92,10 @@ contract! {
     a_device_has_so_many_commands_to_do,
     commands_are_due_in_their_order,
     commands_go_with_their_device,
+    a_batch_comes_with_all_its_members,
+    a_member_begins_with_what_it_is_to_do,
+    a_member_begins_with_the_next_configuration,
+    a_batchs_counts_are_those_of_its_members,
 }
 
 type Any = Arc<dyn Store>;

@@ -15,9 +15,10 @@ use redb::{
 };
 
 use super::tables::{
-    Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN,
-    COMMANDS_OVER, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, EVENTS, Fault,
-    GRANT_KEYS, GRANTS, HEADS, KEYS, Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
+    BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS,
+    COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIGS, DEVICE_IDS, DEVICE_KEYS,
+    DEVICES, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS, Reading, SEGMENTS,
+    SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -170,6 +171,10 @@ impl RedbStore {
             read_table(txn, &COMMANDS_OPEN)?;
             read_table(txn, &COMMANDS_DUE)?;
             read_table(txn, &COMMANDS_OVER)?;
+            read_table(txn, &BATCHES)?;
+            read_table(txn, &BATCHES_OPEN)?;
+            read_table(txn, &BATCH_MEMBERS)?;
+            read_table(txn, &BATCH_STEPS)?;
             read_table(txn, &TELEMETRY)?;
             read_table(txn, &SERIES)?;
             read_table(txn, &CHUNKS)?;

@@ -114,7 +114,7 @@ impl CommandStore for RedbStore {
 }
 
 /// Adds commands and removes the oldest that are over beyond `kept`.
-fn insert(
+pub(super) fn insert(
     txn: &Writing<'_>,
     commands: Vec<CommandRecord>,
     kept: u64,

@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use super::RedbStore;
 use super::devices::require_live;
 use super::row::ConfigRow;
-use super::tables::{Bytes, CONFIGS, Fault, View, seal};
+use super::tables::{Bytes, CONFIGS, Fault, View, Writing, seal};
 use crate::store::{ConfigStore, ConfigVersion, Conflict, NewConfig, StoreError};
 
 #[async_trait]
@@ -40,20 +40,7 @@ impl ConfigStore for RedbStore {
         expected: Option<u64>,
         config: NewConfig,
     ) -> Result<ConfigVersion, StoreError> {
-        self.write(move |txn| {
-            require_live(txn, device)?;
-            let mut configs = txn.open(&CONFIGS)?;
-            let current = latest(&configs, device)?;
-            if expected.is_some_and(|expected| expected != current) {
-                return Err(Conflict::Config { current }.into());
-            }
-            let version = current + 1;
-            let row: ConfigRow = config.into();
-            let value = seal(&key(device, version), &row, "configuration")?;
-            configs.put_sealed(&key(device, version), &value)?;
-            Ok(row.into_version(version))
-        })
-        .await
+        self.write(move |txn| append(txn, device, expected, config)).await
     }
 
     async fn config_list(
@@ -72,6 +59,33 @@ impl ConfigStore for RedbStore {
         })
         .await
     }
+}
+
+/// Adds a device's next version, if `expected` is the latest or not said.
+pub(super) fn append(
+    txn: &Writing<'_>,
+    device: Uid,
+    expected: Option<u64>,
+    config: NewConfig,
+) -> Result<ConfigVersion, Fault> {
+    require_live(txn, device)?;
+    let mut configs = txn.open(&CONFIGS)?;
+    let current = latest(&configs, device)?;
+    if expected.is_some_and(|expected| expected != current) {
+        return Err(Conflict::Config { current }.into());
+    }
+    let version = current + 1;
+    let row: ConfigRow = config.into();
+    let value = seal(&key(device, version), &row, "configuration")?;
+    configs.put_sealed(&key(device, version), &value)?;
+    Ok(row.into_version(version))
+}
+
+/// Refuses unless a version is a device's latest.
+pub(super) fn require_latest(txn: &Writing<'_>, device: Uid, expected: u64) -> Result<(), Fault> {
+    require_live(txn, device)?;
+    let current = latest(&txn.open(&CONFIGS)?, device)?;
+    if current == expected { Ok(()) } else { Err(Conflict::Config { current }.into()) }
 }
 
 /// The latest version's number, whether its value can be read or not; 0 if there is none.

@@ -6,6 +6,7 @@
 //! database anew, during which reads wait or say that it is not available.
 
 mod backup;
+mod batches;
 mod commands;
 mod configs;
 mod damage;

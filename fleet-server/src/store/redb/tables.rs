@@ -20,6 +20,10 @@
 //! | `commands_open` | device uid, id | id, of commands that are not over |
 //! | `commands_due` | time, id | id, of commands that are not over |
 //! | `commands_over` | id | device uid, of commands that are over |
+//! | `batches` | id | batch, with how many of its members have come how far |
+//! | `batches_open` | id | id, of batches of which something is to come |
+//! | `batch_members` | batch id, place | a device of a batch |
+//! | `batch_steps` | command id; or device uid, version | the member that was given it |
 //! | `telemetry` | a word | whose files of telemetry belong to it, what is too old |
 //! | `series` | number | a series' name |
 //! | `chunks` | device uid, tier, last time, segment, place | where a chunk of values lies |
@@ -40,9 +44,9 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow, HeadRow,
-    KeyRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
-    UidRow,
+    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow,
+    HeadRow, KeyRow, MemberRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow,
+    SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -62,6 +66,10 @@ pub(super) const COMMANDS_OF: Sealed<UidRow> = Sealed::new("commands_of");
 pub(super) const COMMANDS_OPEN: Sealed<UidRow> = Sealed::new("commands_open");
 pub(super) const COMMANDS_DUE: Sealed<UidRow> = Sealed::new("commands_due");
 pub(super) const COMMANDS_OVER: Sealed<UidRow> = Sealed::new("commands_over");
+pub(super) const BATCHES: Sealed<BatchRow> = Sealed::new("batches");
+pub(super) const BATCHES_OPEN: Sealed<UidRow> = Sealed::new("batches_open");
+pub(super) const BATCH_MEMBERS: Sealed<MemberRow> = Sealed::new("batch_members");
+pub(super) const BATCH_STEPS: Sealed<PlaceRow> = Sealed::new("batch_steps");
 pub(super) const TELEMETRY: Sealed<TelemetryRow> = Sealed::new("telemetry");
 pub(super) const SERIES: Sealed<SeriesRow> = Sealed::new("series");
 pub(super) const CHUNKS: Sealed<ChunkRow> = Sealed::new("chunks");
@@ -87,6 +95,10 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&COMMANDS_OPEN)?;
     txn.open(&COMMANDS_DUE)?;
     txn.open(&COMMANDS_OVER)?;
+    txn.open(&BATCHES)?;
+    txn.open(&BATCHES_OPEN)?;
+    txn.open(&BATCH_MEMBERS)?;
+    txn.open(&BATCH_STEPS)?;
     txn.open(&TELEMETRY)?;
     txn.open(&SERIES)?;
     txn.open(&CHUNKS)?;

@@ -4,6 +4,7 @@
 //! Each test builds its own lab. Programs are those that cargo built beside this suite, run with
 //! their usual ports, because each host has ports of its own.
 
+mod batches;
 mod browser;
 mod claims;
 mod clocks;

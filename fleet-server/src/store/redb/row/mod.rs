@@ -4,6 +4,7 @@
 //! which a migration writes. Texts that were checked when they came in are checked again when they
 //! come out.
 
+mod batch;
 mod command;
 mod config;
 mod device;
@@ -17,6 +18,7 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
 use fleet_core::id::DeviceId;
 
+pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::ConfigRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
@@ -53,6 +55,9 @@ coded! {
     HeadRow = 49,
     CommandRow = 50,
     CommandOutputRow = 51,
+    BatchRow = 52,
+    MemberRow = 53,
+    PlaceRow = 54,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -94,6 +99,9 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
     check::<CommandRow>(bytes).map(|row| row.into_command(uid));
     check::<CommandOutputRow>(bytes);
+    check::<BatchRow>(bytes).map(|row| row.into_batch(uid));
+    check::<MemberRow>(bytes).map(MemberRow::into_member);
+    check::<PlaceRow>(bytes).map(|row| row.place());
     check::<SessionRow>(bytes).map(|row| row.into_session([2; 32]));
     check::<EventRow>(bytes).map(|row| row.into_event(uid));
     check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
@@ -107,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use data_encoding::HEXLOWER;
-    use fleet_core::api::{CommandState, EventKind};
+    use fleet_core::api::{BatchState, CommandState, EventKind, MemberState, WhenOffline};
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
@@ -122,8 +130,8 @@ mod tests {
     use crate::series::number::Number;
     use crate::series::wal::Lsn;
     use crate::store::{
-        Admission, CommandRecord, Device, Event, GrantRecord, KeyRecord, NewConfig, ReportedConfig,
-        SessionRecord,
+        Action, Admission, BatchRecord, CommandRecord, Counts, Device, Event, GrantRecord,
+        KeyRecord, MemberRecord, NewConfig, Place, ReportedConfig, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -163,6 +171,23 @@ mod tests {
         let names = Names::default();
         let id = names.series("m", &[("l", "v")]).unwrap();
         check(&SeriesRow::from(names.name(id).unwrap().as_ref()), "2e014d41635d016d01016c0176");
+        check(
+            &BatchRow::from(&batches()[0]),
+            "34015077086400046578656302016101620670617573656401770201016602020777616974696e\
+             6701066661696c656401030405060704736b69701003616461120101720102020202020202020202\
+             020202020202",
+        );
+        check(
+            &BatchRow::from(&batches()[1]),
+            "3401f933b6b601027b7d0670617573656401770201016602020777616974696e6701066661696c6\
+             56401030405060704736b69701003616461120101720102020202020202020202020202020202",
+        );
+        check(
+            &MemberRow::from(&member()),
+            "35012ce0c8f80101010101010101010101010101010108727069342d3030310772756e6e696e670\
+             17702010401030303030303030303030303030303030104",
+        );
+        check(&PlaceRow::from(place()), "3601eea0323c0101010101010101010101010101010105");
         check(&ChunkRow::from(&chunk()), "2f01a5523e6c09fb581bfb680101");
         assert_eq!(
             HEXLOWER.encode(&ChunkRow::key(&chunk())),
@@ -198,6 +223,11 @@ mod tests {
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
         assert_eq!(EventRow::from(event()).into_event(uid()), Ok(event()));
         assert_eq!(CommandRow::from(&command()).into_command(uid()), Ok(command()));
+        for batch in batches() {
+            assert_eq!(BatchRow::from(&batch).into_batch(uid()), Ok(batch));
+        }
+        assert_eq!(MemberRow::from(&member()).into_member(), Ok(member()));
+        assert_eq!(PlaceRow::from(place()).place(), place());
         assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
         assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
         let Remembered { applied, cursors, missed, newest, newest_at } =
@@ -221,6 +251,9 @@ mod tests {
             ("session", codec::encode(&SessionRow::from(session()))),
             ("event", codec::encode(&EventRow::from(event()))),
             ("command", codec::encode(&CommandRow::from(&command()))),
+            ("batch", codec::encode(&BatchRow::from(&batches()[0]))),
+            ("batch-config", codec::encode(&BatchRow::from(&batches()[1]))),
+            ("member", codec::encode(&MemberRow::from(&member()))),
             ("chunk", codec::encode(&ChunkRow::from(&chunk()))),
             ("segment", codec::encode(&SegmentRow::from(&segment()))),
             ("head", codec::encode(&HeadRow::from(remembered()))),
@@ -352,6 +385,52 @@ mod tests {
             output: None,
             output_left_out: 8,
         }
+    }
+
+    fn batches() -> [BatchRecord; 2] {
+        let mut counts = Counts::default();
+        counts.add(MemberState::Waiting);
+        counts.add(MemberState::Failed);
+        let batch = BatchRecord {
+            id: uid(),
+            action: Action::Command("exec a b".parse().unwrap()),
+            state: BatchState::Paused,
+            why: "w".to_owned(),
+            state_at: time(1),
+            filter: Some("f".to_owned()),
+            total: 2,
+            counts,
+            forgiven: 3,
+            window: 4,
+            canary: 5,
+            max_fail: 6,
+            timeout: Duration::from_millis(7),
+            offline: WhenOffline::Skip,
+            expires_at: time(8),
+            author: "ada".to_owned(),
+            created_at: time(9),
+            reason: Some("r".to_owned()),
+            retry_of: Some(Uid::from_bytes([2; 16])),
+        };
+        let action = Action::Config("{}".to_owned());
+        [batch.clone(), BatchRecord { action, ..batch }]
+    }
+
+    fn member() -> MemberRecord {
+        MemberRecord {
+            device: uid(),
+            device_id: "rpi4-001".parse().unwrap(),
+            state: MemberState::Running,
+            why: "w".to_owned(),
+            state_at: time(1),
+            begun_at: Some(time(2)),
+            command: Some(Uid::from_bytes([3; 16])),
+            version: Some(4),
+        }
+    }
+
+    fn place() -> Place {
+        Place { batch: uid(), ordinal: 5 }
     }
 
     fn chunk() -> ChunkRef {

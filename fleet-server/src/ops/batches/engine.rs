@@ -1,0 +1,454 @@
+//! The one task that has batches go on: it looks at those of which something is to come, does what
+//! is next, and waits for a bell or a second.
+//!
+//! What it holds in memory is only a copy. Whenever the store does not do what it is asked, that copy
+//! is thrown away and read anew, so nothing is done from what is not so any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fleet_core::Chain;
+use fleet_core::api::{BatchState, CommandState, EventKind, MemberState};
+use fleet_core::id::Uid;
+use fleet_core::limits::BATCH_DEVICES_MAX;
+use fleet_core::net::shutdown::Tasks;
+use fleet_core::time::Timestamp;
+use futures_util::future::join_all;
+
+use super::begin::said;
+use super::machine::{Member, Next, Plan, next};
+use super::view::{counted, words};
+use super::{Batches, event};
+use crate::ops::{Actor, OpsError};
+use crate::store::{BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError};
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Batches that a device's word about its configuration is noted in.
+const REPORTED_MAX: usize = 64;
+/// Characters of a reason that are kept with a member.
+const WHY_CHARS_MAX: usize = 500;
+
+/// The batches of which something is to come, as far as they are known.
+#[derive(Default)]
+struct Open {
+    batches: BTreeMap<Uid, Live>,
+    /// Those to look at now.
+    due: BTreeSet<Uid>,
+}
+
+pub(super) struct Live {
+    pub(super) batch: BatchRecord,
+    pub(super) members: Vec<Seat>,
+    /// What waited for devices when it was cancelled has been taken back.
+    is_called_off: bool,
+}
+
+/// A member, without what does not decide.
+pub(super) struct Seat {
+    pub(super) ordinal: u32,
+    pub(super) device: Uid,
+    member: Member,
+    command: Option<Uid>,
+}
+
+impl Seat {
+    fn new(ordinal: u32, record: &MemberRecord) -> Self {
+        let member = Member { state: record.state, begun_at: record.begun_at };
+        Self { ordinal, device: record.device, member, command: record.command }
+    }
+}
+
+impl Live {
+    fn plan(&self) -> Plan {
+        let batch = &self.batch;
+        Plan {
+            state: batch.state,
+            window: batch.window as usize,
+            canary: batch.canary as usize,
+            max_fail: batch.max_fail as usize,
+            forgiven: batch.forgiven as usize,
+            timeout: batch.timeout,
+            expires_at: batch.expires_at,
+        }
+    }
+
+    /// Takes over what the store says now.
+    pub(super) fn note(&mut self, batch: BatchRecord, ordinal: u32, record: &MemberRecord) {
+        // Of two answers the one that came later may be the earlier one; the state is not theirs to
+        // say.
+        self.batch.counts = batch.counts;
+        if let Ok(at) = self.members.binary_search_by_key(&ordinal, |seat| seat.ordinal) {
+            self.members[at] = Seat::new(ordinal, record);
+        }
+    }
+}
+
+impl Batches {
+    /// Has batches go on, until the server stops.
+    pub(crate) async fn run(&self, tasks: &Tasks) {
+        let mut open = Open::default();
+        let mut is_known = false;
+        let mut is_failing = false;
+        loop {
+            let outcome = if is_known {
+                self.round(&mut open, tasks).await
+            } else {
+                self.begin_all(&mut open).await.inspect(|()| is_known = true)
+            };
+            match outcome {
+                Ok(()) => is_failing = false,
+                Err(error) if !is_failing => {
+                    is_failing = true;
+                    tracing::warn!(error = %Chain(&error), "batches do not go on at present");
+                }
+                Err(_) => {}
+            }
+            if tasks.is_stopping() {
+                return;
+            }
+            let outcome = tokio::select! {
+                () = tasks.stopping() => return,
+                came = self.hub.came() => {
+                    open.touch(&came.into_iter().collect());
+                    Ok(())
+                }
+                ended = self.commands.ended.rung() => self.commands_ended(&mut open, ended).await,
+                said = self.reports.rung() => self.configs_reported(&mut open, said).await,
+                told = self.told.rung() => self.told(&mut open, told).await,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {
+                    open.due.extend(open.batches.keys());
+                    self.trim().await
+                }
+            };
+            if let Err(error) = outcome {
+                // What was rung for is found again in what the store says.
+                tracing::debug!(error = %Chain(&error), "batches are read anew");
+                is_known = false;
+            }
+        }
+    }
+
+    /// Reads all batches of which something is to come, and what became of them meanwhile.
+    async fn begin_all(&self, open: &mut Open) -> Result<(), OpsError> {
+        *open = Open::default();
+        for batch in self.world.store.batch_open().await? {
+            self.take(open, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at each batch that is due until nothing is to be done at this moment, in turn.
+    async fn round(&self, open: &mut Open, tasks: &Tasks) -> Result<(), OpsError> {
+        let mut outcome = Ok(());
+        while let Some(id) = open.due.pop_first() {
+            if tasks.is_stopping() {
+                return outcome;
+            }
+            match self.step(open, id).await {
+                Ok(true) => drop(open.due.insert(id)),
+                Ok(false) => {}
+                Err(error) => {
+                    outcome = Err(error);
+                    // The next look, a second later, begins with what the store says.
+                    if let Some(batch) = self.world.store.batch_get(id).await? {
+                        self.take(open, batch).await?;
+                        open.due.remove(&id);
+                    } else {
+                        open.batches.remove(&id);
+                    }
+                }
+            }
+            // Who has waited for a turn has it before this batch's next one.
+            tokio::task::yield_now().await;
+        }
+        outcome
+    }
+
+    /// Takes a batch in, or reads it anew.
+    async fn take(&self, open: &mut Open, batch: BatchRecord) -> Result<(), OpsError> {
+        let id = batch.id;
+        if !batch.is_open() {
+            open.batches.remove(&id);
+            return Ok(());
+        }
+        let query =
+            MemberQuery { batch: id, states: Vec::new(), after: None, limit: BATCH_DEVICES_MAX };
+        let members = self.world.store.batch_members(query).await?;
+        let running: Vec<_> = members
+            .iter()
+            .filter(|(_, member)| member.state == MemberState::Running)
+            .map(|(_, member)| (member.command, member.device))
+            .collect();
+        let members = members.iter().map(|(ordinal, member)| Seat::new(*ordinal, member)).collect();
+        open.batches.insert(id, Live { batch, members, is_called_off: false });
+        open.due.insert(id);
+        for (command, device) in running {
+            match command {
+                Some(command) => self.command_ended(open, command).await?,
+                None => self.config_reported(open, device).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody wants something of batches.
+    async fn told(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
+        for id in ids {
+            let Some(batch) = self.world.store.batch_get(id).await? else { continue };
+            match open.batches.get_mut(&id) {
+                Some(live) => {
+                    live.batch = batch;
+                    open.due.insert(id);
+                }
+                None => self.take(open, batch).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is next for a batch; whether there may be more to do.
+    async fn step(&self, open: &mut Open, id: Uid) -> Result<bool, OpsError> {
+        let Some(live) = open.batches.get_mut(&id) else { return Ok(false) };
+        if live.batch.state == BatchState::Cancelled && !live.is_called_off {
+            self.take_back(live).await?;
+            live.is_called_off = true;
+        }
+        let now = self.world.now();
+        let members: Vec<_> = live.members.iter().map(|seat| seat.member).collect();
+        let is_connected = |place: usize| self.hub.is_connected(live.members[place].device);
+        match next(&live.plan(), &members, is_connected, now) {
+            Next::Begin(places) => self.begin_some(live, &places).await?,
+            Next::Expire(places) => {
+                let why = format!("it did not come before {}", live.batch.expires_at);
+                self.settle_some(live, &places, MemberState::Expired, &why).await?;
+            }
+            Next::CallOff(places) => {
+                let why = format!("the batch was {}", live.batch.why);
+                self.settle_some(live, &places, MemberState::Cancelled, &why).await?;
+            }
+            Next::GiveUp(places) => {
+                let why = format!("no answer within {} s", live.batch.timeout.as_secs());
+                self.settle_some(live, &places, MemberState::Unknown, &why).await?;
+            }
+            Next::Pause(failures) => {
+                let max = live.batch.max_fail;
+                let failed = if failures == 1 { "device" } else { "devices" };
+                let why = format!("{failures} {failed} failed, and it pauses at {max}");
+                self.turn(live, BatchState::Paused, Some(why), EventKind::BatchPaused, now).await?;
+            }
+            Next::Done => {
+                self.turn(live, BatchState::Done, None, EventKind::BatchDone, now).await?;
+            }
+            Next::Wait => {
+                if !live.batch.is_open() {
+                    open.batches.remove(&id);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Brings a batch into another state of its own accord; where no reason is given, how far its
+    /// devices have come is the reason.
+    async fn turn(
+        &self,
+        live: &mut Live,
+        state: BatchState,
+        why: Option<String>,
+        kind: EventKind,
+        now: Timestamp,
+    ) -> Result<(), OpsError> {
+        let before = live.batch.state;
+        let change = move |batch: &mut BatchRecord| {
+            // Somebody may have said something else meanwhile.
+            if batch.state == before {
+                let why = why.unwrap_or_else(|| counted(batch));
+                (batch.state, batch.state_at, batch.why) = (state, now, why);
+            }
+            Ok(())
+        };
+        live.batch = self.world.store.batch_change(live.batch.id, Box::new(change)).await?;
+        if live.batch.state == state {
+            let mut text = format!("{}: {}", words(&live.batch), live.batch.why);
+            if state != BatchState::Done {
+                text = format!("{text}; {}", counted(&live.batch));
+            }
+            self.events.record(event(kind, &Actor::Server, text)).await;
+        }
+        Ok(())
+    }
+
+    /// Brings members into a state in which nothing is to come.
+    async fn settle_some(
+        &self,
+        live: &mut Live,
+        places: &[usize],
+        state: MemberState,
+        why: &str,
+    ) -> Result<(), OpsError> {
+        let id = live.batch.id;
+        let seats = places.iter().map(|place| &live.members[*place]);
+        let from: Vec<_> = seats.map(|seat| (seat.ordinal, seat.member.state)).collect();
+        let changes = from.iter().map(|(ordinal, before)| {
+            self.settle(
+                Place { batch: id, ordinal: *ordinal },
+                Some(*before),
+                state,
+                why.to_owned(),
+            )
+        });
+        // All at once, so that they share their commits.
+        for changed in join_all(changes).await {
+            let (batch, ordinal, member) = changed?;
+            live.note(batch, ordinal, &member);
+        }
+        Ok(())
+    }
+
+    /// Brings a member from one state, or from any, into another one.
+    pub(super) async fn settle(
+        &self,
+        place: Place,
+        from: Option<MemberState>,
+        state: MemberState,
+        why: String,
+    ) -> Result<(BatchRecord, u32, MemberRecord), OpsError> {
+        let now = self.world.now();
+        let why = cut(why);
+        let change = move |member: &mut MemberRecord| {
+            if member.state != state && from.is_none_or(|from| from == member.state) {
+                (member.state, member.state_at, member.why) = (state, now, why);
+            }
+            Ok(())
+        };
+        let changed = self.world.store.batch_member_change(place, Box::new(change)).await?;
+        Ok((changed.0, place.ordinal, changed.1))
+    }
+
+    /// Takes back what waits for devices that were told and have not heard it.
+    async fn take_back(&self, live: &Live) -> Result<(), OpsError> {
+        let running = live.members.iter().filter(|seat| seat.member.state == MemberState::Running);
+        for id in running.filter_map(|seat| seat.command) {
+            let command = self.world.store.command_get(id).await?;
+            if command.is_some_and(|command| command.state == CommandState::Queued) {
+                match self.commands.cancel(id, &Actor::Server).await {
+                    // It is too late, and goes on.
+                    Ok(_) | Err(OpsError::Conflict(_) | OpsError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn commands_ended(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
+        for id in ids {
+            self.command_ended(open, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what became of a command, if it is over and one of a batch.
+    async fn command_ended(&self, open: &mut Open, id: Uid) -> Result<(), OpsError> {
+        let Some(place) = self.world.store.batch_of_command(id).await? else { return Ok(()) };
+        let Some(command) = self.world.store.command_get(id).await? else { return Ok(()) };
+        let state = match command.state {
+            CommandState::Succeeded => MemberState::Succeeded,
+            CommandState::Failed => MemberState::Failed,
+            CommandState::Expired => MemberState::Expired,
+            CommandState::Cancelled => MemberState::Cancelled,
+            CommandState::Unknown => MemberState::Unknown,
+            CommandState::Queued
+            | CommandState::Sent
+            | CommandState::Accepted
+            | CommandState::Running
+            | CommandState::Later(_) => return Ok(()),
+        };
+        let (now, why) = (self.world.now(), cut(command.why));
+        // What the device says of the end is the truth, whatever was supposed before.
+        let change = move |member: &mut MemberRecord| {
+            if member.state != state {
+                (member.state, member.state_at, member.why) = (state, now, why);
+            }
+            Ok(())
+        };
+        self.noted(open, place, Box::new(change)).await
+    }
+
+    async fn configs_reported(&self, open: &mut Open, uids: Vec<Uid>) -> Result<(), OpsError> {
+        for uid in uids {
+            self.config_reported(open, uid).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a device says of its configuration, if a batch waits for it or gave it up.
+    async fn config_reported(&self, open: &mut Open, uid: Uid) -> Result<(), OpsError> {
+        let Some(device) = self.world.store.device_get(uid).await? else { return Ok(()) };
+        let Some(reported) = &device.reported else { return Ok(()) };
+        let store = &self.world.store;
+        for place in store.batch_of_config(uid, reported.version, REPORTED_MAX).await? {
+            let (device, now) = (device.clone(), self.world.now());
+            let change = move |member: &mut MemberRecord| {
+                let is_open = matches!(member.state, MemberState::Running | MemberState::Unknown);
+                let said = said(&device, member.version.unwrap_or(0)).filter(|_| is_open);
+                if let Some((state, why)) = said {
+                    (member.state, member.state_at, member.why) = (state, now, cut(why));
+                }
+                Ok(())
+            };
+            self.noted(open, place, Box::new(change)).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what became of a member, and looks at its batch if something of that is to come.
+    async fn noted(
+        &self,
+        open: &mut Open,
+        place: Place,
+        change: MemberChange,
+    ) -> Result<(), OpsError> {
+        match self.world.store.batch_member_change(place, change).await {
+            Ok((batch, member)) => {
+                if let Some(live) = open.batches.get_mut(&place.batch) {
+                    live.note(batch, place.ordinal, &member);
+                    open.due.insert(place.batch);
+                }
+                Ok(())
+            }
+            // It has given way, or cannot be read, which health says.
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes batches beyond those that are kept, a piece at a time.
+    async fn trim(&self) -> Result<(), OpsError> {
+        while self.world.store.batch_trim().await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Has batches looked at in which one of some devices waits.
+    fn touch(&mut self, devices: &BTreeSet<Uid>) {
+        let waits = |seat: &Seat| {
+            seat.member.state == MemberState::Waiting && devices.contains(&seat.device)
+        };
+        let touched = self.batches.iter().filter(|(_, live)| live.members.iter().any(waits));
+        self.due.extend(touched.map(|(id, _)| *id));
+    }
+}
+
+/// A reason cut to what is kept, with a mark where it was.
+fn cut(mut why: String) -> String {
+    if let Some((end, _)) = why.char_indices().nth(WHY_CHARS_MAX) {
+        why.truncate(end);
+        why.push('…');
+    }
+    why
+}
