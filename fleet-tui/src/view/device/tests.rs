@@ -111,7 +111,7 @@ fn gone() {
 #[test]
 fn panes_by_themselves() {
     let mut app = answered(SLOT, LOW);
-    for name in ["low_config", "low_history", "low_facts"] {
+    for name in ["low_config", "low_commands", "low_history", "low_facts"] {
         press(&mut app, "Tab");
         assert_snapshot!(name, shown(&app));
     }
@@ -120,6 +120,8 @@ fn panes_by_themselves() {
     assert_snapshot!("wide_graphs_full", shown(&app));
     press(&mut app, "S-Tab S-Tab");
     assert_snapshot!("wide_history_full", shown(&app));
+    press(&mut app, "S-Tab j j j j");
+    assert_snapshot!("wide_commands_full", shown(&app));
 }
 
 #[test]
@@ -141,7 +143,7 @@ fn a_cursor_and_a_picture_held_still() {
 #[test]
 fn outside_text_is_spelled_out() {
     let mut app = answered(SLOT, WIDE);
-    press(&mut app, "Tab Tab Tab Enter");
+    press(&mut app, "Tab Tab Tab Tab Enter");
     let facts = shown(&app);
     assert!(facts.contains("fe80::dea6"), "{facts}");
     press(&mut app, "S-Tab");

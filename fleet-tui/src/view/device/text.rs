@@ -1,7 +1,8 @@
 //! A device's panes of text: its configuration, what happened to it, what is known of it.
 
-use fleet_core::api::{EventKind, EventView};
+use fleet_core::api::{CommandState, EventKind, EventView};
 use fleet_core::glyph::Glyph;
+use fleet_core::id::Uid;
 use ratatui::layout::Rect;
 
 use super::clock;
@@ -10,7 +11,7 @@ use crate::state::App;
 use crate::state::device::DeviceScreen;
 use crate::state::device::config::{ConfigKey, ConfigLine};
 use crate::theme::Role;
-use crate::view::{Canvas, pane};
+use crate::view::{Canvas, command, pane};
 use crate::widgets::scrollbar;
 
 /// A pane from this width on says who did what.
@@ -112,7 +113,19 @@ fn event_row(event: &EventView, time: &str, row: Rect, canvas: &mut Canvas<'_>) 
         canvas.put(x + 18, row.y, x + 39, &event.actor.to_string(), Role::Muted);
         x += 40;
     }
-    canvas.put(x, row.y, right, &event.text.to_string(), Role::Plain);
+    canvas.put(x, row.y, right, &text_of(event), Role::Plain);
+}
+
+/// What happened, without the number before a command: the words say more where there is little
+/// room.
+fn text_of(event: &EventView) -> String {
+    let text = event.text.to_string();
+    match text.split_once(' ') {
+        Some((number, rest)) if event.kind.is("command") && number.parse::<Uid>().is_ok() => {
+            rest.to_owned()
+        }
+        _ => text,
+    }
 }
 
 /// How an event that says how a device is doing is marked.
@@ -130,7 +143,18 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::ConfigSet => Glyph::Busy,
         EventKind::ConfigApplied => Glyph::Done,
         EventKind::ConfigRefused => Glyph::Failed,
+        EventKind::CommandQueued => command::glyph(CommandState::Queued),
+        EventKind::CommandSucceeded => command::glyph(CommandState::Succeeded),
+        EventKind::CommandFailed => command::glyph(CommandState::Failed),
+        EventKind::CommandExpired => command::glyph(CommandState::Expired),
+        EventKind::CommandCancelled => command::glyph(CommandState::Cancelled),
+        EventKind::CommandUnknown => command::glyph(CommandState::Unknown),
         EventKind::DeviceUpdated
+        | EventKind::BatchBegun
+        | EventKind::BatchPaused
+        | EventKind::BatchContinued
+        | EventKind::BatchDone
+        | EventKind::BatchCancelled
         | EventKind::ServerStarted
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
@@ -155,7 +179,7 @@ pub(super) fn facts(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
     }
 }
 
-fn boxed(
+pub(super) fn boxed(
     device: &DeviceScreen,
     which: Pane,
     notes: &[String],
@@ -166,7 +190,7 @@ fn boxed(
 }
 
 /// Where the text is, on the right border.
-fn scrollbar_of(
+pub(super) fn scrollbar_of(
     device: &DeviceScreen,
     which: Pane,
     len: usize,
@@ -183,7 +207,7 @@ fn scrollbar_of(
 }
 
 /// What stands in the place of what has not come.
-fn missing(error: Option<&str>, loading: &str, inside: Rect, canvas: &mut Canvas<'_>) {
+pub(super) fn missing(error: Option<&str>, loading: &str, inside: Rect, canvas: &mut Canvas<'_>) {
     let Some(error) = error else {
         canvas.put(inside.x, inside.y, inside.right(), loading, Role::Muted);
         return;
