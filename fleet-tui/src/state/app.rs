@@ -252,10 +252,7 @@ impl App {
             Command::Sort(key) => self.fleet.set_sort(key),
             Command::Theme(name) => self.desk.theme = name,
             Command::Columns(columns) => self.fleet.set_columns(columns),
-            Command::Copy(what, text) => {
-                self.desk.wish(Effect::Copy(text));
-                self.desk.say(format!("copied {what} (OSC 52)"));
-            }
+            Command::Copy(what, text) => self.desk.copy(what, text),
             Command::Context(name) => match self.under_way() {
                 None => self.desk.wish(Effect::Switch(name)),
                 Some(job) => {

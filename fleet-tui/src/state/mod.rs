@@ -225,6 +225,12 @@ impl Desk {
         self.notice = Some((notice, self.now.since_start));
     }
 
+    /// Puts a text into the clipboard of whoever sits at the terminal.
+    pub fn copy(&mut self, what: &str, text: String) {
+        self.wish(Effect::Copy(text));
+        self.say(format!("copied {what} (OSC 52)"));
+    }
+
     /// Remembers something that is not worth the line above the keys.
     pub fn note(&mut self, notice: Notice) {
         if self.notices.len() == NOTICES_MAX {

@@ -37,7 +37,7 @@ pub(super) fn form(deed: Deed, chosen: Chosen, desk: &Desk) -> Form {
         Deed::Exec => (
             "program",
             &[
-                "uptime -p    the program and its arguments, parted by blanks; no shell",
+                "uptime -p    program and arguments, parted by blanks; no shell",
                 "Each device's own policy decides whether it runs the program.",
             ],
         ),

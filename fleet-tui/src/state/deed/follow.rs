@@ -11,6 +11,7 @@ use super::view_words;
 use crate::effect::Request;
 use crate::event::{Answer, Failed, Notice};
 use crate::state::Desk;
+use crate::state::popup::Popup;
 
 /// Commands that are followed; of further ones is told that they were given.
 const FOLLOWED_MAX: usize = 10_000;
@@ -61,7 +62,8 @@ impl Run {
         let open = self.given - self.ended();
         let open = (open > 0).then(|| format!("{open} not over"));
         let counts: Vec<String> = counts.into_iter().chain(open).collect();
-        format!("{} on {} devices: {}", self.words, self.given, counts.join(", "))
+        let devices = if self.given == 1 { "device" } else { "devices" };
+        format!("{} on {} {devices}: {}", self.words, self.given, counts.join(", "))
     }
 }
 
@@ -180,7 +182,11 @@ fn end(id: Uid, state: CommandState, why: &str, desk: &mut Desk) {
     };
     let text = format!("{} on {}: {}{why}", own.words, own.device, state.word());
     let notice = Notice { text, is_error };
-    if is_alone {
+    let is_read = matches!(&desk.popup, Some(Popup::Outcome(outcome)) if outcome.is_of(id));
+    if is_alone && is_read {
+        // It stands there; what is said beside would only have to be dismissed.
+        desk.note(notice);
+    } else if is_alone {
         desk.tell(notice);
     } else if is_error && is_told {
         desk.note(notice);

@@ -315,4 +315,6 @@ fn lock(plan: &Plan) -> Lock {
 }
 
 #[cfg(test)]
+mod command_tests;
+#[cfg(test)]
 mod tests;

@@ -126,9 +126,7 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => {
-                "none; until a device begins it can be taken back there (K in Commands)"
-            }
+            | Self::Exec => "none; until a device begins, K in its Commands takes it back",
             Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",

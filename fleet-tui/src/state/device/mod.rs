@@ -3,6 +3,8 @@
 //! The screen keeps the device's last row, so that a device that leaves the fleet while somebody
 //! looks at it leaves its picture behind.
 
+#[cfg(test)]
+mod command_tests;
 pub mod commands;
 pub mod config;
 pub mod curve;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::Uid;
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::{Untrusted, write_escaped};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -91,6 +92,11 @@ impl Outcome {
             lines: Vec::new(),
             width: 0,
         }
+    }
+
+    /// Whether it is about the command with this number.
+    pub fn is_of(&self, id: Uid) -> bool {
+        self.id == Some(id)
     }
 
     /// The command, as far as it is known.
@@ -203,10 +209,12 @@ impl Outcome {
                     None => PopupEnd::Stay,
                 }
             }
-            KeyCode::Char('y') => match self.copied() {
-                Some((what, text)) => PopupEnd::Run(Command::Copy(what, text)),
-                None => PopupEnd::Stay,
-            },
+            KeyCode::Char('y') => {
+                if let Some((what, text)) = self.copied() {
+                    desk.copy(what, text);
+                }
+                PopupEnd::Stay
+            }
             KeyCode::Left => PopupEnd::Close,
             _ if leaves(key) => PopupEnd::Close,
             _ => {
@@ -265,13 +273,13 @@ fn known(view: &CommandView, is_whole: bool, width: usize, lines: &mut Vec<Line>
         fact("", why[1..].join(" "));
     }
     if view.state.is_over() {
-        fact("over", view.state_at.to_string());
+        fact("over", second(view.state_at));
     } else {
-        fact("since", view.state_at.to_string());
+        fact("since", second(view.state_at));
     }
     fact("command", deed::view_words(view));
-    fact("given", format!("{} by {}", view.created_at, view.author));
-    fact("until", format!("{} it may begin", view.expires_at));
+    fact("given", format!("{} by {}", second(view.created_at), view.author));
+    fact("until", format!("{}; then it is too late to begin", second(view.expires_at)));
     if let Some(code) = view.exit_code {
         fact("exit code", code.to_string());
     }
@@ -296,6 +304,12 @@ fn known(view: &CommandView, is_whole: bool, width: usize, lines: &mut Vec<Line>
     for line in output.into_iter().flat_map(str::lines) {
         lines.extend(cut(&shown(line), width).into_iter().map(Line::Output));
     }
+}
+
+/// A time to the second, as people write one.
+fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(..19).map_or(text.clone(), |text| format!("{}Z", text.replace('T', " ")))
 }
 
 /// A line in lines of at most `width` cells. Its blanks stay: they may make columns.

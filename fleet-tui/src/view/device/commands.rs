@@ -38,9 +38,10 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
     scrollbar_of(device, Pane::Commands, views.len(), area, inside, canvas);
     let graphs = &device.graphs;
     // A picture that is held still has the ages of then.
-    let now = match graphs.is_frozen {
-        true => graphs.window().to,
-        false => app.desk.link.server_time(app.desk.now.wall),
+    let now = if graphs.is_frozen {
+        graphs.window().to
+    } else {
+        app.desk.link.server_time(app.desk.now.wall)
     };
     let rows = views.iter().enumerate().skip(device.top(Pane::Commands));
     for (y, (place, view)) in (inside.y..inside.bottom()).zip(rows) {

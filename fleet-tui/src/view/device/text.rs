@@ -2,7 +2,6 @@
 
 use fleet_core::api::{CommandState, EventKind, EventView};
 use fleet_core::glyph::Glyph;
-use fleet_core::id::Uid;
 use ratatui::layout::Rect;
 
 use super::clock;
@@ -113,19 +112,7 @@ fn event_row(event: &EventView, time: &str, row: Rect, canvas: &mut Canvas<'_>) 
         canvas.put(x + 18, row.y, x + 39, &event.actor.to_string(), Role::Muted);
         x += 40;
     }
-    canvas.put(x, row.y, right, &text_of(event), Role::Plain);
-}
-
-/// What happened, without the number before a command: the words say more where there is little
-/// room.
-fn text_of(event: &EventView) -> String {
-    let text = event.text.to_string();
-    match text.split_once(' ') {
-        Some((number, rest)) if event.kind.is("command") && number.parse::<Uid>().is_ok() => {
-            rest.to_owned()
-        }
-        _ => text,
-    }
+    canvas.put(x, row.y, right, &command::event_text(event), Role::Plain);
 }
 
 /// How an event that says how a device is doing is marked.
