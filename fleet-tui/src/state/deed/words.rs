@@ -223,6 +223,9 @@ fn until(plan: &Plan, expires_in: Duration, desk: &Desk) -> String {
     match (away, plan.steps.len()) {
         (0, _) => format!("{end}, {span}; then it is too late to begin"),
         (1, 1) => format!("{end}, {span}: the device is away, and gets it if it is back before"),
+        (1, count) => {
+            format!("{end}, {span}: 1 of {count} is away, and gets it if it is back before")
+        }
         (away, count) => {
             format!("{end}, {span}: {away} of {count} are away, and get it if they are back before")
         }
