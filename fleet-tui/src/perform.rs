@@ -252,9 +252,17 @@ async fn give(
         expires_in: Some(format!("{}ms", expires_in.as_millis())),
         timeout: None,
     };
-    match client.command_create(&request).await {
-        // Under the same number it is given once, however often it is asked for.
-        Err(ClientError::Exchange { .. }) => client.command_create(&request).await,
+    until_answered(|| client.command_create(&request)).await
+}
+
+/// Asks once more if the server was reached and did not answer. Only for what has a number of its
+/// own: under that it is given once, however often it is asked for.
+async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    match ask().await {
+        Err(ClientError::Exchange { .. }) => ask().await,
         answered => answered,
     }
 }
@@ -314,9 +322,54 @@ fn write_new(folders: &[PathBuf], name: &str, contents: &str) -> std::io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use fleet_core::net::http::HttpError;
     use serde_json::json;
 
     use super::*;
+
+    fn unanswered() -> ClientError {
+        let url = "https://fleet.example.com:8443".parse().unwrap();
+        ClientError::Exchange { url, source: HttpError::Timeout { peer: "a".to_owned() } }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_answered_is_asked_once_more_and_what_was_refused_is_not() {
+        let refused = || ClientError::ReadOnly;
+        for (first, second, times, is_done) in [
+            (None, None, 1, true),
+            (Some(unanswered()), None, 2, true),
+            (Some(unanswered()), Some(unanswered()), 2, false),
+            (Some(refused()), None, 1, false),
+        ] {
+            let answers = Cell::new(vec![second, first]);
+            let asked = Cell::new(0);
+            let ask = || {
+                asked.set(asked.get() + 1);
+                let mut left = answers.take();
+                let answer = left.pop().expect("it asks twice at most");
+                answers.set(left);
+                std::future::ready(answer.map_or(Ok(()), Err))
+            };
+            assert_eq!(until_answered(ask).await.is_ok(), is_done);
+            assert_eq!(asked.get(), times);
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_given_all_the_same_says_so() {
+        let uid = Uid::from_bytes([7; 16]);
+        let command = Change::Command { command: Command::Reboot, expires_in: Duration::ZERO };
+        for (request, error, is_doubted) in [
+            (Request::Change(uid, command.clone()), unanswered(), true),
+            (Request::Change(uid, command), ClientError::ReadOnly, false),
+            (Request::Change(uid, Change::Reject), unanswered(), false),
+        ] {
+            let text = failed(&request, &error).text;
+            assert_eq!(text.contains("given all the same"), is_doubted, "{text}");
+        }
+    }
 
     #[test]
     fn the_rest_of_a_configuration_stays() {
