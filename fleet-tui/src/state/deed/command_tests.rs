@@ -335,6 +335,27 @@ fn the_palette_knows_commands_by_their_names() {
         assert_eq!(changes(&press(&mut app, &format!(": {typed} Enter"))), []);
         assert_eq!(question(&app).title, title);
     }
+    for (typed, command) in [
+        ("r e s t a r t Space n g i n x", "restart nginx.service"),
+        ("e x e c Space l s Space - l", "exec [\"ls\", \"-l\"]"),
+    ] {
+        let mut app = app_with(fleet_of(1));
+        assert_eq!(changes(&press(&mut app, &format!(": {typed} Enter"))), []);
+        assert_eq!(fact(&app, "command"), command);
+    }
+    let mut app = app_with(fleet_of(1));
+    let effects = press(&mut app, ": l o g s Space n g i n x Enter");
+    assert_eq!(commands(&effects)[0].1, "logs -u nginx.service");
+    for (rows, typed, problem) in [
+        (1, "r e s t a r t Space - x", "-x is not the name of a systemd unit"),
+        (3, "l o g s Space n g i n x", "logs are shown of one device at a time"),
+        (0, "e x e c Space l s", "there is no device to do it"),
+    ] {
+        let mut app = app_with(fleet_of(rows));
+        assert_eq!(changes(&press(&mut app, &format!("a : {typed} Enter"))), []);
+        let Some(Popup::Palette(palette)) = &app.desk.popup else { panic!("{typed} was done") };
+        assert_eq!(palette.error.as_deref(), Some(problem));
+    }
     let mut app = app_with(fleet_of(1));
     press(&mut app, ": e x e c Enter");
     assert!(matches!(&app.desk.popup, Some(Popup::Form(form)) if form.label == "program"));

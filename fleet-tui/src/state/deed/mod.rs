@@ -255,14 +255,19 @@ pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
 
 /// What is done with what was typed: at once if it is light, and after a question otherwise.
 pub fn settle(form: &Form, desk: &Desk) -> Result<Command, String> {
-    let plan = plan(form.deed, &form.chosen, form.field.text(), desk)?;
+    typed(form.deed, &form.chosen, form.field.text(), desk)
+}
+
+/// The same with a text that was typed elsewhere.
+pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Command, String> {
+    let plan = plan(deed, chosen, text, desk)?;
     if plan.is_light() {
         return match desk.why_not_change() {
             Some(reason) => Err(reason.to_owned()),
             None => Ok(Command::Do(plan)),
         };
     }
-    let confirm = confirm(plan, &form.chosen, desk);
+    let confirm = confirm(plan, chosen, desk);
     Ok(Command::Popup(Box::new(Popup::Confirm(confirm))))
 }
 
