@@ -182,7 +182,7 @@ fn who_cannot_do_it_is_left_out_and_told_why() {
     assert_eq!(fact(&app, "until"), until);
     let effects = press(&mut app, "y");
     assert_eq!(give_all(&mut app, effects), 1);
-    let told = "restart waits for a-offline, which is away, until 2026-08-24T14:03:22Z";
+    let told = "restart waits for a-offline, which is away, until 2026-08-24 14:03:22Z";
     assert_eq!(notice(&app), (told, false));
 }
 

@@ -7,6 +7,7 @@ use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::{DeviceId, Uid};
 
 use super::{Deed, Plan, Step, follow, view_words};
+use crate::cells;
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed, Notice};
 use crate::state::Desk;
@@ -158,7 +159,8 @@ fn given(view: &CommandView, desk: &mut Desk) {
         CommandState::Cancelled if is_taken_back => format!("{words} on {device} is taken back"),
         _ if is_taken_back => format!("{device} is told to leave {words}, if it has not begun"),
         CommandState::Queued if is_away => {
-            format!("{words} waits for {device}, which is away, until {}", view.expires_at)
+            let until = cells::second(view.expires_at);
+            format!("{words} waits for {device}, which is away, until {until}")
         }
         _ => format!("{words} given to {device}"),
     });

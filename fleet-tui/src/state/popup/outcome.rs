@@ -6,12 +6,11 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::Uid;
-use fleet_core::time::Timestamp;
 use fleet_core::untrusted::{Untrusted, write_escaped};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{Command, PopupEnd, leaves};
-use crate::cells::wrapped;
+use crate::cells::{second, wrapped};
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed};
 use crate::keys::{self, Scope};
@@ -304,12 +303,6 @@ fn known(view: &CommandView, is_whole: bool, width: usize, lines: &mut Vec<Line>
     for line in output.into_iter().flat_map(str::lines) {
         lines.extend(cut(&shown(line), width).into_iter().map(Line::Output));
     }
-}
-
-/// A time to the second, as people write one.
-fn second(at: Timestamp) -> String {
-    let text = at.to_string();
-    text.get(..19).map_or(text.clone(), |text| format!("{}Z", text.replace('T', " ")))
 }
 
 /// A line in lines of at most `width` cells. Its blanks stay: they may make columns.
