@@ -52,6 +52,12 @@ pub fn age(ago: Duration) -> String {
     }
 }
 
+/// A time to the second, as people write one.
+pub fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(..19).map_or(text.clone(), |text| format!("{}Z", text.replace('T', " ")))
+}
+
 /// A text in lines of at most `width` cells, broken between words where that is possible.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::api::{DeviceUpdate, StreamView};
+use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
@@ -77,11 +78,15 @@ pub enum Request {
         /// Only older ones.
         before: Option<u64>,
     },
-    /// Change one device.
+    /// One command, with what its program wrote.
+    Command(Uid),
+    /// The newest commands, of one device or of all.
+    Commands(Option<Uid>),
+    /// Change one device, or have it do something.
     Change(Uid, Change),
 }
 
-/// A change of one device.
+/// A change of one device, or something that it is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Let it in.
@@ -96,4 +101,13 @@ pub enum Change {
     Update(DeviceUpdate),
     /// Have it report that often. The rest of its configuration stays.
     Interval(Duration),
+    /// Have it do something.
+    Command {
+        /// What.
+        command: Command,
+        /// How long this waits for the device.
+        expires_in: Duration,
+    },
+    /// Take back the command with this number.
+    TakeBack(Uid),
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crossterm::event::KeyEvent;
-use fleet_core::api::{ConfigView, Device, EventView, SeriesReply, StreamMessage};
+use fleet_core::api::{CommandView, ConfigView, Device, EventView, SeriesReply, StreamMessage};
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
 use fleet_core::operator::browse::Sighting;
@@ -84,6 +84,10 @@ pub enum Answer {
     Config(Box<ConfigView>),
     /// Events, newest first.
     Events(Vec<EventView>),
+    /// A command, as far as it has come.
+    Command(Box<CommandView>),
+    /// Commands, newest first.
+    Commands(Vec<CommandView>),
     /// It is done.
     Done,
 }

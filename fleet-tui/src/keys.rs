@@ -61,6 +61,7 @@ pub enum Action {
     CursorOn,
     LiveEdge,
     Retry,
+    TakeBack,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -127,13 +128,14 @@ const BINDINGS: &[Binding] = {
     }
     &[
         bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
-        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back", Move),
+        bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back; of commands, open one", Move),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
         bind(Action::MarkInvert, &[Fleet, Pending], &["i"], "", "invert the marks within the filter", Act),
         bind(Action::Actions, &[Fleet, Device, Discover, Pending], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
         bind(Action::Retry, &[Discover], &["R"], "retry failed", "configure those again that failed", Act),
+        bind(Action::TakeBack, &[Device], &["K"], "take back", "take back the command at the cursor, before the device begins", Act),
         bind(Action::NextPane, &[Device, Discover], &["Tab"], "pane", "the next pane", Move),
         bind(Action::PreviousPane, &[Device, Discover], &["S-Tab"], "", "the pane before", Move),
         bind(Action::Range, &[Device, Events], &["t"], "range", "the next time range: 5m, 1h, 24h, 7d", View),

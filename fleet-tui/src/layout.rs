@@ -81,6 +81,8 @@ pub enum Pane {
     Graphs,
     /// Its configuration.
     Config,
+    /// What it was to do, and what came of that.
+    Commands,
     /// What happened to it.
     History,
     /// What is known of it.
@@ -89,13 +91,15 @@ pub enum Pane {
 
 impl Pane {
     /// Every pane, in the order in which a key walks through them.
-    pub const ALL: [Self; 4] = [Self::Graphs, Self::Config, Self::History, Self::Facts];
+    pub const ALL: [Self; 5] =
+        [Self::Graphs, Self::Config, Self::Commands, Self::History, Self::Facts];
 
     /// What it is called.
     pub fn word(self) -> &'static str {
         match self {
             Self::Graphs => "Graphs",
             Self::Config => "Config",
+            Self::Commands => "Commands",
             Self::History => "History",
             Self::Facts => "Facts",
         }
@@ -142,12 +146,15 @@ pub fn device(size: Size, focus: Pane, is_full: bool, has_trouble: bool) -> Devi
 fn side_by_side(area: Rect) -> Vec<(Pane, Rect)> {
     let graphs = Rect { width: area.width * 2 / 3, ..area };
     let right = Rect { x: graphs.right(), width: area.width - graphs.width, ..area };
-    let config = Rect { height: right.height / 3, ..right };
-    let facts = Rect { y: right.bottom() - right.height / 3, height: right.height / 3, ..right };
-    let history = Rect { y: config.bottom(), height: facts.y - config.bottom(), ..right };
+    let height = right.height / 4;
+    let config = Rect { height, ..right };
+    let commands = Rect { y: config.bottom(), height, ..right };
+    let facts = Rect { y: right.bottom() - height, height, ..right };
+    let history = Rect { y: commands.bottom(), height: facts.y - commands.bottom(), ..right };
     vec![
         (Pane::Graphs, graphs),
         (Pane::Config, config),
+        (Pane::Commands, commands),
         (Pane::History, history),
         (Pane::Facts, facts),
     ]

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{ConfigUpdate, Route, Verdict};
+use fleet_core::api::{CommandRequest, CommandView, ConfigUpdate, Route, Verdict};
+use fleet_core::command::Command;
+use fleet_core::id::Uid;
+use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
+use fleet_core::operator::commands::CommandQuery;
 use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
@@ -32,6 +36,8 @@ const LINKS_INTERVAL: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Events asked for at one time.
 const EVENTS_PAGE: usize = 200;
+/// Commands of one device asked for at one time.
+const COMMANDS_PAGE: usize = 200;
 
 /// Whoever does what is asked for.
 pub struct Performer {
@@ -61,7 +67,7 @@ impl Performer {
             (self.client.clone(), self.events.clone(), self.requests.clone());
         self.tasks.spawn("request", async move {
             let _slot = slots.acquire().await.expect("the semaphore is never closed");
-            let answer = answer(&client, &request).await.map_err(|error| failed(&error));
+            let answer = answer(&client, &request).await.map_err(|error| failed(&request, &error));
             // Without a receiver the console has ended.
             let _ = events.send(Event::Answer(request, answer)).await;
         });
@@ -197,22 +203,67 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
             };
             Answer::Events(client.event_list(&query).await?)
         }
-        Request::Change(device, change) => {
-            carry_out(client, &device.to_string(), change).await?;
-            Answer::Done
+        Request::Command(id) => Answer::Command(Box::new(client.command_get(*id).await?)),
+        Request::Commands(device) => {
+            let limit = if device.is_some() { COMMANDS_PAGE } else { PAGE_ROWS_MAX };
+            let query = CommandQuery {
+                device_id: device.map(|uid| uid.to_string()),
+                limit: Some(limit),
+                ..CommandQuery::default()
+            };
+            Answer::Commands(client.command_list(&query).await?)
         }
+        Request::Change(device, change) => carry_out(client, &device.to_string(), change).await?,
     })
 }
 
-async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<(), ClientError> {
+async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Answer, ClientError> {
     let verdict = Verdict::default();
     match change {
-        Change::Accept => client.device_accept(device, &verdict).await.map(drop),
-        Change::Reject => client.device_reject(device, &verdict).await.map(drop),
-        Change::Revoke => client.device_revoke(device, &verdict).await.map(drop),
-        Change::Delete => client.device_delete(device).await.map(drop),
-        Change::Update(update) => client.device_update(device, update).await.map(drop),
-        Change::Interval(interval) => set_interval(client, device, *interval).await,
+        Change::Accept => client.device_accept(device, &verdict).await.map(drop)?,
+        Change::Reject => client.device_reject(device, &verdict).await.map(drop)?,
+        Change::Revoke => client.device_revoke(device, &verdict).await.map(drop)?,
+        Change::Delete => client.device_delete(device).await.map(drop)?,
+        Change::Update(update) => client.device_update(device, update).await.map(drop)?,
+        Change::Interval(interval) => set_interval(client, device, *interval).await?,
+        Change::Command { command, expires_in } => {
+            let view = give(client, device, command, *expires_in).await?;
+            return Ok(Answer::Command(Box::new(view)));
+        }
+        Change::TakeBack(id) => {
+            return Ok(Answer::Command(Box::new(client.command_cancel(*id).await?)));
+        }
+    }
+    Ok(Answer::Done)
+}
+
+/// Gives a device a command, under a number of its own.
+async fn give(
+    client: &Client,
+    device: &str,
+    command: &Command,
+    expires_in: Duration,
+) -> Result<CommandView, ClientError> {
+    let request = CommandRequest {
+        id: Some(Uid::new()),
+        device_id: device.to_owned(),
+        command: command.word().to_owned(),
+        args: Some(command.args()),
+        expires_in: Some(format!("{}ms", expires_in.as_millis())),
+        timeout: None,
+    };
+    until_answered(|| client.command_create(&request)).await
+}
+
+/// Asks once more if the server was reached and did not answer. Only for what has a number of its
+/// own: under that it is given once, however often it is asked for.
+async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    match ask().await {
+        Err(ClientError::Exchange { .. }) => ask().await,
+        answered => answered,
     }
 }
 
@@ -242,9 +293,16 @@ fn with_interval(document: &str, interval: Duration) -> Result<Value, serde_json
     Ok(Value::Object(document))
 }
 
-fn failed(error: &ClientError) -> Failed {
+fn failed(request: &Request, error: &ClientError) -> Failed {
+    let is_unanswered = matches!(error, ClientError::Exchange { .. } | ClientError::Answer { .. });
+    let is_command = matches!(request, Request::Change(_, Change::Command { .. }));
+    let doubt = if is_command && is_unanswered {
+        "; it may have been given all the same: the device's commands tell"
+    } else {
+        ""
+    };
     Failed {
-        text: Chain(error).to_string(),
+        text: format!("{}{doubt}", Chain(error)),
         request_id: error.request_id().map(ToString::to_string),
     }
 }
@@ -264,9 +322,54 @@ fn write_new(folders: &[PathBuf], name: &str, contents: &str) -> std::io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use fleet_core::net::http::HttpError;
     use serde_json::json;
 
     use super::*;
+
+    fn unanswered() -> ClientError {
+        let url = "https://fleet.example.com:8443".parse().unwrap();
+        ClientError::Exchange { url, source: HttpError::Timeout { peer: "a".to_owned() } }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_answered_is_asked_once_more_and_what_was_refused_is_not() {
+        let refused = || ClientError::ReadOnly;
+        for (first, second, times, is_done) in [
+            (None, None, 1, true),
+            (Some(unanswered()), None, 2, true),
+            (Some(unanswered()), Some(unanswered()), 2, false),
+            (Some(refused()), None, 1, false),
+        ] {
+            let answers = Cell::new(vec![second, first]);
+            let asked = Cell::new(0);
+            let ask = || {
+                asked.set(asked.get() + 1);
+                let mut left = answers.take();
+                let answer = left.pop().expect("it asks twice at most");
+                answers.set(left);
+                std::future::ready(answer.map_or(Ok(()), Err))
+            };
+            assert_eq!(until_answered(ask).await.is_ok(), is_done);
+            assert_eq!(asked.get(), times);
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_given_all_the_same_says_so() {
+        let uid = Uid::from_bytes([7; 16]);
+        let command = Change::Command { command: Command::Reboot, expires_in: Duration::ZERO };
+        for (request, error, is_doubted) in [
+            (Request::Change(uid, command.clone()), unanswered(), true),
+            (Request::Change(uid, command), ClientError::ReadOnly, false),
+            (Request::Change(uid, Change::Reject), unanswered(), false),
+        ] {
+            let text = failed(&request, &error).text;
+            assert_eq!(text.contains("given all the same"), is_doubted, "{text}");
+        }
+    }
 
     #[test]
     fn the_rest_of_a_configuration_stays() {

@@ -12,7 +12,7 @@ use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::link::Phase;
 use super::pending::PendingScreen;
-use super::popup::{self, Command, PopupEnd};
+use super::popup::{self, Command, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
 use crate::effect::{Effect, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
@@ -92,6 +92,10 @@ impl App {
             device.settle(&mut self.desk);
         }
         self.discover.settle(&mut self.desk);
+        if let Some(Popup::Outcome(mut outcome)) = self.desk.popup.take_if(is_outcome) {
+            outcome.settle(&mut self.desk);
+            self.desk.popup = Some(Popup::Outcome(outcome));
+        }
         self.look();
     }
 
@@ -248,10 +252,7 @@ impl App {
             Command::Sort(key) => self.fleet.set_sort(key),
             Command::Theme(name) => self.desk.theme = name,
             Command::Columns(columns) => self.fleet.set_columns(columns),
-            Command::Copy(what, text) => {
-                self.desk.wish(Effect::Copy(text));
-                self.desk.say(format!("copied {what} (OSC 52)"));
-            }
+            Command::Copy(what, text) => self.desk.copy(what, text),
             Command::Context(name) => match self.under_way() {
                 None => self.desk.wish(Effect::Switch(name)),
                 Some(job) => {
@@ -343,6 +344,10 @@ impl App {
                     self.desk.say("the server is back");
                 }
                 self.events.reconnected(&mut self.desk);
+                deed::reconnected(&mut self.desk);
+                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
+                    outcome.reconnected();
+                }
                 if let Some(device) = &mut self.device {
                     device.reconnected();
                 }
@@ -358,6 +363,10 @@ impl App {
                 if let Some(device) = &mut self.device {
                     device.happened(&event);
                 }
+                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
+                    outcome.happened(event.uid);
+                }
+                deed::happened(&event, &mut self.desk);
                 self.events.happened(event);
             }
             // Sent only to those who do not take the whole index.
@@ -371,7 +380,19 @@ impl App {
             (Request::Events { device: None, before }, answer) => {
                 self.events.answered(before, answer, &mut self.desk);
             }
+            (Request::Command(id), answer) => {
+                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
+                    outcome.answered(id, answer);
+                }
+            }
+            (Request::Commands(None), answer) => deed::caught_up(answer, &mut self.desk),
             (Request::Change(uid, change), answer) => {
+                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
+                    outcome.given(uid, &change, &answer);
+                }
+                if let Some(device) = &mut self.device {
+                    device.ordered(uid);
+                }
                 deed::answered(uid, &change, answer, &mut self.desk);
             }
             (request, answer) => {
@@ -403,6 +424,10 @@ impl App {
             self.desk.wish(Effect::Look(view));
         }
     }
+}
+
+fn is_outcome(popup: &mut Popup) -> bool {
+    matches!(popup, Popup::Outcome(_))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::layout;
 use crate::theme::ThemeName;
 pub use app::App;
 use data::Fleet;
-use deed::Job;
+use deed::{Followed, Job};
 use link::Link;
 use popup::Popup;
 
@@ -113,6 +113,8 @@ pub struct Desk {
     pub notices: VecDeque<(Notice, Timestamp)>,
     /// What is being done with devices.
     pub job: Option<Job>,
+    /// The commands that were given here and are not over.
+    pub followed: Followed,
     /// Commands of before, newest last.
     pub commands: VecDeque<String>,
     /// The theme in use, as far as the terminal can show it.
@@ -138,6 +140,7 @@ impl Desk {
             notice: None,
             notices: VecDeque::new(),
             job: None,
+            followed: Followed::default(),
             commands: VecDeque::new(),
             theme: ThemeName::default(),
             has_mouse: false,
@@ -220,6 +223,12 @@ impl Desk {
     pub fn tell(&mut self, notice: Notice) {
         self.note(notice.clone());
         self.notice = Some((notice, self.now.since_start));
+    }
+
+    /// Puts a text into the clipboard of whoever sits at the terminal.
+    pub fn copy(&mut self, what: &str, text: String) {
+        self.wish(Effect::Copy(text));
+        self.say(format!("copied {what} (OSC 52)"));
     }
 
     /// Remembers something that is not worth the line above the keys.

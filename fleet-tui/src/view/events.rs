@@ -6,7 +6,7 @@ use fleet_core::untrusted::escaped;
 use ratatui::layout::{Position, Rect};
 
 use super::fleet::{banner, grouped};
-use super::{Canvas, Scrolled};
+use super::{Canvas, Scrolled, command};
 use crate::cells::wrapped;
 use crate::layout;
 use crate::state::App;
@@ -169,7 +169,7 @@ fn row(event: &EventView, columns: &Columns, is_low: bool, area: Rect, canvas: &
         (columns.actor, columns.kind, event.actor.to_string(), Role::Plain),
         (columns.kind, columns.device, event.kind.word().to_owned(), role(event.kind)),
         (columns.device, columns.what, device, Role::Plain),
-        (columns.what, area.right() + 1, event.text.to_string(), Role::Plain),
+        (columns.what, area.right() + 1, command::event_text(event), Role::Plain),
     ] {
         canvas.put(x, area.y, right.saturating_sub(1).min(area.right()), &text, role);
     }
@@ -178,9 +178,16 @@ fn row(event: &EventView, columns: &Columns, is_low: bool, area: Rect, canvas: &
 /// How a kind of event is to be taken.
 fn role(kind: EventKind) -> Role {
     match kind {
-        EventKind::DeviceOnline | EventKind::DeviceEnrolled | EventKind::ConfigApplied => Role::Ok,
-        EventKind::DevicePending | EventKind::DeviceLate => Role::Warn,
-        EventKind::DeviceOffline | EventKind::DeviceLost | EventKind::ConfigRefused => Role::Crit,
+        EventKind::DeviceOnline
+        | EventKind::DeviceEnrolled
+        | EventKind::ConfigApplied
+        | EventKind::CommandSucceeded => Role::Ok,
+        EventKind::DevicePending | EventKind::DeviceLate | EventKind::CommandExpired => Role::Warn,
+        EventKind::DeviceOffline
+        | EventKind::DeviceLost
+        | EventKind::ConfigRefused
+        | EventKind::CommandFailed
+        | EventKind::CommandUnknown => Role::Crit,
         _ => Role::Plain,
     }
 }

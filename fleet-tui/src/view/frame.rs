@@ -178,7 +178,12 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if !others.is_empty() {
         return;
     }
+    let sees_commands =
+        app.device.as_ref().is_some_and(|device| device.focus == layout::Pane::Commands);
     for binding in hinted(scope) {
+        if binding.action == keys::Action::TakeBack && !sees_commands {
+            continue;
+        }
         let key = canvas.keys(binding.key());
         let width = key.width() + 1 + binding.hint.width();
         let width = u16::try_from(width).unwrap_or(u16::MAX);

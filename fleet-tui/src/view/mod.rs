@@ -1,5 +1,6 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod command;
 mod device;
 mod discover;
 mod events;

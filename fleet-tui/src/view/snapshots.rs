@@ -192,11 +192,15 @@ fn popups() {
         ("confirm_interval", "x i Backspace Backspace Backspace 3 0 s Enter"),
         ("confirm_revoke", "x v"),
         ("confirm_many", "a x d 4 2"),
+        ("confirm_restart", "x s"),
+        ("confirm_reboot_many", "a / p u m p Enter x b"),
+        ("form_exec", "x e u p t i m e Space - p"),
+        ("confirm_exec", "j x e u p t i m e Space - p Enter c a m"),
     ] {
         let mut app = sample::app(42, WIDE);
         press(&mut app, keys);
         pictures(name, &mut app);
-        if matches!(name, "help" | "confirm_many" | "palette") {
+        if matches!(name, "help" | "confirm_many" | "confirm_reboot_many" | "palette") {
             poor_pictures(name, &mut app);
         }
     }

@@ -8,7 +8,7 @@ use fleet_core::limits::{METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX};
 use fleet_core::untrusted::escaped;
 use serde_json::{Map, Value, json};
 
-use super::{Chosen, Deed, Plan, Step, rows, step, words};
+use super::{Chosen, Deed, Plan, Step, command, rows, step, words};
 use crate::effect::Change;
 use crate::state::Desk;
 use crate::state::data::Row;
@@ -30,12 +30,24 @@ pub(super) fn form(deed: Deed, chosen: Chosen, desk: &Desk) -> Form {
         Deed::Note => {
             ("entries", &["site=lyon  floor:=3  note=\"two words\"", "rack-  takes an entry away"])
         }
-        Deed::Accept | Deed::Reject | Deed::Interval | Deed::Revoke | Deed::Delete => {
-            ("interval", &["30s, 5m, 1h; the rest of the configuration stays"])
+        Deed::Service => {
+            ("service", &["nginx, or a unit such as backup.timer; systemd restarts it"])
         }
+        Deed::UnitLogs => ("unit", &["nginx, or a unit such as backup.timer: its last 100 lines"]),
+        Deed::Exec => (
+            "program",
+            &[
+                "uptime -p    program and arguments, parted by blanks; no shell",
+                "Each device's own policy decides whether it runs the program.",
+            ],
+        ),
+        _ => ("interval", &["30s, 5m, 1h; the rest of the configuration stays"]),
     };
     let text = only.map(|row| now(deed, row)).unwrap_or_default();
-    let chars_max = if deed == Deed::Rename { SHOWN_CHARS_MAX } else { METADATA_VALUE_BYTES_MAX };
+    let chars_max = match deed {
+        Deed::Rename | Deed::Service | Deed::UnitLogs => SHOWN_CHARS_MAX,
+        _ => METADATA_VALUE_BYTES_MAX,
+    };
     Form::new(title, label, hints, deed, chosen).with(&text, chars_max)
 }
 
@@ -67,7 +79,9 @@ pub fn plan(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Plan
         }
         Deed::Note => all(entries(text)?),
         Deed::Interval => all(interval(text)?),
-        Deed::Accept | Deed::Reject | Deed::Revoke | Deed::Delete => Vec::new(),
+        Deed::Service | Deed::UnitLogs | Deed::Exec => all(deed.given(command::read(deed, text)?)),
+        // There is nothing to type for the others.
+        _ => Vec::new(),
     };
     if steps.is_empty() {
         return Err("that changes nothing".to_owned());

@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::{DeviceId, Uid};
 
-use super::{Deed, Plan, Step};
+use super::{Deed, Plan, Step, follow, view_words};
+use crate::cells;
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed, Notice};
 use crate::state::Desk;
+use crate::state::popup::{Outcome, Popup};
 
 /// Devices that the server is asked about at one time.
 const AT_ONCE_MAX: usize = 8;
@@ -27,16 +30,38 @@ pub struct Job {
     first_failure: Option<String>,
     /// The device, if there is only one.
     only: Option<DeviceId>,
+    /// The command, if that is what is given or taken back.
+    command: Option<Given>,
     /// Why the rest was given up.
     given_up: Option<&'static str>,
 }
 
+/// A command that is given.
+#[derive(Debug)]
+struct Given {
+    /// Its words.
+    words: String,
+    /// Under what its ends are counted.
+    run: u64,
+    /// What there is to say of it, if one device has it.
+    told: Option<String>,
+}
+
 impl Job {
-    /// How far it is: `accept: 37 of 214`.
+    /// How far it is: `accepted 37 of 214`.
     pub fn progress(&self) -> String {
         let failed =
             if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
-        format!("{} {} of {}{failed}", self.deed.past(), self.done, self.total)
+        format!("{} {} of {}{failed}", self.past(), self.done, self.total)
+    }
+
+    /// What was done: `accepted`, `restart given to`.
+    fn past(&self) -> String {
+        match &self.command {
+            Some(given) if self.deed == Deed::TakeBack => format!("{} taken back on", given.words),
+            Some(given) => format!("{} given to", given.words),
+            None => self.deed.past().to_owned(),
+        }
     }
 
     /// Whose answers are waited for.
@@ -58,10 +83,24 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         ));
         return;
     }
-    let Plan { deed, steps, .. } = plan;
+    let Plan { deed, steps, typed } = plan;
     let mut seen = BTreeSet::new();
     let waiting: VecDeque<_> = steps.into_iter().filter(|step| seen.insert(step.uid)).collect();
     let only = waiting.front().filter(|_| waiting.len() == 1).map(|step| step.id.clone());
+    let first = waiting.front();
+    let words = match first.and_then(Step::command) {
+        Some((command, _)) => Some(command.to_string()),
+        None => (deed == Deed::TakeBack).then_some(typed),
+    };
+    if let Some(step) = first.filter(|_| only.is_some() && deed.is_read()) {
+        let title = format!("{} on {}", words.as_deref().unwrap_or_default(), step.id);
+        desk.popup = Some(Popup::Outcome(Outcome::awaited(title, step)));
+    }
+    let command = words.map(|words| Given {
+        run: desk.followed.begin(words.clone(), waiting.len()),
+        words,
+        told: None,
+    });
     desk.job = Some(Job {
         deed,
         total: waiting.len(),
@@ -71,6 +110,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         failed: 0,
         first_failure: None,
         only,
+        command,
         given_up: None,
     });
     go_on(desk);
@@ -89,7 +129,12 @@ pub fn answered(uid: Uid, change: &Change, answer: Result<Answer, Failed>, desk:
     };
     let step = job.under_way.swap_remove(place);
     match answer {
-        Ok(_) => job.done += 1,
+        Ok(answer) => {
+            job.done += 1;
+            if let Answer::Command(view) = answer {
+                given(&view, desk);
+            }
+        }
         Err(failed) => {
             job.failed += 1;
             let text = told(&step, &failed);
@@ -100,6 +145,31 @@ pub fn answered(uid: Uid, change: &Change, answer: Result<Answer, Failed>, desk:
         }
     }
     go_on(desk);
+}
+
+/// Notes that the server has a command, or has taken it back.
+fn given(view: &CommandView, desk: &mut Desk) {
+    let row = desk.data.device(view.uid);
+    let is_away = row.is_some_and(|row| !row.index.status.is_heard());
+    let Some(job) = &mut desk.job else { return };
+    let is_taken_back = job.deed == Deed::TakeBack;
+    let Some(given) = &mut job.command else { return };
+    let (words, device) = (view_words(view), &view.device_id);
+    given.told = Some(match view.state {
+        CommandState::Cancelled if is_taken_back => format!("{words} on {device} is taken back"),
+        _ if is_taken_back => format!("{device} is told to leave {words}, if it has not begun"),
+        CommandState::Queued if is_away => {
+            let until = cells::second(view.expires_at);
+            format!("{words} waits for {device}, which is away, until {until}")
+        }
+        _ => format!("{words} given to {device}"),
+    });
+    let run = given.run;
+    if is_taken_back && view.state.is_over() {
+        desk.followed.forget(view.id);
+    } else {
+        follow::taken(run, view, desk);
+    }
 }
 
 fn told(step: &Step, failed: &Failed) -> String {
@@ -132,15 +202,28 @@ fn go_on(desk: &mut Desk) {
     } else if !job.under_way.is_empty() {
         return;
     }
-    if let Some(job) = desk.job.take() {
+    let Some(job) = desk.job.take() else { return };
+    let run = job.command.as_ref().map(|given| given.run);
+    // Whoever was faster than the answer has its end told already.
+    let is_over = job.done > 0 && run.is_some_and(|run| follow::is_over(run, desk));
+    if !is_over {
         desk.tell(outcome(&job));
+    }
+    if let Some(run) = run {
+        follow::all_given(run, desk);
     }
 }
 
 /// What came of all.
 fn outcome(job: &Job) -> Notice {
+    let told = job.command.as_ref().and_then(|given| given.told.clone());
     let done = match &job.only {
+        Some(_) if told.is_some() => told.unwrap_or_default(),
         Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
+        _ if job.command.is_some() => {
+            let devices = if job.done == 1 { "device" } else { "devices" };
+            format!("{} {} {devices}", job.past(), job.done)
+        }
         _ => format!("{} {}", job.done, job.deed.past()),
     };
     let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));

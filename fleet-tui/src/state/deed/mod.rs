@@ -5,10 +5,12 @@
 //! marks or in the fleet, changes nothing about it.
 
 mod ask;
+mod command;
+mod follow;
 mod job;
 mod words;
 
-use fleet_core::api::DeviceStatus;
+use fleet_core::api::{DeviceStatus, IndexRow};
 use fleet_core::id::{DeviceId, Uid};
 
 use super::Desk;
@@ -16,6 +18,8 @@ use super::data::Row;
 use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
 use crate::effect::Change;
 pub use ask::plan;
+pub use command::{preview, take_back, view_words};
+pub use follow::{Followed, caught_up, happened, reconnected};
 pub use job::{Job, answered, carry_out};
 
 /// More devices than this are grave whatever is done to them.
@@ -42,6 +46,22 @@ pub enum Deed {
     Revoke,
     /// Remove it.
     Delete,
+    /// Have it report now.
+    Collect,
+    /// See the last lines of its agent's log.
+    Logs,
+    /// See those of a unit.
+    UnitLogs,
+    /// Have its agent begin anew.
+    Restart,
+    /// Have a service begin anew.
+    Service,
+    /// Have the machine begin anew.
+    Reboot,
+    /// Have it run a program.
+    Exec,
+    /// Take back a command that it has not begun.
+    TakeBack,
 }
 
 /// The devices that something is to be done to.
@@ -84,10 +104,17 @@ pub struct Step {
 }
 
 impl Deed {
-    /// Everything that can be done, in the order of the menu.
-    pub const ALL: [Self; 8] = [
+    /// Everything that a menu offers, in its order.
+    pub const ALL: [Self; 15] = [
         Self::Accept,
         Self::Reject,
+        Self::Collect,
+        Self::Logs,
+        Self::UnitLogs,
+        Self::Restart,
+        Self::Service,
+        Self::Reboot,
+        Self::Exec,
         Self::Rename,
         Self::Tag,
         Self::Note,
@@ -96,20 +123,28 @@ impl Deed {
         Self::Delete,
     ];
 
-    fn applies(self, status: DeviceStatus) -> bool {
+    fn applies(self, row: &IndexRow) -> bool {
         use DeviceStatus::{Late, Lost, Offline, Online, Pending, Rejected, Revoked};
+        let status = row.status;
         match self {
             Self::Accept => matches!(status, Pending | Rejected),
             Self::Reject => status == Pending,
             Self::Revoke => status != Revoked,
             Self::Interval => matches!(status, Online | Late | Offline | Lost),
-            Self::Rename | Self::Note | Self::Tag | Self::Delete => true,
+            Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => true,
+            Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::Exec => command::why_not(row).is_none(),
         }
     }
 
-    /// Whether it cannot be taken back.
-    fn is_final(self) -> bool {
-        matches!(self, Self::Revoke | Self::Delete)
+    /// Whether it cannot be taken back, or stops the whole machine, or may do anything.
+    fn is_grave(self) -> bool {
+        matches!(self, Self::Revoke | Self::Delete | Self::Reboot | Self::Exec)
     }
 
     /// Whether it only concerns what is noted of a device.
@@ -124,24 +159,52 @@ impl Deed {
             Self::Reject => Some(Change::Reject),
             Self::Revoke => Some(Change::Revoke),
             Self::Delete => Some(Change::Delete),
-            Self::Rename | Self::Note | Self::Tag | Self::Interval => None,
+            Self::Rename | Self::Note | Self::Tag | Self::Interval | Self::TakeBack => None,
+            Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::Exec => self.command().map(|command| self.given(command)),
         }
     }
 
     /// Why it cannot be done to these, if so.
-    fn why_not(self, applicable: usize, chosen: usize) -> Option<&'static str> {
-        if self == Self::Rename && chosen > 1 {
-            return Some("a name is given to one device at a time");
+    fn why_not(self, chosen: &Chosen, desk: &Desk) -> Option<&'static str> {
+        if chosen.devices.len() > 1 {
+            match self {
+                Self::Rename => return Some("a name is given to one device at a time"),
+                Self::Logs | Self::UnitLogs => {
+                    return Some("logs are shown of one device at a time");
+                }
+                _ => {}
+            }
         }
-        if applicable > 0 {
+        if rows(self, chosen, desk).next().is_some() {
             return None;
         }
+        let only = match chosen.devices.as_slice() {
+            [uid] => desk.data.device(*uid),
+            _ => None,
+        };
         Some(match self {
             Self::Accept => "only what waits or was rejected can be accepted",
             Self::Reject => "only what waits can be rejected",
             Self::Revoke => "revoked already",
             Self::Interval => "only devices of the fleet take a configuration",
-            Self::Rename | Self::Note | Self::Tag | Self::Delete => "gone from the fleet",
+            Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => {
+                "gone from the fleet"
+            }
+            Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::Exec => only
+                .and_then(|row| command::why_not(&row.index))
+                .unwrap_or("only devices of the fleet with an agent take commands"),
         })
     }
 }
@@ -151,62 +214,80 @@ pub fn menu(chosen: impl Into<Chosen>, desk: &Desk) -> Menu {
     let chosen = chosen.into();
     let item = |deed: Deed| {
         let count = rows(deed, &chosen, desk).count();
-        let why_not = desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len()));
+        let why_not = desk.why_not_change().or_else(|| deed.why_not(&chosen, desk));
         let some = if why_not.is_none() && count < chosen.devices.len() {
             format!(" {count} of {}", chosen.devices.len())
         } else {
             String::new()
         };
+        let is_asked = deed.command().is_none() || !deed.is_look() || chosen.devices.len() > 1;
         MenuItem {
             key: deed.key(),
-            text: format!("{}{some}…", deed.label()),
+            text: format!("{}{some}{}", deed.label(), if is_asked { "…" } else { "" }),
             detail: why_not.unwrap_or(deed.summary()).to_owned(),
             command: why_not.is_none().then(|| Command::Begin(deed, chosen.clone())),
         }
     };
-    Menu::new(words::subject(&chosen, desk), Deed::ALL.map(item).to_vec())
+    let mut menu = Menu::new(words::subject(&chosen, desk), Deed::ALL.map(item).to_vec());
+    let first = menu.items.iter().position(|item| item.command.is_some());
+    menu.cursor = first.unwrap_or_default();
+    menu
 }
 
 /// Asks how and whether it is to be done.
 pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
-    let count = rows(deed, &chosen, desk).count();
-    if let Some(reason) =
-        desk.why_not_change().or_else(|| deed.why_not(count, chosen.devices.len()))
-    {
+    if let Some(reason) = desk.why_not_change().or_else(|| deed.why_not(&chosen, desk)) {
         desk.warn(format!("not done: {reason}"));
         return;
     }
-    desk.popup = Some(match deed.change() {
-        Some(change) => {
-            let steps = rows(deed, &chosen, desk).map(|row| step(row, change.clone())).collect();
-            Popup::Confirm(confirm(Plan { deed, typed: String::new(), steps }, &chosen, desk))
-        }
-        None => Popup::Form(ask::form(deed, chosen, desk)),
-    });
+    let Some(change) = deed.change() else {
+        desk.popup = Some(Popup::Form(ask::form(deed, chosen, desk)));
+        return;
+    };
+    let steps = rows(deed, &chosen, desk).map(|row| step(row, change.clone())).collect();
+    let plan = Plan { deed, typed: String::new(), steps };
+    if plan.is_light() {
+        carry_out(plan, desk);
+    } else {
+        desk.popup = Some(Popup::Confirm(confirm(plan, &chosen, desk)));
+    }
 }
 
-/// What is done with what was typed: at once if it only notes something about one device, and
-/// after a question otherwise.
+/// What is done with what was typed: at once if it is light, and after a question otherwise.
 pub fn settle(form: &Form, desk: &Desk) -> Result<Command, String> {
-    let plan = plan(form.deed, &form.chosen, form.field.text(), desk)?;
-    if form.deed.is_note() && plan.steps.len() == 1 {
+    typed(form.deed, &form.chosen, form.field.text(), desk)
+}
+
+/// The same with a text that was typed elsewhere.
+pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Command, String> {
+    let plan = plan(deed, chosen, text, desk)?;
+    if plan.is_light() {
         return match desk.why_not_change() {
             Some(reason) => Err(reason.to_owned()),
             None => Ok(Command::Do(plan)),
         };
     }
-    let confirm = confirm(plan, &form.chosen, desk);
+    let confirm = confirm(plan, chosen, desk);
     Ok(Command::Popup(Box::new(Popup::Confirm(confirm))))
 }
 
 /// Those of the chosen devices that it can be done to.
 fn rows<'a>(deed: Deed, chosen: &'a Chosen, desk: &'a Desk) -> impl Iterator<Item = &'a Row> {
     let known = chosen.devices.iter().filter_map(|uid| desk.data.device(*uid));
-    known.filter(move |row| deed.applies(row.index.status))
+    known.filter(move |row| deed.applies(&row.index))
 }
 
 fn step(row: &Row, change: Change) -> Step {
     Step { uid: row.index.uid, id: row.index.id.clone(), change }
+}
+
+impl Plan {
+    /// Whether nobody has to be asked: one device, which knows nothing of it or goes on with its
+    /// work meanwhile.
+    fn is_light(&self) -> bool {
+        let is_light = self.deed.is_note() || self.deed.is_look();
+        is_light && self.steps.len() == 1
+    }
 }
 
 /// The question, with everything that one should know before.
@@ -228,7 +309,7 @@ fn confirm(plan: Plan, chosen: &Chosen, desk: &Desk) -> Confirm {
 /// The graver, the more there is to type.
 fn lock(plan: &Plan) -> Lock {
     match plan.steps.as_slice() {
-        [step] if plan.deed.is_final() => {
+        [step] if plan.deed.is_grave() => {
             Lock::Typed { text: step.id.to_string(), name: "the device's id" }
         }
         [_] => Lock::Yes,
@@ -238,5 +319,7 @@ fn lock(plan: &Plan) -> Lock {
     }
 }
 
+#[cfg(test)]
+mod command_tests;
 #[cfg(test)]
 mod tests;

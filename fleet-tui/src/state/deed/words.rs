@@ -1,5 +1,8 @@
 //! How deeds are spoken of: in menus, in dialogs, and when they are done.
 
+use std::time::Duration;
+
+use super::command::spelled;
 use super::{Chosen, Deed, GRAVE_COUNT, Plan, SAMPLE_LEN, Step};
 use crate::state::Desk;
 
@@ -15,6 +18,15 @@ impl Deed {
             Self::Interval => 'i',
             Self::Revoke => 'v',
             Self::Delete => 'd',
+            Self::Collect => 'c',
+            Self::Logs => 'l',
+            Self::UnitLogs => 'u',
+            Self::Restart => 's',
+            Self::Service => 'w',
+            Self::Reboot => 'b',
+            Self::Exec => 'e',
+            // No menu has it.
+            Self::TakeBack => 'K',
         }
     }
 
@@ -24,7 +36,19 @@ impl Deed {
             Self::Tag => "tags",
             Self::Note => "metadata",
             Self::Interval => "report interval",
-            Self::Accept | Self::Reject | Self::Rename | Self::Revoke | Self::Delete => self.verb(),
+            Self::Collect => "collect now",
+            Self::Logs => "logs of the agent",
+            Self::UnitLogs => "logs of a unit",
+            Self::Restart => "restart agent",
+            Self::Service => "restart a service",
+            Self::Exec => "exec",
+            Self::Accept
+            | Self::Reject
+            | Self::Rename
+            | Self::Revoke
+            | Self::Delete
+            | Self::Reboot
+            | Self::TakeBack => self.verb(),
         }
     }
 
@@ -39,6 +63,14 @@ impl Deed {
             Self::Interval => "set the interval of",
             Self::Revoke => "revoke",
             Self::Delete => "delete",
+            Self::Collect => "collect from",
+            Self::Logs => "show the agent's log of",
+            Self::UnitLogs => "show a unit's log of",
+            Self::Restart => "restart the agent of",
+            Self::Service => "restart a service of",
+            Self::Reboot => "reboot",
+            Self::Exec => "run a program on",
+            Self::TakeBack => "take back a command of",
         }
     }
 
@@ -53,6 +85,14 @@ impl Deed {
             Self::Interval => "configured",
             Self::Revoke => "revoked",
             Self::Delete => "deleted",
+            Self::TakeBack => "taken back",
+            Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::Exec => "given",
         }
     }
 
@@ -67,11 +107,27 @@ impl Deed {
             Self::Interval => "how often it reports",
             Self::Revoke => "refuse it for good",
             Self::Delete => "remove it from the fleet",
+            Self::Collect => "a report at once",
+            Self::Logs => "its last 100 lines",
+            Self::UnitLogs => "the last 100 lines of a service",
+            Self::Restart => "fleetd begins anew; the machine goes on",
+            Self::Service => "systemd restarts it",
+            Self::Reboot => "the machine begins anew",
+            Self::Exec => "run a program, if the device's policy lets it",
+            Self::TakeBack => "before the device begins",
         }
     }
 
     fn undo(self) -> &'static str {
         match self {
+            Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::Exec => "none; until a device begins, K in its Commands takes it back",
+            Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
             Self::Rename | Self::Tag | Self::Note | Self::Interval => "set it back",
@@ -96,8 +152,16 @@ pub(super) fn subject(chosen: &Chosen, desk: &Desk) -> String {
 
 /// What a dialog says before somebody agrees.
 pub(super) fn facts(plan: &Plan, chosen: &Chosen, desk: &Desk) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("server", server(desk)), ("effect", effect(plan))];
+    let mut lines = vec![("server", server(desk))];
+    let command = plan.steps.first().and_then(Step::command);
+    if let Some((command, _)) = command {
+        lines.push(("command", spelled(command)));
+    }
+    lines.push(("effect", effect(plan)));
     sample(plan, desk, &mut lines);
+    if let Some((_, expires_in)) = command {
+        lines.push(("until", until(plan, expires_in, desk)));
+    }
     if chosen.are_marked {
         let hidden = match chosen.hidden {
             0 => String::new(),
@@ -138,6 +202,40 @@ fn effect(plan: &Plan) -> String {
         Deed::Tag if typed.is_empty() => "all tags are taken away".to_owned(),
         Deed::Tag => format!("tags {typed}"),
         Deed::Rename | Deed::Note => format!("{typed}; what is not named stays"),
+        Deed::Collect => "a report is made and sent at once".to_owned(),
+        Deed::Logs | Deed::UnitLogs => "the last lines of a log are read".to_owned(),
+        Deed::Restart => "the agent begins anew; what else runs there goes on".to_owned(),
+        Deed::Service => "the service begins anew, if the device's policy lets it".to_owned(),
+        Deed::Reboot => "the whole machine begins anew; all that it does is interrupted".to_owned(),
+        Deed::Exec => "a program is run, if the device's own policy lets it".to_owned(),
+        Deed::TakeBack => format!("{typed}: the device is told to leave it, unless it has begun"),
+    }
+}
+
+/// How long it waits, and for how many.
+fn until(plan: &Plan, expires_in: Duration, desk: &Desk) -> String {
+    let end = desk.link.server_time(desk.now.wall).plus(expires_in).to_string();
+    let end = end.get(..16).map_or(end.clone(), |minute| format!("{}Z", minute.replace('T', " ")));
+    let row = |step: &Step| desk.data.device(step.uid);
+    let is_away = |step: &&Step| row(step).is_some_and(|row| !row.index.status.is_heard());
+    let away = plan.steps.iter().filter(is_away).count();
+    let span = span(expires_in);
+    match (away, plan.steps.len()) {
+        (0, _) => format!("{end}, {span}; then it is too late to begin"),
+        (1, 1) => format!("{end}, {span}: the device is away, and gets it if it is back before"),
+        (1, count) => {
+            format!("{end}, {span}: 1 of {count} is away, and gets it if it is back before")
+        }
+        (away, count) => {
+            format!("{end}, {span}: {away} of {count} are away, and get it if they are back before")
+        }
+    }
+}
+
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        secs @ 0..3_600 => format!("in {} minutes", secs / 60),
+        secs => format!("in {} hours", secs / 3_600),
     }
 }
 

@@ -1,8 +1,11 @@
-//! One device: its curves, its configuration, what it is and what happened to it.
+//! One device: its curves, its configuration, what it is to do, what it is and what happened to it.
 //!
 //! The screen keeps the device's last row, so that a device that leaves the fleet while somebody
 //! looks at it leaves its picture behind.
 
+#[cfg(test)]
+mod command_tests;
+pub mod commands;
 pub mod config;
 pub mod curve;
 pub mod facts;
@@ -22,12 +25,13 @@ use fleet_core::filter::Subject as _;
 use fleet_core::id::Uid;
 
 use super::data::Row;
-use super::popup::{Command, Popup};
+use super::popup::{Command, Outcome, Popup};
 use super::{Desk, Screen, deed, list};
 use crate::effect::Request;
 use crate::event::{Answer, Failed};
 use crate::keys::Action;
 use crate::layout::{self, DeviceParts, Pane};
+use commands::Commands;
 use config::ConfigLine;
 use facts::Fact;
 use fetched::Fetched;
@@ -48,6 +52,8 @@ pub struct DeviceScreen {
     pub graphs: Graphs,
     config: Fetched<ConfigView>,
     record: Fetched<Device>,
+    /// What it was to do.
+    pub commands: Commands,
     /// What happened to it.
     pub history: History,
     /// The pane that keys are for.
@@ -71,6 +77,7 @@ impl DeviceScreen {
             graphs: Graphs::default(),
             config: Fetched::default(),
             record: Fetched::default(),
+            commands: Commands::default(),
             history: History::default(),
             focus: Pane::default(),
             is_full: false,
@@ -151,6 +158,10 @@ impl DeviceScreen {
         if self.record.begin() {
             desk.ask(Request::Device(self.uid));
         }
+        let is_heard = self.row.as_ref().is_some_and(|row| row.index.status.is_heard());
+        if !self.graphs.is_frozen && self.commands.begin(is_heard, desk.now.since_start) {
+            desk.ask(Request::Commands(Some(self.uid)));
+        }
         let sees_last = self.last_in_sight(Pane::History, desk) >= self.history.len();
         if !self.graphs.is_frozen
             && let Some(request) = self.history.question(self.uid, sees_last)
@@ -186,6 +197,9 @@ impl DeviceScreen {
             let most = self.lines(pane, desk).saturating_sub(room);
             self.tops[pane as usize] = self.tops[pane as usize].min(most);
         }
+        let (top, room) = (self.top(Pane::Commands), self.rows(Pane::Commands, desk));
+        let (cursor, len) = (self.commands.place(), self.commands.list().len());
+        self.tops[Pane::Commands as usize] = list::follow(top, cursor, len, room);
     }
 
     /// How many lines a pane of text has.
@@ -193,6 +207,7 @@ impl DeviceScreen {
         match pane {
             Pane::Graphs => 0,
             Pane::Config => self.config_lines(desk).len(),
+            Pane::Commands => self.commands.list().len(),
             Pane::History => self.history.len(),
             Pane::Facts => self.facts(desk).len(),
         }
@@ -212,7 +227,12 @@ impl DeviceScreen {
     pub fn act(&mut self, action: Action, desk: &mut Desk) -> Option<Command> {
         match action {
             Action::Back => self.back(desk),
+            Action::Full if self.focus == Pane::Commands && self.commands.at_cursor().is_some() => {
+                let view = self.commands.at_cursor().cloned();
+                desk.popup = view.map(|view| Popup::Outcome(Outcome::of(view)));
+            }
             Action::Full => self.is_full = !self.is_full,
+            Action::TakeBack => return self.take_back(desk),
             Action::NextPane => self.walk(1),
             Action::PreviousPane => self.walk(Pane::ALL.len() - 1),
             Action::Range => self.graphs.next_span(),
@@ -244,6 +264,19 @@ impl DeviceScreen {
         }
     }
 
+    /// Takes back the command at the cursor; only where one sees which that is.
+    fn take_back(&mut self, desk: &mut Desk) -> Option<Command> {
+        if self.focus != Pane::Commands {
+            desk.say("Tab to Commands, then to the one to take back");
+            return None;
+        }
+        let Some(view) = self.commands.at_cursor() else {
+            desk.say("there is no command to take back");
+            return None;
+        };
+        deed::take_back(&view.clone(), desk)
+    }
+
     fn walk(&mut self, by: usize) {
         self.focus = Pane::ALL[(self.focus as usize + by) % Pane::ALL.len()];
     }
@@ -261,6 +294,7 @@ impl DeviceScreen {
         if self.graphs.is_frozen {
             // What happened meanwhile was not taken.
             self.history.lose();
+            self.commands.lose();
         }
         self.graphs.go_live();
     }
@@ -292,6 +326,10 @@ impl DeviceScreen {
             return;
         }
         let room = self.rows(self.focus, desk);
+        if self.focus == Pane::Commands {
+            self.commands.act(action, room);
+            return;
+        }
         let tops = (self.lines(self.focus, desk) + 1).saturating_sub(room);
         let top = &mut self.tops[self.focus as usize];
         *top = list::moved(action, *top, tops, room).unwrap_or(*top);
@@ -319,6 +357,16 @@ impl DeviceScreen {
     pub fn happened(&mut self, event: &EventView) {
         if event.uid == Some(self.uid) && !self.graphs.is_frozen {
             self.history.happened(event);
+            if event.kind.is("command") {
+                self.commands.outdate();
+            }
+        }
+    }
+
+    /// Notes that a device has got a command, or need not do one.
+    pub fn ordered(&mut self, device: Uid) {
+        if device == self.uid {
+            self.commands.outdate();
         }
     }
 
@@ -327,6 +375,7 @@ impl DeviceScreen {
         self.graphs.lose();
         self.config.lose();
         self.record.lose();
+        self.commands.lose();
         self.history.lose();
     }
 
@@ -351,6 +400,12 @@ impl DeviceScreen {
             Request::Device(device) if *device == self.uid => {
                 self.record.take(answer.and_then(|answer| match answer {
                     Answer::Device(device) => Ok(*device),
+                    _ => Err(odd()),
+                }));
+            }
+            Request::Commands(Some(device)) if *device == self.uid => {
+                self.commands.take(answer.and_then(|answer| match answer {
+                    Answer::Commands(views) => Ok(views),
                     _ => Err(odd()),
                 }));
             }

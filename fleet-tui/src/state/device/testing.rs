@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::api::{
-    ConfigView, Device, EventView, LiveReport, LiveSample, Series, SeriesPoint, SeriesReply,
-    StreamMessage,
+    CommandState, CommandView, ConfigView, Device, EventView, LiveReport, LiveSample, Series,
+    SeriesPoint, SeriesReply, StreamMessage,
 };
+use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::layout::Size;
@@ -57,6 +58,7 @@ pub(crate) fn answer_empty(app: &mut App, effects: Vec<Effect>) {
                 Answer::Series(SeriesReply { from: *from, ..SeriesReply::default() })
             }
             Request::Events { .. } => Answer::Events(Vec::new()),
+            Request::Commands(_) => Answer::Commands(Vec::new()),
             Request::Config(_) => {
                 let view = json!({"device_id": "a", "server_url": null, "api_key": "(masked)",
                     "config": "{}", "version": 0, "hash": "", "reported": null});
@@ -141,6 +143,11 @@ pub(crate) fn answer(request: &Request) -> Answer {
         Request::Device(_) => Answer::Device(Box::new(device())),
         Request::Events { before: None, .. } => Answer::Events(events()),
         Request::Events { .. } => Answer::Events(Vec::new()),
+        Request::Commands(_) => Answer::Commands(commands()),
+        Request::Command(id) => {
+            let view = commands().into_iter().find(|view| view.id == *id);
+            Answer::Command(Box::new(with_output(view.expect("a command of the sample"))))
+        }
         Request::Change(..) => Answer::Done,
     }
 }
@@ -239,4 +246,80 @@ fn events() -> Vec<EventView> {
         event(3, 3_542_400, "device.accepted", operator, "let in"),
         event(2, 3_542_460, "device.pending", "device", "asks to be let in"),
     ]
+}
+
+/// The number of a sample command.
+pub(crate) fn command_id(number: u8) -> Uid {
+    Uid::from_bytes([number; 16])
+}
+
+/// A command of the device, so many seconds old.
+pub(crate) fn command(
+    number: u8,
+    secs_ago: u64,
+    state: CommandState,
+    words: &[&str],
+) -> CommandView {
+    let (word, args) = words.split_first().expect("a command has a word");
+    CommandView {
+        id: command_id(number),
+        device_id: sample::row(SLOT).id,
+        uid: sample::uid(SLOT),
+        command: (*word).into(),
+        args: args.iter().map(|arg| (*arg).into()).collect(),
+        state,
+        why: why(state).into(),
+        state_at: time(secs_ago.saturating_sub(2)),
+        author: "operator:k3xq2m7a".into(),
+        created_at: time(secs_ago),
+        expires_at: time(secs_ago).plus(Duration::from_secs(86_400)),
+        exit_code: None,
+        output: None,
+        output_left_out: 0,
+    }
+}
+
+fn why(state: CommandState) -> &'static str {
+    match state {
+        CommandState::Queued => "waits for the device",
+        CommandState::Sent => "sent to the device",
+        CommandState::Accepted => "the device will do it",
+        CommandState::Running => "the device is at it",
+        CommandState::Succeeded => "exit code 0",
+        CommandState::Failed => "exit code 1: \u{1b}[31mno such unit\u{202e}",
+        CommandState::Expired => "the device did not begin in time",
+        CommandState::Cancelled => "taken back by operator:k3xq2m7a",
+        CommandState::Unknown => "the device was interrupted",
+        CommandState::Later(_) => "paused",
+    }
+}
+
+/// What the device was to do.
+fn commands() -> Vec<CommandView> {
+    use CommandState::{Cancelled, Expired, Failed, Queued, Running, Sent, Succeeded, Unknown};
+    vec![
+        command(9, 3, Queued, &["reboot"]),
+        command(8, 12, Sent, &["restart", "nginx.service"]),
+        command(7, 40, Running, &["exec", "sleep", "30"]),
+        command(6, 300, Succeeded, &["logs", "-u", "nginx.service"]),
+        command(5, 4_000, Failed, &["restart", "ghost.service"]),
+        command(4, 9_000, Unknown, &["reboot"]),
+        command(3, 90_000, Expired, &["restart"]),
+        command(2, 180_000, Cancelled, &["exec", "echo", "a b", "\u{1b}[2J"]),
+        command(1, 900_000, Succeeded, &["collect"]),
+    ]
+}
+
+/// The same with what its program wrote.
+fn with_output(view: CommandView) -> CommandView {
+    if view.state != CommandState::Succeeded {
+        return view;
+    }
+    let log = (0..60).map(|line| {
+        let path = "x".repeat(line);
+        format!("Aug 23 14:03:{line:02} nginx[812]: GET /api/v1/devices 200 {path}\n")
+    });
+    let log: String = log.collect();
+    let text = format!("\u{1b}]0;owned\u{7}first\tcolumn\n  indented \u{4e16}\u{754c}\n{log}");
+    CommandView { output: Some(text.into()), output_left_out: 1_234, exit_code: Some(0), ..view }
 }

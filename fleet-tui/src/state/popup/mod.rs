@@ -6,6 +6,7 @@ mod form;
 mod help;
 mod menu;
 mod notices;
+mod outcome;
 mod palette;
 
 use crossterm::event::{KeyCode, KeyEvent};
@@ -23,6 +24,7 @@ pub use form::Form;
 pub use help::{Help, help};
 pub use menu::{Menu, MenuItem};
 pub use notices::Notices;
+pub use outcome::{LABEL_WIDTH, Line, Outcome};
 pub use palette::{Entry, Palette, VERBS, palette};
 
 /// What a menu, a dialog or the palette can ask for.
@@ -86,6 +88,8 @@ pub enum Popup {
     Help(Help),
     /// What was said.
     Notices(Notices),
+    /// One command and what came of it.
+    Outcome(Outcome),
     /// Commands by name.
     Palette(Palette),
 }
@@ -111,6 +115,7 @@ impl Popup {
             Self::Form(form) => form.press(key, desk),
             Self::Help(help) => help.press(key, desk),
             Self::Notices(notices) => notices.press(key, desk),
+            Self::Outcome(outcome) => outcome.press(key, desk),
             Self::Palette(palette) => palette.press(key, desk),
         }
     }
@@ -121,7 +126,11 @@ impl Popup {
             Self::Confirm(confirm) => confirm.paste(text),
             Self::Form(form) => form.paste(text),
             Self::Palette(palette) => palette.paste(text, desk),
-            Self::Menu(_) | Self::Columns(_) | Self::Help(_) | Self::Notices(_) => false,
+            Self::Menu(_)
+            | Self::Columns(_)
+            | Self::Help(_)
+            | Self::Notices(_)
+            | Self::Outcome(_) => false,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! ┌ CPU % ─────────────── 97 now · 92 avg · 99 max ┐┌ Config ── desired r18 · reported r17 ┐
 //! ```
 
+mod commands;
 mod graphs;
 #[cfg(test)]
 mod tests;
@@ -51,13 +52,15 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, canvas: &mut Canvas<'_>) {
         match pane {
             Pane::Graphs => graphs::paint(app, device, *area, canvas),
             Pane::Config => text::config(app, device, *area, canvas),
+            Pane::Commands => commands::paint(app, device, *area, canvas),
             Pane::History => text::history(app, device, *area, canvas),
             Pane::Facts => text::facts(app, device, *area, canvas),
         }
         if is_old {
             canvas.shade(*area, Role::Stale);
         }
-        if *pane == device.focus {
+        // Among commands it is at the one that keys are for.
+        if *pane == device.focus && canvas.painted.cursor.is_none() {
             // For a screen reader, and for people who follow the terminal's own cursor.
             canvas.painted.cursor = Some(Position::new(area.x, area.y));
         }

@@ -10,7 +10,7 @@ use ratatui::layout::Size;
 
 use super::{clock, span};
 use crate::event::{Event, LinkEvent};
-use crate::state::device::testing::{SLOT, answered, fail_all, opened, report, tell};
+use crate::state::device::testing::{SLOT, answer_all, answered, fail_all, opened, report, tell};
 use crate::state::{App, device};
 use crate::terminal::caps::{Caps, Colour};
 use crate::testing::{ascii, picture, press, screen, wait};
@@ -111,7 +111,7 @@ fn gone() {
 #[test]
 fn panes_by_themselves() {
     let mut app = answered(SLOT, LOW);
-    for name in ["low_config", "low_history", "low_facts"] {
+    for name in ["low_config", "low_commands", "low_history", "low_facts"] {
         press(&mut app, "Tab");
         assert_snapshot!(name, shown(&app));
     }
@@ -120,6 +120,34 @@ fn panes_by_themselves() {
     assert_snapshot!("wide_graphs_full", shown(&app));
     press(&mut app, "S-Tab S-Tab");
     assert_snapshot!("wide_history_full", shown(&app));
+    press(&mut app, "S-Tab j j j j");
+    assert_snapshot!("wide_commands_full", shown(&app));
+}
+
+#[test]
+fn one_command() {
+    for (size, suffix) in [(WIDE, "wide"), (LOW, "low")] {
+        let mut app = answered(SLOT, size);
+        press(&mut app, "Tab Tab");
+        let effects = press(&mut app, "Enter");
+        assert_snapshot!(format!("{suffix}_command_waits"), shown(&app));
+        answer_all(&mut app, effects);
+        let effects = press(&mut app, "Esc j K");
+        assert!(effects.is_empty());
+        assert_snapshot!(format!("{suffix}_command_take_back"), shown(&app));
+        let effects = press(&mut app, "Esc j j Enter");
+        answer_all(&mut app, effects);
+        assert_snapshot!(format!("{suffix}_command_output"), shown(&app));
+        press(&mut app, "G");
+        assert_snapshot!(format!("{suffix}_command_output_end"), shown(&app));
+        let effects = press(&mut app, "Esc j Enter");
+        fail_all(&mut app, effects);
+        assert_snapshot!(format!("{suffix}_command_failed"), shown(&app));
+    }
+    let mut app = answered(SLOT, LOW);
+    let effects = press(&mut app, "Tab Tab j j j Enter");
+    answer_all(&mut app, effects);
+    assert_snapshot!("low_command_output_ascii", shown_with(&app, ascii()));
 }
 
 #[test]
@@ -141,12 +169,17 @@ fn a_cursor_and_a_picture_held_still() {
 #[test]
 fn outside_text_is_spelled_out() {
     let mut app = answered(SLOT, WIDE);
-    press(&mut app, "Tab Tab Tab Enter");
+    press(&mut app, "Tab Tab Tab Tab Enter");
     let facts = shown(&app);
     assert!(facts.contains("fe80::dea6"), "{facts}");
     press(&mut app, "S-Tab");
     let history = shown(&app);
     assert!(history.contains("\\u{202e}") && !history.contains('\u{202e}'), "{history}");
+    let effects = press(&mut app, "S-Tab j j j Enter");
+    answer_all(&mut app, effects);
+    let output = shown(&app);
+    assert!(output.contains("\\u{1b}]0;owned\\u{7}first"), "{output}");
+    assert!(!output.contains(['\u{1b}', '\u{7}']), "{output}");
 }
 
 #[test]
@@ -172,14 +205,15 @@ proptest! {
         width in 1..300_u16,
         height in 1..100_u16,
         keys in prop::collection::vec(
-            prop::sample::select(vec!["Tab", "S-Tab", "Enter", "j", "k", "G", "g", "[", "]", "+", "-", "t", "Left", "Right", "z", "="]),
+            prop::sample::select(vec!["Tab", "S-Tab", "Enter", "j", "k", "G", "g", "[", "]", "+", "-", "t", "Left", "Right", "z", "=", "K", "y"]),
             0..12,
         ),
         is_down: bool,
     ) {
         let mut app = answered(SLOT, Size::new(width, height));
         for key in keys {
-            press(&mut app, key);
+            let effects = press(&mut app, key);
+            answer_all(&mut app, effects);
         }
         if is_down {
             down(&mut app, false);

@@ -1,6 +1,6 @@
 //! A device's panes of text: its configuration, what happened to it, what is known of it.
 
-use fleet_core::api::{EventKind, EventView};
+use fleet_core::api::{CommandState, EventKind, EventView};
 use fleet_core::glyph::Glyph;
 use ratatui::layout::Rect;
 
@@ -10,7 +10,7 @@ use crate::state::App;
 use crate::state::device::DeviceScreen;
 use crate::state::device::config::{ConfigKey, ConfigLine};
 use crate::theme::Role;
-use crate::view::{Canvas, pane};
+use crate::view::{Canvas, command, pane};
 use crate::widgets::scrollbar;
 
 /// A pane from this width on says who did what.
@@ -112,7 +112,7 @@ fn event_row(event: &EventView, time: &str, row: Rect, canvas: &mut Canvas<'_>) 
         canvas.put(x + 18, row.y, x + 39, &event.actor.to_string(), Role::Muted);
         x += 40;
     }
-    canvas.put(x, row.y, right, &event.text.to_string(), Role::Plain);
+    canvas.put(x, row.y, right, &command::event_text(event), Role::Plain);
 }
 
 /// How an event that says how a device is doing is marked.
@@ -130,7 +130,18 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::ConfigSet => Glyph::Busy,
         EventKind::ConfigApplied => Glyph::Done,
         EventKind::ConfigRefused => Glyph::Failed,
+        EventKind::CommandQueued => command::glyph(CommandState::Queued),
+        EventKind::CommandSucceeded => command::glyph(CommandState::Succeeded),
+        EventKind::CommandFailed => command::glyph(CommandState::Failed),
+        EventKind::CommandExpired => command::glyph(CommandState::Expired),
+        EventKind::CommandCancelled => command::glyph(CommandState::Cancelled),
+        EventKind::CommandUnknown => command::glyph(CommandState::Unknown),
         EventKind::DeviceUpdated
+        | EventKind::BatchBegun
+        | EventKind::BatchPaused
+        | EventKind::BatchContinued
+        | EventKind::BatchDone
+        | EventKind::BatchCancelled
         | EventKind::ServerStarted
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
@@ -155,7 +166,7 @@ pub(super) fn facts(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
     }
 }
 
-fn boxed(
+pub(super) fn boxed(
     device: &DeviceScreen,
     which: Pane,
     notes: &[String],
@@ -166,7 +177,7 @@ fn boxed(
 }
 
 /// Where the text is, on the right border.
-fn scrollbar_of(
+pub(super) fn scrollbar_of(
     device: &DeviceScreen,
     which: Pane,
     len: usize,
@@ -183,7 +194,7 @@ fn scrollbar_of(
 }
 
 /// What stands in the place of what has not come.
-fn missing(error: Option<&str>, loading: &str, inside: Rect, canvas: &mut Canvas<'_>) {
+pub(super) fn missing(error: Option<&str>, loading: &str, inside: Rect, canvas: &mut Canvas<'_>) {
     let Some(error) = error else {
         canvas.put(inside.x, inside.y, inside.right(), loading, Role::Muted);
         return;

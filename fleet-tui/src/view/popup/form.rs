@@ -4,6 +4,7 @@ use ratatui::layout::Rect;
 
 use super::window;
 use crate::state::Desk;
+use crate::state::deed;
 use crate::state::popup::Form;
 use crate::theme::Role;
 use crate::view::Canvas;
@@ -28,6 +29,9 @@ pub(super) fn paint(form: &Form, desk: &Desk, canvas: &mut Canvas<'_>) {
     } else if let Some(reason) = desk.why_not_change() {
         let row = row(1);
         canvas.put(row.x, row.y, row.right(), &format!("not now: {reason}"), Role::Crit);
+    } else if let Some(text) = deed::preview(form.deed, form.field.text()) {
+        let row = row(1);
+        canvas.put(row.x, row.y, row.right(), &text, Role::Ok);
     }
     for (place, hint) in (2..).zip(&form.hints) {
         let row = row(place);

@@ -6,6 +6,7 @@ mod form;
 mod help;
 mod menu;
 mod notices;
+mod outcome;
 mod palette;
 mod window;
 
@@ -25,6 +26,7 @@ pub(super) fn paint(popup: &Popup, app: &App, canvas: &mut Canvas<'_>) {
         Popup::Form(form) => form::paint(form, desk, canvas),
         Popup::Help(help) => help::paint(help, desk, canvas),
         Popup::Notices(notices) => notices::paint(notices, desk, canvas),
+        Popup::Outcome(outcome) => outcome::paint(outcome, desk, canvas),
         Popup::Palette(palette) => palette::paint(palette, desk, canvas),
     }
 }

@@ -33,7 +33,7 @@ fn what_a_device_says_never_reaches_the_terminal_raw() {
     console.press_away(ESC, "1 of 1");
     console.press("\r", "Fleet › cam");
     console.pty.wait_for(SHOWN, SOON);
-    for pane in ["CPU", "Config", "History", "Facts"] {
+    for pane in ["CPU", "Config", "Commands", "History", "Facts"] {
         console.press("\r", "Enter");
         console.press("\r", pane);
         console.press("\t", "Fleet › cam");

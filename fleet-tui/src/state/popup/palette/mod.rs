@@ -6,8 +6,9 @@ use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::{Filter, Words};
 use fleet_core::untrusted::{Untrusted, escaped};
 
-use super::{Command, Menu, Notices, Popup, PopupEnd, help};
+use super::{Command, Menu, MenuItem, Notices, Popup, PopupEnd, help};
 use crate::keys::{self, Scope};
+use crate::state::deed::Deed;
 use crate::state::{App, Desk, Screen, deed};
 use crate::theme::ThemeName;
 use crate::widgets::field::{self, FieldOutcome};
@@ -29,11 +30,18 @@ pub struct Verb {
 }
 
 /// The commands that are not just a key's.
-pub const VERBS: [Verb; 8] = [
+pub const VERBS: [Verb; 11] = [
     Verb { name: "device", argument: "ID", help: "open a device" },
     Verb { name: "fleet", argument: "FILTER", help: "the fleet through a filter" },
     Verb { name: "filter", argument: "FILTER", help: "filter what is shown" },
     Verb { name: "sort", argument: "KEY", help: "sort; -cpu has the highest first" },
+    Verb {
+        name: "restart",
+        argument: "SERVICE",
+        help: "restart a service; without one, the agent",
+    },
+    Verb { name: "logs", argument: "UNIT", help: "the log of a unit; without one, the agent's" },
+    Verb { name: "exec", argument: "PROGRAM", help: "run a program on devices" },
     Verb { name: "context", argument: "NAME", help: "go to another server" },
     Verb { name: "theme", argument: "NAME", help: "look different" },
     Verb { name: "messages", argument: "", help: "everything that was said" },
@@ -161,7 +169,7 @@ impl Palette {
     /// nothing that is known.
     fn run(&mut self, desk: &mut Desk) -> PopupEnd {
         let text = self.field.text().trim().to_owned();
-        let read = if self.cursor == 0 { read(&text, self.scope, desk) } else { None };
+        let read = if self.cursor == 0 { self.read(&text, desk) } else { None };
         let command = match read {
             Some(Ok(command)) => Some(command),
             Some(Err(error)) => {
@@ -193,12 +201,42 @@ impl Palette {
         PopupEnd::Run(command)
     }
 
+    /// What a whole line says; nothing if it does not begin with a known word.
+    fn read(&self, line: &str, desk: &Desk) -> Option<Result<Command, String>> {
+        match self.deed(line) {
+            Some((deed, argument)) => Some(self.begin(deed, argument, desk)),
+            None => read(line, self.scope, desk),
+        }
+    }
+
+    /// What is to be done to devices, if the line says that, and with what.
+    fn deed<'a>(&self, line: &'a str) -> Option<(Deed, &'a str)> {
+        let (word, argument) = line.split_once(' ')?;
+        let deed = deed_of(verb(word, self.scope)?)?;
+        Some((deed, argument.trim())).filter(|(_, argument)| !argument.is_empty())
+    }
+
+    /// Goes on as if that had been typed into the form of a deed.
+    fn begin(&self, deed: Deed, argument: &str, desk: &Desk) -> Result<Command, String> {
+        let items = self.deeds.iter().flat_map(|menu| &menu.items);
+        match items.into_iter().find(|item| item.key == deed.key()) {
+            Some(MenuItem { command: Some(Command::Begin(deed, chosen)), .. }) => {
+                deed::typed(*deed, chosen, argument, desk)
+            }
+            Some(item) => Err(item.detail.clone()),
+            None => Err("there is no device to do it".to_owned()),
+        }
+    }
+
     /// What the line may become.
     fn complete(&mut self, desk: &Desk) {
         self.cursor = 0;
         self.error = None;
         let line = self.field.text().trim_start();
         let mut found = match line.split_once(' ') {
+            Some(_) if self.deed(line).is_some() => {
+                self.deed(line).map(preview).into_iter().collect()
+            }
             Some((word, argument)) => match verb(word, self.scope) {
                 Some(verb) => arguments(verb, argument.trim(), self.scope, desk),
                 None => Vec::new(),
@@ -226,7 +264,7 @@ impl Palette {
                 command,
             }
         };
-        let deed = |item: &super::MenuItem| Entry {
+        let deed = |item: &MenuItem| Entry {
             text: item.text.clone(),
             detail: item.detail.clone(),
             key: "",
@@ -242,12 +280,33 @@ impl Palette {
             key: binding.key(),
             command: Some(Command::Act(binding.action)),
         };
-        let verbs = VERBS.into_iter().filter(|verb| takes(verb.name, self.scope)).map(verb);
+        // Those of deeds are among the deeds.
+        let is_own = |verb: &Verb| takes(verb.name, self.scope) && deed_of(verb.name).is_none();
+        let verbs = VERBS.into_iter().filter(is_own).map(verb);
         let deeds = self.deeds.iter().flat_map(|menu| &menu.items).map(deed);
         let actions =
             keys::bindings().iter().filter(|binding| binding.holds(self.scope)).map(action);
         verbs.chain(deeds).chain(actions).collect()
     }
+}
+
+/// The deed that a verb with its argument is.
+fn deed_of(verb: &str) -> Option<Deed> {
+    match verb {
+        "restart" => Some(Deed::Service),
+        "logs" => Some(Deed::UnitLogs),
+        "exec" => Some(Deed::Exec),
+        _ => None,
+    }
+}
+
+/// A deed as far as it is typed, and what will be sent.
+fn preview((deed, argument): (Deed, &str)) -> Entry {
+    let detail = deed::preview(deed, argument);
+    let detail = detail.unwrap_or_else(|| "not read yet".to_owned());
+    let name = VERBS.iter().find(|verb| deed_of(verb.name) == Some(deed));
+    let name = name.map_or("", |verb| verb.name);
+    Entry { text: format!("{name} {argument}"), detail, key: "", command: None }
 }
 
 fn is_verb(word: &str) -> bool {
@@ -269,6 +328,7 @@ fn takes(verb: &str, scope: Scope) -> bool {
             matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events)
         }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
+        "restart" | "logs" | "exec" => matches!(scope, Scope::Fleet | Scope::Device),
         _ => true,
     }
 }
@@ -441,113 +501,4 @@ fn rank(text: &str, typed: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keys::Action;
-    use crate::testing::{app_with, fleet_of, key, press};
-
-    fn opened() -> (Palette, App) {
-        let app = app_with(fleet_of(100));
-        let Popup::Palette(palette) = palette(&app) else { panic!("no palette") };
-        (palette, app)
-    }
-
-    fn run(text: &str) -> Result<Command, (String, Option<String>)> {
-        let (mut palette, mut app) = opened();
-        palette.paste(text, &app.desk);
-        match palette.press(&key("Enter"), &mut app.desk) {
-            PopupEnd::Run(command) => Ok(command),
-            PopupEnd::Stay | PopupEnd::Close => {
-                Err((palette.field.text().to_owned(), palette.error))
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_line_says_is_done() {
-        assert!(matches!(run("device pump-0007"), Ok(Command::Open(_))));
-        assert!(
-            matches!(run("fleet status=offline"), Ok(Command::Filter(text)) if text == "status=offline")
-        );
-        assert!(matches!(run("filter cpu>90"), Ok(Command::Narrow(text)) if text == "cpu>90"));
-        assert!(matches!(run("sort -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
-        assert!(matches!(run("theme light"), Ok(Command::Theme(ThemeName::Light))));
-        assert!(matches!(run("messages"), Ok(Command::Popup(_))));
-        assert!(matches!(run("help"), Ok(Command::Popup(_))));
-        assert!(matches!(run("q"), Ok(Command::Quit)));
-        assert!(matches!(run("quit"), Ok(Command::Act(Action::Quit))));
-        assert!(matches!(run("columns"), Ok(Command::Act(Action::Columns))));
-        assert!(matches!(run("colum"), Ok(Command::Act(Action::Columns))));
-        assert!(matches!(run("dev 99"), Ok(Command::Open(_))));
-        assert!(matches!(run("so -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
-        assert!(matches!(run("next problem"), Ok(Command::Act(Action::NextProblem))));
-    }
-
-    #[test]
-    fn what_is_not_known_stays_and_is_told() {
-        for (text, wrong) in [
-            ("frobnicate", "no command"),
-            ("f pump", "no command"),
-            ("device zzz", "no device"),
-            ("sort nothing", "no field"),
-            ("theme pink", "no theme"),
-            ("context moon", "no context"),
-            ("fleet status=", "column"),
-        ] {
-            let Err((kept, error)) = run(text) else { panic!("{text} was done") };
-            assert_eq!(kept, text);
-            assert!(error.is_some_and(|error| error.contains(wrong)), "{text}");
-        }
-    }
-
-    #[test]
-    fn tab_completes_and_enter_asks_for_what_is_missing() {
-        let (mut palette, mut app) = opened();
-        for name in ["d", "e", "v", "Tab"] {
-            palette.press(&key(name), &mut app.desk);
-        }
-        assert_eq!(palette.field.text(), "device ");
-        assert_eq!((palette.entries.len(), palette.more), (50, 50));
-        palette.paste("99", &app.desk);
-        palette.press(&key("Tab"), &mut app.desk);
-        assert_eq!(palette.field.text(), "device pump-0099");
-        palette.field.clear();
-        palette.paste("dev 98", &app.desk);
-        palette.press(&key("Tab"), &mut app.desk);
-        assert_eq!(palette.field.text(), "device pump-0098");
-        assert_eq!(run("dev").map(drop), Err(("device ".to_owned(), None)));
-    }
-
-    #[test]
-    fn a_filter_is_judged_as_it_is_typed() {
-        let (mut palette, app) = opened();
-        for (text, is_read) in [("fleet cpu>", false), ("90", true), (" and", false)] {
-            palette.paste(text, &app.desk);
-            let [entry] = palette.entries.as_slice() else { panic!("{:?}", palette.entries) };
-            assert_eq!(entry.text, palette.field.text());
-            assert_eq!(entry.command.is_some(), is_read, "{}: {}", entry.text, entry.detail);
-        }
-    }
-
-    #[test]
-    fn commands_of_before_come_back() {
-        let mut app = app_with(fleet_of(1));
-        press(&mut app, ": t h e m e Space d a r k Enter");
-        press(&mut app, ": s o r t Space c p u Enter");
-        press(&mut app, ": Up Up");
-        let Some(Popup::Palette(palette)) = &app.desk.popup else { panic!("no palette") };
-        assert_eq!(palette.field.text(), "theme dark");
-        press(&mut app, "Down");
-        let Some(Popup::Palette(palette)) = &app.desk.popup else { panic!("no palette") };
-        assert_eq!(palette.field.text(), "sort cpu");
-    }
-
-    #[test]
-    fn every_action_of_a_screen_is_found_by_its_name() {
-        let (palette, _) = opened();
-        for binding in keys::bindings().iter().filter(|binding| binding.holds(Scope::Fleet)) {
-            let is_it = |entry: &Entry| matches!(entry.command, Some(Command::Act(action)) if action == binding.action);
-            assert!(palette.all().iter().any(is_it), "{:?}", binding.action);
-        }
-    }
-}
+mod tests;
