@@ -363,9 +363,6 @@ impl App {
                 if let Some(device) = &mut self.device {
                     device.happened(&event);
                 }
-                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
-                    outcome.happened(event.uid);
-                }
                 deed::happened(&event, &mut self.desk);
                 self.events.happened(event);
             }

@@ -9,6 +9,7 @@ use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 
+use super::follow;
 use crate::effect::{Change, Effect, Request};
 use crate::event::{Answer, Event, Failed};
 use crate::sample;
@@ -271,6 +272,43 @@ fn of_many_it_is_counted_how_they_ended_and_told_what_failed() {
     assert_eq!(notice(&app), (told, true));
     let said: Vec<_> = app.desk.notices.iter().map(|(notice, _)| notice.text.as_str()).collect();
     assert!(said.contains(&"restart on pump-0018: failed: because \\u{1b}[31m"), "{said:?}");
+}
+
+#[test]
+fn what_was_taken_back_here_is_told_once() {
+    let mut app = app_with(fleet_of(1));
+    let effects = press(&mut app, "x s y");
+    give_all(&mut app, effects);
+    let uid = sample::uid(0);
+    let queued = view(&app, uid, &Command::Restart, CommandState::Queued);
+    let command = super::take_back(&queued, &mut app.desk).unwrap();
+    app.run(command);
+    let cancelled = view(&app, uid, &Command::Restart, CommandState::Cancelled);
+    let request = Request::Change(uid, Change::TakeBack(queued.id));
+    tell(&mut app, request, Ok(Answer::Command(Box::new(cancelled))));
+    assert_eq!(notice(&app), ("restart on pump-0000 is taken back", false));
+    ends(&mut app, 0, EventKind::CommandCancelled, "restart");
+    assert_eq!(notice(&app), ("restart on pump-0000 is taken back", false));
+}
+
+#[test]
+fn what_there_is_no_room_to_follow_is_counted() {
+    let mut app = app_with(fleet_of(1));
+    let sample = view(&app, sample::uid(0), &Command::Restart, CommandState::Queued);
+    let run = app.desk.followed.begin("restart".to_owned(), 10_002);
+    for number in 0..10_002_u32 {
+        let mut bytes = [1; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let view = CommandView { id: Uid::from_bytes(bytes), ..sample.clone() };
+        follow::taken(run, &view, &mut app.desk);
+        if number == 0 {
+            let over = CommandView { state: CommandState::Succeeded, ..view };
+            follow::caught_up(Ok(Answer::Commands(vec![over])), &mut app.desk);
+        }
+    }
+    follow::all_given(run, &mut app.desk);
+    let told = "restart on 10001 devices: 1 succeeded, 10000 not over, 1 not followed";
+    assert_eq!(notice(&app), (told, false));
 }
 
 #[test]

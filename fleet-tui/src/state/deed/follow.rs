@@ -43,6 +43,8 @@ struct Run {
     total: usize,
     /// Commands that are followed, over or not.
     given: usize,
+    /// Commands that there was no room to follow.
+    left_out: usize,
     ended: BTreeMap<CommandState, usize>,
     failed: usize,
     words: String,
@@ -61,7 +63,8 @@ impl Run {
             self.ended.iter().map(|(state, count)| format!("{count} {}", state.word())).collect();
         let open = self.given - self.ended();
         let open = (open > 0).then(|| format!("{open} not over"));
-        let counts: Vec<String> = counts.into_iter().chain(open).collect();
+        let left_out = (self.left_out > 0).then(|| format!("{} not followed", self.left_out));
+        let counts: Vec<String> = counts.into_iter().chain(open).chain(left_out).collect();
         let devices = if self.given == 1 { "device" } else { "devices" };
         format!("{} on {} {devices}: {}", self.words, self.given, counts.join(", "))
     }
@@ -72,7 +75,9 @@ impl Followed {
     pub(super) fn begin(&mut self, words: String, total: usize) -> u64 {
         self.last_run += 1;
         let (ended, is_all) = (BTreeMap::new(), false);
-        self.runs.insert(self.last_run, Run { total, given: 0, ended, failed: 0, words, is_all });
+        let (given, left_out, failed) = (0, 0, 0);
+        let run = Run { total, given, left_out, ended, failed, words, is_all };
+        self.runs.insert(self.last_run, run);
         self.last_run
     }
 
@@ -92,10 +97,14 @@ impl Followed {
 /// Follows a command that the server has taken.
 pub(super) fn taken(run: u64, view: &CommandView, desk: &mut Desk) {
     let followed = &mut desk.followed;
-    if followed.open.len() >= FOLLOWED_MAX || followed.open.contains_key(&view.id) {
+    if followed.open.contains_key(&view.id) {
         return;
     }
     let Some(it) = followed.runs.get_mut(&run) else { return };
+    if followed.open.len() >= FOLLOWED_MAX {
+        it.left_out += 1;
+        return;
+    }
     it.given += 1;
     let own = Own { run, device: view.device_id.clone(), words: view_words(view) };
     followed.open.insert(view.id, own);

@@ -142,13 +142,6 @@ impl Outcome {
         self.asked_at = None;
     }
 
-    /// Notes that something happened to a device: perhaps to this command.
-    pub fn happened(&mut self, device: Option<Uid>) {
-        if self.view().is_some_and(|view| device == Some(view.uid)) {
-            self.asked_at = None;
-        }
-    }
-
     /// Takes the answer to what was asked for by a deed.
     pub fn given(&mut self, uid: Uid, change: &Change, answer: &Result<Answer, Failed>) {
         let is_it = self.awaited.as_ref().is_some_and(|it| it.0 == uid && it.1 == *change);
