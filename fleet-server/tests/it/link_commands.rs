@@ -97,6 +97,21 @@ async fn what_is_not_answered_for_is_sent_again_with_each_link() {
 }
 
 #[tokio::test]
+async fn what_a_device_says_nothing_of_is_sent_again_with_each_ping() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let id = given(&rig, "a", "restart").await;
+    let first = ordered(&mut agent).await;
+    // It had no room to take note of it, say.
+    agent.socket.ping(b"1".to_vec()).await.unwrap();
+    assert_eq!(ordered(&mut agent).await.id, first.id);
+    says(&mut agent, first.id, Progress::Accepted).await;
+    becomes(&rig, &id, "accepted").await;
+    agent.socket.ping(b"2".to_vec()).await.unwrap();
+    nothing_more(&mut agent, 1).await;
+}
+
+#[tokio::test]
 async fn what_a_device_says_twice_is_noted_each_time_and_told_once() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
@@ -303,13 +318,16 @@ async fn a_device_that_was_put_out_is_sent_nothing() {
     rig.ask("POST", "/api/v1/devices/a/revoke", None).await.expect(200);
     let mut agent = Agent::dial(&rig, "a", 1, None).await;
     assert!(agent.ended().await.contains("revoked"));
-    assert_eq!(state(&rig, &id).await.0, "queued");
+    assert_eq!(state(&rig, &id).await.0, "cancelled");
     let refused = give(&rig, "a", "reboot").await.problem(409);
     assert_eq!(refused, "the device a was revoked and takes no commands");
     rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
     give(&rig, "a", "reboot").await.problem(404);
-    rig.clock.advance(Duration::from_secs(86_400));
-    becomes(&rig, &id, "expired").await;
+    // One that was deleted at once has nothing to do either.
+    drop(rig.enrolled("b", 2).await);
+    let other = given(&rig, "b", "reboot").await;
+    rig.ask("DELETE", "/api/v1/devices/b", None).await.expect(200);
+    assert_eq!(state(&rig, &other).await.0, "cancelled");
     let list = format!("/api/v1/commands?device_id={}", text(&command(&rig, &id).await, "uid"));
     let listed: Value = rig.ask("GET", &list, None).await.expect(200);
     assert_eq!(listed.as_array().unwrap().len(), 1, "it is told of for a while");
