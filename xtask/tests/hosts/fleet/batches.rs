@@ -32,6 +32,8 @@ fn many_devices_are_told_at_once_and_those_that_are_away_do_it_later() {
     let names = ["pi-1", "pi-2", "pi-3", "pc-1", "pc-2"];
     let hosts = names.map(|name| lab.host(name, &[&lan]));
     let server = Server::start(&desk);
+    let folder = desk.path("work");
+    fs::create_dir_all(&folder).expect("a folder");
     let mut agents: Vec<Agent<'_>> =
         hosts.iter().map(|host| Agent::idle(host, host.name())).collect();
     for agent in &mut agents {
@@ -55,7 +57,8 @@ fn many_devices_are_told_at_once_and_those_that_are_away_do_it_later() {
     for words in ["restart on 2 devices", "2 offline", "pi-2, pi-3", "2 not connected"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
-    fs::write(desk.path("update.json"), r#"{"telemetry_interval": 2}"#).expect("a file");
+    let update = r#"{"telemetry_interval": 2}"#;
+    fs::write(folder.join("update.json"), update).expect("a file");
     let update = "fleets batch-update --filter \"type=raspberrypi\" --config update.json";
     let (shown, code) = typed(&server, update, "3");
     assert_eq!(code, Some(NOT_DONE), "{shown}");
@@ -112,7 +115,7 @@ fn typed(server: &Server<'_>, line: &str, count: &str) -> (String, Option<i32>) 
     let fleets = program("fleets");
     let folder = fleets.trim_end_matches("fleets").to_owned();
     let mut shell = server.host.command("bash");
-    let line = format!("PATH={folder}:$PATH; cd {}; {line}", server.host.path("").display());
+    let line = format!("PATH={folder}:$PATH; cd {}; {line}", server.host.path("work").display());
     shell.args(["-c", &line]);
     let mut env: Vec<(String, OsString)> = ours(server.host, "fleets")
         .get_envs()
