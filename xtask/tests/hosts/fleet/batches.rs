@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use fleet_core::api::{BatchMember, BatchState, BatchView, ConfigView, EventView, MemberState};
+use fleet_core::id::DeviceId;
 use serde::Deserialize;
 use xtask::pty::Pty;
 
@@ -88,7 +89,7 @@ fn many_devices_are_told_at_once_and_those_that_are_away_do_it_later() {
     let kind = ["events", "--kind", "command.succeeded", "-o", "json"];
     let events: Vec<EventView> = server.fleets(&kind).exits(0).json();
     let mut restarted: Vec<_> =
-        events.iter().filter_map(|event| event.device_id.as_ref()).map(|id| id.as_str()).collect();
+        events.iter().filter_map(|event| event.device_id.as_ref()).map(DeviceId::as_str).collect();
     restarted.sort_unstable();
     assert_eq!(restarted, ["pi-2", "pi-3"]);
     server.shows_online(&names);
