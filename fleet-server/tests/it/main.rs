@@ -3,6 +3,7 @@
 
 mod backup;
 mod backup_faults;
+mod batches_kills;
 mod batches_kit;
 mod cli;
 mod cli_batches;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fleet_core::codec::{self, Coded};
-use fleet_core::identity::PrivateKey;
+use fleet_core::identity::{PrivateKey, ServerIdentity};
 use fleet_core::metric::Sample;
 use fleet_core::net::http::connect_address;
 use fleet_core::net::socket::{FrameSocket, Incoming};
@@ -143,6 +143,11 @@ impl Rig {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server().address()
+    }
+
+    /// Where it is, and who.
+    pub(crate) fn whereabouts(&self) -> (SocketAddr, ServerIdentity) {
+        (self.address(), self.server().identity())
     }
 
     pub(crate) fn admin(&self) -> String {
@@ -279,8 +284,18 @@ pub(crate) struct Agent {
 impl Agent {
     /// Dials, proves its key, and learns how it stands.
     pub(crate) async fn dial(rig: &Rig, id: &str, seed: u8, enrol: Option<&str>) -> Self {
+        Self::dial_at(rig.whereabouts(), id, seed, enrol).await
+    }
+
+    /// The same at a server that is a program of its own.
+    pub(crate) async fn dial_at(
+        at: (SocketAddr, ServerIdentity),
+        id: &str,
+        seed: u8,
+        enrol: Option<&str>,
+    ) -> Self {
         let key = PrivateKey::from_seed(&[seed; 32]);
-        let (mut socket, exporter) = open_link(rig).await;
+        let (mut socket, exporter) = open_link_at(at).await;
         let mut sent = Vec::new();
         let hello =
             Hello { versions: vec![VERSION], device_pub: key.public().bytes(), nonce: [9; 32] };
@@ -375,8 +390,13 @@ async fn say<T: Coded>(
 
 /// A link before its hello, and its connection's secret.
 pub(crate) async fn open_link(rig: &Rig) -> (FrameSocket<TlsStream<TcpStream>>, [u8; 32]) {
-    let pin = Pin::Server(rig.server().identity());
-    let stream = connect_address(rig.address(), "server", pin).await.unwrap();
+    open_link_at(rig.whereabouts()).await
+}
+
+async fn open_link_at(
+    (address, identity): (SocketAddr, ServerIdentity),
+) -> (FrameSocket<TlsStream<TcpStream>>, [u8; 32]) {
+    let stream = connect_address(address, "server", Pin::Server(identity)).await.unwrap();
     let exporter = tls::exporter(stream.get_ref().1).unwrap();
     let socket = FrameSocket::connect(stream, "server", "/api/v1/link").await.unwrap();
     (socket, exporter)

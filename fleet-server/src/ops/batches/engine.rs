@@ -148,7 +148,10 @@ impl Batches {
                 Ok(true) => drop(open.due.insert(id)),
                 Ok(false) => {}
                 Err(error) => {
-                    outcome = Err(error);
+                    // Somebody paused it a moment ago, or the like: that is no failure.
+                    if !matches!(error, OpsError::Conflict(_)) {
+                        outcome = Err(error);
+                    }
                     // The next look, a second later, begins with what the store says.
                     if let Some(batch) = self.world.store.batch_get(id).await? {
                         self.take(open, batch).await?;
