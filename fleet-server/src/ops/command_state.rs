@@ -76,6 +76,14 @@ pub(crate) fn apply(
         kind => after(command.state, kind),
     };
     if next == command.state {
+        // The device's own words of an end that was only supposed so far.
+        if let Input::News(Progress::Done(result)) = &input
+            && command.output.is_none()
+            && ended(result.outcome) == command.state
+        {
+            command.why = why(command, &input, now);
+            keep(command, result.clone());
+        }
         return Ok(());
     }
     command.why = why(command, &input, now);

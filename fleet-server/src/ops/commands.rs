@@ -203,38 +203,38 @@ impl Commands {
 
     /// Takes back all that has not begun on a device, which is told nothing any more.
     pub(crate) async fn call_off(&self, device: Uid, actor: &Actor) -> Result<(), OpsError> {
+        let mut outcome = Ok(());
         for command in self.world.store.command_open(device).await? {
             let by = actor.to_string();
             match self.change(&command, Input::Cancel { by }).await {
                 Ok(changed) => self.noted(&changed, actor).await,
                 // The device is at it, or was quicker.
-                Err(StoreError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
+                Err(StoreError::Refused(_)) => {}
+                Err(error) => outcome = Err(error.into()),
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Notes what a device says of a command; whether the device need not say it again. What it says
-    /// of commands that are not its own, or that nobody gave, is counted and left alone.
+    /// of commands that are not its own, or that nobody gave, or that cannot be read any more, is
+    /// counted and left alone; to say it again would help nobody.
     pub(crate) async fn heard(&self, device: Uid, news: CommandNews) -> Result<bool, OpsError> {
         let id = Uid::from_bytes(news.id);
+        let is_end = matches!(news.progress, Progress::Done(_));
         let known = match self.world.store.command_get(id).await {
-            // Nobody can note anything about it, and that is no reason to lose touch.
-            Err(StoreError::Damaged { .. }) => return Ok(false),
+            Err(StoreError::Damaged { .. }) => None,
             known => known?,
         };
         let Some(before) = known.filter(|command| command.device == device) else {
             self.meters.news_ignored();
             tracing::debug!(uid = %device, command = %id, "news of a command that is not the device's");
-            return Ok(false);
+            return Ok(is_end);
         };
-        let is_end = matches!(news.progress, Progress::Done(_));
         let input = Input::News(news.progress);
         // What is no news costs no commit, however often it comes.
         let mut tried = before.clone();
-        if apply(&mut tried, input.clone(), self.world.now()).is_ok() && tried.state != before.state
-        {
+        if apply(&mut tried, input.clone(), self.world.now()).is_ok() && tried != before {
             let changed = self.change(&before, input).await?;
             self.noted(&changed, &Actor::Device).await;
         }

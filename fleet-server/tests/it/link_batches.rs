@@ -170,8 +170,14 @@ async fn who_goes_first_goes_alone_and_who_does_not_answer_frees_its_place() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(states(&rig, &id).await[1], "running", "it may still answer");
     rig.clock.advance(Duration::from_secs(1));
-    members_become(&rig, &id, &["succeeded", "unknown", "running", "running"]).await;
+    // Of those who go first one is enough.
+    becomes(&rig, &id, "paused").await;
+    assert_eq!(text(&batch(&rig, &id).await, "why"), "1 device failed, and it pauses at 1");
     assert_eq!(members(&rig, &id).await["d01"].1, "no answer within 10 s");
+    // The order is taken back; it would be done much later otherwise.
+    assert_eq!(agents[1].next().await, ToAgent::CancelCommand { id: second.id });
+    act(&rig, &id, "continue").await.expect(200);
+    members_become(&rig, &id, &["succeeded", "unknown", "running", "running"]).await;
     for agent in &mut agents[2..] {
         let order = ordered(agent).await;
         says(agent, order.id, Progress::Running).await;

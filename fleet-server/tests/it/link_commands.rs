@@ -280,11 +280,11 @@ async fn words_about_commands_of_others_change_nothing() {
     let id = given(&rig, "a", "restart").await;
     let order = ordered(&mut one).await;
     for id in [order.id, [7; 16]] {
-        for progress in
-            [Progress::Accepted, Progress::Running, done(Outcome::Succeeded, "mine", b"")]
-        {
+        for progress in [Progress::Accepted, Progress::Running] {
             says(&mut other, id, progress).await;
         }
+        // It need not say that again.
+        ends(&mut other, id, done(Outcome::Succeeded, "mine", b"")).await;
     }
     nothing_more(&mut other, 1).await;
     assert_eq!(state(&rig, &id).await.0, "sent");
@@ -323,11 +323,17 @@ async fn a_device_that_was_put_out_is_sent_nothing() {
     assert_eq!(refused, "the device a was revoked and takes no commands");
     rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
     give(&rig, "a", "reboot").await.problem(404);
-    // One that was deleted at once has nothing to do either.
-    drop(rig.enrolled("b", 2).await);
-    let other = given(&rig, "b", "reboot").await;
+    // Nor has one that is deleted, but for what it has begun.
+    let mut agent = rig.enrolled("b", 2).await;
+    let begun = given(&rig, "b", "reboot").await;
+    let order = ordered(&mut agent).await;
+    says(&mut agent, order.id, Progress::Running).await;
+    becomes(&rig, &begun, "running").await;
+    drop(agent);
+    let other = given(&rig, "b", "collect").await;
     rig.ask("DELETE", "/api/v1/devices/b", None).await.expect(200);
-    assert_eq!(state(&rig, &other).await.0, "cancelled");
+    assert_eq!(state(&rig, &begun).await.0, "running");
+    becomes(&rig, &other, "cancelled").await;
     let list = format!("/api/v1/commands?device_id={}", text(&command(&rig, &id).await, "uid"));
     let listed: Value = rig.ask("GET", &list, None).await.expect(200);
     assert_eq!(listed.as_array().unwrap().len(), 1, "it is told of for a while");

@@ -10,12 +10,18 @@ use serde_json::{Value, json};
 use crate::commands_kit::{
     COMMANDS, becomes, cancel, command, done, ends, give, given, ordered, says, text,
 };
-use crate::server_kit::{Agent, Answer, Rig, send};
+use crate::server_kit::{Agent, Answer, Rig, send, wait_for};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 async fn post(rig: &Rig, wish: Value) -> Answer {
     rig.ask("POST", COMMANDS, Some(wish)).await
+}
+
+/// Whether no device is connected.
+async fn is_alone(rig: &Rig) -> bool {
+    let page = rig.ask("GET", "/metrics", None).await;
+    String::from_utf8(page.body.to_vec()).unwrap().contains("\nfleets_links 0\n")
 }
 
 #[tokio::test]
@@ -183,6 +189,7 @@ async fn whoever_waits_is_answered_when_something_becomes_of_it() {
 async fn a_server_that_stops_keeps_nobody_waiting() {
     let mut rig = Rig::start().await;
     drop(rig.enrolled("a", 1).await);
+    wait_for("the link to be gone", async || is_alone(&rig).await).await;
     let id = given(&rig, "a", "restart").await;
     let (address, key) = (rig.address(), rig.admin());
     let waiting = async {

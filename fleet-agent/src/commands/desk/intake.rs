@@ -17,6 +17,10 @@ impl Desk {
     /// again.
     pub(in crate::commands) fn order(&mut self, order: CommandOrder, now: Moment) {
         let id = order.id;
+        if self.waiting.contains(&id) {
+            // So much is left of its time, whatever the clocks of this device say.
+            self.late_at.insert(id, late_at(&order, now));
+        }
         if !self.may_take(&id, now) {
             return;
         }
@@ -91,6 +95,7 @@ impl Desk {
         let (Some(server), Some(journal)) = (self.server, &mut self.journal) else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        let late = late_at(&order, now);
         let CommandOrder { id, word, args, expires_millis, .. } = order;
         let wait = Duration::from_millis(order.expires_in_millis);
         let came = earlier(expires_millis, wait);
@@ -109,11 +114,15 @@ impl Desk {
         let late_millis = later(wall_millis, wait);
         let words = Words { word, args, timeout_millis, taken_millis: wall_millis, late_millis };
         journal.accept(about, words)?;
-        let wait_millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.late_at.insert(id, now.up_millis.saturating_add(wait_millis));
+        self.late_at.insert(id, late);
         self.waiting.push_back(id);
         Ok(())
     }
+}
+
+/// When it is too late to begin, in milliseconds since the boot.
+fn late_at(order: &CommandOrder, now: Moment) -> u64 {
+    now.up_millis.saturating_add(order.expires_in_millis)
 }
 
 /// Why a new order is not done, apart from what the device's owner says.

@@ -178,17 +178,18 @@ impl Desk {
             }
             None => {}
         }
-        while let Some(id) = self.waiting.front().copied() {
+        while let Some(at) = self.waiting.iter().position(|id| !self.is_held(id, now)) {
+            let id = self.waiting[at];
             match self.begin(id, now) {
                 Ok(Some(job)) => {
                     self.is_refused = false;
-                    self.waiting.pop_front();
+                    self.waiting.remove(at);
                     self.late_at.remove(&id);
                     self.at_hand = Some(AtHand::Doing(id));
                     return Next::Do(job);
                 }
                 Ok(None) => {
-                    self.waiting.pop_front();
+                    self.waiting.remove(at);
                     self.late_at.remove(&id);
                 }
                 Err(error) => {
@@ -198,6 +199,18 @@ impl Desk {
             }
         }
         if self.unsaved.is_empty() { Next::Rest(None) } else { retry }
+    }
+
+    /// Whether the server must say again that a command shall be done: it came in another boot, and
+    /// how long the device was off since only a clock can tell that may have stood still meanwhile.
+    fn is_held(&self, id: &CommandId, now: Moment) -> bool {
+        let entry = self.journal.as_ref().and_then(|journal| journal.entry(id));
+        let words = entry.and_then(|entry| entry.words.as_ref());
+        let booted_millis = now.wall.minus(Duration::from_millis(now.up_millis)).millis();
+        !self.late_at.contains_key(id)
+            && words.is_some_and(|words| {
+                words.taken_millis < booted_millis && too_late(words, None, now).is_none()
+            })
     }
 
     /// Notes that a command begins. Without a job it is over.

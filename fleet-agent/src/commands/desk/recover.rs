@@ -2,8 +2,8 @@
 //!
 //! | how far it was | what becomes of it |
 //! |---|---|
-//! | accepted | nothing was done yet: it is done, if it is not too late by the wall clock |
-//! | running: `collect`, `logs`, `restart SERVICE` | done again from the start, [`ATTEMPTS_MAX`] times at most |
+//! | accepted | nothing was done yet: it is done, if it is not too late by the wall clock; after another boot only once its server has sent it again |
+//! | running: `collect`, `logs`, `restart SERVICE` | the same from the start, [`ATTEMPTS_MAX`] times at most |
 //! | running: `restart` | done, since this is another run |
 //! | running: `reboot` | done if this is another boot; else there may be one yet, for five minutes |
 //! | running: `exec` | unknown, and never done again |

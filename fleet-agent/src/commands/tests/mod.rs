@@ -327,3 +327,29 @@ fn a_month_later_nothing_is_done() {
     assert_eq!(outcome(&mut world, ID).0, Outcome::Expired);
     assert_eq!(world.effects("reboot"), 0);
 }
+
+#[test]
+fn what_waited_through_another_boot_is_done_when_it_is_asked_for_again() {
+    let mut world = world();
+    world.commands.order(order(ID, "reboot"));
+    world.hear(true);
+    // The device lies in a drawer, and its clock goes on as if no time had passed.
+    world.power_cut();
+    world.commands.connected();
+    assert_eq!(world.settle(), Rest::For(None));
+    assert_eq!(world.effects("reboot"), 0);
+    assert_eq!(heard(&mut world), [Progress::Accepted]);
+    world.commands.order(order(ID, "reboot"));
+    world.settle();
+    assert_eq!(world.effects("reboot"), 1);
+
+    // Another one is asked for too late.
+    let other = [8; 16];
+    world.power_cut();
+    world.commands.order(order(other, "restart"));
+    world.power_cut();
+    world.commands.connected();
+    world.commands.order(CommandOrder { expires_in_millis: 0, ..order(other, "restart") });
+    assert_eq!(outcome(&mut world, other).0, Outcome::Expired);
+    assert_eq!(world.effects("restart"), 0);
+}

@@ -25,6 +25,8 @@ use crate::store::{BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches that a device's word about its configuration is noted in.
 const REPORTED_MAX: usize = 64;
+/// Commands that are taken back at once, so that they share their commits.
+const TAKEN_BACK_MAX: usize = 100;
 /// Characters of a reason that are kept with a member.
 const WHY_CHARS_MAX: usize = 500;
 
@@ -153,7 +155,8 @@ impl Batches {
                         outcome = Err(error);
                     }
                     // The next look, a second later, begins with what the store says.
-                    if let Some(batch) = self.world.store.batch_get(id).await? {
+                    let batch = if_sound(self.world.store.batch_get(id).await)?.flatten();
+                    if let Some(batch) = batch {
                         self.take(open, batch).await?;
                         open.due.remove(&id);
                     } else {
@@ -197,7 +200,8 @@ impl Batches {
     /// Somebody wants something of batches.
     async fn told(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
         for id in ids {
-            let Some(batch) = self.world.store.batch_get(id).await? else { continue };
+            let batch = if_sound(self.world.store.batch_get(id).await)?.flatten();
+            let Some(batch) = batch else { continue };
             match open.batches.get_mut(&id) {
                 Some(live) => {
                     live.batch = batch;
@@ -213,7 +217,12 @@ impl Batches {
     async fn step(&self, open: &mut Open, id: Uid) -> Result<bool, OpsError> {
         let Some(live) = open.batches.get_mut(&id) else { return Ok(false) };
         if live.batch.state == BatchState::Cancelled && !live.is_called_off {
-            self.take_back(live).await?;
+            let told = live.members.iter().filter(|seat| may_begin_yet(seat));
+            let told: Vec<Uid> = told.filter_map(|seat| seat.command).collect();
+            for some in told.chunks(TAKEN_BACK_MAX) {
+                let taken = join_all(some.iter().map(|id| self.take_back(*id))).await;
+                taken.into_iter().collect::<Result<Vec<_>, _>>()?;
+            }
             live.is_called_off = true;
         }
         let now = self.world.now();
@@ -230,13 +239,27 @@ impl Batches {
                 self.settle_some(live, &places, MemberState::Cancelled, &why).await?;
             }
             Next::GiveUp(places) => {
+                let (mut silent, mut ended) = (Vec::new(), Vec::new());
+                let looked_at =
+                    places.iter().map(async |place| match live.members[*place].command {
+                        Some(command) => self.take_back(command).await,
+                        None => Ok(false),
+                    });
+                let are_over = join_all(looked_at).await;
+                let are_over = are_over.into_iter().collect::<Result<Vec<_>, _>>()?;
+                for (place, is_over) in places.into_iter().zip(are_over) {
+                    match live.members[place].command.filter(|_| is_over) {
+                        Some(command) => ended.push(command),
+                        None => silent.push(place),
+                    }
+                }
                 let why = format!("no answer within {} s", live.batch.timeout.as_secs());
-                self.settle_some(live, &places, MemberState::Unknown, &why).await?;
+                self.settle_some(live, &silent, MemberState::Unknown, &why).await?;
+                self.commands_ended(open, ended).await?;
             }
-            Next::Pause(failures) => {
-                let max = live.batch.max_fail;
+            Next::Pause { failures, at } => {
                 let failed = if failures == 1 { "device" } else { "devices" };
-                let why = format!("{failures} {failed} failed, and it pauses at {max}");
+                let why = format!("{failures} {failed} failed, and it pauses at {at}");
                 self.turn(live, BatchState::Paused, Some(why), EventKind::BatchPaused, now).await?;
             }
             Next::Done => {
@@ -329,20 +352,18 @@ impl Batches {
         Ok((changed.0, place.ordinal, changed.1))
     }
 
-    /// Takes back what waits for devices that were told and have not heard it.
-    async fn take_back(&self, live: &Live) -> Result<(), OpsError> {
-        let running = live.members.iter().filter(|seat| seat.member.state == MemberState::Running);
-        for id in running.filter_map(|seat| seat.command) {
-            let command = self.world.store.command_get(id).await?;
-            if command.is_some_and(|command| command.state == CommandState::Queued) {
-                match self.commands.cancel(id, &Actor::Server).await {
-                    // It is too late, and goes on.
-                    Ok(_) | Err(OpsError::Conflict(_) | OpsError::NotFound(_)) => {}
-                    Err(error) => return Err(error),
-                }
+    /// Takes a command back, unless its device has said that it will do it. Whether it is over.
+    async fn take_back(&self, id: Uid) -> Result<bool, OpsError> {
+        let command = if_sound(self.world.store.command_get(id).await)?.flatten();
+        let Some(command) = command else { return Ok(false) };
+        if matches!(command.state, CommandState::Queued | CommandState::Sent) {
+            match self.commands.cancel(id, &Actor::Server).await {
+                // It is too late, and goes on.
+                Ok(_) | Err(OpsError::Conflict(_) | OpsError::NotFound(_)) => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(command.state.is_over())
     }
 
     async fn commands_ended(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
@@ -354,8 +375,10 @@ impl Batches {
 
     /// Notes what became of a command, if it is over and one of a batch.
     async fn command_ended(&self, open: &mut Open, id: Uid) -> Result<(), OpsError> {
-        let Some(place) = self.world.store.batch_of_command(id).await? else { return Ok(()) };
-        let Some(command) = self.world.store.command_get(id).await? else { return Ok(()) };
+        let store = &self.world.store;
+        let place = if_sound(store.batch_of_command(id).await)?.flatten();
+        let command = if_sound(store.command_get(id).await)?.flatten();
+        let (Some(place), Some(command)) = (place, command) else { return Ok(()) };
         let state = match command.state {
             CommandState::Succeeded => MemberState::Succeeded,
             CommandState::Failed => MemberState::Failed,
@@ -369,9 +392,12 @@ impl Batches {
             | CommandState::Later(_) => return Ok(()),
         };
         let (now, why) = (self.world.now(), cut(command.why));
-        // What the device says of the end is the truth, whatever was supposed before.
+        // What the device says of the end is the truth, whatever was supposed before. That it was
+        // taken back from a device that did not answer is no such word.
         let change = move |member: &mut MemberRecord| {
-            if member.state != state {
+            let is_given_up =
+                member.state == MemberState::Unknown && state == MemberState::Cancelled;
+            if member.state != state && !is_given_up {
                 (member.state, member.state_at, member.why) = (state, now, why);
             }
             Ok(())
@@ -388,10 +414,12 @@ impl Batches {
 
     /// Notes what a device says of its configuration, if a batch waits for it or gave it up.
     async fn config_reported(&self, open: &mut Open, uid: Uid) -> Result<(), OpsError> {
-        let Some(device) = self.world.store.device_get(uid).await? else { return Ok(()) };
-        let Some(reported) = &device.reported else { return Ok(()) };
         let store = &self.world.store;
-        for place in store.batch_of_config(uid, reported.version, REPORTED_MAX).await? {
+        let device = if_sound(store.device_get(uid).await)?.flatten();
+        let Some(device) = device else { return Ok(()) };
+        let Some(reported) = &device.reported else { return Ok(()) };
+        let places = store.batch_of_config(uid, reported.version, REPORTED_MAX).await;
+        for place in if_sound(places)?.unwrap_or_default() {
             let (device, now) = (device.clone(), self.world.now());
             let change = move |member: &mut MemberRecord| {
                 let is_open = matches!(member.state, MemberState::Running | MemberState::Unknown);
@@ -444,6 +472,20 @@ impl Open {
         };
         let touched = self.batches.iter().filter(|(_, live)| live.members.iter().any(waits));
         self.due.extend(touched.map(|(id, _)| *id));
+    }
+}
+
+/// Whether a member's device may have something to do that it has not begun.
+fn may_begin_yet(seat: &Seat) -> bool {
+    matches!(seat.member.state, MemberState::Running | MemberState::Unknown)
+}
+
+/// What was found, or nothing where it is damaged, which health says: one row that cannot be read
+/// holds up nothing else.
+fn if_sound<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match found {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        found => found.map(Some),
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) enum Next {
     GiveUp(Vec<usize>),
     /// These need not begin any more.
     CallOff(Vec<usize>),
-    /// It pauses: so many have failed since it last went on.
-    Pause(usize),
+    /// It pauses: so many have failed since it last went on, and at so many it does.
+    Pause { failures: usize, at: usize },
     /// Nothing is to come any more.
     Done,
     /// Nothing at this moment.
@@ -90,10 +90,13 @@ pub(super) fn next(
     }
     let failures = in_state(MemberState::Failed) + in_state(MemberState::Unknown);
     let failures = failures.saturating_sub(plan.forgiven);
-    if failures >= plan.max_fail {
-        return Next::Pause(failures);
-    }
     let begun = members.iter().filter(|member| member.begun_at.is_some()).count();
+    // Of those who go first each one counts.
+    let are_first = plan.canary > 0 && begun <= plan.canary;
+    let at = if are_first { 1 } else { plan.max_fail };
+    if failures >= at {
+        return Next::Pause { failures, at };
+    }
     let wanted = match begun {
         begun if begun < plan.canary => plan.canary - begun,
         // All of those who go first must be over.
@@ -167,16 +170,25 @@ mod tests {
             at(canary, &[Succeeded, Succeeded, Waiting, Waiting], 11),
             Next::Begin(vec![2, 3])
         );
-        assert_eq!(at(canary, &[Succeeded, Failed, Waiting], 11), Next::Pause(1));
+        assert_eq!(
+            at(canary, &[Succeeded, Failed, Waiting], 11),
+            Next::Pause { failures: 1, at: 1 }
+        );
     }
 
     #[test]
     fn it_pauses_at_so_many_failures_that_are_not_forgiven() {
         assert_eq!(at(plan(), &[Failed, Waiting], 11), Next::Begin(vec![1]));
-        assert_eq!(at(plan(), &[Failed, Unknown, Running, Waiting], 11), Next::Pause(2));
+        assert_eq!(
+            at(plan(), &[Failed, Unknown, Running, Waiting], 11),
+            Next::Pause { failures: 2, at: 2 }
+        );
         let forgiving = Plan { forgiven: 2, ..plan() };
         assert_eq!(at(forgiving, &[Failed, Failed, Waiting], 11), Next::Begin(vec![2]));
-        assert_eq!(at(forgiving, &[Failed, Failed, Failed, Failed, Waiting], 11), Next::Pause(2));
+        assert_eq!(
+            at(forgiving, &[Failed, Failed, Failed, Failed, Waiting], 11),
+            Next::Pause { failures: 2, at: 2 }
+        );
         assert_eq!(at(plan(), &[Failed, Failed, Running], 11), Next::Wait, "nobody is kept back");
         assert_eq!(at(plan(), &[Failed, Failed], 11), Next::Done);
     }
@@ -283,9 +295,10 @@ mod tests {
                     Next::Expire(places) => self.all(&places, Waiting, Expired)?,
                     Next::GiveUp(places) => self.all(&places, Running, Unknown)?,
                     Next::CallOff(places) => self.all(&places, Waiting, Cancelled)?,
-                    Next::Pause(failures) => {
+                    Next::Pause { failures, at } => {
                         prop_assert_eq!(failures, self.failures());
-                        prop_assert!(failures >= plan.max_fail);
+                        prop_assert!(failures >= at);
+                        prop_assert!(at == plan.max_fail || (at == 1 && plan.canary > 0));
                         self.plan.state = BatchState::Paused;
                     }
                     Next::Done => {
