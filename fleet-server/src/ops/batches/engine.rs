@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::api::{BatchState, CommandState, EventKind, MemberState};
+use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::limits::BATCH_DEVICES_MAX;
 use fleet_core::net::shutdown::Tasks;
@@ -20,11 +21,15 @@ use super::machine::{Member, Next, Plan, next};
 use super::view::{counted, words};
 use super::{Batches, event};
 use crate::ops::{Actor, OpsError};
-use crate::store::{BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError};
+use crate::store::{
+    Action, BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError,
+};
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches that a device's word about its configuration is noted in.
 const REPORTED_MAX: usize = 64;
+/// How long a device may be away that begins anew, besides its time; as long as it gives itself.
+const BEGINS_ANEW: Duration = Duration::from_secs(300);
 /// Commands that are taken back at once, so that they share their commits.
 const TAKEN_BACK_MAX: usize = 100;
 /// Characters of a reason that are kept with a member.
@@ -69,8 +74,20 @@ impl Live {
             canary: batch.canary as usize,
             max_fail: batch.max_fail as usize,
             forgiven: batch.forgiven as usize,
-            timeout: batch.timeout,
+            timeout: self.time(),
             expires_at: batch.expires_at,
+        }
+    }
+
+    /// How long each device may take. One that begins anew cannot speak meanwhile.
+    fn time(&self) -> Duration {
+        let Action::Command(command) = &self.batch.action else { return self.batch.timeout };
+        match command {
+            Command::Restart | Command::Reboot => self.batch.timeout.saturating_add(BEGINS_ANEW),
+            Command::RestartService(_)
+            | Command::Collect
+            | Command::Logs { .. }
+            | Command::Exec(_) => self.batch.timeout,
         }
     }
 
@@ -253,7 +270,7 @@ impl Batches {
                         None => silent.push(place),
                     }
                 }
-                let why = format!("no answer within {} s", live.batch.timeout.as_secs());
+                let why = format!("no answer within {} s", live.time().as_secs());
                 self.settle_some(live, &silent, MemberState::Unknown, &why).await?;
                 self.commands_ended(open, ended).await?;
             }

@@ -169,7 +169,10 @@ impl BatchStore for RedbStore {
     ) -> Result<Vec<Place>, StoreError> {
         self.read(move |txn| {
             let steps = txn.open(&BATCH_STEPS)?;
-            let rows = steps.rows(&config_key(device, 0), &config_key(device, version))?;
+            let last = Place { batch: Uid::from_bytes([u8::MAX; 16]), ordinal: u32::MAX };
+            let first = Place { batch: Uid::from_bytes([0; 16]), ordinal: 0 };
+            let (first, last) = (config_key(device, 0, first), config_key(device, version, last));
+            let rows = steps.rows(&first, &last)?;
             let of_configs = |entry: &Result<(Vec<u8>, PlaceRow), Fault>| {
                 entry.as_ref().map_or(true, |(key, _)| key.len() == CONFIG_KEY_BYTES)
             };
@@ -256,7 +259,7 @@ fn begin(txn: &Writing<'_>, place: Place, at: Timestamp, step: Step) -> Result<B
         tables.steps.put(&command.bytes(), &at)?;
     }
     if let Some(version) = member.version {
-        tables.steps.put(&config_key(member.device, version), &at)?;
+        tables.steps.put(&config_key(member.device, version, place), &at)?;
     }
     tables.put_member(&mut batch, place, MemberState::Waiting, &member)?;
     Ok(Begun { batch, member, command, config })
@@ -287,7 +290,8 @@ fn trim(txn: &Writing<'_>, kept: u64) -> Result<bool, Fault> {
                     tables.steps.remove(&command.bytes())?;
                 }
                 if let Some((device, version)) = row.version() {
-                    tables.steps.remove(&config_key(device, version))?;
+                    let place = Place { batch: id, ordinal: ordinal(key) };
+                    tables.steps.remove(&config_key(device, version, place))?;
                 }
             }
             // What it was given leads nowhere from now on.
@@ -356,6 +360,13 @@ impl<'a> Tables<'a> {
         if before != member.state {
             batch.counts.moved(before, member.state);
             self.put_batch(batch)?;
+            // Of what is unknown the device may still speak; all else is told.
+            if let Some(version) = member.version
+                && member.state.is_over()
+                && member.state != MemberState::Unknown
+            {
+                self.steps.remove(&config_key(member.device, version, place))?;
+            }
         }
         self.members.put_sealed(&key, &value)
     }
@@ -372,7 +383,7 @@ fn load<T: ReadableTable<Bytes, Bytes>>(
 
 const LAST: [u8; 16] = [u8::MAX; 16];
 /// Keys of commands are shorter.
-const CONFIG_KEY_BYTES: usize = 24;
+const CONFIG_KEY_BYTES: usize = 44;
 
 fn key(batch: Uid, ordinal: u32) -> [u8; 20] {
     let mut key = [0; 20];
@@ -381,10 +392,12 @@ fn key(batch: Uid, ordinal: u32) -> [u8; 20] {
     key
 }
 
-fn config_key(device: Uid, version: u64) -> [u8; CONFIG_KEY_BYTES] {
+/// More than one batch may give a device the same version, where there is nothing to change.
+fn config_key(device: Uid, version: u64, place: Place) -> [u8; CONFIG_KEY_BYTES] {
     let mut key = [0; CONFIG_KEY_BYTES];
     key[..16].copy_from_slice(&device.bytes());
-    key[16..].copy_from_slice(&version.to_be_bytes());
+    key[16..24].copy_from_slice(&version.to_be_bytes());
+    key[24..].copy_from_slice(&self::key(place.batch, place.ordinal));
     key
 }
 
