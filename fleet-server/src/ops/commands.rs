@@ -83,25 +83,14 @@ impl Commands {
         }
         require_able(&device)?;
         let now = self.world.now();
-        let command = CommandRecord {
-            id: request.id.unwrap_or_else(Uid::new),
-            device: device.uid,
-            device_id: device.id.clone(),
-            command: wish.command,
-            author: actor.to_string(),
-            created_at: now,
-            expires_at: now.plus(wish.expires_in),
-            timeout: wish.timeout,
-            state: CommandState::Queued,
-            why: "waits for the device".to_owned(),
-            state_at: now,
-            cancel_asked_by: None,
-            sent_at: None,
-            accepted_at: None,
-            exit_code: None,
-            output: None,
-            output_left_out: 0,
-        };
+        let command = CommandRecord::queued(
+            request.id.unwrap_or_else(Uid::new),
+            &device,
+            wish.command,
+            actor.to_string(),
+            (now, now.plus(wish.expires_in)),
+            wish.timeout,
+        );
         let inserted = self.world.store.command_insert(vec![command]).await?;
         let inserted = inserted.into_iter().next().ok_or(OpsError::Defect)?;
         let events = self.given(&inserted, &actor.to_string());

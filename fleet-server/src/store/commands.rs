@@ -8,7 +8,7 @@ use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::time::Timestamp;
 
-use super::{Refusal, StoreError};
+use super::{Device, Refusal, StoreError};
 
 /// How long after a device should have spoken it is given up.
 const GRACE: Duration = Duration::from_secs(600);
@@ -107,6 +107,36 @@ pub struct CommandRecord {
 }
 
 impl CommandRecord {
+    /// A command that waits for its device.
+    pub fn queued(
+        id: Uid,
+        device: &Device,
+        command: Command,
+        author: String,
+        (created_at, expires_at): (Timestamp, Timestamp),
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            id,
+            device: device.uid,
+            device_id: device.id.clone(),
+            command,
+            author,
+            created_at,
+            expires_at,
+            timeout,
+            state: CommandState::Queued,
+            why: "waits for the device".to_owned(),
+            state_at: created_at,
+            cancel_asked_by: None,
+            sent_at: None,
+            accepted_at: None,
+            exit_code: None,
+            output: None,
+            output_left_out: 0,
+        }
+    }
+
     /// When it is given up if nothing is heard of it; never once it is over.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.state {

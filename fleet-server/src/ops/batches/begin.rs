@@ -1,7 +1,7 @@
 //! How a device of a batch begins: what it is given, in one commit with that it was given it, and
 //! what that means for those who wait for it.
 
-use fleet_core::api::{CommandState, EventKind, MemberState};
+use fleet_core::api::{EventKind, MemberState};
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use futures_util::future::join_all;
@@ -108,25 +108,14 @@ impl Batches {
     ) -> Result<Step, OpsError> {
         let text = match &batch.action {
             Action::Command(command) => {
-                return Ok(Step::Command(Box::new(CommandRecord {
-                    id: Uid::new(),
-                    device: device.uid,
-                    device_id: device.id.clone(),
-                    command: command.clone(),
-                    author: batch.author.clone(),
-                    created_at: now,
-                    expires_at: batch.expires_at,
-                    timeout: batch.timeout,
-                    state: CommandState::Queued,
-                    why: "waits for the device".to_owned(),
-                    state_at: now,
-                    cancel_asked_by: None,
-                    sent_at: None,
-                    accepted_at: None,
-                    exit_code: None,
-                    output: None,
-                    output_left_out: 0,
-                })));
+                return Ok(Step::Command(Box::new(CommandRecord::queued(
+                    Uid::new(),
+                    device,
+                    command.clone(),
+                    batch.author.clone(),
+                    (now, batch.expires_at),
+                    batch.timeout,
+                ))));
             }
             Action::Config(text) => text,
         };

@@ -256,23 +256,19 @@ impl Batches {
                 self.settle_some(live, &places, MemberState::Cancelled, &why).await?;
             }
             Next::GiveUp(places) => {
-                let (mut silent, mut ended) = (Vec::new(), Vec::new());
-                let looked_at =
-                    places.iter().map(async |place| match live.members[*place].command {
-                        Some(command) => self.take_back(command).await,
-                        None => Ok(false),
-                    });
-                let are_over = join_all(looked_at).await;
+                let told: Vec<Uid> =
+                    places.iter().filter_map(|place| live.members[*place].command).collect();
+                let are_over = join_all(told.iter().map(|id| self.take_back(*id))).await;
                 let are_over = are_over.into_iter().collect::<Result<Vec<_>, _>>()?;
-                for (place, is_over) in places.into_iter().zip(are_over) {
-                    match live.members[place].command.filter(|_| is_over) {
-                        Some(command) => ended.push(command),
-                        None => silent.push(place),
-                    }
-                }
+                let ended = told.into_iter().zip(are_over).filter(|(_, is_over)| *is_over);
+                self.commands_ended(open, ended.map(|(id, _)| id).collect()).await?;
+                let Some(live) = open.batches.get_mut(&id) else { return Ok(false) };
+                // Whatever was not told of these by now: they are not looked at for ever.
+                let is_silent =
+                    |place: &usize| live.members[*place].member.state == MemberState::Running;
+                let silent: Vec<usize> = places.into_iter().filter(is_silent).collect();
                 let why = format!("no answer within {} s", live.time().as_secs());
                 self.settle_some(live, &silent, MemberState::Unknown, &why).await?;
-                self.commands_ended(open, ended).await?;
             }
             Next::Pause { failures, at } => {
                 let failed = if failures == 1 { "device" } else { "devices" };
