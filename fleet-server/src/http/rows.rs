@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use fleet_core::id::DeviceId;
-use fleet_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::labels::plain;
-use crate::ops::fleetwide::StepPoints;
+use crate::ops::fleetwide::{Aggregate, StepPoints};
 use crate::ops::telemetry::MetricPoints;
 use crate::series::names::{Names, SeriesName};
+use crate::series::number::mantissa;
 use crate::store::NewestValue;
 
 /// Bytes of a row's values, about.
@@ -29,9 +29,9 @@ pub(super) fn points(points: &MetricPoints) -> Bytes {
     let mut rows = Rows::new(points.len() * (begin.len() + middle.len() + end_bytes));
     for point in points {
         rows.next(&begin);
-        put_time(&mut rows.body, point.at);
+        point.at.put_text(&mut rows.body);
         rows.body.extend_from_slice(&middle);
-        put(&mut rows.body, &point.value);
+        put_number(&mut rows.body, point.value);
         rows.body.extend_from_slice(ends.get(&point.series).map_or(b"}", Vec::as_slice));
     }
     rows.finish()
@@ -54,17 +54,22 @@ pub(super) fn steps(points: &StepPoints) -> Bytes {
         let (begin, metadata) = &constant[step.curve];
         rows.next(begin);
         let body = &mut rows.body;
-        put_time(body, step.at);
+        step.at.put_text(body);
         body.extend_from_slice(&middle);
-        put(body, &aggregate.of(&step.stat));
+        let value = body.len();
+        put_number(body, aggregate.of(&step.stat));
+        let value = value..body.len();
         body.extend_from_slice(metadata);
-        put(body, &step.stat.min);
+        put_number(body, step.stat.min);
         body.extend_from_slice(b",\"max\":");
-        put(body, &step.stat.max);
+        put_number(body, step.stat.max);
         body.extend_from_slice(b",\"mean\":");
-        put(body, &step.stat.mean());
+        match aggregate {
+            Aggregate::Avg => body.extend_from_within(value),
+            _ => put_number(body, step.stat.mean()),
+        }
         body.extend_from_slice(b",\"count\":");
-        put(body, &step.stat.count);
+        put_number(body, step.stat.count);
         body.push(b'}');
     }
     rows.finish()
@@ -93,9 +98,9 @@ impl LatestRows {
         rows.next(b"{\"device_id\":");
         let body = &mut rows.body;
         put(body, device);
-        body.extend_from_slice(b",\"timestamp\":");
-        put_time(body, newest);
-        body.extend_from_slice(b",\"values\":{");
+        body.extend_from_slice(b",\"timestamp\":\"");
+        newest.put_text(body);
+        body.extend_from_slice(b"\",\"values\":{");
         for (place, value) in values.iter().enumerate() {
             if place > 0 {
                 body.push(b',');
@@ -108,7 +113,7 @@ impl LatestRows {
                 *key = key_of(&metrics[value.metric], names.name(value.series).as_deref());
             }
             body.extend_from_slice(key);
-            put(body, &value.value);
+            put_number(body, value.value);
         }
         body.extend_from_slice(b"}}");
     }
@@ -145,14 +150,14 @@ impl Rows {
     }
 }
 
-/// A row up to its time.
+/// A row up to its time's text.
 fn begin(device: &DeviceId) -> Vec<u8> {
-    [b"{\"device_id\":", to_json(device).as_slice(), b",\"timestamp\":"].concat()
+    [b"{\"device_id\":", to_json(device).as_slice(), b",\"timestamp\":\""].concat()
 }
 
-/// A row from its time to its value.
+/// A row from its time's text to its value.
 fn middle(metric: &str) -> Vec<u8> {
-    [b",\"metric_name\":", to_json(metric).as_slice(), b",\"value\":"].concat()
+    [b"\",\"metric_name\":", to_json(metric).as_slice(), b",\"value\":"].concat()
 }
 
 /// A series as the key of an answer: its metric, and its labels if it has any.
@@ -175,10 +180,44 @@ fn to_json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     out
 }
 
-fn put_time(out: &mut Vec<u8>, time: Timestamp) {
-    out.push(b'"');
-    time.put_text(out);
-    out.push(b'"');
+/// Appends a number as serde does. Most numbers have few digits, and those need no search for the
+/// shortest text that stands for them.
+fn put_number(out: &mut Vec<u8>, number: f64) {
+    const SCALE: u8 = 3;
+    const SHORT_MAX: u64 = 10_u64.pow(15) - 1;
+    let Some(mantissa) = mantissa(number, SCALE).filter(|mantissa| {
+        // What has up to 15 digits is the only text of so many that stands for its float.
+        mantissa.unsigned_abs() <= SHORT_MAX
+    }) else {
+        return put(out, &number);
+    };
+    let (mut whole, mut thousandths) =
+        (mantissa.unsigned_abs() / 1000, mantissa.unsigned_abs() % 1000);
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    let mut text = *b"-000000000000.000";
+    let mut end = text.len();
+    for place in (end - usize::from(SCALE)..end).rev() {
+        text[place] = digit(thousandths);
+        thousandths /= 10;
+    }
+    // At least one digit is shown on either side of the point.
+    while end > text.len() - 2 && text[end - 1] == b'0' {
+        end -= 1;
+    }
+    let mut begin = text.len() - usize::from(SCALE) - 1;
+    loop {
+        begin -= 1;
+        text[begin] = digit(whole);
+        whole /= 10;
+        if whole == 0 {
+            break;
+        }
+    }
+    if mantissa < 0 {
+        begin -= 1;
+        text[begin] = b'-';
+    }
+    out.extend_from_slice(&text[begin..end]);
 }
 
 fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -188,11 +227,13 @@ fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use fleet_core::api::{MetricPoint, StepPoint};
+    use fleet_core::time::Timestamp;
     use fleet_core::untrusted::Untrusted;
+    use proptest::prelude::*;
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::ops::fleetwide::{self, Aggregate};
+    use crate::ops::fleetwide;
     use crate::series::names::SeriesId;
     use crate::store::{Point, Stat};
 
@@ -205,6 +246,35 @@ mod tests {
 
     fn metadata() -> Untrusted {
         Untrusted::new("{\"a\":\"\u{1b}\\\"\"}".to_owned())
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_those_that_serde_writes(
+            mantissa in -(1_i64 << 54)..1 << 54,
+            less in 0..54_u32,
+            scale in 0..6_i32,
+            any in any::<f64>().prop_filter("finite", |number| number.is_finite()),
+        ) {
+            for number in [(mantissa >> less) as f64 / 10_f64.powi(scale), any] {
+                let mut out = Vec::new();
+                put_number(&mut out, number);
+                let text = serde_json::to_string(&number).unwrap();
+                prop_assert_eq!(str::from_utf8(&out).unwrap(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_length_are_those_that_serde_writes() {
+        let largest = 999_999_999_999.999;
+        for number in [0.0, -0.0, 0.1, 0.01, 0.001, 0.0001, 1.0, 10.0, 9.5, 28.77, largest, 1e12] {
+            for number in [number, -number] {
+                let mut out = Vec::new();
+                put_number(&mut out, number);
+                assert_eq!(str::from_utf8(&out), Ok(&*serde_json::to_string(&number).unwrap()));
+            }
+        }
     }
 
     #[test]
@@ -227,9 +297,9 @@ mod tests {
         assert_eq!(rows.len(), 4);
         assert_eq!((rows[3].metric_name.as_str(), &rows[3].metadata), ("cpu \"é\"", &metadata()));
 
-        let steps = StepPoints {
+        let steps = |aggregate| StepPoints {
             metric: "cpu".to_owned(),
-            aggregate: Aggregate::Max,
+            aggregate,
             curves: ["a", "b"].map(|id| (id.parse().unwrap(), metadata())).into(),
             steps: [(1, 2.5), (0, 0.1)]
                 .map(|(curve, value)| fleetwide::StepPoint {
@@ -239,7 +309,9 @@ mod tests {
                 })
                 .into(),
         };
-        let rows: Vec<StepPoint> = read(&super::steps(&steps));
+        let rows: Vec<StepPoint> = read(&super::steps(&steps(Aggregate::Avg)));
+        assert_eq!((rows[1].value, rows[1].mean), (0.55, 0.55));
+        let rows: Vec<StepPoint> = read(&super::steps(&steps(Aggregate::Max)));
         assert_eq!([rows[0].device_id.as_str(), rows[1].device_id.as_str()], ["b", "a"]);
         assert_eq!((rows[0].value, rows[0].min, rows[0].count), (2.5, 1.0, 2.0));
     }

@@ -136,8 +136,9 @@ impl Telemetry {
         let looking = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let ids = store.directory().ids();
+            let mut next = 0;
             store.newest(&metrics, &mut |uid, values| {
-                if let Some(id) = ids.of(uid) {
+                if let Some(id) = ids.following(&mut next, uid) {
                     show(&mut state, id, values);
                 }
             });

@@ -150,16 +150,17 @@ impl Gathering<'_> {
         for (place, values) in all.values() {
             let curve = points.curve(place);
             let of_hours = values.iter().filter(|(at, _)| hours.has(*at));
-            of_hours.for_each(|(at, value)| curve.add(*at, *value));
+            of_hours.for_each(|(at, value)| curve.add(at, value));
         }
         Ok(())
     }
 
     /// The hours in which values meet rolled ones of their series and millisecond.
     fn came_again(&self, new: &mut Points) -> Result<Hours, StoreError> {
-        let new: Vec<(usize, &[(i64, f64)])> = new.values().collect();
-        let first = new.iter().map(|(_, values)| values[0].0).min();
-        let last = new.iter().map(|(_, values)| values[values.len() - 1].0).max();
+        let new: Vec<(usize, &[i64])> =
+            new.values().map(|(place, values)| (place, values.times)).collect();
+        let first = new.iter().filter_map(|(_, times)| times.first().copied()).min();
+        let last = new.iter().filter_map(|(_, times)| times.last().copied()).max();
         let mut hours = Hours::default();
         let (Some(first), Some(last)) = (first, last) else { return Ok(hours) };
         let has_all = |at: i64| beginning(hour_of(at)) >= self.floor;
@@ -168,7 +169,7 @@ impl Gathering<'_> {
             chunk.first_at <= last
                 && chunk.last_at >= first
                 && has_all(chunk.last_at)
-                && new.iter().any(|(_, values)| has_any(values, chunk))
+                && new.iter().any(|(_, times)| has_any(times, chunk))
         };
         for chunk in self.sources.iter().filter_map(rolled).filter(meets) {
             let mut old = Points::default();
@@ -182,10 +183,9 @@ impl Gathering<'_> {
                 let Ok(found) = new.binary_search_by_key(&place, |(place, _)| *place) else {
                     continue;
                 };
-                let is_new =
-                    |at: i64| new[found].1.binary_search_by_key(&at, |(at, _)| *at).is_ok();
-                let again = old.iter().map(|(at, _)| *at).filter(|at| has_all(*at) && is_new(*at));
-                hours.0.extend(again.map(hour_of));
+                let is_new = |at: &i64| new[found].1.binary_search(at).is_ok();
+                let again = old.times.iter().filter(|at| has_all(**at) && is_new(at));
+                hours.0.extend(again.map(|at| hour_of(*at)));
             }
         }
         Ok(hours)
@@ -200,10 +200,10 @@ fn rolled<'a>(source: &Source<'a>) -> Option<&'a ChunkRef> {
     }
 }
 
-/// Whether some of the values are of a chunk's time.
-fn has_any(values: &[(i64, f64)], chunk: &ChunkRef) -> bool {
-    let next = values.partition_point(|(at, _)| *at < chunk.first_at);
-    values.get(next).is_some_and(|(at, _)| *at <= chunk.last_at)
+/// Whether some of the times are within a chunk's.
+fn has_any(times: &[i64], chunk: &ChunkRef) -> bool {
+    let next = times.partition_point(|at| *at < chunk.first_at);
+    times.get(next).is_some_and(|at| *at <= chunk.last_at)
 }
 
 #[cfg(test)]
@@ -237,8 +237,8 @@ mod tests {
 
     #[test]
     fn a_chunk_meets_values_within_its_time_only() {
-        let values = [(10, 0.0), (20, 0.0)];
-        let meets = |first, last| has_any(&values, &chunk(first, last));
+        let times = [10, 20];
+        let meets = |first, last| has_any(&times, &chunk(first, last));
         assert!(meets(0, 10) && meets(20, 30) && meets(12, 20) && meets(0, 99));
         assert!(!meets(0, 9) && !meets(11, 19) && !meets(21, 99));
     }

@@ -14,7 +14,7 @@ use super::catalog::{Floors, Tier, Unrolled};
 use super::chunk::{Chunk, ChunkError, ColumnKey, Part};
 use super::engine::Engine;
 use super::names::{SeriesId, SeriesName};
-use super::points::{Points, Wanted};
+use super::points::{Points, Values, Wanted};
 use super::query::{each_row, sources};
 use super::stat::Stat;
 use crate::store::StoreError;
@@ -146,18 +146,18 @@ struct Drawing {
 }
 
 impl Drawing {
-    /// Adds values, oldest first.
-    fn add_values(&mut self, place: usize, mut values: &[(i64, f64)]) {
-        while let Some((at, _)) = values.first() {
+    /// Adds values.
+    fn add_values(&mut self, place: usize, Values { mut times, mut values }: Values<'_>) {
+        while let Some(at) = times.first() {
             let step = at.div_euclid(self.step_millis);
             let end = step.saturating_add(1).saturating_mul(self.step_millis);
-            let count = values.iter().take_while(|(at, _)| *at < end).count().max(1);
-            let (of_step, later) = values.split_at(count);
-            let stats = of_step.iter().map(|(_, value)| Stat::of(*value));
-            if let Some(stat) = stats.reduce(Stat::with) {
+            let count = times.iter().take_while(|at| **at < end).count().max(1);
+            let of_step;
+            (of_step, values) = values.split_at(count);
+            times = &times[count..];
+            if let Some(stat) = of_step.iter().copied().map(Stat::of).reduce(Stat::with) {
                 self.add(place, step, stat);
             }
-            values = later;
         }
     }
 

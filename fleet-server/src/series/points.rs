@@ -44,12 +44,20 @@ pub(super) struct Points {
     curves: Vec<(usize, Curve)>,
 }
 
-/// The values of one series.
-#[derive(Debug)]
+/// The values of one series, in two columns of one length.
+#[derive(Debug, Default)]
 pub(super) struct Curve {
-    values: Vec<(i64, f64)>,
-    /// Whether each is later than the one before.
-    is_sorted: bool,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    /// Whether some are not later than the one before.
+    is_mixed: bool,
+}
+
+/// Values with their times: oldest first, one of each millisecond.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Values<'a> {
+    pub(super) times: &'a [i64],
+    pub(super) values: &'a [f64],
 }
 
 impl Points {
@@ -57,7 +65,7 @@ impl Points {
     pub(super) fn curve(&mut self, place: usize) -> &mut Curve {
         let found = self.curves.binary_search_by_key(&place, |(known, _)| *known);
         let at = found.unwrap_or_else(|at| {
-            self.curves.insert(at, (place, Curve { values: Vec::new(), is_sorted: true }));
+            self.curves.insert(at, (place, Curve::default()));
             at
         });
         &mut self.curves[at].1
@@ -65,64 +73,86 @@ impl Points {
 
     /// How many values were added.
     pub(super) fn len(&self) -> usize {
-        self.curves.iter().map(|(_, curve)| curve.values.len()).sum()
+        self.curves.iter().map(|(_, curve)| curve.times.len()).sum()
     }
 
     /// Adds all values of other points, which came later.
     pub(super) fn extend(&mut self, later: &mut Self) {
         for (place, values) in later.values() {
-            let curve = self.curve(place);
-            curve.reserve(values.len());
-            for (at, value) in values {
-                curve.add(*at, *value);
-            }
+            self.curve(place).extend(values);
         }
     }
 
     /// Forgets all values, and keeps the room for others.
     pub(super) fn clear(&mut self) {
         for (_, curve) in &mut self.curves {
+            curve.times.clear();
             curve.values.clear();
-            curve.is_sorted = true;
+            curve.is_mixed = false;
         }
     }
 
-    /// The values of each series that has any, by place; oldest first, one of each millisecond.
-    pub(super) fn values(&mut self) -> impl Iterator<Item = (usize, &[(i64, f64)])> {
-        self.curves.iter_mut().filter(|(_, curve)| !curve.values.is_empty()).map(
-            |(place, curve)| {
-                curve.tidy();
-                (*place, curve.values.as_slice())
-            },
-        )
+    /// The values of each series that has any, by place.
+    pub(super) fn values(&mut self) -> impl Iterator<Item = (usize, Values<'_>)> {
+        self.curves.iter_mut().filter(|(_, curve)| !curve.times.is_empty()).map(|(place, curve)| {
+            curve.tidy();
+            (*place, Values { times: &curve.times, values: &curve.values })
+        })
     }
 }
 
 impl Curve {
-    /// Makes room for so many more values, or for as many again as there are.
-    pub(super) fn reserve(&mut self, values: usize) {
-        self.values.reserve(values);
-    }
-
     /// Adds a value.
     pub(super) fn add(&mut self, at: i64, value: f64) {
-        self.is_sorted &= self.values.last().is_none_or(|(last, _)| *last < at);
-        self.values.push((at, value));
+        self.is_mixed |= self.times.last().is_some_and(|last| *last >= at);
+        self.times.push(at);
+        self.values.push(value);
+    }
+
+    /// Adds values.
+    pub(super) fn extend(&mut self, Values { times, values }: Values<'_>) {
+        let follows = self.times.last().is_none_or(|last| times.first() > Some(last));
+        self.is_mixed |= !times.is_empty() && !follows;
+        self.times.extend_from_slice(times);
+        self.values.extend_from_slice(values);
     }
 
     fn tidy(&mut self) {
-        if self.is_sorted {
+        if !self.is_mixed {
             return;
         }
-        self.values.sort_by_key(|(at, _)| *at);
-        self.values.dedup_by(|later, kept| {
+        let mut all: Vec<(i64, f64)> =
+            std::iter::zip(self.times.drain(..), self.values.drain(..)).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.dedup_by(|later, kept| {
             let is_same = later.0 == kept.0;
             if is_same {
                 *kept = *later;
             }
             is_same
         });
-        self.is_sorted = true;
+        (self.times, self.values) = all.into_iter().unzip();
+        self.is_mixed = false;
+    }
+}
+
+impl<'a> Values<'a> {
+    /// How many.
+    pub(super) fn len(self) -> usize {
+        self.times.len()
+    }
+
+    /// All of them.
+    pub(super) fn iter(self) -> impl DoubleEndedIterator<Item = (i64, f64)> + use<'a> {
+        std::iter::zip(self.times, self.values).map(|(at, value)| (*at, *value))
+    }
+
+    /// Those of a time.
+    pub(super) fn within(self, from: i64, to: i64) -> Self {
+        let first = self.times.partition_point(|at| *at < from);
+        let count = self.times[first..].partition_point(|at| *at <= to);
+        let of_then = first..first + count;
+        Self { times: &self.times[of_then.clone()], values: &self.values[of_then] }
     }
 }
 
@@ -141,7 +171,8 @@ mod tests {
         }
         points.curve(1).add(9, 9.0);
         let values: Vec<_> = points.values().collect();
-        assert_eq!(values, [(1, &[(9, 9.0)][..]), (4, &[(1, 1.0), (2, 2.0), (3, 5.0)][..])]);
+        let of = |times: &'static [i64], values: &'static [f64]| Values { times, values };
+        assert_eq!(values, [(1, of(&[9], &[9.0])), (4, of(&[1, 2, 3], &[1.0, 2.0, 5.0]))]);
         points.clear();
         assert_eq!(points.values().count(), 0);
     }

@@ -18,7 +18,7 @@ use super::chunk::{Chunk, ChunkError, Rows};
 use super::engine::{Device, Engine, Shared};
 use super::head::{Block, Finder, Newest};
 use super::names::{SeriesId, SeriesName};
-use super::points::{Points, Wanted};
+use super::points::{Points, Values, Wanted};
 use crate::store::{Failure, Point, Query, StoreError, Top};
 
 /// The newest value of a series of a device.
@@ -72,8 +72,8 @@ impl Engine {
         let mut found: Vec<(i64, usize, f64)> = Vec::new();
         for (place, values) in points.values() {
             // No more than so many of one series can be among the newest of all.
-            let newest = &values[values.len().saturating_sub(query.limit)..];
-            found.extend(newest.iter().map(|(at, value)| (*at, place, *value)));
+            let newest = values.iter().rev().take(query.limit);
+            found.extend(newest.map(|(at, value)| (at, place, value)));
         }
         found.sort_by_key(|(at, place, _)| (Reverse(*at), *place));
         found.truncate(query.limit);
@@ -144,7 +144,7 @@ impl Engine {
             add_points(shared, &device, &wanted, (from, to), &mut points, &mut tail)?;
             let (mut sum, mut count) = (0.0, 0_u32);
             for (_, values) in points.values() {
-                sum += values.iter().map(|(_, value)| value).sum::<f64>();
+                sum += values.values.iter().sum::<f64>();
                 count += values.len() as u32;
             }
             if count > 0 {
@@ -215,7 +215,7 @@ fn joined(parts: &mut [(u64, Points)]) -> Points {
 /// Whether so many values of some series are newer than a time.
 fn has_newer(points: &mut Points, time: i64, limit: usize) -> bool {
     points.values().any(|(_, values)| {
-        values.len().checked_sub(limit).is_some_and(|first| values[first].0 > time)
+        values.len().checked_sub(limit).is_some_and(|first| values.times[first] > time)
     })
 }
 
@@ -371,7 +371,7 @@ pub(super) fn add_chunk(
     to: i64,
     points: &mut Points,
 ) -> Result<(), ChunkError> {
-    let mut times = None;
+    let (mut times, mut are_distinct) = (None, false);
     let mut values = Vec::new();
     for key in chunk.keys() {
         let Some(place) = wanted.place(SeriesId(key.series)) else { continue };
@@ -379,10 +379,17 @@ pub(super) fn add_chunk(
         let Some(rows) = chunk.values(key, &mut values)? else { continue };
         let times = match &times {
             Some(times) => times,
-            None => times.insert(chunk.times()?),
+            None => {
+                let times = times.insert(chunk.times()?);
+                are_distinct = times.is_sorted_by(|time, next| time < next);
+                times
+            }
         };
         let curve = points.curve(place);
-        curve.reserve(values.len());
+        if are_distinct && rows == Rows::All {
+            curve.extend(Values { times, values: &values }.within(from, to));
+            continue;
+        }
         each_row(times, &rows, &values, |at, value| {
             if (from..=to).contains(&at) {
                 curve.add(at, value);

@@ -194,8 +194,8 @@ impl Shared {
         let (mut raw, hours) =
             gathering.gather(&mut Points::default(), &mut |chunk| rolling.note_scales(chunk))?;
         for (series, values) in raw.values() {
-            for (at, value) in values {
-                rolling.add(Tier::Minute, series as u32, *at, Stat::of(*value));
+            for (at, value) in values.iter() {
+                rolling.add(Tier::Minute, series as u32, at, Stat::of(value));
             }
         }
         Ok((rolling, hours))

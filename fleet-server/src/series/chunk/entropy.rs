@@ -6,12 +6,13 @@
 //! refused in any other: no others can ask for much memory. It may panic on damage by its own
 //! account, so it is never let out of here.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pco::data_types::Number;
 use pco::errors::PcoResult;
 use pco::wrapped::{FileCompressor, FileDecompressor};
-use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
+use pco::{ChunkConfig, DecompressorScratch, DeltaSpec, FULL_BATCH_N, ModeSpec, PagingSpec};
 
 use super::bits::WIDTH_MAX;
 
@@ -22,6 +23,12 @@ const LEVEL_MANY: usize = 8;
 const MANY: usize = 1000;
 /// The version of its format that is written, and not stored: another is another version of ours.
 const FORMAT: [u8; 2] = [4, 1];
+
+thread_local! {
+    /// What the last one who read on this thread had as scratch.
+    static SCRATCH: Cell<Option<DecompressorScratch>> = const { Cell::new(None) };
+}
+
 /// The first byte says that numbers are taken as they are: no factors, no differences.
 const AS_THEY_ARE: u8 = 0;
 
@@ -80,12 +87,21 @@ fn expand_as<'a, T: Number + Default + Into<u64>>(
     out: &mut Vec<u64>,
 ) -> PcoResult<&'a [u8]> {
     let (file, _) = FileDecompressor::new(&FORMAT[..])?;
-    let (mut decompressor, rest) = file.chunk_decompressor::<T, _>(bytes)?;
-    let mut page = decompressor.page_decompressor(rest, count)?;
-    let mut numbers = vec![T::default(); count];
-    page.read(&mut numbers)?;
-    out.extend(numbers.into_iter().map(Into::into));
-    Ok(page.into_src())
+    let (decompressor, rest) = file.chunk_decompressor::<T, _>(bytes)?;
+    // Some kilobytes, for which nobody should have to ask again with each column.
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    let mut page = decompressor.page_decompressor_with_scratch(rest, count, &mut scratch)?;
+    let mut numbers = [T::default(); FULL_BATCH_N];
+    let mut left = count;
+    while left > 0 {
+        let batch = &mut numbers[..left.min(FULL_BATCH_N)];
+        page.read(batch)?;
+        out.extend(batch.iter().map(|number| (*number).into()));
+        left -= batch.len();
+    }
+    let rest = page.into_src();
+    SCRATCH.set(Some(scratch));
+    Ok(rest)
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ pub(super) fn rescale(mantissa: i64, scale: u8, to: u8) -> Option<i64> {
 
 /// The mantissa with which a decimal of this scale stands for exactly this float.
 #[inline]
-fn mantissa(value: f64, scale: u8) -> Option<i64> {
+pub(crate) fn mantissa(value: f64, scale: u8) -> Option<i64> {
     let scaled = value * POWERS[usize::from(scale)];
     let size = scaled.abs();
     let fits = size <= MANTISSA_MAX as f64;
