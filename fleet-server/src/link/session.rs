@@ -10,8 +10,9 @@ use fleet_core::Chain;
 use fleet_core::api::CommandState;
 use fleet_core::codec;
 use fleet_core::id::Uid;
-use fleet_core::net::socket::Incoming;
-use fleet_core::wire::{Standing, ToAgent, ToServer};
+use fleet_core::net::socket::{Incoming, SocketError};
+use fleet_core::wire::{Progress, Standing, ToAgent, ToServer};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep_until};
 
 use super::{LinkError, Links, Socket};
@@ -50,6 +51,43 @@ struct Session<'a> {
     watch_due: Option<Instant>,
     /// When to look whether there is room for the reports that could not be stored.
     room_due: Option<Instant>,
+}
+
+/// What a device said.
+enum Said {
+    Frame(ToServer),
+    Ping,
+    Pong,
+    Closed,
+}
+
+impl Said {
+    fn read(incoming: Incoming) -> Result<Self, LinkError> {
+        Ok(match incoming {
+            Incoming::Closed(_) => Self::Closed,
+            Incoming::Ping => Self::Ping,
+            Incoming::Pong(_) => Self::Pong,
+            Incoming::Frame(bytes) => {
+                Self::Frame(codec::decode(&bytes).map_err(SocketError::Frame)?)
+            }
+        })
+    }
+
+    /// Whether it is news of the command that a frame has news of.
+    fn is_of_the_same(&self, frame: &ToServer) -> bool {
+        match (self, frame) {
+            (Self::Frame(ToServer::Command(later)), ToServer::Command(news)) => later.id == news.id,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a frame is news of a command that is not over.
+fn is_on_the_way(frame: &ToServer) -> bool {
+    match frame {
+        ToServer::Command(news) => !matches!(news.progress, Progress::Done(_)),
+        ToServer::Facts(_) | ToServer::Samples(_) | ToServer::ConfigReported(_) => false,
+    }
 }
 
 /// Whether the session goes on.
@@ -148,21 +186,30 @@ impl Session<'_> {
     }
 
     async fn hear(&mut self, incoming: Incoming) -> Result<Next, LinkError> {
-        match incoming {
-            Incoming::Closed(_) => return Ok(Next::End("the device left")),
-            Incoming::Ping => {
-                self.heard();
-                self.send_again().await?;
-            }
-            Incoming::Pong(_) => self.heard(),
-            Incoming::Frame(bytes) => {
-                let frame: ToServer =
-                    codec::decode(&bytes).map_err(fleet_core::net::socket::SocketError::Frame)?;
-                self.heard();
-                return self.act(frame).await;
+        let mut said = Said::read(incoming)?;
+        loop {
+            self.heard();
+            let frame = match said {
+                Said::Closed => return Ok(Next::End("the device left")),
+                Said::Pong => return Ok(Next::GoOn),
+                Said::Ping => {
+                    self.send_again().await?;
+                    return Ok(Next::GoOn);
+                }
+                Said::Frame(frame) => frame,
+            };
+            // A device that is quick says that it accepts a command, is at it and has done it all at
+            // once. To note the last of it is enough.
+            let later =
+                if is_on_the_way(&frame) { self.socket.receive().now_or_never() } else { None };
+            let Some(later) = later else { return self.act(frame).await };
+            said = Said::read(later?)?;
+            if !said.is_of_the_same(&frame)
+                && let next @ Next::End(_) = self.act(frame).await?
+            {
+                return Ok(next);
             }
         }
-        Ok(Next::GoOn)
     }
 
     fn heard(&self) {

