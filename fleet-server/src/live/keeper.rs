@@ -225,7 +225,7 @@ impl Keeper {
         let mut told = before.as_ref().map_or(status, |before| before.told);
         let is_online = status == DeviceStatus::Online;
         if told != status {
-            match self.return_until(standing).filter(|until| now < *until && !is_online) {
+            match self.return_until(uid, standing).filter(|until| now < *until && !is_online) {
                 Some(return_until) => until = Some(until.unwrap_or(return_until).min(return_until)),
                 None => {
                     let silent_since = before.as_ref().and_then(|before| before.silent_since);
@@ -241,11 +241,14 @@ impl Keeper {
         self.schedule(uid, until);
     }
 
-    /// Until when a device that was not heard since the server's start may still come back.
-    fn return_until(&self, standing: &Standing) -> Option<Timestamp> {
-        let deaf = self.presence().deaf()?;
-        let is_back = standing.last_seen.is_some_and(|seen| seen > deaf.from);
-        (!is_back).then(|| deaf.to.plus(RETURN_MAX))
+    /// Until when a device may still come back that begins anew as it was told, or that was not heard
+    /// since the server's start.
+    fn return_until(&self, uid: Uid, standing: &Standing) -> Option<Timestamp> {
+        let after_start = self.presence().deaf().and_then(|deaf| {
+            let is_back = standing.last_seen.is_some_and(|seen| seen > deaf.from);
+            (!is_back).then(|| deaf.to.plus(RETURN_MAX))
+        });
+        after_start.max(self.presence().back_by(uid))
     }
 
     fn schedule(&mut self, uid: Uid, until: Option<Timestamp>) {

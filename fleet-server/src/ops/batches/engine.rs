@@ -20,6 +20,7 @@ use super::begin::said;
 use super::machine::{Member, Next, Plan, next};
 use super::view::{counted, words};
 use super::{Batches, event};
+use crate::ops::commands::BEGINS_ANEW;
 use crate::ops::{Actor, OpsError};
 use crate::store::{
     Action, BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError,
@@ -28,8 +29,6 @@ use crate::store::{
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches that a device's word about its configuration is noted in.
 const REPORTED_MAX: usize = 64;
-/// How long a device may be away that begins anew, besides its time; as long as it gives itself.
-const BEGINS_ANEW: Duration = Duration::from_secs(300);
 /// Commands that are taken back at once, so that they share their commits.
 const TAKEN_BACK_MAX: usize = 100;
 /// Ends that are noted at once, so that they share their commits.
