@@ -1,6 +1,7 @@
 //! FleetD's agent as a library, in reading order: what the machine is ([`sys`]), what it measures
 //! ([`collect`]), what its owner wants ([`config`]); who the device is ([`identity`]) and whom it
-//! belongs to ([`state`]); what it says to anybody ([`control`], [`announce`]) and to its server
+//! belongs to ([`state`]); what it asks others ([`probe`]); what it says to anybody ([`control`],
+//! [`announce`]) and to its server
 //! ([`telemetry`], [`spool`], [`queue`], [`link`]); what that has it do ([`commands`], [`journal`]);
 //! and the program around it all ([`settings`], [`log_tail`], [`app`], [`running`], [`cli`]).
 //!
@@ -22,6 +23,7 @@ pub mod journal;
 pub mod link;
 pub mod log_tail;
 pub mod paths;
+pub mod probe;
 pub mod queue;
 pub mod running;
 pub mod settings;

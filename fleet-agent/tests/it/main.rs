@@ -9,6 +9,7 @@ mod commands;
 mod control;
 mod link;
 mod machine;
+mod probes;
 mod process;
 mod server;
 mod spool;
