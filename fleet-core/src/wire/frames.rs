@@ -66,6 +66,11 @@ pub enum ToAgent {
         /// The ask's number.
         ask: u64,
     },
+    /// Lines of a log have come, so more may be sent.
+    LogsNoted {
+        /// The number of their ask.
+        ask: u64,
+    },
 }
 
 impl Coded for ToAgent {

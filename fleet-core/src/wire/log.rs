@@ -3,6 +3,8 @@
 //! ```text
 //! server → ToAgent::Logs         an ask: lines of the past, those to come, or both
 //! agent  → ToServer::Logs        lines of that ask, oldest first; the last news has its end
+//! server → ToAgent::LogsNoted    they have come, so more may be sent: on a slow link, no lines
+//!                                pile up before what matters more
 //! server → ToAgent::LogsEnd      the ask is taken back, and nothing more comes of it
 //! ```
 //!

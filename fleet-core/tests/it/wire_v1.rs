@@ -163,6 +163,7 @@ fn what_is_said_of_logs() {
     let own = LogAsk { grep: String::new(), since_millis: None, follow: false, ..own };
     check(&ToAgent::Logs(Box::new(own)), "0501 07 07 00 00 00 00 09 00");
     check(&ToAgent::LogsEnd { ask: 7 }, "0501 08 07");
+    check(&ToAgent::LogsNoted { ask: 7 }, "0501 09 07");
     let line = LogLine {
         at_millis: 1,
         unit: "u".to_owned(),
