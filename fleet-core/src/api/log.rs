@@ -77,9 +77,6 @@ pub struct LogEntries {
     /// How many are left out before these.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,
-    /// When they were seen, if the server remembers them because the device is not connected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Timestamp>,
 }
 
 /// The device has come or gone.
