@@ -1,7 +1,6 @@
 //! Lines of a device's log over HTTP: once, or as they come.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fleet_core::api::{LOGS_DROPPED, LOGS_SEEN, LogEntry};
 use fleet_core::command::UnitName;
@@ -22,8 +21,6 @@ use crate::ops::commands::require_able;
 use crate::ops::keys::Principal;
 use crate::ops::sessions::SessionSecret;
 
-/// How long a device may take to answer. It gives up itself before that.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// When to come back where there is no room.
 const RETRY_SECS: u64 = 10;
 
@@ -47,7 +44,7 @@ pub(super) async fn answer(
         let opened = http.live.follow(following);
         return opened.map(stream::reply).map_err(|full| busy(&full.to_string()));
     }
-    let fetched = http.live.logs.fetch(device.uid, wish, PATIENCE).await;
+    let fetched = http.live.logs.fetch(device.uid, wish, http.patience.lines).await;
     fetched.map(|fetched| reply(&fetched)).map_err(|no| refusal(&device.id.to_string(), &no))
 }
 
@@ -95,7 +92,7 @@ fn refusal(device: &str, no: &NoLines) -> Failure {
     let detail = format!("{device}: {no}");
     match no {
         NoLines::NotConnected => Failure::new(StatusCode::CONFLICT, detail),
-        NoLines::Silent(_) => Failure::new(StatusCode::GATEWAY_TIMEOUT, detail),
+        NoLines::Silent => Failure::new(StatusCode::GATEWAY_TIMEOUT, detail),
         NoLines::Said(_) => Failure::new(StatusCode::BAD_GATEWAY, detail),
         NoLines::Full(_) => busy(&detail),
     }

@@ -50,8 +50,8 @@ pub(crate) struct Fetched {
 pub(crate) enum NoLines {
     #[error("it is not connected, and no such lines of it are remembered")]
     NotConnected,
-    #[error("it did not answer within {0} s")]
-    Silent(u64),
+    #[error("it did not answer in time")]
+    Silent,
     /// It says no: its policy, or what hinders it.
     #[error("{0}")]
     Said(String),
@@ -153,7 +153,7 @@ impl Logs {
         }
         let mut reader = self.read(uid, wish.clone())?;
         let ended = timeout(patience, ended(&mut reader)).await;
-        match ended.map_err(|_| NoLines::Silent(patience.as_secs()))? {
+        match ended.map_err(|_| NoLines::Silent)? {
             End::Told(LogEnd::Complete) => {
                 let Taken { mut lines, lost, .. } = reader.take(usize::MAX);
                 lines.drain(..lines.len().saturating_sub(wish.past));
