@@ -17,7 +17,10 @@ pub(super) async fn read(tail: &LogTail, wish: &Wish, queue: &Queue) -> LogEnd {
     for line in wanted.into_iter().skip(older) {
         queue.push_past(line).await;
     }
-    while wish.follow {
+    if !wish.follow {
+        return LogEnd::Complete;
+    }
+    loop {
         // Looked at before the lines are: what comes meanwhile ends the wait.
         news.mark_unchanged();
         let (lines, gone, count) = tail.after(seen);
@@ -30,5 +33,4 @@ pub(super) async fn read(tail: &LogTail, wish: &Wish, queue: &Queue) -> LogEnd {
             return LogEnd::Failed("the agent's log has ended".to_owned());
         }
     }
-    LogEnd::Complete
 }

@@ -89,6 +89,12 @@ fn systemd() -> anyhow::Result<()> {
         packages::ensure(packages).map_err(|error| NotRun(format!("{error:#}")))?;
     }
     let unshare = namespaces::unshare()?;
+    let mut groups = namespaces::within(unshare.clone(), "mount");
+    let groups = groups.args(["-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).output()?;
+    if !groups.status.success() {
+        let why = String::from_utf8_lossy(&groups.stderr).trim().to_owned();
+        return Err(NotRun(format!("a container has no groups of processes here: {why}")).into());
+    }
     let mut suite = namespaces::within(unshare, &built_suite()?);
     succeed(suite.args(["--ignored", "in_a_container"]))
 }

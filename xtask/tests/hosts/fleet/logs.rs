@@ -283,13 +283,14 @@ fn a_units_lines_come_out_of_a_real_journal_in_a_container() {
         let found = lines(&["-u", "speaker", "--grep", "before"]);
         found.first().map(|line| assert_eq!(line.unit.raw(), "speaker.service"))
     });
-    let follower = Follower::start(&server, "speaker", &["cam", "-u", "speaker", "-n", "1"]);
+    let follower =
+        Follower::start(&server, "speaker", &["cam", "-u", "speaker", "-n", "1", "--since", "1h"]);
     follower.shows("out", " INFO  speaker.service: before");
     container.says(b"what is new\n");
     follower.shows("out", " INFO  speaker.service: what is new");
     container.says(b"\xff\xfe is no text, \x1b[2J\n");
     follower.shows("out", "\u{fffd}\u{fffd} is no text, \\u{1b}[2J");
-    container.says(&[&[b'x'; 20_000][..], b"\n<3>it is broken\n"].concat());
+    container.says(format!("{}\n<3>it is broken\n", "x".repeat(20_000)).as_bytes());
     follower.shows("out", " ERROR speaker.service: it is broken");
     assert!(follower.text("out").contains("x… [cut]"));
     assert_eq!(follower.text("out").matches("before").count(), 1, "nothing comes twice");
@@ -300,6 +301,8 @@ fn a_units_lines_come_out_of_a_real_journal_in_a_container() {
     let since = broken.first().expect("one").timestamp.to_string();
     let found = lines(&["-u", "speaker", "--since", &since]);
     assert_eq!(found.last().expect("one").text.raw(), "it is broken");
+    let last = lines(&["-u", "speaker", "--since", "1h", "-n", "1"]);
+    assert_eq!(last, broken);
     assert!(found.len() < lines(&["-u", "speaker"]).len());
     // What systemd itself says of a unit, and the agent's own unit.
     assert!(!lines(&["-u", "speaker", "--grep", "Started speaker.service"]).is_empty());
