@@ -26,7 +26,7 @@ pub(super) async fn read(tail: &LogTail, wish: &Wish, queue: &Queue) -> LogEnd {
         let (lines, gone, count) = tail.after(seen);
         seen = count;
         queue.drop_some(gone);
-        for line in lines.into_iter().filter(|line| wish.filter.takes(line)) {
+        for line in lines.into_iter().filter(|line| wish.filter.takes_new(line)) {
             queue.push(line);
         }
         if news.changed().await.is_err() {
