@@ -205,6 +205,7 @@ mod tests {
     use fleet_core::limits::LOG_LINE_BYTES_MAX;
     use proptest::prelude::*;
 
+    use super::super::check::any_bytes;
     use super::*;
 
     fn asked() -> UnitName {
@@ -270,27 +271,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_apart_the_same_however_they_come(
-            bytes in proptest::collection::vec(proptest::sample::select(b"ab\n{\"".to_vec()), 0..100),
-            cut in 0_usize..100,
+        fn any_bytes_are_lines_that_have_an_end(
+            bytes in proptest::collection::vec(
+                proptest::sample::select(b"\x00\x03\n{}[]\":,MESAG104\xff".to_vec()), 0..200),
         ) {
-            let whole = |pieces: &[&[u8]]| {
-                let (mut lines, mut found) = (Lines::default(), Vec::new());
-                for piece in pieces {
-                    lines.feed(piece, |line| found.extend(line.map(<[u8]>::to_vec)));
-                }
-                found
-            };
-            let (one, other) = bytes.split_at(cut.min(bytes.len()));
-            prop_assert_eq!(whole(&[one, other]), whole(&[&bytes]));
-        }
-
-        #[test]
-        fn any_line_is_an_entry_or_none(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Some(entry) = Entry::read(&line) {
-                let (lines, _) = entry.lines(&asked());
-                prop_assert!(lines.iter().all(|line| !line.text.contains('\n')));
-            }
+            any_bytes(&bytes);
         }
     }
 }
