@@ -124,12 +124,15 @@ pub(super) async fn run(
         room_due: None,
     };
     links.ops.presence.heard(uid, links.ops.world.now());
-    // A device that was turned away is told so, and does not take the place of one that was not.
-    let reason = match session.look().await? {
-        Next::End(reason) => reason,
-        Next::GoOn => {
+    let reason = loop {
+        // It has its place before it is told that it belongs to the fleet.
+        if session.is_let_in().await? {
             let seat = links.hub.sit(uid);
-            session.converse(&seat).await?
+            break session.converse(&seat).await?;
+        }
+        // A device that was turned away is told so, and does not take the place of one that was not.
+        if let Next::End(reason) = session.look().await? {
+            break reason;
         }
     };
     session.socket.close(reason).await;
@@ -137,10 +140,15 @@ pub(super) async fn run(
 }
 
 impl Session<'_> {
+    /// Whether the device belongs to the fleet, or may do so one day.
+    async fn is_let_in(&mut self) -> Result<bool, LinkError> {
+        let standing = self.links.ops.enrolment.standing(self.uid).await?;
+        Ok(matches!(standing, Some(Standing::Active { .. } | Standing::Pending { .. })))
+    }
+
     async fn converse(&mut self, seat: &Seat) -> Result<&'static str, LinkError> {
         self.has_seat = true;
         self.lines = Some(self.links.logs.link(self.uid));
-        // Something may have changed between the first look and taking the seat.
         let mut next = self.look().await?;
         let mut deadline = Instant::now() + SILENCE_MAX;
         loop {
@@ -212,12 +220,13 @@ impl Session<'_> {
             let later =
                 if is_on_the_way(&frame) { self.socket.receive().now_or_never() } else { None };
             let Some(later) = later else { return self.act(frame).await };
-            said = Said::read(later?)?;
-            if !said.is_of_the_same(&frame)
+            let later = later.map_err(LinkError::from).and_then(Said::read);
+            if !later.as_ref().is_ok_and(|later| later.is_of_the_same(&frame))
                 && let next @ Next::End(_) = self.act(frame).await?
             {
                 return Ok(next);
             }
+            said = later?;
         }
     }
 

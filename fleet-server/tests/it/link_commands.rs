@@ -10,7 +10,7 @@ use crate::commands_kit::{
     becomes, bytes, cancel, command, done, ends, give, given, id_of, ordered, says, state, text,
     told, uid,
 };
-use crate::server_kit::{Agent, Rig, key_id};
+use crate::server_kit::{Agent, Rig, key_id, wait_for};
 
 /// That nothing else is on its way: reports are answered next.
 async fn nothing_more(agent: &mut Agent, seq: u64) {
@@ -239,9 +239,13 @@ async fn a_queue_of_a_month_ago_is_not_sent() {
         assert_eq!(state(&rig, id).await.1, why);
     }
     nothing_more(&mut agent, 2).await;
-    let told = told(&rig).await;
-    let expired = told.iter().filter(|event| event[0] == "command.expired" && event[1] == "server");
-    assert_eq!(expired.count(), 2, "{told:?}");
+    // What happened is told after it has.
+    wait_for("both events", async || {
+        let told = told(&rig).await;
+        let expired = |event: &&[String; 3]| event[0] == "command.expired" && event[1] == "server";
+        told.iter().filter(expired).count() == 2
+    })
+    .await;
 }
 
 #[tokio::test]
