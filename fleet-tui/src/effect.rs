@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{DeviceUpdate, StreamView};
+use fleet_core::api::{BatchRequest, DeviceUpdate, MemberState, StreamView};
 use fleet_core::command::Command;
-use fleet_core::id::Uid;
+use fleet_core::id::{DeviceId, Uid};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
 use fleet_core::time::Timestamp;
@@ -80,10 +80,49 @@ pub enum Request {
     },
     /// One command, with what its program wrote.
     Command(Uid),
-    /// The newest commands, of one device or of all.
-    Commands(Option<Uid>),
+    /// The newest commands of a device.
+    Commands(Uid),
     /// Change one device, or have it do something.
     Change(Uid, Change),
+    /// Batches older than one, or the newest.
+    Batches {
+        /// Only older ones.
+        before: Option<Uid>,
+        /// So many at most.
+        limit: usize,
+    },
+    /// One batch.
+    Batch(Uid),
+    /// Devices of a batch, by id.
+    Members {
+        /// Which batch.
+        batch: Uid,
+        /// In these states.
+        states: Vec<MemberState>,
+        /// Only those whose id comes after this one.
+        after: Option<DeviceId>,
+        /// So many at most.
+        limit: usize,
+    },
+    /// What a batch would be.
+    Preview(Box<BatchRequest>),
+    /// Begin a batch.
+    BeginBatch(Box<BatchRequest>),
+    /// Have a batch go another way.
+    ChangeBatch(Uid, BatchChange),
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchChange {
+    /// No further device begins.
+    Pause,
+    /// It goes on.
+    Continue,
+    /// What has not begun is called off.
+    Cancel,
+    /// What failed is done again, by a batch of its own.
+    Retry,
 }
 
 /// A change of one device, or something that it is to do.

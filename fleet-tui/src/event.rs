@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use crossterm::event::KeyEvent;
-use fleet_core::api::{CommandView, ConfigView, Device, EventView, SeriesReply, StreamMessage};
+use fleet_core::api::{
+    BatchMember, BatchPreview, BatchView, CommandView, ConfigView, Device, EventView, SeriesReply,
+    StreamMessage,
+};
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
 use fleet_core::operator::browse::Sighting;
@@ -88,6 +91,14 @@ pub enum Answer {
     Command(Box<CommandView>),
     /// Commands, newest first.
     Commands(Vec<CommandView>),
+    /// A batch, as far as it has come.
+    Batch(Box<BatchView>),
+    /// Batches, newest first.
+    Batches(Vec<BatchView>),
+    /// Devices of a batch, by id.
+    Members(Vec<BatchMember>),
+    /// What a batch would be.
+    Preview(Box<BatchPreview>),
     /// It is done.
     Done,
 }

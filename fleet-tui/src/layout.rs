@@ -294,6 +294,64 @@ pub fn events(size: Size) -> EventParts {
     EventParts { line, titles, rows, detail }
 }
 
+/// The parts of the screen of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchListParts {
+    /// How many go on, filter; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// The batch at the cursor in full, with its frame.
+    pub detail: Rect,
+}
+
+/// Divides the screen of batches.
+pub fn batches(size: Size) -> BatchListParts {
+    let height = match size.height {
+        0..20 => 0,
+        20..30 => 6,
+        _ => 9,
+    };
+    let [line, titles, rows, detail] = listed(size, height);
+    BatchListParts { line, titles, rows, detail }
+}
+
+/// The parts of the screen of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchParts {
+    /// What the batch is, with its frame.
+    pub head: Rect,
+    /// How far it is; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// Its devices.
+    pub rows: Rect,
+    /// Why the device at the cursor is in its state, in full.
+    pub detail: Rect,
+}
+
+/// Divides the screen of one batch.
+pub fn batch(size: Size) -> BatchParts {
+    let body = Frame::new(size).body;
+    let (head_height, detail_height) = match size.height {
+        0..20 => (0, 0),
+        20..30 => (6, 2),
+        _ => (8, 3),
+    };
+    let part = |row: u16, height: u16| Rect { y: body.y + row, height, ..body }.intersection(body);
+    let rows_height = body.height.saturating_sub(head_height + 2 + detail_height);
+    BatchParts {
+        head: part(0, head_height),
+        line: part(head_height, 1),
+        titles: part(head_height + 1, 1),
+        rows: part(head_height + 2, rows_height),
+        detail: part(head_height + 2 + rows_height, detail_height),
+    }
+}
+
 /// A line, titles, rows, and below them some lines about one of the rows.
 fn listed(size: Size, detail_height: u16) -> [Rect; 4] {
     let body = Frame::new(size).body;

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{CommandRequest, CommandView, ConfigUpdate, Route, Verdict};
+use fleet_core::api::{
+    BatchRequest, BatchView, CommandRequest, CommandView, ConfigUpdate, Route, Verdict,
+};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
-use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
+use fleet_core::operator::batches::MemberQuery;
 use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
@@ -25,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::effect::{Change, Request};
+use crate::effect::{BatchChange, Change, Request};
 use crate::event::{Answer, Event, Failed, Notice, Provisioning};
 
 /// Requests under way at one time; further ones wait.
@@ -205,16 +207,49 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         }
         Request::Command(id) => Answer::Command(Box::new(client.command_get(*id).await?)),
         Request::Commands(device) => {
-            let limit = if device.is_some() { COMMANDS_PAGE } else { PAGE_ROWS_MAX };
             let query = CommandQuery {
-                device_id: device.map(|uid| uid.to_string()),
-                limit: Some(limit),
+                device_id: Some(device.to_string()),
+                limit: Some(COMMANDS_PAGE),
                 ..CommandQuery::default()
             };
             Answer::Commands(client.command_list(&query).await?)
         }
         Request::Change(device, change) => carry_out(client, &device.to_string(), change).await?,
+        Request::Batches { before, limit } => {
+            Answer::Batches(client.batch_list(*before, Some(*limit)).await?)
+        }
+        Request::Batch(id) => Answer::Batch(Box::new(client.batch_get(*id).await?)),
+        Request::Members { batch, states, after, limit } => {
+            let query =
+                MemberQuery { states: states.clone(), after: after.clone(), limit: Some(*limit) };
+            Answer::Members(client.batch_members(*batch, &query).await?)
+        }
+        Request::Preview(request) => {
+            Answer::Preview(Box::new(client.batch_preview(request).await?))
+        }
+        Request::BeginBatch(request) => {
+            // Under a number of its own it is begun once, however often it is asked for.
+            let request = BatchRequest { id: Some(Uid::new()), ..(**request).clone() };
+            let view = until_answered(|| client.batch_create(&request)).await?;
+            Answer::Batch(Box::new(view))
+        }
+        Request::ChangeBatch(id, change) => {
+            Answer::Batch(Box::new(change_batch(client, *id, *change).await?))
+        }
     })
+}
+
+async fn change_batch(
+    client: &Client,
+    id: Uid,
+    change: BatchChange,
+) -> Result<BatchView, ClientError> {
+    match change {
+        BatchChange::Pause => client.batch_pause(id).await,
+        BatchChange::Continue => client.batch_continue(id).await,
+        BatchChange::Cancel => client.batch_cancel(id).await,
+        BatchChange::Retry => client.batch_retry(id).await,
+    }
 }
 
 async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Answer, ClientError> {
@@ -295,11 +330,14 @@ fn with_interval(document: &str, interval: Duration) -> Result<Value, serde_json
 
 fn failed(request: &Request, error: &ClientError) -> Failed {
     let is_unanswered = matches!(error, ClientError::Exchange { .. } | ClientError::Answer { .. });
-    let is_command = matches!(request, Request::Change(_, Change::Command { .. }));
-    let doubt = if is_command && is_unanswered {
-        "; it may have been given all the same: the device's commands tell"
-    } else {
-        ""
+    let doubt = match request {
+        Request::Change(_, Change::Command { .. }) if is_unanswered => {
+            "; it may have been given all the same: the device's commands tell"
+        }
+        Request::BeginBatch(_) | Request::ChangeBatch(_, BatchChange::Retry) if is_unanswered => {
+            "; it may have begun all the same: 4 shows all batches"
+        }
+        _ => "",
     };
     Failed {
         text: format!("{}{doubt}", Chain(error)),

@@ -5,6 +5,7 @@ use fleet_core::api::{StreamMessage, StreamView};
 use fleet_core::id::Uid;
 use ratatui::layout::Size;
 
+use super::batches::BatchesScreen;
 use super::device::DeviceScreen;
 use super::discover::DiscoverScreen;
 use super::discover::form::FormPlace;
@@ -37,6 +38,8 @@ pub struct App {
     pub pending: PendingScreen,
     /// What happened.
     pub events: EventsScreen,
+    /// What is done to many devices.
+    pub batches: BatchesScreen,
     /// What the server was last told that is looked at.
     looked: Option<StreamView>,
 }
@@ -51,6 +54,7 @@ impl App {
             discover: DiscoverScreen::default(),
             pending: PendingScreen::default(),
             events: EventsScreen::default(),
+            batches: BatchesScreen::default(),
             looked: None,
         }
     }
@@ -88,6 +92,7 @@ impl App {
         self.fleet.settle(&self.desk);
         self.pending.settle(&self.desk);
         self.events.settle(&mut self.desk);
+        self.batches.settle(&mut self.desk);
         if let Some(device) = &mut self.device {
             device.settle(&mut self.desk);
         }
@@ -140,7 +145,8 @@ impl App {
             Screen::Discover => self.discover.typing.is_some(),
             Screen::Pending => self.pending.filter.is_typing(),
             Screen::Events => self.events.filter.is_typing(),
-            Screen::Device => false,
+            Screen::Batches => self.batches.filter.is_typing(),
+            Screen::Device | Screen::Batch => false,
         }
     }
 
@@ -158,7 +164,8 @@ impl App {
             Screen::Discover => self.discover.types(key, &mut self.desk),
             Screen::Pending => self.pending.types(key),
             Screen::Events => self.events.types(key),
-            Screen::Device => false,
+            Screen::Batches => self.batches.types(key),
+            Screen::Device | Screen::Batch => false,
         }
     }
 
@@ -175,7 +182,8 @@ impl App {
                 Screen::Discover => self.discover.paste(text),
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),
-                Screen::Device => false,
+                Screen::Batches => self.batches.paste(text),
+                Screen::Device | Screen::Batch => false,
             },
         };
         if !taken {
@@ -189,6 +197,7 @@ impl App {
             Action::Discover => self.go_discover(),
             Action::Events => self.go_events(),
             Action::Pending => self.desk.go(Screen::Pending),
+            Action::Batches => self.desk.go(Screen::Batches),
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
@@ -226,6 +235,8 @@ impl App {
             Screen::Discover => self.discover.act(action, desk),
             Screen::Pending => self.pending.act(action, desk),
             Screen::Events => self.events.act(action, desk),
+            Screen::Batches => self.batches.act(action, desk),
+            Screen::Batch => self.batches.act_on_open(action, desk),
         };
         if let Some(command) = command {
             self.run(command);
@@ -263,6 +274,21 @@ impl App {
             Command::Do(plan) => deed::carry_out(plan, &mut self.desk),
             Command::Popup(popup) => self.desk.popup = Some(*popup),
             Command::Provision(order) => self.discover.provision(order, &mut self.desk),
+            Command::OpenBatch(id) => self.batches.go(id, &mut self.desk),
+            Command::OpenDoing { device, command, is_config } => {
+                self.open(device);
+                if let Some(screen) = self.device.as_mut().filter(|it| it.uid == device) {
+                    screen.show_doing(command, is_config);
+                }
+            }
+            Command::ShowMembers(only) => self.batches.show_members(only),
+            Command::BeginBatch(request) => self.batches.begin(request, &mut self.desk),
+            Command::AskBatch(id, change) => {
+                if let Some(command) = self.batches.ask_change(id, change, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            Command::ChangeBatch(id, change) => self.desk.ask(Request::ChangeBatch(id, change)),
             Command::Quit => self.desk.wish(Effect::Quit),
         }
     }
@@ -274,7 +300,8 @@ impl App {
             Screen::Pending => self.pending.set_filter(text, &mut self.desk),
             Screen::Events => self.events.set_filter(text, &mut self.desk),
             Screen::Discover => self.discover.set_filter(text),
-            Screen::Device => self.desk.say("nothing to filter here"),
+            Screen::Batches => self.batches.set_filter(text),
+            Screen::Device | Screen::Batch => self.desk.say("nothing to filter here"),
         }
     }
 
@@ -344,6 +371,7 @@ impl App {
                     self.desk.say("the server is back");
                 }
                 self.events.reconnected(&mut self.desk);
+                self.batches.reconnected();
                 deed::reconnected(&mut self.desk);
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.reconnected();
@@ -364,6 +392,7 @@ impl App {
                     device.happened(&event);
                 }
                 deed::happened(&event, &mut self.desk);
+                self.batches.happened(&event);
                 self.events.happened(event);
             }
             // Sent only to those who do not take the whole index.
@@ -378,11 +407,31 @@ impl App {
                 self.events.answered(before, answer, &mut self.desk);
             }
             (Request::Command(id), answer) => {
+                if let Ok(Answer::Command(view)) = &answer {
+                    deed::looked(view, &mut self.desk);
+                }
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.answered(id, answer);
                 }
             }
-            (Request::Commands(None), answer) => deed::caught_up(answer, &mut self.desk),
+            (Request::Batches { before, limit }, answer) => {
+                self.batches.answered(before, limit, answer, &mut self.desk);
+            }
+            (Request::Batch(id), answer) => {
+                self.batches.answered_one(id, answer, &mut self.desk);
+            }
+            (request @ Request::Members { .. }, answer) => {
+                self.batches.answered_members(&request, answer);
+            }
+            (Request::BeginBatch(_), answer) => self.batches.begun(answer, &mut self.desk),
+            (Request::ChangeBatch(id, change), answer) => {
+                if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            (Request::Preview(request), answer) => {
+                deed::previewed(&request, answer, &mut self.desk);
+            }
             (Request::Change(uid, change), answer) => {
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.given(uid, &change, &answer);
@@ -407,9 +456,12 @@ impl App {
         }
         let mut view = match self.desk.screen() {
             Screen::Fleet => self.fleet.wants(&self.desk),
-            Screen::Device | Screen::Discover | Screen::Pending | Screen::Events => {
-                StreamView::default()
-            }
+            Screen::Device
+            | Screen::Discover
+            | Screen::Pending
+            | Screen::Events
+            | Screen::Batches
+            | Screen::Batch => StreamView::default(),
         };
         if self.desk.screen() == Screen::Device
             && let Some(device) = &self.device

@@ -3,6 +3,7 @@
 //! nothing here knows how anything looks.
 
 pub mod app;
+pub mod batches;
 pub mod data;
 pub mod deed;
 pub mod device;
@@ -56,6 +57,10 @@ pub enum Screen {
     Pending,
     /// What happened.
     Events,
+    /// What is done to many devices.
+    Batches,
+    /// One of those, with its devices.
+    Batch,
 }
 
 impl Screen {
@@ -67,6 +72,8 @@ impl Screen {
             Self::Discover => Scope::Discover,
             Self::Pending => Scope::Pending,
             Self::Events => Scope::Events,
+            Self::Batches => Scope::Batches,
+            Self::Batch => Scope::Batch,
         }
     }
 }
@@ -163,7 +170,14 @@ impl Desk {
         match screen {
             Screen::Fleet => self.places.clear(),
             Screen::Device => self.places.retain(|place| *place != Screen::Device),
-            Screen::Discover | Screen::Pending | Screen::Events => self.places.truncate(1),
+            Screen::Discover | Screen::Pending | Screen::Events | Screen::Batches => {
+                self.places.truncate(1);
+            }
+            // The way back from one of them leads through all of them.
+            Screen::Batch => {
+                self.places.truncate(1);
+                self.places.push(Screen::Batches);
+            }
         }
         self.places.push(screen);
     }

@@ -41,10 +41,10 @@ pub struct Job {
 struct Given {
     /// Its words.
     words: String,
-    /// Under what its ends are counted.
-    run: u64,
-    /// What there is to say of it, if one device has it.
+    /// What there is to say of it, once the server has it.
     told: Option<String>,
+    /// Whether its end is told already.
+    is_over: bool,
 }
 
 impl Job {
@@ -96,11 +96,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         let title = format!("{} on {}", words.as_deref().unwrap_or_default(), step.id);
         desk.popup = Some(Popup::Outcome(Outcome::awaited(title, step)));
     }
-    let command = words.map(|words| Given {
-        run: desk.followed.begin(words.clone(), waiting.len()),
-        words,
-        told: None,
-    });
+    let command = words.map(|words| Given { words, told: None, is_over: false });
     desk.job = Some(Job {
         deed,
         total: waiting.len(),
@@ -164,11 +160,14 @@ fn given(view: &CommandView, desk: &mut Desk) {
         }
         _ => format!("{words} given to {device}"),
     });
-    let run = given.run;
     if is_taken_back && view.state.is_over() {
         desk.followed.forget(view.id);
-    } else {
-        follow::taken(run, view, desk);
+        return;
+    }
+    // Whoever was faster than the answer has its end told with it.
+    let is_over = follow::taken(view, desk);
+    if let Some(given) = desk.job.as_mut().and_then(|job| job.command.as_mut()) {
+        given.is_over = is_over;
     }
 }
 
@@ -203,15 +202,10 @@ fn go_on(desk: &mut Desk) {
         return;
     }
     let Some(job) = desk.job.take() else { return };
-    let run = job.command.as_ref().map(|given| given.run);
-    // Whoever was faster than the answer has its end told already.
-    let is_over = job.done > 0 && run.is_some_and(|run| follow::is_over(run, desk));
-    if !is_over {
+    if !job.command.as_ref().is_some_and(|given| given.is_over) {
         desk.tell(outcome(&job));
     }
-    if let Some(run) = run {
-        follow::all_given(run, desk);
-    }
+    follow::all_given(desk);
 }
 
 /// What came of all.
@@ -219,11 +213,11 @@ fn outcome(job: &Job) -> Notice {
     let told = job.command.as_ref().and_then(|given| given.told.clone());
     let done = match &job.only {
         Some(_) if told.is_some() => told.unwrap_or_default(),
-        Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
-        _ if job.command.is_some() => {
-            let devices = if job.done == 1 { "device" } else { "devices" };
-            format!("{} {} {devices}", job.past(), job.done)
+        Some(_) if job.command.is_some() && job.done == 0 => {
+            let words = job.command.as_ref().map(|given| given.words.as_str());
+            format!("{} not {}", words.unwrap_or_default(), job.deed.past())
         }
+        Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
         _ => format!("{} {}", job.done, job.deed.past()),
     };
     let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));

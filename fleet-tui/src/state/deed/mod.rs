@@ -5,6 +5,7 @@
 //! marks or in the fleet, changes nothing about it.
 
 mod ask;
+mod batch;
 mod command;
 mod follow;
 mod job;
@@ -18,9 +19,11 @@ use super::data::Row;
 use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
 use crate::effect::Change;
 pub use ask::plan;
+pub use batch::previewed;
 pub use command::{preview, take_back, view_words};
-pub use follow::{Followed, caught_up, happened, reconnected};
+pub use follow::{Followed, happened, looked, reconnected};
 pub use job::{Job, answered, carry_out};
+pub use words::server;
 
 /// More devices than this are grave whatever is done to them.
 const GRAVE_COUNT: usize = 100;
@@ -249,17 +252,17 @@ pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
     if plan.is_light() {
         carry_out(plan, desk);
     } else {
-        desk.popup = Some(Popup::Confirm(confirm(plan, &chosen, desk)));
+        desk.popup = Some(Popup::Confirm(question(plan, &chosen, desk)));
     }
 }
 
 /// What is done with what was typed: at once if it is light, and after a question otherwise.
-pub fn settle(form: &Form, desk: &Desk) -> Result<Command, String> {
+pub fn settle(form: &Form, desk: &mut Desk) -> Result<Command, String> {
     typed(form.deed, &form.chosen, form.field.text(), desk)
 }
 
 /// The same with a text that was typed elsewhere.
-pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Command, String> {
+pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &mut Desk) -> Result<Command, String> {
     let plan = plan(deed, chosen, text, desk)?;
     if plan.is_light() {
         return match desk.why_not_change() {
@@ -267,7 +270,7 @@ pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Com
             None => Ok(Command::Do(plan)),
         };
     }
-    let confirm = confirm(plan, chosen, desk);
+    let confirm = question(plan, chosen, desk);
     Ok(Command::Popup(Box::new(Popup::Confirm(confirm))))
 }
 
@@ -287,6 +290,14 @@ impl Plan {
     fn is_light(&self) -> bool {
         let is_light = self.deed.is_note() || self.deed.is_look();
         is_light && self.steps.len() == 1
+    }
+}
+
+/// The question whether to do it: by the server as a batch, or one by one from here.
+fn question(plan: Plan, chosen: &Chosen, desk: &mut Desk) -> Confirm {
+    match batch::request(&plan) {
+        Some(request) => batch::question(plan, request, chosen, desk),
+        None => confirm(plan, chosen, desk),
     }
 }
 
@@ -319,6 +330,8 @@ fn lock(plan: &Plan) -> Lock {
     }
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod command_tests;
 #[cfg(test)]

@@ -184,14 +184,14 @@ pub(super) fn facts(plan: &Plan, chosen: &Chosen, desk: &Desk) -> Vec<(&'static 
 }
 
 /// Where it is done, and as whom.
-fn server(desk: &Desk) -> String {
+pub fn server(desk: &Desk) -> String {
     let context = desk.settings.context.as_ref().map(ToString::to_string);
     let key = desk.link.server.as_ref().map(|server| format!("key {}", server.key));
     let parts = [context, Some(desk.settings.server.clone()), key];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-fn effect(plan: &Plan) -> String {
+pub(super) fn effect(plan: &Plan) -> String {
     let typed = &plan.typed;
     match plan.deed {
         Deed::Accept => "let into the fleet from now on".to_owned(),

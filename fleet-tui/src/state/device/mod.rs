@@ -160,7 +160,7 @@ impl DeviceScreen {
         }
         let is_heard = self.row.as_ref().is_some_and(|row| row.index.status.is_heard());
         if !self.graphs.is_frozen && self.commands.begin(is_heard, desk.now.since_start) {
-            desk.ask(Request::Commands(Some(self.uid)));
+            desk.ask(Request::Commands(self.uid));
         }
         let sees_last = self.last_in_sight(Pane::History, desk) >= self.history.len();
         if !self.graphs.is_frozen
@@ -363,6 +363,14 @@ impl DeviceScreen {
         }
     }
 
+    /// Shows what it is to do, with the cursor at a command if one is named; or its configuration.
+    pub fn show_doing(&mut self, command: Option<Uid>, is_config: bool) {
+        self.focus = if is_config { Pane::Config } else { Pane::Commands };
+        if let Some(id) = command {
+            self.commands.choose(id);
+        }
+    }
+
     /// Notes that a device has got a command, or need not do one.
     pub fn ordered(&mut self, device: Uid) {
         if device == self.uid {
@@ -403,7 +411,7 @@ impl DeviceScreen {
                     _ => Err(odd()),
                 }));
             }
-            Request::Commands(Some(device)) if *device == self.uid => {
+            Request::Commands(device) if *device == self.uid => {
                 self.commands.take(answer.and_then(|answer| match answer {
                     Answer::Commands(views) => Ok(views),
                     _ => Err(odd()),

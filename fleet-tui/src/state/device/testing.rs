@@ -148,7 +148,13 @@ pub(crate) fn answer(request: &Request) -> Answer {
             let view = commands().into_iter().find(|view| view.id == *id);
             Answer::Command(Box::new(with_output(view.expect("a command of the sample"))))
         }
-        Request::Change(..) => Answer::Done,
+        Request::Change(..)
+        | Request::Batches { .. }
+        | Request::Batch(_)
+        | Request::Members { .. }
+        | Request::Preview(_)
+        | Request::BeginBatch(_)
+        | Request::ChangeBatch(..) => Answer::Done,
     }
 }
 

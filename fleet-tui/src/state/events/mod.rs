@@ -353,6 +353,11 @@ impl EventsScreen {
 
     fn open(&self, desk: &mut Desk) -> Option<Command> {
         let event = self.at_cursor()?;
+        if event.kind.is("batch")
+            && let Some(id) = event.text.raw().split(' ').next().and_then(|id| id.parse().ok())
+        {
+            return Some(Command::OpenBatch(id));
+        }
         if event.uid.is_none() {
             desk.say("this is not about a device");
         }

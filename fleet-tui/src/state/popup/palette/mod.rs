@@ -89,7 +89,7 @@ pub fn palette(app: &App) -> Popup {
         Screen::Pending => app.pending.actions_menu(desk),
         Screen::Device => app.device.as_ref().map(|device| deed::menu(vec![device.uid], desk)),
         Screen::Discover => Some(app.discover.actions_menu(desk)),
-        Screen::Events => None,
+        Screen::Events | Screen::Batches | Screen::Batch => None,
     };
     let mut palette = Palette {
         field: field::Field::new(COMMAND_CHARS_MAX),
@@ -202,7 +202,7 @@ impl Palette {
     }
 
     /// What a whole line says; nothing if it does not begin with a known word.
-    fn read(&self, line: &str, desk: &Desk) -> Option<Result<Command, String>> {
+    fn read(&self, line: &str, desk: &mut Desk) -> Option<Result<Command, String>> {
         match self.deed(line) {
             Some((deed, argument)) => Some(self.begin(deed, argument, desk)),
             None => read(line, self.scope, desk),
@@ -217,7 +217,7 @@ impl Palette {
     }
 
     /// Goes on as if that had been typed into the form of a deed.
-    fn begin(&self, deed: Deed, argument: &str, desk: &Desk) -> Result<Command, String> {
+    fn begin(&self, deed: Deed, argument: &str, desk: &mut Desk) -> Result<Command, String> {
         let items = self.deeds.iter().flat_map(|menu| &menu.items);
         match items.into_iter().find(|item| item.key == deed.key()) {
             Some(MenuItem { command: Some(Command::Begin(deed, chosen)), .. }) => {
@@ -325,7 +325,10 @@ fn verb(word: &str, scope: Scope) -> Option<&'static str> {
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
         "filter" => {
-            matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events)
+            matches!(
+                scope,
+                Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events | Scope::Batches
+            )
         }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
         "restart" | "logs" | "exec" => matches!(scope, Scope::Fleet | Scope::Device),
@@ -372,7 +375,7 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
         }
         "fleet" => filter(argument).map(Command::Filter),
         // Some lists have a language of their own, which their screen reads.
-        "filter" if matches!(scope, Scope::Events | Scope::Discover) => {
+        "filter" if matches!(scope, Scope::Events | Scope::Discover | Scope::Batches) => {
             Ok(Command::Narrow(argument.to_owned()))
         }
         "filter" => filter(argument).map(Command::Narrow),
