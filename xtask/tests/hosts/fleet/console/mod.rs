@@ -2,6 +2,7 @@
 //! report. Keys go in, and what the terminal then shows is looked at.
 
 mod auto;
+mod batches;
 mod commands;
 mod hostile;
 mod link;
