@@ -146,16 +146,20 @@ pub struct ConfigUpdate {
     /// Why, for the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// Instead of a document: what this version said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
 }
 
 impl fmt::Debug for ConfigUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server_url, api_key, config, comment } = self;
+        let Self { server_url, api_key, config, comment, rollback_to } = self;
         f.debug_struct("ConfigUpdate")
             .field("server_url", server_url)
             .field("api_key", &hidden(api_key.as_ref()))
             .field("config", config)
             .field("comment", comment)
+            .field("rollback_to", rollback_to)
             .finish()
     }
 }
@@ -192,6 +196,24 @@ pub struct ConfigView {
     /// What of the version is kept but not acted on, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_applied: Option<String>,
+}
+
+/// A version that a configuration had or has: `GET /config/history`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigVersionView {
+    /// Its number.
+    pub version: u64,
+    /// The first 16 characters of the document's SHA-256.
+    pub hash: String,
+    /// The document.
+    pub document: Value,
+    /// Who set it.
+    pub author: Untrusted,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Untrusted>,
 }
 
 /// What a device said about a configuration.

@@ -1,8 +1,10 @@
-//! Configurations over HTTP: the version is an entity tag, so that nobody overwrites unseen.
+//! Configurations over HTTP: the version is an entity tag, so that nobody overwrites unseen; and
+//! what was before.
 
 use std::time::Duration;
 
 use fleet_core::api::ConfigView;
+use fleet_core::limits::PAGE_ROWS_MAX;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -11,6 +13,9 @@ use super::body;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
 use crate::ops::{Actor, Ops};
+
+/// Versions of a reply unless told otherwise.
+const ROWS_DEFAULT: usize = 100;
 
 /// `GET /config`.
 pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
@@ -29,6 +34,14 @@ pub(super) async fn post(
     let expected = if_match(request.headers())?;
     let update = body::json(request, patience).await?;
     Ok(reply(&ops.configs.update(name, expected, update, author).await?))
+}
+
+/// `GET /config/history`: versions, newest first.
+pub(super) async fn history(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let name = query.need("device_id")?;
+    let before = query.parsed("before")?;
+    let limit = query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT);
+    Ok(json(StatusCode::OK, &ops.configs.history(name, before, limit).await?))
 }
 
 fn reply(view: &ConfigView) -> Reply {

@@ -200,6 +200,9 @@ async fn answer_rest(
             let query = query(&["device_id"])?;
             configs::post(ops, &query, &actor(principal.as_ref())?, request, patience).await
         }
+        Route::ConfigHistory => {
+            configs::history(ops, &query(&["device_id", "before", "limit"])?).await
+        }
 
         Route::CommandList => {
             commands::list(ops, &query(&["device_id", "state", "before", "limit"])?).await

@@ -28,10 +28,12 @@ pub trait ConfigStore: Send + Sync {
         config: NewConfig,
     ) -> Result<ConfigVersion, StoreError>;
 
-    /// A device's versions, newest first. Damaged ones are left out, and health says so.
+    /// A device's versions, newest first; only those below `before`, if that is said. Damaged ones
+    /// are left out, and health says so.
     async fn config_list(
         &self,
         device: Uid,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersion>, StoreError>;
 }

@@ -85,8 +85,10 @@ pub enum Conflict {
     #[error("the grant has let in another device")]
     GrantUsed,
     /// The configuration moved on.
-    #[error("the configuration is at version {current}")]
+    #[error("the configuration is at version {current}, not at {expected}")]
     Config {
+        /// The version that the change was made for.
+        expected: u64,
         /// Its latest version; 0 if there is none.
         current: u64,
     },

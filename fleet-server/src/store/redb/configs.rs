@@ -46,11 +46,14 @@ impl ConfigStore for RedbStore {
     async fn config_list(
         &self,
         device: Uid,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersion>, StoreError> {
+        // There is no version 0.
+        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
         self.read(move |txn| {
             let configs = txn.open(&CONFIGS)?;
-            let rows = configs.rows(&key(device, 0), &key(device, u64::MAX))?;
+            let rows = configs.rows(&key(device, 0), &key(device, last))?;
             let versions = rows.rev().take(limit).map(|entry| {
                 let (key, row) = entry?;
                 Ok(row.into_version(version(&key)))
@@ -71,8 +74,8 @@ pub(super) fn append(
     require_live(txn, device)?;
     let mut configs = txn.open(&CONFIGS)?;
     let current = latest(&configs, device)?;
-    if expected.is_some_and(|expected| expected != current) {
-        return Err(Conflict::Config { current }.into());
+    if let Some(expected) = expected.filter(|expected| *expected != current) {
+        return Err(Conflict::Config { expected, current }.into());
     }
     let version = current + 1;
     let row: ConfigRow = config.into();
@@ -85,7 +88,7 @@ pub(super) fn append(
 pub(super) fn require_latest(txn: &Writing<'_>, device: Uid, expected: u64) -> Result<(), Fault> {
     require_live(txn, device)?;
     let current = latest(&txn.open(&CONFIGS)?, device)?;
-    if current == expected { Ok(()) } else { Err(Conflict::Config { current }.into()) }
+    if current == expected { Ok(()) } else { Err(Conflict::Config { expected, current }.into()) }
 }
 
 /// The latest version's number, whether its value can be read or not; 0 if there is none.

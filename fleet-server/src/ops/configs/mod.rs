@@ -1,18 +1,19 @@
 //! Configurations: what a device shall be, and what it says it is.
 
+mod view;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use data_encoding::HEXLOWER;
-use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, EventKind, ReportedView};
+use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigVersionView, ConfigView, EventKind};
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
 use fleet_core::net::url::ServerUrl;
-use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{ConfigPush, ConfigReported};
-use ring::digest;
 
+pub(super) use self::view::set;
+use self::view::{hash, not_applied, version_view, view};
 use super::devices::find;
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
@@ -22,8 +23,6 @@ use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
 
 /// Bytes of a comment.
 const COMMENT_BYTES_MAX: usize = 1000;
-/// Characters of a document's hash.
-const HASH_CHARS: usize = 16;
 /// The document before the first version.
 pub(super) const EMPTY_DOCUMENT: &str = "{}";
 
@@ -46,16 +45,32 @@ impl Configs {
         Ok(view(&device, latest))
     }
 
+    /// Versions of a device's configuration, newest first; only those below `before`, if that is
+    /// said.
+    pub(crate) async fn history(
+        &self,
+        name: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ConfigVersionView>, OpsError> {
+        let device = find(&self.world, name).await?;
+        let versions = self.world.store.config_list(device.uid, before, limit).await?;
+        Ok(versions.into_iter().map(version_view).collect())
+    }
+
     /// Gives a device its next configuration, if `expected` is its version or not said. One that
     /// says what the current one says is no new version.
     pub(crate) async fn update(
         &self,
         name: &str,
         expected: Option<u64>,
-        update: ConfigUpdate,
+        mut update: ConfigUpdate,
         author: &Actor,
     ) -> Result<ConfigView, OpsError> {
         let device = find(&self.world, name).await?;
+        if let Some(version) = update.rollback_to {
+            self.take_over(device.uid, version, &mut update).await?;
+        }
         let not_applied = not_applied(&update);
         let latest = self.world.store.config_latest(device.uid).await?;
         if let Some(latest) = &latest {
@@ -67,7 +82,10 @@ impl Configs {
             Some(latest) if expected.is_none_or(|expected| expected == latest.version) => {
                 (latest, false)
             }
-            Some(latest) => return Err(OpsError::Stale { current: latest.version }),
+            Some(latest) => {
+                let (expected, current) = (expected.unwrap_or(0), latest.version);
+                return Err(OpsError::Stale { expected, current });
+            }
             None => {
                 let appended = self.world.store.config_append(device.uid, expected, new).await;
                 // A store that fails over a commit may have made it all the same: ask it next time.
@@ -149,6 +167,25 @@ impl Configs {
         Ok(())
     }
 
+    /// Makes an update say what an earlier version said.
+    async fn take_over(
+        &self,
+        uid: Uid,
+        version: u64,
+        update: &mut ConfigUpdate,
+    ) -> Result<(), OpsError> {
+        if update.config.is_some() {
+            return Err(OpsError::invalid("rollback_to", "goes without config"));
+        }
+        let stored = self.world.store.config_get(uid, version).await?;
+        let stored =
+            stored.ok_or_else(|| OpsError::NotFound(format!("version {version} to go back to")))?;
+        let document = serde_json::from_str(&stored.config.document);
+        update.config = Some(document.map_err(|_| OpsError::Defect)?);
+        update.comment.get_or_insert_with(|| format!("as version {version}"));
+        Ok(())
+    }
+
     fn new_config(
         &self,
         latest: Option<&ConfigVersion>,
@@ -201,59 +238,12 @@ fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
         && (new.server_url.is_none() || new.server_url == before.server_url)
 }
 
-/// What is told of a new version.
-pub(super) fn set(stored: &ConfigVersion) -> String {
-    let (version, config) = (stored.version, &stored.config);
-    match config.comment.as_deref() {
-        Some(comment) if !comment.is_empty() => {
-            format!("version {version}: {} ({comment})", config.document)
-        }
-        Some(_) | None => format!("version {version}: {}", config.document),
-    }
-}
-
 /// What is told of a device's word about a version.
 fn outcome(reported: &ReportedConfig) -> (EventKind, String) {
     let version = reported.version;
     match &reported.error {
         None => (EventKind::ConfigApplied, format!("version {version}")),
         Some(error) => (EventKind::ConfigRefused, format!("version {version}: {error}")),
-    }
-}
-
-fn not_applied(update: &ConfigUpdate) -> Option<String> {
-    let what = match (&update.server_url, &update.api_key) {
-        (None, None) => return None,
-        (Some(_), None) => "server_url is kept with this version",
-        (None, Some(_)) => "api_key is not kept",
-        (Some(_), Some(_)) => "server_url is kept with this version, api_key is not kept",
-    };
-    Some(format!("{what}; neither moves the device to another server"))
-}
-
-fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView {
-    let reported = device.reported.clone().map(|reported| ReportedView {
-        version: reported.version,
-        hash: reported.hash,
-        applied_at: reported.at,
-        error: reported.error.map(Untrusted::new),
-    });
-    let version = latest.as_ref().map_or(0, |latest| latest.version);
-    let config = latest.map(|latest| latest.config);
-    let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document).to_owned();
-    ConfigView {
-        status: None,
-        device_id: device.id.clone(),
-        server_url: config.as_ref().and_then(|c| c.server_url.clone()).map(Untrusted::new),
-        api_key: "(masked)".to_owned(),
-        hash: hash(&document),
-        config: document,
-        version,
-        author: config.as_ref().map(|config| config.author.clone()),
-        at: config.as_ref().map(|config| config.at),
-        comment: config.and_then(|config| config.comment).map(Untrusted::new),
-        reported,
-        not_applied: None,
     }
 }
 
@@ -264,11 +254,6 @@ fn cut(mut error: String) -> String {
         error.push('…');
     }
     error
-}
-
-fn hash(document: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, document.as_bytes());
-    HEXLOWER.encode(digest.as_ref()).chars().take(HASH_CHARS).collect()
 }
 
 /// The devices' latest version numbers, so that a list of devices is not a thousand reads.
@@ -345,7 +330,7 @@ mod tests {
         let new = configs.new_config(None, ConfigUpdate::default(), &Actor::Server).unwrap();
         store.config_append(uid, None, new).await.unwrap();
         let again = configs.update("a", Some(0), ConfigUpdate::default(), &Actor::Server).await;
-        assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
+        assert!(matches!(again, Err(OpsError::Stale { expected: 0, current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
     }
 
