@@ -25,6 +25,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal;
 use crate::link::status::{Latency, LinkStatus};
 use crate::link::{FactsSource, Link};
+use crate::logs::LogSources;
 use crate::queue::{self, Queue};
 use crate::running::Running;
 use crate::settings::{Settings, SettingsError};
@@ -134,10 +135,15 @@ impl App {
             telemetry: telemetry.clone(),
             queue: queue.clone(),
             clock: clock.clone(),
-            log: settings.log,
+            log: settings.log.clone(),
             restart: restarts.clone(),
             tasks: tasks.clone(),
         };
+        let logs = Arc::new(LogSources {
+            root: settings.root.clone(),
+            policy: settings.policy.commands.clone(),
+            own: settings.log,
+        });
         let commands = Commands::new(
             folder.path().join(journal::FOLDER),
             &settings.root,
@@ -161,6 +167,7 @@ impl App {
             device: device.clone(),
             queue: queue.clone(),
             commands: commands.clone(),
+            logs,
             telemetry: telemetry.clone(),
             folder: folder.clone(),
             facts: FactsSource {

@@ -85,6 +85,16 @@ pub const BATCH_CONFIG_BYTES_MAX: usize = 64 * 1024;
 pub const BATCHES_MAX: u64 = 1_000;
 /// Batches that may be under way at one time.
 pub const BATCHES_OPEN_MAX: u64 = 50;
+/// Lines of a log that are asked for at once, and that are remembered of one device.
+pub const LOG_LINES_MAX: usize = 1_000;
+/// Lines of a log unless told otherwise.
+pub const LOG_LINES_DEFAULT: usize = 200;
+/// Bytes of one such line; a longer one is cut.
+pub const LOG_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of what must be in a line.
+pub const LOG_GREP_BYTES_MAX: usize = 256;
+/// Different asks for lines that one device answers at one time.
+pub const LOG_ASKS_MAX: usize = 4;
 /// Bytes of a filter's text.
 pub const FILTER_BYTES_MAX: usize = 2 * 1024;
 /// Levels of a filter's brackets and nots.

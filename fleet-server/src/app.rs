@@ -25,6 +25,7 @@ use crate::hub::Hub;
 use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::live::{Keeper, Live};
+use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::ops::configs::Versions;
 use crate::ops::events::NewEvent;
@@ -116,17 +117,20 @@ impl Server {
         let events = Arc::new(Events::new(world.clone(), newest));
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
+        let logs = Arc::new(Logs::new(hub.clone()));
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
         let keeper = Keeper::begin(ops.clone()).await?;
         let patience = config.patience.reply;
-        let live = Live::new(ops.clone(), &keeper, watched.clone(), tasks.clone(), patience);
+        let live =
+            Live::new(ops.clone(), &keeper, watched.clone(), logs.clone(), tasks.clone(), patience);
         let links = Arc::new(Links {
             ops: ops.clone(),
             hub,
             watched,
+            logs,
             server: keys.server.clone(),
             tasks: tasks.clone(),
             patience: config.patience.hello,

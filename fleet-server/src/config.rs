@@ -125,6 +125,8 @@ pub struct Patience {
     pub hello: Duration,
     /// To take what it is sent.
     pub reply: Duration,
+    /// For the lines of a device's log that somebody waits for.
+    pub lines: Duration,
 }
 
 impl Default for Patience {
@@ -134,6 +136,8 @@ impl Default for Patience {
             body: Duration::from_secs(60),
             hello: Duration::from_secs(10),
             reply: Duration::from_secs(30),
+            // A device gives up by itself before that.
+            lines: Duration::from_secs(15),
         }
     }
 }

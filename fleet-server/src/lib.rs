@@ -6,7 +6,7 @@
 //! tasks ┘───────┘           app wires all of them;  cli starts app, or is somebody else's client
 //! ```
 //!
-//! `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
+//! `logs` stands between `link` and those who read lines of devices' logs. `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
 //! what `http` answers to browsers. `export` and `backup` stand between `ops` and `store`: rows as
 //! lines, and all there is as it is; and the files of either.
 
@@ -29,6 +29,7 @@ mod keyring;
 mod labels;
 mod link;
 mod live;
+mod logs;
 mod meters;
 mod ops;
 mod page;

@@ -8,6 +8,7 @@ use std::pin::pin;
 use anyhow::Context as _;
 use fleet_core::net::logging::{self, LogLevel};
 use fleet_core::net::shutdown::signal;
+use fleet_core::time::{Clock as _, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
 
@@ -28,7 +29,8 @@ pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Fa
     let log = LogTail::default();
     let level = told.or_else(|| level_in_file(&overrides)).unwrap_or(LogLevel::INFO);
     let tail = log.clone();
-    logging::start_with_listener(level, move |line| tail.push(line));
+    let hear = move |level, line: &str| tail.push(SystemClock.now(), level, line);
+    logging::start_with_listener(level, hear);
     // Asked now, since by then there may be another program in its place, and that one is meant.
     let program = env::current_exe();
     let settings = Settings { log, ..Settings::resolve(overrides).map_err(Failure::settings)? };

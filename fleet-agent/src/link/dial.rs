@@ -148,7 +148,10 @@ async fn open(
             | ToAgent::Watch { .. }
             | ToAgent::Command(_)
             | ToAgent::CancelCommand { .. }
-            | ToAgent::CommandNoted { .. } => Err(LinkError::NoStanding),
+            | ToAgent::CommandNoted { .. }
+            | ToAgent::Logs(_)
+            | ToAgent::LogsEnd { .. }
+            | ToAgent::LogsNoted { .. } => Err(LinkError::NoStanding),
         }
     };
     timeout(HELLO, greet).await.map_err(|_| LinkError::Slow)?

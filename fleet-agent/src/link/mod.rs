@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::commands::Commands;
+use crate::logs::LogSources;
 use crate::queue::Queue;
 use crate::state::Device;
 use crate::state::folder::Folder;
@@ -46,6 +47,8 @@ pub struct Link {
     pub queue: Arc<Queue>,
     /// What to do.
     pub commands: Arc<Commands>,
+    /// Which logs can be read.
+    pub logs: Arc<LogSources>,
     /// What to configure.
     pub telemetry: Arc<Telemetry>,
     /// Where the configuration is kept.

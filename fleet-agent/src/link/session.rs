@@ -1,5 +1,5 @@
-//! The conversation on an open link: reports and what became of commands up, configurations,
-//! commands and the device's standing down, pings in between.
+//! The conversation on an open link: reports, what became of commands and lines of logs up,
+//! configurations, commands and the device's standing down, pings in between.
 //!
 //! One frame of new reports is under way at a time, and one of those of before. That bounds what
 //! the server must hold, makes a server that cannot write slow its devices down instead of filling
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::config::Configured;
 use super::dial::{LinkError, Opened, Socket};
 use super::{Calls, Link};
+use crate::logs::Asks;
 use crate::spool::Lane;
 
 /// Between pings.
@@ -57,6 +58,8 @@ pub(super) struct Session<'a> {
     active: Option<[u8; 16]>,
     facts: Facts,
     facts_due: Instant,
+    /// The lines that the server wants.
+    asks: Asks,
     /// The reports under way, if there are any, by their lane.
     sent: [Option<Sent>; LANES.len()],
     ping_due: Instant,
@@ -93,6 +96,7 @@ impl<'a> Session<'a> {
             active: None,
             facts,
             facts_due: now + FACTS,
+            asks: Asks::new(link.logs.clone(), link.tasks.clone()),
             sent: [None, None],
             ping_due: now,
             pinged: None,
@@ -116,6 +120,7 @@ impl<'a> Session<'a> {
                 incoming = self.socket.receive() => end = self.hear(incoming?).await?,
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
                 () = self.link.commands.told(), if self.active.is_some() => self.send_news().await?,
+                () = self.asks.ready(), if self.active.is_some() => self.send_lines().await?,
                 () = sleep_until(self.ping_due) => self.ping().await?,
                 () = until(pong_due) => return Err(LinkError::Silent),
                 () = until(stored_due) => self.send_again().await?,
@@ -170,7 +175,15 @@ impl<'a> Session<'a> {
                 ToAgent::CommandNoted { id } if self.takes_orders().is_some() => {
                     self.link.commands.noted(id);
                 }
-                ToAgent::CancelCommand { .. } | ToAgent::CommandNoted { .. } => {}
+                ToAgent::Logs(ask) if self.takes_orders().is_some() => {
+                    if let Some(news) = self.asks.begin(*ask) {
+                        self.socket.send(&ToServer::Logs(news)).await?;
+                    }
+                }
+                ToAgent::LogsEnd { ask } => self.asks.end(ask),
+                ToAgent::LogsNoted { .. } => self.asks.noted(),
+                ToAgent::CancelCommand { .. } | ToAgent::CommandNoted { .. } | ToAgent::Logs(_) => {
+                }
             },
             Incoming::Pong(payload) => self.ponged(&payload),
             Incoming::Ping => {}
@@ -209,6 +222,7 @@ impl<'a> Session<'a> {
         };
         if self.active.take().is_some() {
             self.sent = [None, None];
+            self.asks.clear();
             self.link.queue.disconnected();
             self.link.commands.disconnected();
         }
@@ -246,6 +260,16 @@ impl<'a> Session<'a> {
             && let Some(news) = self.link.commands.news()
         {
             self.socket.send(&ToServer::Command(news)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends some of the lines that are wanted, behind all that matters more.
+    async fn send_lines(&mut self) -> Result<(), LinkError> {
+        self.send_news().await?;
+        self.send_reports().await?;
+        if let Some(news) = self.asks.take() {
+            self.socket.send(&ToServer::Logs(news)).await?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fleet_agent::app::App;
 use fleet_agent::config::Policy;
+use fleet_agent::log_tail::LogTail;
 use fleet_agent::settings::Settings;
 use fleet_agent::sys::SysRoot;
 use fleet_core::wire::{CommandResult, Outcome, Progress, Standing, ToAgent, ToServer};
@@ -16,48 +17,56 @@ use crate::server::{AgentEnd, Server};
 use crate::within::until;
 
 /// A machine with programs of its own, on which an agent of this process runs.
-struct Device {
-    folder: tempfile::TempDir,
-    server: Server,
-    app: App,
+pub(crate) struct Device {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) server: Server,
+    pub(crate) app: App,
+    /// What its agent logged.
+    pub(crate) log: LogTail,
 }
 
 impl Device {
-    async fn new(policy: &str) -> Self {
+    pub(crate) async fn new(policy: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
         fs::write(folder.path().join("policy.yaml"), policy).unwrap();
         fs::create_dir(folder.path().join("proc")).unwrap();
         fs::copy("/proc/meminfo", folder.path().join("proc/meminfo")).unwrap();
         let server = Server::start(7).await;
-        let app = App::start(on(folder.path())).unwrap();
+        let (app, log) = start(folder.path());
         claim(&app, &server.grant(key(&app)).sign(&server.key).unwrap()).await;
-        Self { folder, server, app }
+        Self { folder, server, app, log }
     }
 
-    async fn link(&self) -> AgentEnd {
+    pub(crate) async fn link(&self) -> AgentEnd {
         let mut link = self.server.link().await;
         link.activate().await;
         link
     }
 
     /// A program that leaves a line whenever it runs.
-    fn add(&self, name: &str, script: &str) {
+    pub(crate) fn add(&self, name: &str, script: &str) {
         add(self.folder.path(), name, &format!("echo {name} \"$@\" >> ran; {script}"));
     }
 
-    fn ran(&self) -> Vec<String> {
+    pub(crate) fn ran(&self) -> Vec<String> {
         let text = fs::read_to_string(self.folder.path().join("ran")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// The agent ends and starts again.
     async fn restart(self) -> Self {
-        let Self { folder, server, app } = self;
+        let Self { folder, server, app, .. } = self;
         app.stop().await;
-        let app = App::start(on(folder.path())).unwrap();
-        Self { folder, server, app }
+        let (app, log) = start(folder.path());
+        Self { folder, server, app, log }
     }
+}
+
+fn start(root: &Path) -> (App, LogTail) {
+    let settings = on(root);
+    let log = settings.log.clone();
+    (App::start(settings).unwrap(), log)
 }
 
 fn on(root: &Path) -> Settings {
@@ -258,7 +267,7 @@ async fn a_report_comes_at_once_and_says_how_much_it_is() {
                 Progress::Accepted | Progress::Running => {}
             },
             ToServer::Samples(samples) => again = Some(samples),
-            ToServer::Facts(_) | ToServer::ConfigReported(_) => {}
+            ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Logs(_) => {}
         }
     }
     let (done, again) = (done.unwrap(), again.unwrap());

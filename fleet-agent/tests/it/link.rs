@@ -11,6 +11,8 @@ use fleet_agent::config::{ClaimPolicy, CommandPolicy, Telemetry as FileTelemetry
 use fleet_agent::identity::Identity;
 use fleet_agent::link::status::{Latency, LinkStatus};
 use fleet_agent::link::{FactsSource, Link};
+use fleet_agent::log_tail::LogTail;
+use fleet_agent::logs::LogSources;
 use fleet_agent::queue::Queue;
 use fleet_agent::spool::SpoolSettings;
 use fleet_agent::state::folder::Folder;
@@ -92,6 +94,11 @@ impl Rig {
             device: rig.device.clone(),
             queue: rig.queue.clone(),
             commands: rig.commands.clone(),
+            logs: Arc::new(LogSources {
+                root: SysRoot::real(),
+                policy: CommandPolicy::default(),
+                own: LogTail::default(),
+            }),
             telemetry: rig.telemetry.clone(),
             folder: state,
             facts: FactsSource { root: SysRoot::real(), device_type: None, name: None },
@@ -189,7 +196,9 @@ async fn a_server_cannot_take_what_was_not_sent() {
             Some(ToServer::ConfigReported(reported)) if reported.version == 1 => break,
             Some(ToServer::ConfigReported(_) | ToServer::Facts(_)) => {}
             Some(ToServer::Samples(_)) => panic!("it sends reports that are under way already"),
-            Some(ToServer::Command(_)) => panic!("nobody told it to do anything"),
+            Some(ToServer::Command(_) | ToServer::Logs(_)) => {
+                panic!("nobody told it to do anything")
+            }
             None => panic!("it left"),
         }
     }

@@ -8,6 +8,7 @@ mod collect;
 mod commands;
 mod control;
 mod link;
+mod logs;
 mod machine;
 mod process;
 mod server;

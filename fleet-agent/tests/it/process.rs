@@ -72,7 +72,7 @@ pub(crate) fn add(root: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// Waits until a process that a script noted is gone.
-async fn is_gone(note: &Path) {
+pub(crate) async fn is_gone(note: &Path) {
     let text = fs::read_to_string(note).unwrap();
     let pid = Pid::from_raw(text.trim().parse().unwrap());
     // One that nobody waits for is a zombie in a container without an init, and as good as gone.

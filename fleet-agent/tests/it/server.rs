@@ -160,7 +160,10 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::Samples(samples) => return samples,
-                ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Command(_) => {}
+                ToServer::Facts(_)
+                | ToServer::ConfigReported(_)
+                | ToServer::Command(_)
+                | ToServer::Logs(_) => {}
             }
         }
     }
@@ -170,7 +173,10 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::ConfigReported(reported) => return (reported.version, reported.error),
-                ToServer::Facts(_) | ToServer::Samples(_) | ToServer::Command(_) => {}
+                ToServer::Facts(_)
+                | ToServer::Samples(_)
+                | ToServer::Command(_)
+                | ToServer::Logs(_) => {}
             }
         }
     }
@@ -195,7 +201,10 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::Command(news) => return (news.id[0], news.progress),
-                ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Samples(_) => {}
+                ToServer::Facts(_)
+                | ToServer::ConfigReported(_)
+                | ToServer::Samples(_)
+                | ToServer::Logs(_) => {}
             }
         }
     }
@@ -220,7 +229,10 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::Facts(facts) => return *facts,
-                ToServer::ConfigReported(_) | ToServer::Samples(_) | ToServer::Command(_) => {}
+                ToServer::ConfigReported(_)
+                | ToServer::Samples(_)
+                | ToServer::Command(_)
+                | ToServer::Logs(_) => {}
             }
         }
     }

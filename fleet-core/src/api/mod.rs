@@ -16,6 +16,7 @@ mod export;
 mod grant;
 mod key;
 mod later;
+mod log;
 mod problem;
 mod route;
 mod series;
@@ -47,6 +48,10 @@ pub use export::{
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
 pub use key::{KeyCreate, KeyCreated, KeyView};
 pub use later::LaterWord;
+pub use log::{
+    LOGS_DROPPED, LOGS_SEEN, LogEntries, LogEntry, LogHello, LogLink, LogMessage, LogOver,
+    LogOverKind,
+};
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};

@@ -53,6 +53,7 @@ pub enum Route {
     DeviceAccept(String),
     DeviceReject(String),
     DeviceRevoke(String),
+    DeviceLogs(String),
     TelemetryPost,
     TelemetryMetrics,
     TelemetrySeries,
@@ -133,6 +134,7 @@ impl Route {
             Self::DeviceAccept(name()),
             Self::DeviceReject(name()),
             Self::DeviceRevoke(name()),
+            Self::DeviceLogs(name()),
             Self::TelemetryPost,
             Self::TelemetryMetrics,
             Self::TelemetrySeries,
@@ -200,6 +202,7 @@ impl Route {
             Self::DeviceAccept(_) => spec("POST", "/api/v1/devices/{}/accept", Operator),
             Self::DeviceReject(_) => spec("POST", "/api/v1/devices/{}/reject", Operator),
             Self::DeviceRevoke(_) => spec("POST", "/api/v1/devices/{}/revoke", Operator),
+            Self::DeviceLogs(_) => spec("GET", "/api/v1/devices/{}/logs", Operator),
             Self::TelemetryPost => spec("POST", "/api/v1/telemetry", OperatorOrDevice),
             Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Operator),
             Self::TelemetrySeries => spec("GET", "/api/v1/telemetry/series", Operator),
@@ -294,6 +297,7 @@ impl Route {
             | Self::DeviceAccept(name)
             | Self::DeviceReject(name)
             | Self::DeviceRevoke(name)
+            | Self::DeviceLogs(name)
             | Self::KeyRevoke(name)
             | Self::PageDevice(name)
             | Self::PageAsset(name) => Some(name.clone()),
@@ -320,6 +324,7 @@ impl Route {
             Self::DeviceAccept(_) => Self::DeviceAccept(text()),
             Self::DeviceReject(_) => Self::DeviceReject(text()),
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
+            Self::DeviceLogs(_) => Self::DeviceLogs(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
             Self::PageAsset(_) => Self::PageAsset(text()),

@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::untrusted::write_escaped;
+use crate::wire::Severity;
 
 /// Characters of one log line.
 const LINE_CHARS_MAX: usize = 8 * 1024;
@@ -53,8 +55,9 @@ pub fn start(level: LogLevel) {
     start_with(level, Lines::Stderr);
 }
 
-/// The same, and shows each line to somebody else too. Whoever that is must not log.
-pub fn start_with_listener(level: LogLevel, hear: impl Fn(&str) + Send + Sync + 'static) {
+/// The same, and shows each line to somebody else too, with how bad it is. Whoever that is must not
+/// log.
+pub fn start_with_listener(level: LogLevel, hear: impl Fn(Severity, &str) + Send + Sync + 'static) {
     start_with(level, Lines::Heard(Box::new(hear)));
 }
 
@@ -80,17 +83,24 @@ fn start_with(level: LogLevel, lines: Lines) {
 /// Where lines go.
 enum Lines {
     Stderr,
-    Heard(Box<dyn Fn(&str) + Send + Sync>),
+    Heard(Box<dyn Fn(Severity, &str) + Send + Sync>),
     File(Mutex<LogFile>),
 }
 
-struct Line<'a>(&'a Lines);
+struct Line<'a> {
+    lines: &'a Lines,
+    severity: Severity,
+}
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+        Line { lines: self, severity: Severity::Info }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
+        Line { lines: self, severity: severity(*metadata.level()) }
     }
 }
 
@@ -98,10 +108,10 @@ impl Write for Line<'_> {
     /// Called once an event, with the whole line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = one_line(bytes);
-        match self.0 {
+        match self.lines {
             Lines::Stderr => io::stderr().lock().write_all(line.as_bytes())?,
             Lines::Heard(hear) => {
-                hear(&line);
+                hear(self.severity, &line);
                 io::stderr().lock().write_all(line.as_bytes())?;
             }
             Lines::File(file) => {
@@ -112,10 +122,20 @@ impl Write for Line<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.0 {
+        match self.lines {
             Lines::Stderr | Lines::Heard(_) => io::stderr().lock().flush(),
             Lines::File(_) => Ok(()),
         }
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::ERROR => Severity::Error,
+        Level::WARN => Severity::Warn,
+        Level::INFO => Severity::Info,
+        Level::DEBUG => Severity::Debug,
+        Level::TRACE => Severity::Trace,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::{Ask, Client};
 use super::error::ClientError;
-use super::sse::{Event, Parser};
+use super::sse::Parser;
 use crate::api::{Route, StreamMessage, StreamView};
 use crate::id::Uid;
 use crate::net::http::{self, Arriving, HttpError};
@@ -25,13 +25,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// An open stream.
-pub struct EventStream {
-    url: ServerUrl,
-    arriving: Arriving,
-    parser: Parser,
-    heard: Instant,
-    silence_max: Duration,
-}
+pub struct EventStream(Events);
 
 /// A message that has come.
 #[derive(Clone, Debug)]
@@ -42,6 +36,16 @@ pub struct Arrived {
     pub message: StreamMessage,
 }
 
+/// Server-sent events of a route, as they come.
+pub(super) struct Events {
+    url: ServerUrl,
+    route: Route,
+    arriving: Arriving,
+    parser: Parser,
+    heard: Instant,
+    silence_max: Duration,
+}
+
 impl Client {
     /// Opens the stream; with the id of the last message that came, it goes on from there if the
     /// server still can.
@@ -50,12 +54,18 @@ impl Client {
         if let Some(since) = since {
             ask.query("since", since);
         }
-        let mut request = self.request(&Route::StreamOpen, ask)?;
+        self.events(Route::StreamOpen, ask).await.map(EventStream)
+    }
+
+    /// Opens a stream of server-sent events.
+    pub(super) async fn events(&self, route: Route, ask: Ask) -> Result<Events, ClientError> {
+        let mut request = self.request(&route, ask)?;
         let kind = HeaderValue::from_static("text/event-stream");
         request.headers_mut().insert(header::ACCEPT, kind);
         let arriving = self.open(request).await?;
-        Ok(EventStream {
+        Ok(Events {
             url: self.url().clone(),
+            route,
             arriving,
             parser: Parser::default(),
             heard: Instant::now(),
@@ -89,10 +99,24 @@ impl EventStream {
     /// The next message; nothing once the server has closed the stream. May be dropped at any
     /// moment and called again. Messages that only a later release knows are passed over.
     pub async fn next(&mut self) -> Result<Option<Arrived>, ClientError> {
+        let arrived = self.0.next(StreamMessage::read).await?;
+        Ok(arrived.map(|(id, message)| Arrived { id, message }))
+    }
+}
+
+impl Events {
+    /// The next event that `read` knows, with its id.
+    pub(super) async fn next<T>(
+        &mut self,
+        read: impl Fn(&str, &str) -> Result<Option<T>, serde_json::Error>,
+    ) -> Result<Option<(Option<String>, T)>, ClientError> {
         loop {
             while let Some(event) = self.parser.next().map_err(|error| self.unreadable(error))? {
-                if let Some(arrived) = read(event)? {
-                    return Ok(Some(arrived));
+                let message = read(&event.name, &event.data).map_err(|source| {
+                    ClientError::Answer { route: Box::new(self.route.clone()), source }
+                })?;
+                if let Some(message) = message {
+                    return Ok(Some((event.id, message)));
                 }
             }
             let bytes = tokio::select! {
@@ -114,12 +138,6 @@ impl EventStream {
         let source = HttpError::Answer { peer: self.url.authority(), source: error.into() };
         ClientError::Exchange { url: self.url.clone(), source }
     }
-}
-
-fn read(event: Event) -> Result<Option<Arrived>, ClientError> {
-    let message = StreamMessage::read(&event.name, &event.data)
-        .map_err(|source| ClientError::Answer { route: Box::new(Route::StreamOpen), source })?;
-    Ok(message.map(|message| Arrived { id: event.id, message }))
 }
 
 #[cfg(test)]
@@ -196,7 +214,7 @@ mod tests {
         let text = ApiKey::generate(KeyKind::Operator, key.public().identity()).unwrap();
         let url = ServerUrl::from_address(address.ip(), address.port());
         let mut stream = Client::new(url, text).unwrap().stream(None).await.unwrap();
-        stream.silence_max = Duration::from_millis(100);
+        stream.0.silence_max = Duration::from_millis(100);
         let error = stream.next().await.unwrap_err();
         assert!(matches!(error, ClientError::Silent { .. }), "{error:?}");
         assert_eq!(error.exit(), Exit::TimedOut);

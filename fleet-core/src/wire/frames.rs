@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::{CommandNews, CommandOrder};
+use super::{CommandNews, CommandOrder, LogAsk, LogNews};
 use crate::codec::Coded;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::metric::Sample;
@@ -19,6 +19,8 @@ pub enum ToServer {
     ConfigReported(ConfigReported),
     /// How far a command has come.
     Command(CommandNews),
+    /// Lines of a log that the server asked for.
+    Logs(LogNews),
 }
 
 impl Coded for ToServer {
@@ -56,6 +58,18 @@ pub enum ToAgent {
     CommandNoted {
         /// Which.
         id: [u8; 16],
+    },
+    /// Lines of a log are wanted.
+    Logs(Box<LogAsk>),
+    /// They are wanted no longer.
+    LogsEnd {
+        /// The ask's number.
+        ask: u64,
+    },
+    /// Lines of a log have come, so more may be sent.
+    LogsNoted {
+        /// The number of their ask.
+        ask: u64,
     },
 }
 

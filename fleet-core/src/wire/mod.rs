@@ -16,12 +16,14 @@
 mod command;
 mod frames;
 mod hello;
+mod log;
 
 pub use command::{CommandNews, CommandOrder, CommandResult, Outcome, Progress};
 pub use frames::{
     ConfigPush, ConfigReported, Facts, QueuedReport, Samples, Standing, ToAgent, ToServer,
 };
 pub use hello::{Greeting, Hello, LinkContext, Proof, RefusedReason};
+pub use log::{CUT_MARK, LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity};
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "fleetd.v1";

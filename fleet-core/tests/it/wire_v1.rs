@@ -147,6 +147,37 @@ fn what_an_agent_says_of_commands() {
     }
 }
 
+#[test]
+fn what_is_said_of_logs() {
+    let ask = LogAsk {
+        ask: 7,
+        source: LogSource::Unit("u".to_owned()),
+        level: Severity::Warn,
+        grep: "g".to_owned(),
+        since_millis: Some(1),
+        past: 9,
+        follow: true,
+    };
+    check(&ToAgent::Logs(Box::new(ask.clone())), "0501 07 07 01 0175 03 0167 0102 09 01");
+    let own = LogAsk { source: LogSource::Agent, level: Severity::Trace, ..ask };
+    let own = LogAsk { grep: String::new(), since_millis: None, follow: false, ..own };
+    check(&ToAgent::Logs(Box::new(own)), "0501 07 07 00 00 00 00 09 00");
+    check(&ToAgent::LogsEnd { ask: 7 }, "0501 08 07");
+    check(&ToAgent::LogsNoted { ask: 7 }, "0501 09 07");
+    let line = LogLine {
+        at_millis: 1,
+        unit: "u".to_owned(),
+        level: Severity::Error,
+        text: "t".to_owned(),
+    };
+    let news = |end| ToServer::Logs(LogNews { ask: 7, dropped: 5, lines: vec![line.clone()], end });
+    let lines = "0401 04 07 05 01 02 0175 04 0174";
+    check(&news(None), &format!("{lines} 00"));
+    check(&news(Some(LogEnd::Complete)), &format!("{lines} 01 00"));
+    check(&news(Some(LogEnd::Refused("r".to_owned()))), &format!("{lines} 01 01 0172"));
+    check(&news(Some(LogEnd::Failed("f".to_owned()))), &format!("{lines} 01 02 0166"));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(kind in 1_u8..6, bytes: Vec<u8>) {

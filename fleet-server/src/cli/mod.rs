@@ -18,6 +18,7 @@ mod devices;
 mod events;
 mod export;
 mod keys;
+mod logs;
 mod server;
 mod telemetry;
 mod version;
@@ -71,6 +72,8 @@ enum Verb {
     Telemetry(telemetry::TelemetryArgs),
     /// Show what happened
     Events(events::EventsArgs),
+    /// Show the last lines of a device's log, and follow it
+    Logs(logs::LogsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
     /// Have devices do something: restart, reboot, collect, logs, exec
@@ -110,6 +113,7 @@ pub fn run() -> ExitCode {
         Verb::Devices(args) => devices::run(args),
         Verb::Telemetry(args) => telemetry::run(args),
         Verb::Events(args) => events::run(args),
+        Verb::Logs(args) => logs::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Command(args) => command::run(args),
         Verb::BatchCommand(args) => batch_begin::run_command(args),
@@ -157,6 +161,8 @@ mod tests {
             "fleets config rollback rpi4-001 --to 2 --yes --comment why",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
             "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets logs rpi4-001",
+            "fleets logs rpi4-001 -u nginx -f --since 10m --grep timeout --level warn -n 50 -o jsonl",
             "fleets command run rpi4-001 restart nginx --yes",
             "fleets command run rpi4-001 reboot --expires 1h --timeout 5m --no-wait",
             "fleets command run rpi4-001 logs -u nginx -n 50 -o json",

@@ -43,7 +43,8 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::DeviceDelete(_)
         | Route::DeviceAccept(_)
         | Route::DeviceReject(_)
-        | Route::DeviceRevoke(_) => Subject::Devices,
+        | Route::DeviceRevoke(_)
+        | Route::DeviceLogs(_) => Subject::Devices,
         Route::TelemetryPost
         | Route::TelemetryMetrics
         | Route::TelemetrySeries

@@ -16,7 +16,7 @@ use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::{
     Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export,
-    fleetwide, metrics, openapi, stream, telemetry,
+    fleetwide, logs, metrics, openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -129,6 +129,7 @@ async fn answer_rest(
             let actor = actor(principal.as_ref())?;
             let uid = ops.devices.delete(&name, &actor).await?;
             ops.commands.call_off(uid, &actor).await?;
+            http.live.logs.forget(uid);
             Ok(done("deleted"))
         }
         Route::DeviceAccept(name) => {
@@ -146,7 +147,14 @@ async fn answer_rest(
             let actor = actor(principal.as_ref())?;
             let uid = ops.devices.revoke(&name, &verdict.reason, &actor).await?;
             ops.commands.call_off(uid, &actor).await?;
+            http.live.logs.forget(uid);
             Ok(done("revoked"))
+        }
+
+        Route::DeviceLogs(name) => {
+            let query = query(&logs::KNOWN)?;
+            let session = page::secret(http, request.headers(), is_tls);
+            logs::answer(http, &name, &query, principal, session).await
         }
 
         Route::TelemetryPost => {
@@ -301,7 +309,14 @@ async fn answer_rest(
 fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
     // What has no end, or costs much to find, has no head that says anything of it.
     let has_head = |route: &Route| {
-        !matches!(route, Route::Link | Route::StreamOpen | Route::ExportGet | Route::BackupGet)
+        !matches!(
+            route,
+            Route::Link
+                | Route::StreamOpen
+                | Route::ExportGet
+                | Route::BackupGet
+                | Route::DeviceLogs(_)
+        )
     };
     let to_get = || Route::parse(Method::GET.as_str(), path);
     if method == Method::HEAD {

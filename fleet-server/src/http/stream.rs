@@ -10,6 +10,7 @@ use fleet_core::limits::{METRIC_NAME_BYTES_MAX, VIEW_ROWS_MAX, WATCHED_METRICS_M
 use fleet_core::untrusted::Untrusted;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use tokio::sync::mpsc;
 
 use super::query::Query;
 use super::reply::{Failure, Reply, pieces, whole};
@@ -46,15 +47,19 @@ pub(super) fn open(
             }
         },
     };
-    let body = live.open(wish).map(pieces).map_err(|full| {
+    live.open(wish).map(reply).map_err(|full| {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()).retry_after(RETRY_SECS)
-    })?;
-    let mut reply = Response::new(body);
+    })
+}
+
+/// Server-sent events, as they come.
+pub(super) fn reply(events: mpsc::Receiver<Bytes>) -> Reply {
+    let mut reply = Response::new(pieces(events));
     let headers = reply.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // A proxy in between must not collect what is meant to arrive at once.
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(reply)
+    reply
 }
 
 /// `PUT /stream/{}/view`.
@@ -89,7 +94,7 @@ pub(super) fn look(
     Ok(reply)
 }
 
-fn operator(principal: Option<Principal>) -> Result<String, Failure> {
+pub(super) fn operator(principal: Option<Principal>) -> Result<String, Failure> {
     match principal {
         Some(Principal::Operator { key }) => Ok(key),
         Some(Principal::Enrol { .. } | Principal::Device { .. }) | None => {

@@ -26,6 +26,7 @@ use hyper_util::rt::TokioIo;
 use crate::door::Visit;
 use crate::http::reply::{Failure, Reply, whole};
 use crate::hub::Hub;
+use crate::logs::Logs;
 use crate::ops::{Ops, OpsError};
 use crate::watched::Watched;
 
@@ -37,6 +38,7 @@ pub(crate) struct Links {
     pub(crate) ops: Arc<Ops>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) watched: Arc<Watched>,
+    pub(crate) logs: Arc<Logs>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tasks: Tasks,
     /// How long a peer may take for each frame of the hello.

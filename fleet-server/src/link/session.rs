@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{LinkError, Links, Socket};
 use crate::door::Visit;
 use crate::hub::Seat;
+use crate::logs;
 use crate::ops::OpsError;
 use crate::ops::commands::is_taken_back;
 use crate::store::StoreError;
@@ -46,6 +47,8 @@ struct Session<'a> {
     /// The commands that are not over and that the device was told of: to do them, or that they are
     /// taken back.
     commands: Vec<(Uid, bool)>,
+    /// Lines of its logs that are wanted, while it has its seat.
+    lines: Option<logs::Link>,
     /// When to ask the device again to report every second; none while nobody watches it.
     watch_due: Option<Instant>,
     /// When to look whether there is room for the reports that could not be stored.
@@ -75,6 +78,7 @@ pub(super) async fn run(
         config_sent: 0,
         has_seat: false,
         commands: Vec::new(),
+        lines: None,
         watch_due: None,
         room_due: None,
     };
@@ -94,6 +98,7 @@ pub(super) async fn run(
 impl Session<'_> {
     async fn converse(&mut self, seat: &Seat) -> Result<&'static str, LinkError> {
         self.has_seat = true;
+        self.lines = Some(self.links.logs.link(self.uid));
         // Something may have changed between the first look and taking the seat.
         let mut next = self.look().await?;
         let mut deadline = Instant::now() + SILENCE_MAX;
@@ -140,6 +145,7 @@ impl Session<'_> {
                 self.push_config().await?;
                 self.push_commands().await?;
                 self.look_who_watches().await?;
+                self.ask_for_lines().await?;
                 Next::GoOn
             }
         };
@@ -201,7 +207,17 @@ impl Session<'_> {
                     self.socket.send(&ToAgent::CommandNoted { id }).await?;
                 }
             }
-            ToServer::Samples(_) | ToServer::ConfigReported(_) | ToServer::Command(_) => {
+            ToServer::Logs(news) if is_active => {
+                let ask = news.ask;
+                if let Some(lines) = &self.lines {
+                    lines.heard(news, ops.world.now());
+                }
+                self.socket.send(&ToAgent::LogsNoted { ask }).await?;
+            }
+            ToServer::Samples(_)
+            | ToServer::ConfigReported(_)
+            | ToServer::Command(_)
+            | ToServer::Logs(_) => {
                 tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
             }
         }
@@ -273,6 +289,15 @@ impl Session<'_> {
             }
             (true, Some(_)) | (false, None) => Ok(()),
         }
+    }
+
+    /// Asks for the lines that somebody wants to read, and takes back what nobody does.
+    async fn ask_for_lines(&mut self) -> Result<(), LinkError> {
+        let frames = self.lines.as_ref().map(logs::Link::frames).unwrap_or_default();
+        for frame in frames {
+            self.socket.send(&frame).await?;
+        }
+        Ok(())
     }
 
     /// A device that comes anew brings at once what could not be stored.

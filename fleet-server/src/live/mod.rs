@@ -10,6 +10,7 @@
 
 mod again;
 mod board;
+mod follow;
 mod keeper;
 mod listing;
 mod looking;
@@ -31,10 +32,12 @@ use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use tokio::sync::mpsc;
 
+use crate::logs::Logs;
 use crate::ops::Ops;
 use crate::ops::sessions::SessionSecret;
 use crate::watched::Watched;
 use board::{Board, Counts};
+pub(crate) use follow::Following;
 pub(crate) use keeper::Keeper;
 pub(crate) use listing::{Listed, Listing};
 use position::Position;
@@ -50,6 +53,8 @@ pub(crate) struct Live {
     board: Arc<Board>,
     streams: Arc<Streams>,
     watched: Arc<Watched>,
+    /// Lines of devices' logs.
+    pub(crate) logs: Arc<Logs>,
     tasks: Tasks,
     /// How long a reader may take nothing.
     patience: Duration,
@@ -74,12 +79,13 @@ impl Live {
         ops: Arc<Ops>,
         keeper: &Keeper,
         watched: Arc<Watched>,
+        logs: Arc<Logs>,
         tasks: Tasks,
         patience: Duration,
     ) -> Self {
         let board = keeper.board();
         let streams = Arc::default();
-        Self { instance: Uid::new(), ops, board, streams, watched, tasks, patience }
+        Self { instance: Uid::new(), ops, board, streams, watched, logs, tasks, patience }
     }
 
     /// Opens a stream; what it says comes out of the channel until either side lets go of it.

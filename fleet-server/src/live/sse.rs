@@ -56,6 +56,11 @@ impl Piece {
         Ok(())
     }
 
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The bytes, if there are any.
     pub(super) fn into_bytes(self) -> Option<Vec<u8>> {
         (!self.bytes.is_empty()).then_some(self.bytes)

@@ -426,7 +426,7 @@ pub(super) fn is_in_order(id: Uid) -> bool {
 }
 
 /// Whether a device takes commands.
-pub(super) fn require_able(device: &Device) -> Result<(), OpsError> {
+pub(crate) fn require_able(device: &Device) -> Result<(), OpsError> {
     let id = &device.id;
     let problem = match device.state {
         Admission::Active if device.key.is_none() => {

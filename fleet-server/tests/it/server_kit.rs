@@ -114,6 +114,7 @@ impl Rig {
             body: Duration::from_millis(300),
             hello: Duration::from_millis(300),
             reply: Duration::from_millis(300),
+            lines: Duration::from_millis(300),
         };
         config
     }

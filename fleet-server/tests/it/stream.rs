@@ -23,7 +23,7 @@ use tokio::net::TcpSocket;
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
 use crate::stream_kit::Raw;
 
-fn client(rig: &Rig, key: &str) -> Client {
+pub(crate) fn client(rig: &Rig, key: &str) -> Client {
     let address = rig.address();
     let url = ServerUrl::from_address(address.ip(), address.port());
     Client::new(url, key.parse().unwrap()).unwrap()

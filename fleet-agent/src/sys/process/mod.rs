@@ -5,6 +5,8 @@
 //! its time is over, and when the agent stops. What leaves its group, as daemons do, is not held
 //! back, and neither is anything if the agent is killed.
 
+mod flow;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -19,10 +21,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::SysRoot;
+pub use flow::{Flowing, flow};
 
 /// Where programs are looked for.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
@@ -123,7 +126,6 @@ pub fn find(root: &SysRoot, name: &str) -> Option<PathBuf> {
 
 /// Runs a program that [`find`] found, under the name that it was asked for by, until it ends, its
 /// time is over, or `stop` is. If nobody waits for this any more, its group is killed.
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub async fn run(
     root: &SysRoot,
     program: &Path,
@@ -132,11 +134,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
-    let mut command = tokio::process::Command::new(program);
-    let [name, args @ ..] = argv else { return Err(io::ErrorKind::InvalidInput.into()) };
-    command.arg0(name).args(args).current_dir(root.path("")).process_group(0).kill_on_drop(true);
-    command.env_clear().env("PATH", search_path(root)).env("LANG", "C.UTF-8").env("HOME", "/");
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut command = command(root, program, argv)?;
+    command.stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
     // Its ends of the pipe, or the other end would never be at its own.
     drop(command);
@@ -179,6 +178,17 @@ pub fn describe(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended in an unknown way".to_owned(),
     }
+}
+
+/// A program under the name that it was asked for by, with nothing of this process' own.
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn command(root: &SysRoot, program: &Path, argv: &[String]) -> io::Result<Command> {
+    let mut command = Command::new(program);
+    let [name, args @ ..] = argv else { return Err(io::ErrorKind::InvalidInput.into()) };
+    command.arg0(name).args(args).current_dir(root.path("")).process_group(0).kill_on_drop(true);
+    command.env_clear().env("PATH", search_path(root)).env("LANG", "C.UTF-8").env("HOME", "/");
+    command.stdin(Stdio::null());
+    Ok(command)
 }
 
 fn search_path(root: &SysRoot) -> OsString {

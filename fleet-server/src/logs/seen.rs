@@ -1,0 +1,168 @@
+//! The last lines that were seen of each device, for when it is not there to be asked. In memory, with
+//! an end for each device and for all: then those of whom nobody has asked for the longest are
+//! forgotten.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use fleet_core::id::Uid;
+use fleet_core::limits::LOG_LINES_MAX;
+use fleet_core::time::Timestamp;
+use fleet_core::wire::{LogLine, LogSource};
+
+use super::Wish;
+
+/// Bytes of the lines of one device, and of all.
+const DEVICE_BYTES_MAX: usize = 256 * 1024;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What was seen.
+#[derive(Default)]
+pub(super) struct Seen {
+    devices: HashMap<Uid, Device>,
+    bytes: usize,
+    /// Grows with each look.
+    looks: u64,
+}
+
+/// What was seen of one device, in the order of its clock.
+struct Device {
+    lines: VecDeque<(LogSource, Arc<LogLine>)>,
+    bytes: usize,
+    /// When the newest was seen.
+    at: Timestamp,
+    look: u64,
+}
+
+impl Seen {
+    /// Takes a line. What several ask for is kept once.
+    pub(super) fn note(
+        &mut self,
+        uid: Uid,
+        source: &LogSource,
+        line: &Arc<LogLine>,
+        now: Timestamp,
+    ) {
+        self.looks += 1;
+        let fresh = || Device { lines: VecDeque::new(), bytes: 0, at: now, look: 0 };
+        let device = self.devices.entry(uid).or_insert_with(fresh);
+        (device.look, device.at) = (self.looks, now);
+        let before = device.bytes;
+        device.add(source, line);
+        self.bytes = self.bytes - before + device.bytes;
+        while self.bytes > BYTES_MAX {
+            let Some(oldest) = self.devices.iter().min_by_key(|(_, device)| device.look) else {
+                break;
+            };
+            self.forget(*oldest.0);
+        }
+    }
+
+    /// Forgets a device.
+    pub(super) fn forget(&mut self, uid: Uid) {
+        if let Some(device) = self.devices.remove(&uid) {
+            self.bytes -= device.bytes;
+        }
+    }
+
+    /// The last lines that are wanted, and when they were seen; nothing if there are none.
+    pub(super) fn find(&self, uid: Uid, wish: &Wish) -> Option<(Vec<Arc<LogLine>>, Timestamp)> {
+        let device = self.devices.get(&uid)?;
+        let wanted = device.lines.iter().filter(|(source, line)| {
+            *source == wish.source
+                && line.level >= wish.level
+                && wish.since_millis.is_none_or(|since| line.at_millis >= since)
+                && line.text.contains(&wish.grep)
+        });
+        let mut lines: Vec<_> =
+            wanted.rev().take(wish.past).map(|(_, line)| line.clone()).collect();
+        lines.reverse();
+        (!lines.is_empty()).then_some((lines, device.at))
+    }
+}
+
+impl Device {
+    fn add(&mut self, source: &LogSource, line: &Arc<LogLine>) {
+        let at = self.lines.partition_point(|(_, held)| held.at_millis <= line.at_millis);
+        let of_the_time = self.lines.range(..at).rev();
+        let mut same = of_the_time.take_while(|(_, held)| held.at_millis == line.at_millis);
+        if same.any(|(of, held)| of == source && held == line) {
+            return;
+        }
+        self.bytes += line.bytes();
+        self.lines.insert(at, (source.clone(), line.clone()));
+        while self.lines.len() > LOG_LINES_MAX || self.bytes > DEVICE_BYTES_MAX {
+            let Some((_, oldest)) = self.lines.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::wire::Severity;
+
+    use super::*;
+
+    const OWN: LogSource = LogSource::Agent;
+
+    fn line(at_millis: i64, text: &str) -> Arc<LogLine> {
+        let (unit, level) = ("agent".to_owned(), Severity::Info);
+        Arc::new(LogLine { at_millis, unit, level, text: text.to_owned() })
+    }
+
+    fn wish() -> Wish {
+        Wish {
+            source: OWN,
+            level: Severity::Info,
+            grep: String::new(),
+            since_millis: None,
+            past: 10,
+            follow: false,
+        }
+    }
+
+    fn texts(seen: &Seen, uid: Uid, wish: &Wish) -> Vec<String> {
+        let found = seen.find(uid, wish).map(|(lines, _)| lines).unwrap_or_default();
+        found.iter().map(|line| line.text.clone()).collect()
+    }
+
+    #[test]
+    fn lines_are_found_again_in_their_order_and_once() {
+        let (mut seen, uid) = (Seen::default(), Uid::new());
+        let now = Timestamp::from_millis(9);
+        for (at, text) in [(2, "b"), (1, "a"), (2, "c"), (2, "b"), (3, "d")] {
+            seen.note(uid, &OWN, &line(at, text), now);
+        }
+        seen.note(uid, &LogSource::Unit("x".to_owned()), &line(2, "other"), now);
+        assert_eq!(texts(&seen, uid, &wish()), ["a", "b", "c", "d"]);
+        assert_eq!(texts(&seen, uid, &Wish { past: 2, ..wish() }), ["c", "d"]);
+        assert_eq!(texts(&seen, uid, &Wish { grep: "b".to_owned(), ..wish() }), ["b"]);
+        assert_eq!(texts(&seen, uid, &Wish { since_millis: Some(3), ..wish() }), ["d"]);
+        assert!(seen.find(uid, &Wish { level: Severity::Warn, ..wish() }).is_none());
+        assert_eq!(seen.find(uid, &wish()).unwrap().1, now);
+        seen.forget(uid);
+        assert_eq!(seen.bytes, 0);
+    }
+
+    #[test]
+    fn there_is_an_end_for_each_device_and_for_all() {
+        let mut seen = Seen::default();
+        let now = Timestamp::from_millis(0);
+        let uid = Uid::new();
+        for at in 0..LOG_LINES_MAX as i64 + 5 {
+            seen.note(uid, &OWN, &line(at, "x"), now);
+        }
+        assert_eq!(seen.devices[&uid].lines.len(), LOG_LINES_MAX);
+        let text = "y".repeat(DEVICE_BYTES_MAX - 1024);
+        let uids: Vec<Uid> = (0..BYTES_MAX / DEVICE_BYTES_MAX + 3).map(|_| Uid::new()).collect();
+        for uid in &uids {
+            seen.note(*uid, &OWN, &line(0, &text), now);
+        }
+        assert!(seen.bytes <= BYTES_MAX);
+        let bytes: usize = seen.devices.values().map(|device| device.bytes).sum();
+        assert_eq!(bytes, seen.bytes);
+        assert!(seen.find(uid, &wish()).is_none() && seen.find(uids[0], &wish()).is_none());
+        assert!(seen.find(*uids.last().unwrap(), &wish()).is_some());
+    }
+}
