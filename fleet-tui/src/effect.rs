@@ -71,6 +71,13 @@ pub enum Request {
     Device(Uid),
     /// A device's configuration.
     Config(Uid),
+    /// The newest versions of a device's configuration.
+    Versions {
+        /// Whose.
+        device: Uid,
+        /// So many at most.
+        limit: usize,
+    },
     /// Events before a number, of one device or of all.
     Events {
         /// Whose.
@@ -140,6 +147,13 @@ pub enum Change {
     Update(DeviceUpdate),
     /// Have it report that often. The rest of its configuration stays.
     Interval(Duration),
+    /// Give it a configuration that it had before.
+    GoBack {
+        /// Which version that was.
+        to: u64,
+        /// Only if this is the version that it shall have now.
+        from: u64,
+    },
     /// Have it do something.
     Command {
         /// What.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crossterm::event::KeyEvent;
 use fleet_core::api::{
-    BatchMember, BatchPreview, BatchView, CommandView, ConfigView, Device, EventView, SeriesReply,
-    StreamMessage,
+    BatchMember, BatchPreview, BatchView, CommandView, ConfigVersionView, ConfigView, Device,
+    EventView, SeriesReply, StreamMessage,
 };
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
@@ -85,6 +85,8 @@ pub enum Answer {
     Device(Box<Device>),
     /// A configuration.
     Config(Box<ConfigView>),
+    /// Versions of a configuration, newest first.
+    Versions(Vec<ConfigVersionView>),
     /// Events, newest first.
     Events(Vec<EventView>),
     /// A command, as far as it has come.

@@ -68,6 +68,7 @@ pub enum Action {
     CancelRest,
     RetryFailed,
     Views,
+    Versions,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -151,6 +152,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::Actions, &[Fleet, Device, Discover, Pending, Batches, Batch], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
         bind(Action::Retry, &[Discover], &["R"], "retry failed", "configure those again that failed", Act),
         bind(Action::TakeBack, &[Device], &["K"], "take back", "take back the command at the cursor, before the device begins", Act),
+        bind(Action::Versions, &[Device], &["D"], "versions…", "what the configuration was before, and back to one of those", Act),
         bind(Action::NextPane, &[Device, Discover], &["Tab"], "pane", "the next pane", Move),
         bind(Action::PreviousPane, &[Device, Discover], &["S-Tab"], "", "the pane before", Move),
         bind(Action::Range, &[Device, Events], &["t"], "range", "the next time range: 5m, 1h, 24h, 7d", View),
@@ -230,6 +232,7 @@ impl Action {
                 | Self::CancelRest
                 | Self::RetryFailed
                 | Self::Views
+                | Self::Versions
         )
     }
 }

@@ -20,6 +20,7 @@ use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
 use fleet_core::operator::commands::CommandQuery;
+use fleet_core::operator::configs::HistoryQuery;
 use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
@@ -196,6 +197,10 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         Request::Config(device) => {
             Answer::Config(Box::new(client.config_get(&device.to_string()).await?))
         }
+        Request::Versions { device, limit } => {
+            let query = HistoryQuery { before: None, limit: Some(*limit) };
+            Answer::Versions(client.config_history(&device.to_string(), &query).await?)
+        }
         Request::Events { device, before } => {
             let query = EventQuery {
                 device_id: device.map(|uid| uid.to_string()),
@@ -260,6 +265,10 @@ async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Ans
         Change::Revoke => client.device_revoke(device, &verdict).await.map(drop)?,
         Change::Delete => client.device_delete(device).await.map(drop)?,
         Change::Update(update) => client.device_update(device, update).await.map(drop)?,
+        Change::GoBack { to, from } => {
+            let update = ConfigUpdate { rollback_to: Some(*to), ..ConfigUpdate::default() };
+            client.config_set(device, &update, Some(*from)).await.map(drop)?;
+        }
         Change::Interval(interval) => set_interval(client, device, *interval).await?,
         Change::Command { command, expires_in } => {
             let view = give(client, device, command, *expires_in).await?;

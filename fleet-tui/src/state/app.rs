@@ -281,6 +281,13 @@ impl App {
                     screen.show_doing(command, is_config);
                 }
             }
+            Command::GoBack { device, to } => {
+                let desk = &mut self.desk;
+                let command = self.device.as_ref().and_then(|it| it.go_back(device, to, desk));
+                if let Some(command) = command {
+                    self.run(command);
+                }
+            }
             Command::ShowMembers(only) => self.batches.show_members(only),
             Command::BeginBatch(request) => self.batches.begin(request, &mut self.desk),
             Command::AskBatch(id, change) => {

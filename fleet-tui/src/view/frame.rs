@@ -188,10 +188,15 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if !others.is_empty() {
         return;
     }
-    let sees_commands =
-        app.device.as_ref().is_some_and(|device| device.focus == layout::Pane::Commands);
+    let pane = app.device.as_ref().map(|device| device.focus);
     for binding in hinted(scope) {
-        if binding.action == keys::Action::TakeBack && !sees_commands {
+        // Some keys are for what stands in one pane.
+        let only = match binding.action {
+            keys::Action::TakeBack => layout::Pane::Commands,
+            keys::Action::Versions => layout::Pane::Config,
+            _ => pane.unwrap_or_default(),
+        };
+        if pane.is_some_and(|pane| pane != only) && scope == keys::Scope::Device {
             continue;
         }
         let key = canvas.keys(binding.key());

@@ -65,6 +65,8 @@ pub enum Deed {
     Exec,
     /// Take back a command that it has not begun.
     TakeBack,
+    /// Give it a configuration that it had before.
+    GoBack,
 }
 
 /// The devices that something is to be done to.
@@ -133,7 +135,7 @@ impl Deed {
             Self::Accept => matches!(status, Pending | Rejected),
             Self::Reject => status == Pending,
             Self::Revoke => status != Revoked,
-            Self::Interval => matches!(status, Online | Late | Offline | Lost),
+            Self::Interval | Self::GoBack => matches!(status, Online | Late | Offline | Lost),
             Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => true,
             Self::Collect
             | Self::Logs
@@ -162,7 +164,12 @@ impl Deed {
             Self::Reject => Some(Change::Reject),
             Self::Revoke => Some(Change::Revoke),
             Self::Delete => Some(Change::Delete),
-            Self::Rename | Self::Note | Self::Tag | Self::Interval | Self::TakeBack => None,
+            Self::Rename
+            | Self::Note
+            | Self::Tag
+            | Self::Interval
+            | Self::TakeBack
+            | Self::GoBack => None,
             Self::Collect
             | Self::Logs
             | Self::UnitLogs
@@ -195,7 +202,7 @@ impl Deed {
             Self::Accept => "only what waits or was rejected can be accepted",
             Self::Reject => "only what waits can be rejected",
             Self::Revoke => "revoked already",
-            Self::Interval => "only devices of the fleet take a configuration",
+            Self::Interval | Self::GoBack => "only devices of the fleet take a configuration",
             Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => {
                 "gone from the fleet"
             }
@@ -291,6 +298,16 @@ impl Plan {
         let is_light = self.deed.is_note() || self.deed.is_look();
         is_light && self.steps.len() == 1
     }
+}
+
+/// Asks whether a device's configuration is to be as it was at a version; `words` say what that
+/// changes.
+pub fn go_back(row: &Row, (from, to): (u64, u64), words: &str, desk: &mut Desk) -> Command {
+    let typed = format!("r{to} again: {words}");
+    let steps = vec![step(row, Change::GoBack { to, from })];
+    let plan = Plan { deed: Deed::GoBack, typed, steps };
+    let chosen = Chosen::from(vec![row.index.uid]);
+    Command::Popup(Box::new(Popup::Confirm(question(plan, &chosen, desk))))
 }
 
 /// The question whether to do it: by the server as a batch, or one by one from here.

@@ -27,6 +27,7 @@ impl Deed {
             Self::Exec => 'e',
             // No menu has it.
             Self::TakeBack => 'K',
+            Self::GoBack => 'D',
         }
     }
 
@@ -48,7 +49,8 @@ impl Deed {
             | Self::Revoke
             | Self::Delete
             | Self::Reboot
-            | Self::TakeBack => self.verb(),
+            | Self::TakeBack
+            | Self::GoBack => self.verb(),
         }
     }
 
@@ -71,6 +73,7 @@ impl Deed {
             Self::Reboot => "reboot",
             Self::Exec => "run a program on",
             Self::TakeBack => "take back a command of",
+            Self::GoBack => "set back the configuration of",
         }
     }
 
@@ -82,7 +85,7 @@ impl Deed {
             Self::Rename => "named",
             Self::Tag => "tagged",
             Self::Note => "noted",
-            Self::Interval => "configured",
+            Self::Interval | Self::GoBack => "configured",
             Self::Revoke => "revoked",
             Self::Delete => "deleted",
             Self::TakeBack => "taken back",
@@ -115,6 +118,7 @@ impl Deed {
             Self::Reboot => "the machine begins anew",
             Self::Exec => "run a program, if the device's policy lets it",
             Self::TakeBack => "before the device begins",
+            Self::GoBack => "as it was at a version",
         }
     }
 
@@ -130,7 +134,7 @@ impl Deed {
             Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
-            Self::Rename | Self::Tag | Self::Note | Self::Interval => "set it back",
+            Self::Rename | Self::Tag | Self::Note | Self::Interval | Self::GoBack => "set it back",
             Self::Revoke => "none; once deleted it may ask anew",
             Self::Delete => "none",
         }
@@ -208,6 +212,7 @@ pub(super) fn effect(plan: &Plan) -> String {
         Deed::Service => "the service begins anew, if the device's policy lets it".to_owned(),
         Deed::Reboot => "the whole machine begins anew; all that it does is interrupted".to_owned(),
         Deed::Exec => "a program is run, if the device's own policy lets it".to_owned(),
+        Deed::GoBack => format!("a new version that says what the old one said: {typed}"),
         Deed::TakeBack => format!("{typed}: the device is told to leave it, unless it has begun"),
     }
 }

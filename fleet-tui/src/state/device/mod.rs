@@ -18,6 +18,7 @@ pub mod metric;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 
 use fleet_core::api::{ConfigView, Device, EventView, LiveReport, StreamView, Watch};
 use fleet_core::field::Field;
@@ -32,12 +33,13 @@ use crate::event::{Answer, Failed};
 use crate::keys::Action;
 use crate::layout::{self, DeviceParts, Pane};
 use commands::Commands;
-use config::ConfigLine;
+use config::{ConfigKey, ConfigLine};
 use facts::Fact;
 use fetched::Fetched;
 use graphs::{Graphs, Window};
 use history::History;
 use metric::{Graph, Metric};
+use versions::Versions;
 
 /// One device.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub struct DeviceScreen {
     /// Its curves.
     pub graphs: Graphs,
     config: Fetched<ConfigView>,
+    /// The versions that it had.
+    pub versions: Versions,
+    /// The configuration key by key.
+    config_keys: Vec<ConfigKey>,
     record: Fetched<Device>,
     /// What it was to do.
     pub commands: Commands,
@@ -76,6 +82,8 @@ impl DeviceScreen {
             is_gone: false,
             graphs: Graphs::default(),
             config: Fetched::default(),
+            versions: Versions::default(),
+            config_keys: Vec::new(),
             record: Fetched::default(),
             commands: Commands::default(),
             history: History::default(),
@@ -100,8 +108,37 @@ impl DeviceScreen {
     /// What there is to say of its configuration.
     pub fn config_lines(&self, desk: &Desk) -> Vec<ConfigLine> {
         let now = desk.link.server_time(desk.now.wall);
+        let lines = |view| config::lines(view, &self.config_keys, &self.versions, now);
+        self.config.value().map(lines).unwrap_or_default()
+    }
+
+    /// Compares anew what it shall have with what it has.
+    fn compare(&mut self) {
         let interval = self.row.as_ref().map(|row| row.index.interval_secs);
-        self.config.value().map(|view| config::lines(view, interval, now)).unwrap_or_default()
+        let keys = |view| config::keys(view, &self.versions, interval);
+        self.config_keys = self.config.value().map(keys).unwrap_or_default();
+    }
+
+    /// Asks whether its configuration is to be as it was at a version.
+    pub fn go_back(&self, device: Uid, to: u64, desk: &mut Desk) -> Option<Command> {
+        let view = self.config.value().filter(|_| device == self.uid)?;
+        let current = serde_json::from_str(&view.config).ok()?;
+        let words = versions::told(&current, self.versions.document(to)?);
+        Some(deed::go_back(self.row.as_ref()?, (view.version, to), &words, desk))
+    }
+
+    /// The versions of its configuration to choose from.
+    fn offer_versions(&self, desk: &mut Desk) {
+        let now = desk.link.server_time(desk.now.wall);
+        let view = self.config.value();
+        let menu = view.and_then(|view| self.versions.menu(self.uid, view, now));
+        match menu.filter(|menu| !menu.items.is_empty()) {
+            Some(menu) => desk.popup = Some(Popup::Menu(menu)),
+            None if view.is_some_and(|view| view.version == 0) => {
+                desk.say("it was never given a configuration");
+            }
+            None => desk.say("its versions are not known yet"),
+        }
     }
 
     /// Everything that is known of it.
@@ -155,6 +192,9 @@ impl DeviceScreen {
         if self.config.begin() {
             desk.ask(Request::Config(self.uid));
         }
+        if self.versions.begin(self.config.value()) {
+            desk.ask(Request::Versions { device: self.uid, limit: versions::PAGE });
+        }
         if self.record.begin() {
             desk.ask(Request::Device(self.uid));
         }
@@ -183,6 +223,9 @@ impl DeviceScreen {
                 let is_news = self.row.as_ref().is_none_or(|known| known.values != row.values);
                 if is_new || is_news {
                     self.row = Some(row.clone());
+                }
+                if is_new {
+                    self.compare();
                 }
                 self.is_gone = false;
             }
@@ -247,6 +290,7 @@ impl DeviceScreen {
             Action::Freeze => self.graphs.freeze(),
             Action::Copy => desk.popup = self.copy_menu().map(Popup::Menu),
             Action::Actions => self.offer_deeds(desk),
+            Action::Versions => self.offer_versions(desk),
             other => self.scroll(other, desk),
         }
         None
@@ -382,6 +426,7 @@ impl DeviceScreen {
     pub fn reconnected(&mut self) {
         self.graphs.lose();
         self.config.lose();
+        self.versions.lose();
         self.record.lose();
         self.commands.lose();
         self.history.lose();
@@ -404,6 +449,14 @@ impl DeviceScreen {
                     Answer::Config(view) => Ok(*view),
                     _ => Err(odd()),
                 }));
+                self.compare();
+            }
+            Request::Versions { device, .. } if *device == self.uid => {
+                self.versions.take(answer.and_then(|answer| match answer {
+                    Answer::Versions(versions) => Ok(versions),
+                    _ => Err(odd()),
+                }));
+                self.compare();
             }
             Request::Device(device) if *device == self.uid => {
                 self.record.take(answer.and_then(|answer| match answer {

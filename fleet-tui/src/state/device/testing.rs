@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::api::{
-    CommandState, CommandView, ConfigView, Device, EventView, LiveReport, LiveSample, Series,
-    SeriesPoint, SeriesReply, StreamMessage,
+    CommandState, CommandView, ConfigVersionView, ConfigView, Device, EventView, LiveReport,
+    LiveSample, Series, SeriesPoint, SeriesReply, StreamMessage,
 };
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
@@ -140,6 +140,7 @@ pub(crate) fn answer(request: &Request) -> Answer {
             Answer::Series(series(&Window { from: *from, to: *to, step: *step }))
         }
         Request::Config(_) => Answer::Config(Box::new(config())),
+        Request::Versions { .. } => Answer::Versions(versions()),
         Request::Device(_) => Answer::Device(Box::new(device())),
         Request::Events { before: None, .. } => Answer::Events(events()),
         Request::Events { .. } => Answer::Events(Vec::new()),
@@ -216,6 +217,25 @@ fn config() -> ConfigView {
             "error": "telemetry.metrics: this device has no gpu_usage"},
     });
     serde_json::from_value(view).unwrap()
+}
+
+fn versions() -> Vec<ConfigVersionView> {
+    let version = |number: u64, secs_ago, comment, document: serde_json::Value| {
+        let view = json!({"version": number, "hash": "h", "document": document,
+            "author": "operator:k3xq2m7a", "at": time(secs_ago), "comment": comment});
+        serde_json::from_value(view).unwrap()
+    };
+    let telemetry = |telemetry| json!({ "telemetry": telemetry });
+    vec![
+        version(
+            18,
+            7_300,
+            Some("twice as often while line 3 is watched"),
+            telemetry(json!({"interval": 30, "metrics": ["cpu_usage", "gpu_usage"]})),
+        ),
+        version(17, 90_000, None, telemetry(json!({"interval": 60, "metrics": ["cpu_usage"]}))),
+        version(16, 400_000, Some("\u{1b}[31mred"), telemetry(json!({"interval": 60}))),
+    ]
 }
 
 fn device() -> Device {

@@ -8,11 +8,11 @@ use ratatui::layout::Size;
 use super::graphs::SPANS;
 use super::metric::{Graph, Metric};
 use super::testing::*;
-use crate::effect::{Effect, Request};
+use crate::effect::{Change, Effect, Request};
 use crate::event::{Event, LinkEvent};
 use crate::layout::Pane;
 use crate::sample;
-use crate::state::popup::Popup;
+use crate::state::popup::{Lock, Popup};
 use crate::state::{App, Screen};
 use crate::testing::press;
 
@@ -252,7 +252,7 @@ fn the_link_coming_back_asks_for_everything_again() {
     assert_eq!(screen(&app).graphs.window(), before);
     let effects = come_back(&mut app, true);
     let of_device = |request: &&&Request| !matches!(request, Request::Batches { .. });
-    assert_eq!(asked(&effects).iter().filter(of_device).count(), 5);
+    assert_eq!(asked(&effects).iter().filter(of_device).count(), 6);
     assert_eq!(window_asked(&effects).unwrap().to, before.to.plus(Duration::from_secs(30)));
     // What was asked before is not what is waited for now.
     let uid = sample::uid(SLOT);
@@ -310,7 +310,7 @@ fn coming_back_to_the_screen_fills_what_was_missed() {
     press(&mut app, "Esc");
     assert!(asked(&wait(&mut app, 30)).is_empty());
     app.open(sample::uid(SLOT));
-    assert_eq!(asked(&wait(&mut app, 1)).len(), 5);
+    assert_eq!(asked(&wait(&mut app, 1)).len(), 6);
 }
 
 #[test]
@@ -323,6 +323,21 @@ fn a_changed_row_is_a_reason_to_ask_again() {
     let effects = tell(&mut app, Event::Link(LinkEvent::Message(message)));
     let uid = sample::uid(SLOT);
     assert_eq!(asked(&effects), [&Request::Config(uid), &Request::Device(uid)]);
+}
+
+#[test]
+fn what_the_configuration_was_can_be_had_again() {
+    let mut app = answered(SLOT, WIDE);
+    press(&mut app, "D a");
+    assert!(matches!(app.desk.popup, Some(Popup::Menu(_))), "that is how it is now");
+    press(&mut app, "b");
+    let Some(Popup::Confirm(confirm)) = &app.desk.popup else { panic!("no question") };
+    let effect = confirm.lines.iter().find(|(label, _)| *label == "effect").unwrap();
+    assert!(effect.1.contains("r17 again: telemetry.interval 30 → 60; telemetry.metrics"));
+    assert_eq!(confirm.lock, Lock::Yes);
+    let effects = press(&mut app, "y");
+    let change = Change::GoBack { to: 17, from: 18 };
+    assert_eq!(asked(&effects), [&Request::Change(sample::uid(SLOT), change)]);
 }
 
 #[test]

@@ -71,6 +71,13 @@ pub enum Command {
         /// Whether it is about its configuration.
         is_config: bool,
     },
+    /// Ask whether a device's configuration is to be as it was at a version.
+    GoBack {
+        /// Which device.
+        device: Uid,
+        /// Which version.
+        to: u64,
+    },
     /// Show the devices of the open batch that are in some states, or all.
     ShowMembers(Option<usize>),
     /// Begin a batch: somebody has agreed.
