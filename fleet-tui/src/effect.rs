@@ -7,6 +7,7 @@ use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
+use fleet_core::operator::logs::LogQuery;
 use fleet_core::time::Timestamp;
 
 /// Something to do.
@@ -36,6 +37,8 @@ pub enum Effect {
         /// What is in it.
         contents: String,
     },
+    /// Have lines of a device's log come, or no more. Only the last one counts.
+    Logs(Option<LogAsk>),
     /// Connect again now.
     Reconnect,
     /// Leave this server for the one of a context.
@@ -48,6 +51,17 @@ pub enum Effect {
     Suspend,
     /// The end.
     Quit,
+}
+
+/// Which lines of which device's log to have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogAsk {
+    /// Its number: what comes bears it.
+    pub number: u64,
+    /// Whose.
+    pub device: Uid,
+    /// Which.
+    pub query: LogQuery,
 }
 
 /// A question or a wish to the server. It comes back with its answer, so nothing has to be

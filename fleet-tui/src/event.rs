@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use fleet_core::api::{
     BatchMember, BatchPreview, BatchView, CommandView, ConfigVersionView, ConfigView, Device,
-    EventView, SeriesReply, StreamMessage,
+    EventView, LogMessage, SeriesReply, StreamMessage,
 };
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
@@ -54,8 +54,19 @@ pub enum Event {
     BrowseFailed(String),
     /// A device's provisioning goes on, or has ended.
     Provisioning(Provisioning),
+    /// News of lines of a log, by the number of who asked.
+    Log(u64, LogNews),
     /// An effect that a person should hear of.
     Told(Notice),
+}
+
+/// News of lines of a device's log.
+#[derive(Debug)]
+pub enum LogNews {
+    /// The server said something.
+    Message(LogMessage),
+    /// The stream broke off, and why.
+    Ended(String),
 }
 
 /// News of the link to the server.

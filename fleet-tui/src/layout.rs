@@ -85,14 +85,16 @@ pub enum Pane {
     Commands,
     /// What happened to it.
     History,
+    /// Lines of its log, as they come.
+    Logs,
     /// What is known of it.
     Facts,
 }
 
 impl Pane {
     /// Every pane, in the order in which a key walks through them.
-    pub const ALL: [Self; 5] =
-        [Self::Graphs, Self::Config, Self::Commands, Self::History, Self::Facts];
+    pub const ALL: [Self; 6] =
+        [Self::Graphs, Self::Config, Self::Commands, Self::History, Self::Logs, Self::Facts];
 
     /// What it is called.
     pub fn word(self) -> &'static str {
@@ -101,6 +103,7 @@ impl Pane {
             Self::Config => "Config",
             Self::Commands => "Commands",
             Self::History => "History",
+            Self::Logs => "Logs",
             Self::Facts => "Facts",
         }
     }
@@ -137,7 +140,9 @@ pub fn device(size: Size, focus: Pane, is_full: bool, has_trouble: bool) -> Devi
         height: body.height.saturating_sub(above),
         ..body
     };
-    let panes = if is_low(size) || is_full { vec![(focus, rest)] } else { side_by_side(rest) };
+    // Lines of a log are long, and come only while somebody looks at them.
+    let is_alone = is_low(size) || is_full || focus == Pane::Logs;
+    let panes = if is_alone { vec![(focus, rest)] } else { side_by_side(rest) };
     let trouble = if has_trouble { line(1) } else { Rect::default() };
     DeviceParts { head: line(0), trouble, ranges: line(above - 1), panes }
 }

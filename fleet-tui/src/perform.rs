@@ -28,8 +28,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::effect::{BatchChange, Change, Request};
-use crate::event::{Answer, Event, Failed, Notice, Provisioning};
+use crate::effect::{BatchChange, Change, LogAsk, Request};
+use crate::event::{Answer, Event, Failed, LogNews, Notice, Provisioning};
 
 /// Requests under way at one time; further ones wait.
 const REQUESTS_MAX: usize = 8;
@@ -50,6 +50,7 @@ pub struct Performer {
     tasks: Tasks,
     requests: Arc<Semaphore>,
     browsing: Option<CancellationToken>,
+    logs: Option<CancellationToken>,
 }
 
 impl Performer {
@@ -61,7 +62,7 @@ impl Performer {
         tasks: Tasks,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { client, events, interfaces, tasks, requests, browsing: None }
+        Self { client, events, interfaces, tasks, requests, browsing: None, logs: None }
     }
 
     /// Asks the server; the answer comes as an event.
@@ -99,6 +100,26 @@ impl Performer {
                         // Without a receiver the console has ended.
                         let _ = events.send(Event::BrowseFailed(reason)).await;
                     }
+                }
+            }
+        });
+    }
+
+    /// Has lines of a log come, or no more; what came before ends.
+    pub fn logs(&mut self, ask: Option<LogAsk>) {
+        if let Some(token) = self.logs.take() {
+            token.cancel();
+        }
+        let Some(ask) = ask else { return };
+        let token = CancellationToken::new();
+        self.logs = Some(token.clone());
+        let (client, events) = (self.client.clone(), self.events.clone());
+        self.tasks.spawn("logs", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                reason = follow(&client, &ask, &events) => {
+                    // Without a receiver the console has ended.
+                    let _ = events.send(Event::Log(ask.number, LogNews::Ended(reason))).await;
                 }
             }
         });
@@ -175,6 +196,28 @@ async fn search(options: mdns::Options, events: &mpsc::Sender<Event>) -> Result<
         };
         if events.send(news).await.is_err() {
             return Ok(());
+        }
+    }
+}
+
+/// Hands on lines of a log; returns why no more come. While nobody takes them the server waits, and
+/// leaves out what is too much.
+async fn follow(client: &Client, ask: &LogAsk, events: &mpsc::Sender<Event>) -> String {
+    let told = |error: ClientError| Chain(&error).to_string();
+    let mut stream = match client.logs_follow(&ask.device.to_string(), &ask.query).await {
+        Ok(stream) => stream,
+        Err(error) => return told(error),
+    };
+    loop {
+        match stream.next().await {
+            Ok(Some(message)) => {
+                let news = Event::Log(ask.number, LogNews::Message(message));
+                if events.send(news).await.is_err() {
+                    return String::new();
+                }
+            }
+            Ok(None) => return "the server has ended it".to_owned(),
+            Err(error) => return told(error),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::link::Phase;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
-use crate::effect::{Effect, Request};
+use crate::effect::{Effect, LogAsk, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
 use crate::layout::DiscoverPane;
@@ -42,6 +42,8 @@ pub struct App {
     pub batches: BatchesScreen,
     /// What the server was last told that is looked at.
     looked: Option<StreamView>,
+    /// The lines of a log that it was last asked for.
+    lines: Option<LogAsk>,
 }
 
 impl App {
@@ -56,6 +58,7 @@ impl App {
             events: EventsScreen::default(),
             batches: BatchesScreen::default(),
             looked: None,
+            lines: None,
         }
     }
 
@@ -81,6 +84,12 @@ impl App {
             Event::Searching(interfaces) => self.discover.searching(interfaces),
             Event::BrowseFailed(reason) => self.discover.browse_failed(reason),
             Event::Provisioning(news) => self.discover.provisioning(news, &mut self.desk),
+            Event::Log(number, news) => {
+                let now = self.desk.now.since_start;
+                if let Some(device) = &mut self.device {
+                    device.logs.take(number, news, now);
+                }
+            }
             Event::Told(notice) => self.desk.tell(notice),
         }
         self.settle();
@@ -102,6 +111,7 @@ impl App {
             self.desk.popup = Some(Popup::Outcome(outcome));
         }
         self.look();
+        self.look_at_lines();
     }
 
     fn press(&mut self, key: &KeyEvent) {
@@ -146,7 +156,8 @@ impl App {
             Screen::Pending => self.pending.filter.is_typing(),
             Screen::Events => self.events.filter.is_typing(),
             Screen::Batches => self.batches.filter.is_typing(),
-            Screen::Device | Screen::Batch => false,
+            Screen::Device => self.device.as_ref().is_some_and(DeviceScreen::is_typing),
+            Screen::Batch => false,
         }
     }
 
@@ -165,7 +176,8 @@ impl App {
             Screen::Pending => self.pending.types(key),
             Screen::Events => self.events.types(key),
             Screen::Batches => self.batches.types(key),
-            Screen::Device | Screen::Batch => false,
+            Screen::Device => self.device.as_mut().is_some_and(|device| device.types(key)),
+            Screen::Batch => false,
         }
     }
 
@@ -183,7 +195,8 @@ impl App {
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),
                 Screen::Batches => self.batches.paste(text),
-                Screen::Device | Screen::Batch => false,
+                Screen::Device => self.device.as_mut().is_some_and(|device| device.paste(text)),
+                Screen::Batch => false,
             },
         };
         if !taken {
@@ -286,6 +299,11 @@ impl App {
                 let command = self.device.as_ref().and_then(|it| it.go_back(device, to, desk));
                 if let Some(command) = command {
                     self.run(command);
+                }
+            }
+            Command::Logs(text) => {
+                if let Some(device) = &mut self.device {
+                    device.choose_lines(&text, &mut self.desk);
                 }
             }
             Command::ShowMembers(only) => self.batches.show_members(only),
@@ -453,6 +471,16 @@ impl App {
                     device.answered(&request, answer, &mut self.desk);
                 }
             }
+        }
+    }
+
+    /// Has lines of a log come while they are looked at, and no longer.
+    fn look_at_lines(&mut self) {
+        let is_shown = self.desk.screen() == Screen::Device;
+        let ask = self.device.as_ref().and_then(|device| device.logs.ask()).filter(|_| is_shown);
+        if self.lines.as_ref() != ask {
+            self.lines = ask.cloned();
+            self.desk.wish(Effect::Logs(self.lines.clone()));
         }
     }
 

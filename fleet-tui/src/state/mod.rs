@@ -128,6 +128,8 @@ pub struct Desk {
     pub theme: ThemeName,
     /// Whether the wheel is ours rather than the terminal's.
     pub has_mouse: bool,
+    /// The last number that was given to a question whose answers come one after the other.
+    last_number: u64,
     /// What is to be done.
     effects: Vec<Effect>,
 }
@@ -151,6 +153,7 @@ impl Desk {
             commands: VecDeque::new(),
             theme: ThemeName::default(),
             has_mouse: false,
+            last_number: 0,
             effects: Vec::new(),
         }
     }
@@ -221,6 +224,12 @@ impl Desk {
     /// Asks the server.
     pub fn ask(&mut self, request: Request) {
         self.effects.push(Effect::Ask(request));
+    }
+
+    /// A number that no question had before.
+    pub fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     /// Says something.

@@ -190,13 +190,7 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     }
     let pane = app.device.as_ref().map(|device| device.focus);
     for binding in hinted(scope) {
-        // Some keys are for what stands in one pane.
-        let only = match binding.action {
-            keys::Action::TakeBack => layout::Pane::Commands,
-            keys::Action::Versions => layout::Pane::Config,
-            _ => pane.unwrap_or_default(),
-        };
-        if pane.is_some_and(|pane| pane != only) && scope == keys::Scope::Device {
+        if scope == keys::Scope::Device && !is_of_pane(binding.action, pane.unwrap_or_default()) {
             continue;
         }
         let key = canvas.keys(binding.key());
@@ -207,6 +201,24 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         }
         x = canvas.put(x, area.y, area.right(), &key, Role::Accent) + 1;
         x = canvas.put(x, area.y, area.right(), binding.hint, Role::Muted) + 2;
+    }
+}
+
+/// Whether a key of a device's screen has to do with what stands in a pane.
+fn is_of_pane(action: keys::Action, pane: layout::Pane) -> bool {
+    use keys::Action;
+    match action {
+        Action::TakeBack => pane == layout::Pane::Commands,
+        Action::Versions => pane == layout::Pane::Config,
+        Action::Filter | Action::Views | Action::Follow => pane == layout::Pane::Logs,
+        Action::Full
+        | Action::Range
+        | Action::CursorBack
+        | Action::PanBack
+        | Action::ZoomIn
+        | Action::LiveEdge
+        | Action::Freeze => pane != layout::Pane::Logs,
+        _ => true,
     }
 }
 

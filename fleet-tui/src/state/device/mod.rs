@@ -12,6 +12,7 @@ pub mod facts;
 mod fetched;
 pub mod graphs;
 pub mod history;
+pub mod logs;
 mod menus;
 pub mod metric;
 #[cfg(test)]
@@ -20,12 +21,15 @@ pub(crate) mod testing;
 mod tests;
 pub mod versions;
 
+use crossterm::event::KeyEvent;
 use fleet_core::api::{ConfigView, Device, EventView, LiveReport, StreamView, Watch};
 use fleet_core::field::Field;
 use fleet_core::filter::Subject as _;
 use fleet_core::id::Uid;
+use ratatui::layout::Rect;
 
 use super::data::Row;
+use super::filter_line::Typed;
 use super::popup::{Command, Outcome, Popup};
 use super::{Desk, Screen, deed, list};
 use crate::effect::Request;
@@ -38,6 +42,7 @@ use facts::Fact;
 use fetched::Fetched;
 use graphs::{Graphs, Window};
 use history::History;
+use logs::Logs;
 use metric::{Graph, Metric};
 use versions::Versions;
 
@@ -62,6 +67,8 @@ pub struct DeviceScreen {
     pub commands: Commands,
     /// What happened to it.
     pub history: History,
+    /// Lines of its log.
+    pub logs: Logs,
     /// The pane that keys are for.
     pub focus: Pane,
     /// Whether that pane has the whole screen.
@@ -87,6 +94,7 @@ impl DeviceScreen {
             record: Fetched::default(),
             commands: Commands::default(),
             history: History::default(),
+            logs: Logs::default(),
             focus: Pane::default(),
             is_full: false,
             large: Graph::default(),
@@ -178,6 +186,9 @@ impl DeviceScreen {
             self.reconnected();
         }
         self.was_shown = is_shown;
+        let area = self.log_area(desk);
+        let sees_logs = is_shown && self.focus == Pane::Logs && !self.is_gone;
+        self.logs.settle(self.uid, sees_logs, area, desk);
         if !is_shown {
             return;
         }
@@ -248,7 +259,7 @@ impl DeviceScreen {
     /// How many lines a pane of text has.
     fn lines(&self, pane: Pane, desk: &Desk) -> usize {
         match pane {
-            Pane::Graphs => 0,
+            Pane::Graphs | Pane::Logs => 0,
             Pane::Config => self.config_lines(desk).len(),
             Pane::Commands => self.commands.list().len(),
             Pane::History => self.history.len(),
@@ -260,6 +271,12 @@ impl DeviceScreen {
     fn rows(&self, pane: Pane, desk: &Desk) -> usize {
         let area = self.parts(desk).pane(pane).unwrap_or_default();
         usize::from(area.height.saturating_sub(2))
+    }
+
+    /// Where lines of its log are.
+    fn log_area(&self, desk: &Desk) -> Rect {
+        let area = self.parts(desk).pane(Pane::Logs).unwrap_or_default();
+        Rect { width: area.width.saturating_sub(2), height: area.height.saturating_sub(2), ..area }
     }
 
     fn last_in_sight(&self, pane: Pane, desk: &Desk) -> usize {
@@ -288,9 +305,15 @@ impl DeviceScreen {
             Action::LiveEdge => self.go_live(),
             Action::Freeze if self.graphs.is_frozen => self.go_live(),
             Action::Freeze => self.graphs.freeze(),
-            Action::Copy => desk.popup = self.copy_menu().map(Popup::Menu),
+            Action::Copy => desk.popup = self.copy_menu(desk).map(Popup::Menu),
             Action::Actions => self.offer_deeds(desk),
             Action::Versions => self.offer_versions(desk),
+            Action::Filter | Action::Views | Action::Follow if self.focus != Pane::Logs => {
+                desk.say("that is for Logs: Tab goes there");
+            }
+            Action::Filter => self.logs.filter.begin(),
+            Action::Views => desk.popup = Some(Popup::Menu(self.logs.menu())),
+            Action::Follow => self.logs.follow(!self.logs.is_following),
             other => self.scroll(other, desk),
         }
         None
@@ -369,6 +392,10 @@ impl DeviceScreen {
             }
             return;
         }
+        if self.focus == Pane::Logs {
+            self.logs.scroll(action, self.log_area(desk));
+            return;
+        }
         let room = self.rows(self.focus, desk);
         if self.focus == Pane::Commands {
             self.commands.act(action, room);
@@ -430,6 +457,28 @@ impl DeviceScreen {
         self.record.lose();
         self.commands.lose();
         self.history.lose();
+        self.logs.lose();
+    }
+
+    /// Has other lines of its log come.
+    pub fn choose_lines(&mut self, text: &str, desk: &mut Desk) {
+        self.focus = Pane::Logs;
+        self.logs.choose(text, desk);
+    }
+
+    /// Whether the lines of its log are being filtered, so that keys are letters.
+    pub fn is_typing(&self) -> bool {
+        self.logs.filter.is_typing()
+    }
+
+    /// Takes a key while something is typed. False if nothing is.
+    pub fn types(&mut self, key: &KeyEvent) -> bool {
+        self.logs.filter.press(key) != Typed::Nothing
+    }
+
+    /// Takes pasted text while something is typed.
+    pub fn paste(&mut self, text: &str) -> bool {
+        self.logs.filter.paste(text) != Typed::Nothing
     }
 
     /// Takes an answer, which may be about a device that was shown before.

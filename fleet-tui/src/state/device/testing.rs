@@ -349,3 +349,21 @@ fn with_output(view: CommandView) -> CommandView {
     let text = format!("\u{1b}]0;owned\u{7}first\tcolumn\n  indented \u{4e16}\u{754c}\n{log}");
     CommandView { output: Some(text.into()), output_left_out: 1_234, exit_code: Some(0), ..view }
 }
+
+/// The link is down.
+pub(crate) fn go_down(app: &mut App) {
+    let down = crate::event::LinkEvent::Down {
+        reason: "gone".to_owned(),
+        retry_in: None,
+        is_denied: false,
+    };
+    tell(app, Event::Link(down));
+}
+
+/// The link is there again.
+pub(crate) fn come_back(app: &mut App, is_resumed: bool) -> Vec<Effect> {
+    let mut hello = sample::hello(20);
+    hello.resumed = is_resumed;
+    hello.time = app.desk.now.wall;
+    tell(app, Event::Link(crate::event::LinkEvent::Message(Box::new(StreamMessage::Hello(hello)))))
+}

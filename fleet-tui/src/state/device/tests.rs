@@ -30,18 +30,6 @@ fn looks(effects: &[Effect]) -> Option<&StreamView> {
     })
 }
 
-fn go_down(app: &mut App) {
-    let down = LinkEvent::Down { reason: "gone".to_owned(), retry_in: None, is_denied: false };
-    tell(app, Event::Link(down));
-}
-
-fn come_back(app: &mut App, is_resumed: bool) -> Vec<Effect> {
-    let mut hello = sample::hello(20);
-    hello.resumed = is_resumed;
-    hello.time = app.desk.now.wall;
-    tell(app, Event::Link(LinkEvent::Message(Box::new(StreamMessage::Hello(hello)))))
-}
-
 #[test]
 fn entering_asks_for_everything_once_and_watches() {
     let (mut app, effects) = opened(SLOT, WIDE);
@@ -238,7 +226,7 @@ fn older_events_come_once_the_last_is_in_sight() {
     let (mut app, effects) = opened(SLOT, LOW);
     answer_all(&mut app, effects);
     // The first page fits, so the next was asked for at once: there is nothing older.
-    press(&mut app, "S-Tab S-Tab");
+    press(&mut app, "S-Tab S-Tab S-Tab");
     assert_eq!(screen(&app).history.len(), 9);
     assert!(asked(&press(&mut app, "G")).is_empty());
 }

@@ -71,6 +71,8 @@ pub enum Command {
         /// Whether it is about its configuration.
         is_config: bool,
     },
+    /// Have other lines of the open device's log come.
+    Logs(String),
     /// Ask whether a device's configuration is to be as it was at a version.
     GoBack {
         /// Which device.

@@ -6,6 +6,7 @@ mod batches;
 mod commands;
 mod hostile;
 mod link;
+mod logs;
 mod session;
 mod ssh;
 mod taking_in;
