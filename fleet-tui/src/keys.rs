@@ -69,6 +69,7 @@ pub enum Action {
     RetryFailed,
     Views,
     Versions,
+    Undo,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -173,6 +174,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::Copy, &[Fleet, Device, Discover, Pending, Events, Batches, Batch], &["y"], "copy", "copy to your own clipboard (OSC 52)", View),
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
+        bind(Action::Undo, ALL, &["u"], "", "take back what was done here last; it is shown and asked first", Act),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
         bind(Action::Down, &SCREENS, &["j", "↓", "^n"], "", "down", Move),
         bind(Action::Up, &SCREENS, &["k", "↑", "^p"], "", "up", Move),
@@ -233,6 +235,7 @@ impl Action {
                 | Self::RetryFailed
                 | Self::Views
                 | Self::Versions
+                | Self::Undo
         )
     }
 }

@@ -214,6 +214,11 @@ impl App {
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
+            Action::Undo => {
+                if let Some(command) = deed::undo(&mut self.desk) {
+                    self.run(command);
+                }
+            }
             Action::Mouse => self.mouse(),
             Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),

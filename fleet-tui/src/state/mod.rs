@@ -31,7 +31,7 @@ use crate::layout;
 use crate::theme::ThemeName;
 pub use app::App;
 use data::Fleet;
-use deed::{Followed, Job};
+use deed::{Followed, Job, Last};
 use link::Link;
 use popup::Popup;
 
@@ -122,6 +122,8 @@ pub struct Desk {
     pub job: Option<Job>,
     /// The commands that were given here and are not over.
     pub followed: Followed,
+    /// What was done here last, as far as it can be taken back.
+    pub last: Last,
     /// Commands of before, newest last.
     pub commands: VecDeque<String>,
     /// The theme in use, as far as the terminal can show it.
@@ -150,6 +152,7 @@ impl Desk {
             notices: VecDeque::new(),
             job: None,
             followed: Followed::default(),
+            last: Last::default(),
             commands: VecDeque::new(),
             theme: ThemeName::default(),
             has_mouse: false,

@@ -18,6 +18,7 @@ use fleet_core::api::{BatchRequest, BatchState, BatchView, EventView};
 use fleet_core::id::Uid;
 use fleet_core::limits::{BATCHES_MAX, BATCHES_OPEN_MAX};
 
+use super::deed::Last;
 use super::filter_line::{FilterLine, Typed};
 use super::popup::{Command, Popup};
 use super::{Desk, Screen, list};
@@ -415,6 +416,7 @@ impl BatchesScreen {
         }
         let words = self.kept.get(&new).map(|known| known.words.clone()).unwrap_or_default();
         desk.say(format!("{words} {}", change.past()));
+        desk.last = change.undone_by(new, &words);
         if change != BatchChange::Retry {
             return None;
         }
@@ -442,6 +444,10 @@ impl BatchesScreen {
                 let known = Known::new(*view.clone());
                 let devices = devices(known.view.total);
                 desk.say(format!("{} on {devices} has begun: 4 shows how far it is", known.words));
+                desk.last = Last::Final(format!(
+                    "{}: in 4, P pauses it and K calls off the rest",
+                    known.words
+                ));
                 self.follow(id);
                 self.keep(*view, desk);
                 self.cursor = Some(id);

@@ -3,12 +3,13 @@
 
 use fleet_core::api::{BatchState, BatchView, MemberState};
 use fleet_core::command::Command as DeviceCommand;
+use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 
 use super::{Known, counted, is_over, pace};
 use crate::effect::BatchChange;
 use crate::state::Desk;
-use crate::state::deed;
+use crate::state::deed::{self, Last};
 use crate::state::popup::{Command, Confirm, Lock, Menu, MenuItem, Popup};
 
 /// The changes, in the order of a menu, each with its letter there.
@@ -35,6 +36,18 @@ impl BatchChange {
             Self::Continue => "it goes on; what has failed so far counts no more",
             Self::Cancel => "what has not begun is called off",
             Self::Retry => "the same again for those that failed",
+        }
+    }
+
+    /// What takes it back.
+    pub(super) fn undone_by(self, id: Uid, words: &str) -> Last {
+        match self {
+            Self::Pause => Last::Batch { id, change: Self::Continue },
+            Self::Continue => Last::Batch { id, change: Self::Pause },
+            Self::Cancel => Last::Final(format!("what was called off of {words} is called off")),
+            Self::Retry => {
+                Last::Final(format!("{words}: in 4, P pauses it and K calls off the rest"))
+            }
         }
     }
 

@@ -33,6 +33,11 @@ struct Own {
 }
 
 impl Followed {
+    /// Whether a command was given here and is not over.
+    pub(super) fn is_open(&self, id: Uid) -> bool {
+        self.open.contains_key(&id)
+    }
+
     /// Stops to follow a command of whose end is told already.
     pub(super) fn forget(&mut self, id: Uid) {
         self.open.remove(&id);

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::{DeviceId, Uid};
 
-use super::{Deed, Plan, Step, follow, view_words};
+use super::{Back, Deed, Last, Plan, Step, follow, view_words};
 use crate::cells;
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed, Notice};
@@ -34,6 +34,8 @@ pub struct Job {
     command: Option<Given>,
     /// Why the rest was given up.
     given_up: Option<&'static str>,
+    /// What takes it back.
+    back: Option<Back>,
 }
 
 /// A command that is given.
@@ -83,6 +85,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         ));
         return;
     }
+    let back = Back::of(&plan, desk);
     let Plan { deed, steps, typed } = plan;
     let mut seen = BTreeSet::new();
     let waiting: VecDeque<_> = steps.into_iter().filter(|step| seen.insert(step.uid)).collect();
@@ -108,6 +111,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         only,
         command,
         given_up: None,
+        back,
     });
     go_on(desk);
 }
@@ -133,6 +137,9 @@ pub fn answered(uid: Uid, change: &Change, answer: Result<Answer, Failed>, desk:
         }
         Err(failed) => {
             job.failed += 1;
+            if let Some(back) = &mut job.back {
+                back.leave_out(step.uid);
+            }
             let text = told(&step, &failed);
             job.first_failure.get_or_insert_with(|| text.clone());
             if job.failed <= FAILURES_TOLD_MAX {
@@ -164,6 +171,7 @@ fn given(view: &CommandView, desk: &mut Desk) {
         desk.followed.forget(view.id);
         return;
     }
+    desk.last = Last::Given(Box::new(view.clone()));
     // Whoever was faster than the answer has its end told with it.
     let is_over = follow::taken(view, desk);
     if let Some(given) = desk.job.as_mut().and_then(|job| job.command.as_mut()) {
@@ -202,6 +210,14 @@ fn go_on(desk: &mut Desk) {
         return;
     }
     let Some(job) = desk.job.take() else { return };
+    if job.done > 0 {
+        match &job.back {
+            // A command is noted when it is given.
+            _ if job.deed.command_given() => {}
+            Some(back) => desk.last = Last::Changed(back.clone()),
+            None => desk.last = Last::Final(job.deed.no_undo().to_owned()),
+        }
+    }
     if !job.command.as_ref().is_some_and(|given| given.is_over) {
         desk.tell(outcome(&job));
     }
@@ -229,5 +245,7 @@ fn outcome(job: &Job) -> Notice {
         Some(failure) if job.failed == 1 => format!("{counts}: {failure}"),
         Some(failure) => format!("{counts}: {failure}; all of them in :messages"),
     };
-    Notice { text, is_error: job.failed > 0 || job.given_up.is_some() }
+    let undo = if job.back.is_some() && job.done > 0 { " (u undoes)" } else { "" };
+    let is_error = job.failed > 0 || job.given_up.is_some();
+    Notice { text: format!("{text}{undo}"), is_error }
 }

@@ -9,6 +9,7 @@ mod batch;
 mod command;
 mod follow;
 mod job;
+mod undo;
 mod words;
 
 use fleet_core::api::{DeviceStatus, IndexRow};
@@ -23,6 +24,7 @@ pub use batch::previewed;
 pub use command::{preview, take_back, view_words};
 pub use follow::{Followed, happened, looked, reconnected};
 pub use job::{Job, answered, carry_out};
+pub use undo::{Back, Last, undo};
 pub use words::server;
 
 /// More devices than this are grave whatever is done to them.
@@ -353,3 +355,5 @@ mod batch_tests;
 mod command_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod undo_tests;

@@ -122,6 +122,19 @@ impl Deed {
         }
     }
 
+    /// Why what was done with it cannot be taken back by itself.
+    pub(super) fn no_undo(self) -> &'static str {
+        match self {
+            Self::Interval | Self::GoBack => "there was no configuration before",
+            Self::Accept => "whoever was let in is put out with revoke",
+            Self::Reject => "whoever was turned away is let in with accept",
+            Self::Revoke => "a key that was revoked stays so",
+            Self::Delete => "what was removed asks anew by itself",
+            Self::TakeBack => "what was taken back is given anew",
+            other => other.undo(),
+        }
+    }
+
     fn undo(self) -> &'static str {
         match self {
             Self::Collect
