@@ -2,7 +2,7 @@
 
 use fleet_core::fuzz::Target;
 
-use crate::{commands, spool};
+use crate::{commands, logs, spool};
 
 /// Those of this package.
 pub const TARGETS: &[Target] = &[
@@ -10,6 +10,7 @@ pub const TARGETS: &[Target] = &[
     ("spool-life", spool::check::any_life),
     ("journal", commands::check::forged),
     ("journal-life", commands::check::any_life),
+    ("journald", logs::check::any_bytes),
 ];
 
 #[cfg(test)]

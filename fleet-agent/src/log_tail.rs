@@ -20,13 +20,13 @@ pub struct LogTail(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    lines: Mutex<Lines>,
+    held: Mutex<Held>,
     /// How many lines there were.
     count: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct Held {
     lines: VecDeque<Line>,
     bytes: usize,
     count: u64,
@@ -44,7 +44,7 @@ impl LogTail {
     /// Adds a line as the log has it. The oldest give way.
     pub fn push(&self, at: Timestamp, level: Severity, line: &str) {
         let mut held = self.lock();
-        let Lines { lines, bytes, count } = &mut *held;
+        let Held { lines, bytes, count } = &mut *held;
         *bytes += line.len();
         *count += 1;
         lines.push_back(Line { at, level, whole: line.to_owned() });
@@ -59,7 +59,7 @@ impl LogTail {
 
     /// The last so many lines.
     pub fn last(&self, count: usize) -> String {
-        let Lines { lines, .. } = &*self.lock();
+        let Held { lines, .. } = &*self.lock();
         let first = lines.len().saturating_sub(count);
         lines.iter().skip(first).map(|line| line.whole.as_str()).collect()
     }
@@ -72,7 +72,7 @@ impl LogTail {
     /// The lines that came after so many, how many of those are gone already, and how many there
     /// were by now.
     pub fn after(&self, seen: u64) -> (Vec<LogLine>, u64, u64) {
-        let Lines { lines, count, .. } = &*self.lock();
+        let Held { lines, count, .. } = &*self.lock();
         let news = count.saturating_sub(seen);
         let held = lines.len() as u64;
         let kept = usize::try_from(news.min(held)).unwrap_or(lines.len());
@@ -81,8 +81,8 @@ impl LogTail {
     }
 
     /// No step of what is done under the lock ends in its middle by a panic.
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -77,7 +77,10 @@ fn folder(target: &str) -> PathBuf {
 mod tests {
     use super::*;
     use crate::metric::Sample;
-    use crate::wire::{Facts, QueuedReport, Samples, Standing};
+    use crate::wire::{
+        Facts, LogAsk, LogEnd, LogLine, LogNews, LogSource, QueuedReport, Samples, Severity,
+        Standing,
+    };
 
     #[test]
     fn seeds_hold() {
@@ -119,6 +122,23 @@ mod tests {
             server_pub: nonce,
             expires_millis: 1_705_314_600_000,
         };
+        let ask = LogAsk {
+            ask: 7,
+            source: LogSource::Unit("nginx.service".to_owned()),
+            level: Severity::Warn,
+            grep: "disk".to_owned(),
+            since_millis: Some(1_705_314_600_000),
+            past: 200,
+            follow: true,
+        };
+        let line = LogLine {
+            at_millis: 1_705_314_600_000,
+            unit: "nginx.service".to_owned(),
+            level: Severity::Error,
+            text: "the disk is full".to_owned(),
+        };
+        let end = Some(LogEnd::Failed("no".to_owned()));
+        let news = LogNews { ask: 7, dropped: 300, lines: vec![line.clone(), line], end };
         let welcome = Greeting::Welcome { version: 1, nonce, server_pub: device_pub, signature };
         for (name, bytes) in [
             ("hello", codec::encode(&Hello { versions: vec![2, 1], device_pub, nonce })),
@@ -132,6 +152,8 @@ mod tests {
             ),
             ("ack", codec::encode(&ToAgent::Ack { stream: [5; 16], seq: 70_000 })),
             ("grant", codec::encode(&grant)),
+            ("logs", codec::encode(&ToServer::Logs(news))),
+            ("log-ask", codec::encode(&ToAgent::Logs(Box::new(ask)))),
         ] {
             write_seed("link", name, &bytes.unwrap()).unwrap();
         }

@@ -11,6 +11,9 @@ const REFUSED_MS = 10_000;
 const REDRAW_MS = 2_000;
 const CURVES_MS = 15_000;
 const REDRAWN = ["summary", "events", "curves"];
+// Lines of a log that are kept on a page.
+const LINES_MAX = 500;
+const TONES = { error: "bad", warn: "warn", info: "plain", debug: "muted", trace: "muted" };
 const FIELDS = ["cpu", "mem", "disk"];
 // Stands for no device, where there is none.
 const NOBODY = "00000000-0000-0000-0000-000000000000";
@@ -178,6 +181,71 @@ function disconnect() {
   source = null;
 }
 
+// The device's own log: what the server drew is taken over by what comes from there.
+const log = document.getElementById("log");
+const note = document.getElementById("log-note");
+let following = null;
+let isFresh = false; // whether the past is about to come again
+let closed = -Infinity;
+
+function item({ timestamp, level, text }) {
+  const li = document.createElement("li");
+  const at = document.createElement("span");
+  at.className = "muted";
+  at.textContent = timestamp;
+  li.append(at, " ", mark(level, TONES[level] || "plain"), ` ${plain(text.replaceAll("\t", "    "))}`);
+  return li;
+}
+
+const hearLog = {
+  hello(hello) {
+    isFresh = true;
+    hearLog.link(hello);
+  },
+  lines({ lines, dropped }) {
+    const list = log.querySelector("ol");
+    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    const items = lines.map(item);
+    if (dropped) {
+      const li = document.createElement("li");
+      li.append(mark(`${dropped} lines are left out here`, "muted"));
+      items.unshift(li);
+    }
+    if (isFresh) list.replaceChildren(...items);
+    else list.append(...items);
+    isFresh = false;
+    while (list.childElementCount > LINES_MAX) list.firstElementChild.remove();
+    if (isAtEnd) list.scrollTop = list.scrollHeight;
+  },
+  link({ connected }) {
+    note.textContent = connected ? "" : "The device is not connected. Its lines go on when it is.";
+  },
+  over({ reason }) {
+    note.textContent = `No more lines: ${plain(reason)}.`;
+    closed = Infinity;
+    leaveLog();
+  },
+};
+
+function followLog() {
+  if (!log || following || document.hidden || Date.now() - closed < REFUSED_MS) return;
+  const { device, lines: count } = log.dataset;
+  following = new EventSource(`/api/v1/devices/${device}/logs?follow=true&limit=${count}`);
+  for (const [name, take] of Object.entries(hearLog)) {
+    following.addEventListener(name, (message) => take(JSON.parse(message.data)));
+  }
+  following.onerror = () => {
+    if (following?.readyState !== EventSource.CLOSED) return;
+    closed = Math.max(closed, Date.now());
+    leaveLog();
+  };
+}
+
+function leaveLog() {
+  if (following) following.close();
+  following = null;
+}
+
 function tell() {
   const isQuiet = source?.readyState === EventSource.OPEN && Date.now() - heard > QUIET_MS;
   if (source?.readyState === EventSource.OPEN && !isQuiet) lost = null;
@@ -205,7 +273,9 @@ async function redraw() {
   waiting = false;
   missed = true;
   try {
-    const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const url = new URL(location.href);
+    if (log) url.searchParams.set("log", "none");
+    const reply = await fetch(url, { headers: { Accept: "text/html" } });
     // The session is over, or the device is gone.
     if (reply.redirected || reply.status === 404) return begin();
     if (!reply.ok) return;
@@ -235,6 +305,7 @@ async function redraw() {
 function tick() {
   if (document.hidden) return;
   connect();
+  followLog();
   for (const time of document.querySelectorAll("time")) {
     const text = age(Date.parse(time.dateTime));
     if (time.textContent !== text) time.textContent = text;
@@ -269,10 +340,16 @@ if (form) {
   document.addEventListener("visibilitychange", () => {
     lost = null;
     waiting = true;
-    if (document.hidden) disconnect();
-    else connect();
+    if (document.hidden) {
+      disconnect();
+      leaveLog();
+    } else {
+      connect();
+      followLog();
+    }
   });
   connect();
+  followLog();
   setInterval(tick, 1_000);
 } else if (document.getElementById("summary")) {
   setInterval(look, 1_000);

@@ -26,6 +26,10 @@ pub const HOSTS: &[Package] = &[
     ("python3-influxdb", PYTHON_INFLUXDB, "lines as programs in Python send them"),
 ];
 
+/// What the suite needs besides for a system of its own in a container.
+pub const SYSTEMD: &[Package] =
+    &[("systemd-container", "systemd-nspawn", "a system in a container")];
+
 /// What `cargo xtask fuzz` needs.
 pub const FUZZ: &[Package] = &[("g++", "g++", "building libFuzzer")];
 

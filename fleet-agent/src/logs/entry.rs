@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use fleet_core::command::UnitName;
 use fleet_core::wire::{CUT_MARK, LogLine, Severity};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -42,16 +43,13 @@ impl Entry {
         serde_json::from_slice(line).ok()
     }
 
-    /// The lines of its message, and how many of them are left out.
-    pub(super) fn lines(self) -> (Vec<LogLine>, u64) {
+    /// The lines of its message, and how many of them are left out. What does not say which unit it is
+    /// about is about the one that was asked for.
+    pub(super) fn lines(self, asked: &UnitName) -> (Vec<LogLine>, u64) {
         let micros: i64 = self.micros.0.parse().unwrap_or_default();
-        let mut unit = if self.about.0.is_empty() { self.unit.0 } else { self.about.0 };
-        unit.truncate(
-            (0..=UNIT_BYTES_MAX.min(unit.len()))
-                .rev()
-                .find(|end| unit.is_char_boundary(*end))
-                .unwrap_or_default(),
-        );
+        let named = [self.about.0, self.unit.0].into_iter().find(|unit| !unit.is_empty());
+        let named = named.filter(|unit| unit.len() <= UNIT_BYTES_MAX);
+        let unit = named.unwrap_or_else(|| asked.to_string());
         let level = severity(&self.priority.0);
         let line = |text: &str| {
             let unit = unit.clone();
@@ -207,10 +205,15 @@ mod tests {
     use fleet_core::limits::LOG_LINE_BYTES_MAX;
     use proptest::prelude::*;
 
+    use super::super::check::any_bytes;
     use super::*;
 
+    fn asked() -> UnitName {
+        "asked".parse().unwrap()
+    }
+
     fn lines(entry: &str) -> Vec<(i64, String, Severity, String)> {
-        let (lines, _) = Entry::read(entry.as_bytes()).unwrap().lines();
+        let (lines, _) = Entry::read(entry.as_bytes()).unwrap().lines(&asked());
         let line = |line: LogLine| (line.at_millis, line.unit, line.level, line.text);
         lines.into_iter().map(line).collect()
     }
@@ -234,6 +237,7 @@ mod tests {
         }
         let about = r#"{"UNIT":"a.service","_SYSTEMD_UNIT":"init.scope","MESSAGE":"Started"}"#;
         assert_eq!(lines(about)[0].1, "a.service");
+        assert_eq!(lines(r#"{"MESSAGE":"x"}"#)[0].1, "asked.service");
         assert!(Entry::read(b"-- No entries --").is_none());
     }
 
@@ -241,7 +245,7 @@ mod tests {
     fn a_message_becomes_lines_that_have_an_end() {
         let texts = |message: &str| {
             let entry = serde_json::json!({"MESSAGE": message}).to_string();
-            let (lines, left_out) = Entry::read(entry.as_bytes()).unwrap().lines();
+            let (lines, left_out) = Entry::read(entry.as_bytes()).unwrap().lines(&asked());
             (lines.into_iter().map(|line| line.text).collect::<Vec<_>>(), left_out)
         };
         assert_eq!(texts("a\nb\n"), (vec!["a".to_owned(), "b".to_owned()], 0));
@@ -267,27 +271,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_apart_the_same_however_they_come(
-            bytes in proptest::collection::vec(proptest::sample::select(b"ab\n{\"".to_vec()), 0..100),
-            cut in 0_usize..100,
+        fn any_bytes_are_lines_that_have_an_end(
+            bytes in proptest::collection::vec(
+                proptest::sample::select(b"\x00\x03\n{}[]\":,MESAG104\xff".to_vec()), 0..200),
         ) {
-            let whole = |pieces: &[&[u8]]| {
-                let (mut lines, mut found) = (Lines::default(), Vec::new());
-                for piece in pieces {
-                    lines.feed(piece, |line| found.extend(line.map(<[u8]>::to_vec)));
-                }
-                found
-            };
-            let (one, other) = bytes.split_at(cut.min(bytes.len()));
-            prop_assert_eq!(whole(&[one, other]), whole(&[&bytes]));
-        }
-
-        #[test]
-        fn any_line_is_an_entry_or_none(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Some(entry) = Entry::read(&line) {
-                let (lines, _) = entry.lines();
-                prop_assert!(lines.iter().all(|line| !line.text.contains('\n')));
-            }
+            any_bytes(&bytes);
         }
     }
 }

@@ -9,7 +9,7 @@ pub(super) struct Filter {
     pub(super) level: Severity,
     /// What must be in the text.
     pub(super) grep: String,
-    /// Not before, in milliseconds since 1970.
+    /// Of the past not before this, in milliseconds since 1970.
     pub(super) since_millis: Option<i64>,
 }
 
@@ -18,11 +18,15 @@ impl Filter {
         Self { level: ask.level, grep: ask.grep.clone(), since_millis: ask.since_millis }
     }
 
-    /// Whether a line is wanted.
+    /// Whether a line of the past is wanted.
     pub(super) fn takes(&self, line: &LogLine) -> bool {
-        line.level >= self.level
-            && self.since_millis.is_none_or(|since| line.at_millis >= since)
-            && line.text.contains(&self.grep)
+        self.takes_new(line) && self.since_millis.is_none_or(|since| line.at_millis >= since)
+    }
+
+    /// Whether a line that has just come is wanted. It is new whatever the device's clock says, which
+    /// may have been wrong before, or be wrong now.
+    pub(super) fn takes_new(&self, line: &LogLine) -> bool {
+        line.level >= self.level && line.text.contains(&self.grep)
     }
 }
 
@@ -43,6 +47,8 @@ mod tests {
         assert!(filter.takes(&line(5, Severity::Warn, "the disk is full")));
         assert!(filter.takes(&line(6, Severity::Error, "disk")));
         assert!(!filter.takes(&line(4, Severity::Error, "disk")));
+        assert!(filter.takes_new(&line(4, Severity::Error, "disk")));
+        assert!(!filter.takes_new(&line(5, Severity::Info, "disk")));
         assert!(!filter.takes(&line(5, Severity::Info, "disk")));
         assert!(!filter.takes(&line(5, Severity::Warn, "Disk")));
         let any = Filter { level: Severity::Trace, grep: String::new(), since_millis: None };

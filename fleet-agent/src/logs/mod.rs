@@ -11,6 +11,8 @@
 //! is sent has a rate, and waits until the server has taken what was sent before, so that reports and
 //! commands never stand behind lines.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
 mod entry;
 mod filter;
 mod journald;

@@ -17,18 +17,20 @@ pub(super) async fn read(tail: &LogTail, wish: &Wish, queue: &Queue) -> LogEnd {
     for line in wanted.into_iter().skip(older) {
         queue.push_past(line).await;
     }
-    while wish.follow {
+    if !wish.follow {
+        return LogEnd::Complete;
+    }
+    loop {
         // Looked at before the lines are: what comes meanwhile ends the wait.
         news.mark_unchanged();
         let (lines, gone, count) = tail.after(seen);
         seen = count;
         queue.drop_some(gone);
-        for line in lines.into_iter().filter(|line| wish.filter.takes(line)) {
+        for line in lines.into_iter().filter(|line| wish.filter.takes_new(line)) {
             queue.push(line);
         }
         if news.changed().await.is_err() {
             return LogEnd::Failed("the agent's log has ended".to_owned());
         }
     }
-    LogEnd::Complete
 }

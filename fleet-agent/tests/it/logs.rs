@@ -147,13 +147,12 @@ async fn a_units_lines_come_from_the_journal_and_end_with_their_ask() {
     assert_eq!(texts(&news(&mut link).await.lines), ["four"]);
     let usual = "journalctl --no-pager --quiet --all -o json -u nginx.service";
     let fields = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT";
-    let since = "--since=@1705314600";
     assert_eq!(
         device.ran(),
         [
-            format!("{usual} -n 2 {fields} --priority=6 {since}"),
-            format!("{usual} -n 10000 {fields} {since}"),
-            format!("{usual} -f --no-tail --after-cursor=c3 {fields} {since}"),
+            format!("{usual} -n 2 {fields} --priority=6"),
+            format!("{usual} -n 10000 {fields}"),
+            format!("{usual} -f --no-tail --after-cursor=c3 {fields}"),
         ]
     );
     let note = device.folder.path().join("journalctl.pid");

@@ -80,10 +80,13 @@ fn start_with(level: LogLevel, lines: Lines) {
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
+/// Whoever is shown each line.
+type Hear = Box<dyn Fn(Severity, &str) + Send + Sync>;
+
 /// Where lines go.
 enum Lines {
     Stderr,
-    Heard(Box<dyn Fn(Severity, &str) + Send + Sync>),
+    Heard(Hear),
     File(Mutex<LogFile>),
 }
 

@@ -14,7 +14,7 @@ use crate::wire::Severity;
 pub struct LogQuery {
     /// Of this unit of systemd's; the agent's own if absent.
     pub unit: Option<String>,
-    /// Not before, by the device's clock.
+    /// Of the past not before, by the device's clock.
     pub since: Option<Timestamp>,
     /// How bad at least.
     pub level: Option<Severity>,

@@ -33,7 +33,7 @@ pub struct LogAsk {
     pub level: Severity,
     /// What must be in their text; all lines if this is empty.
     pub grep: String,
-    /// Not before this time by the device's clock, in milliseconds since 1970.
+    /// Of the past not before this time by the device's clock, in milliseconds since 1970.
     pub since_millis: Option<i64>,
     /// How many of the past, at most: the newest.
     pub past: u32,

@@ -32,7 +32,8 @@ pub(super) struct LogsArgs {
     /// Go on with the lines to come, until interrupted
     #[arg(long, short = 'f')]
     follow: bool,
-    /// Not before this time by the device's clock, or this long ago: 2024-01-15T10:30:00Z or 10m
+    /// Of the past not before this time by the device's clock, or this long ago: 2024-01-15T10:30:00Z
+    /// or 10m
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
     /// Only lines with this text in them

@@ -48,7 +48,7 @@ pub(crate) struct Wish {
     pub(crate) level: Severity,
     /// What must be in them.
     pub(crate) grep: String,
-    /// Not before, by the device's clock, in milliseconds since 1970.
+    /// Of the past not before, by the device's clock, in milliseconds since 1970.
     pub(crate) since_millis: Option<i64>,
     /// How many of the past.
     pub(crate) past: usize,

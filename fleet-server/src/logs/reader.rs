@@ -102,7 +102,7 @@ impl Reader {
     pub(crate) async fn changed(&mut self) {
         if self.news.changed().await.is_err() {
             // An ask is there for as long as its readers are.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One device: how it is doing, its curves, what it is, and what it shall be.
+//! One device: how it is doing, its curves, what it is, what it shall be, and what it logs.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::curves::{self, METRICS, RANGES, Range};
 use super::html::Html;
 use super::layout::{Sheet, found};
-use super::{Ask, Reader, events, ok, table, words};
+use super::{Ask, Reader, events, log, ok, table, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::ops::judgement;
@@ -29,7 +29,13 @@ pub(super) async fn show(
     name: &str,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    let query = Query::parse(query, &["range"])?;
+    let query = Query::parse(query, &["range", "log"])?;
+    // The script has its lines from elsewhere.
+    let has_log = match query.get("log") {
+        None => true,
+        Some("none") => false,
+        Some(_) => return Err(Failure::invalid("log", "is none or absent")),
+    };
     let ops = &ask.http.ops;
     let device = ops.devices.get(name).await?;
     if ask.browser.wants_json {
@@ -44,6 +50,8 @@ pub(super) async fn show(
     let config = ops.configs.get(name).await?;
     let (series, _) = ops.telemetry.series(asked(&device, range, now)).await?;
     let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
+    let record = ops.devices.find(name).await?;
+    let lines = if has_log { log::newest(ask.http, &record).await } else { None };
 
     let mut html = Html::default();
     heading(&mut html, &device, now);
@@ -53,6 +61,9 @@ pub(super) async fn show(
     facts(&mut html, &device, now);
     configuration(&mut html, &config, now);
     html.raw("</div>");
+    if let Some(lines) = &lines {
+        log::section(&mut html, &record, lines, now);
+    }
     events::section(&mut html, &happened, now);
     let mark = Glyph::of(device.status).spec().unicode;
     let sheet = Sheet {

@@ -14,6 +14,7 @@ mod events;
 mod gate;
 mod html;
 mod layout;
+mod log;
 mod overview;
 mod reply;
 mod sign_in;

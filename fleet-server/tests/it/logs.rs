@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
+use crate::page_kit::{Browser, between, text};
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
 use crate::stream::client;
 use crate::stream_kit::Raw;
@@ -344,4 +345,37 @@ async fn a_stream_ends_with_its_key() {
     let from = Ipv4Addr::LOCALHOST.into();
     let path = format!("{LOGS}?follow=true");
     crate::server_kit::send(rig.address(), from, "GET", &path, &[], Vec::new()).await.problem(401);
+}
+
+#[tokio::test]
+async fn a_devices_page_shows_the_last_lines_and_harms_nobody() {
+    let rig = Rig::start_patient().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let mut browser = Browser::signed_in(&rig, &rig.admin()).await;
+    let answer = async {
+        let ask = asked(&mut agent).await;
+        assert_eq!((ask.past, ask.follow, ask.source), (50, false, LogSource::Agent));
+        let lines = vec![line(1, "<script>alert(1)</script>\u{1b}[2J"), line(2, "a\tb")];
+        says(&mut agent, ask.ask, lines, Some(LogEnd::Complete)).await;
+    };
+    let (page, ()) = tokio::join!(browser.get("/devices/a"), answer);
+    let page = text(&page);
+    let log = between(&page, "<section id=\"log\"", "</section>");
+    assert!(log.starts_with(" data-device=\"a\" data-lines=\"50\""), "{log}");
+    let shown = "&lt;script&gt;alert(1)&lt;/script&gt;\\u{1b}[2J</li>";
+    assert!(log.contains(shown) && log.contains("a    b</li>"), "{log}");
+    assert!(log.contains("1970-01-01T00:00:00.001Z</span> <i class=\"warn\">warn</i>"), "{log}");
+    // The script loads the page again without.
+    assert!(!text(&browser.get("/devices/a?log=none").await).contains("id=\"log\""));
+    assert_eq!(browser.get("/devices/a?log=some").await.status, 422);
+    drop(agent);
+    wait_for("what was seen", async || !rig_is_connected(&rig).await).await;
+    let page = text(&browser.get("/devices/a").await);
+    assert!(page.contains("Not from the device now") && page.contains("a    b</li>"), "{page}");
+}
+
+/// Whether the server asks the device, rather than its memory.
+async fn rig_is_connected(rig: &Rig) -> bool {
+    let answer = rig.ask("GET", &format!("{LOGS}?unit=nobody"), None).await;
+    answer.status != 409
 }

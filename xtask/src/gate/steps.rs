@@ -6,6 +6,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use nix::unistd::geteuid;
 
 use super::{NotRun, Step, namespaces};
 use crate::cargo::{cargo, root};
@@ -16,7 +17,7 @@ const FUZZ_SECONDS: u64 = 10;
 
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(super) const STEPS: [Step; 10] = [
+pub(super) const STEPS: [Step; 11] = [
     step("tidy", "house rules that no tool knows", tidy),
     step("format", "cargo fmt", format),
     step("lints", "clippy: everything, and fleet-core with fewer features", lints),
@@ -24,6 +25,7 @@ pub(super) const STEPS: [Step; 10] = [
     step("examples", "examples in documentation", doc_tests),
     step("docs", "rustdoc without warnings", docs),
     step("hosts", "whole programs on hosts in network namespaces", hosts),
+    step("systemd", "the agent beside a real journal, in a container", systemd),
     step("fuzz", "fuzz targets, each for a short time", fuzz),
     step("deny", "licences, sources and duplicates of dependencies", deny),
     Step { required: false, ..step("advisory", "known faults of dependencies", advisories) },
@@ -74,10 +76,35 @@ fn docs() -> anyhow::Result<()> {
 fn hosts() -> anyhow::Result<()> {
     packages::ensure(packages::HOSTS).map_err(|error| NotRun(format!("{error:#}")))?;
     let unshare = namespaces::unshare()?;
+    succeed(&mut namespaces::within(unshare, &built_suite()?))
+}
+
+/// Those tests of the suite that need more than namespaces: they start this machine's system once
+/// more.
+fn systemd() -> anyhow::Result<()> {
+    if !geteuid().is_root() {
+        return Err(NotRun("only root can start a system in a container".into()).into());
+    }
+    for packages in [packages::HOSTS, packages::SYSTEMD] {
+        packages::ensure(packages).map_err(|error| NotRun(format!("{error:#}")))?;
+    }
+    let unshare = namespaces::unshare()?;
+    let mut groups = namespaces::within(unshare.clone(), "mount");
+    let groups = groups.args(["-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).output()?;
+    if !groups.status.success() {
+        let why = String::from_utf8_lossy(&groups.stderr).trim().to_owned();
+        return Err(NotRun(format!("a container has no groups of processes here: {why}")).into());
+    }
+    let mut suite = namespaces::within(unshare, &built_suite()?);
+    succeed(suite.args(["--ignored", "in_a_container"]))
+}
+
+/// The suite on namespaces, with the programs that it starts.
+fn built_suite() -> anyhow::Result<String> {
     // The suite starts fleets and fleetd. Building them beside a test chooses the features that
     // the step `tests` has built with.
     succeed(cargo().arg("build").args(ALL).args(["--bins", "--test", "hosts"]))?;
-    succeed(&mut namespaces::within(unshare, &suite()?))
+    suite()
 }
 
 /// So that targets never rot. Who looks for faults takes longer: `cargo xtask fuzz`.

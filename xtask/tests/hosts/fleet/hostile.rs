@@ -76,7 +76,7 @@ fn start_with_nasty_facts(host: &crate::lab::Host) -> Agent<'_> {
 
 /// Fails if a stream has a character that a terminal would obey, or that reorders text.
 #[track_caller]
-fn assert_harmless(said: &Said) {
+pub(super) fn assert_harmless(said: &Said) {
     // A line of CSV ends in CR and LF (RFC 4180).
     for text in [said.stdout.replace("\r\n", "\n"), said.stderr.clone()] {
         let found = text.chars().find(|c| is_harmful(*c));

@@ -14,6 +14,7 @@ mod full_disk;
 mod hostile;
 mod kills;
 mod life;
+mod logs;
 mod page;
 mod ports;
 mod prometheus;

@@ -164,6 +164,12 @@ fn the_page_keeps_itself_up_to_date() {
         "the curve to grow",
         &format!("document.querySelector('svg path.line').getAttribute('d') !== {marks}"),
     );
+    browser.sees("lines of the log", "document.querySelectorAll('#log li').length >= 20");
+    browser.sees(
+        "a line that comes",
+        "document.querySelector('#log li:last-child').textContent.includes('acknowledged')
+            && document.querySelectorAll('#log li').length > 52",
+    );
     looks_right(&browser);
     has_no_complaints(&browser, &server);
 
