@@ -2,7 +2,9 @@
 
 use super::client::{Ask, Client};
 use super::error::ClientError;
-use crate::api::{ConfigUpdate, ConfigVersionView, ConfigView, Route};
+use crate::api::{
+    ConfigLayer, ConfigUpdate, ConfigVersionView, ConfigView, LayerPreview, LayerView, Route,
+};
 
 /// Which versions to ask for.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +13,24 @@ pub struct HistoryQuery {
     pub before: Option<u64>,
     /// Versions at most; the server's default if absent.
     pub limit: Option<usize>,
+}
+
+/// Whose configuration is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A device's, by id or uid.
+    Device(String),
+    /// A layer's, which several devices share.
+    Layer(ConfigLayer),
+}
+
+impl Whose {
+    fn ask(&self, ask: &mut Ask) {
+        match self {
+            Self::Device(id) => ask.query("device_id", id),
+            Self::Layer(layer) => ask.query("layer", &layer.to_string()),
+        }
+    }
 }
 
 impl Client {
@@ -34,28 +54,64 @@ impl Client {
         self.call(Route::ConfigPost, ask).await
     }
 
-    /// A device's versions, newest first.
+    /// Versions of a configuration, newest first.
     pub async fn config_history(
         &self,
-        id: &str,
+        whose: &Whose,
         query: &HistoryQuery,
     ) -> Result<Vec<ConfigVersionView>, ClientError> {
         let mut ask = Ask::default();
-        ask.query("device_id", id);
+        whose.ask(&mut ask);
         ask.query_some("before", query.before);
         ask.query_some("limit", query.limit);
         self.call(Route::ConfigHistory, ask).await
     }
 
-    /// One version of a device's configuration, if there is or was one.
+    /// One version of a configuration, if there is or was one.
     pub async fn config_version(
         &self,
-        id: &str,
+        whose: &Whose,
         version: u64,
     ) -> Result<Option<ConfigVersionView>, ClientError> {
         let query = HistoryQuery { before: version.checked_add(1), limit: Some(1) };
-        let found = self.config_history(id, &query).await?;
+        let found = self.config_history(whose, &query).await?;
         Ok(found.into_iter().find(|found| found.version == version))
+    }
+
+    /// All layers that say something or said something once.
+    pub async fn layer_list(&self) -> Result<Vec<LayerView>, ClientError> {
+        self.call(Route::ConfigLayers, Ask::default()).await
+    }
+
+    /// A layer.
+    pub async fn layer_get(&self, layer: &ConfigLayer) -> Result<LayerView, ClientError> {
+        let mut ask = Ask::default();
+        ask.query("layer", &layer.to_string());
+        self.call(Route::ConfigGet, ask).await
+    }
+
+    /// What a change of a layer would be, without doing anything.
+    pub async fn layer_preview(
+        &self,
+        layer: &ConfigLayer,
+        update: &ConfigUpdate,
+    ) -> Result<LayerPreview, ClientError> {
+        let mut ask = Ask::body(update)?;
+        ask.query("layer", &layer.to_string());
+        self.call(Route::ConfigPreview, ask).await
+    }
+
+    /// Changes a layer; with `expect`, only if that is still its version.
+    pub async fn layer_set(
+        &self,
+        layer: &ConfigLayer,
+        update: &ConfigUpdate,
+        expect: Option<u64>,
+    ) -> Result<LayerView, ClientError> {
+        let mut ask = Ask::body(update)?;
+        ask.query("layer", &layer.to_string());
+        ask.if_match = expect;
+        self.call(Route::ConfigPost, ask).await
     }
 }
 
@@ -78,18 +134,26 @@ mod tests {
         let key = ApiKey::generate(KeyKind::Operator, key.public().identity()).unwrap();
         let client = Client::new(pretend.url(), key).unwrap().read_only();
         let query = HistoryQuery { before: Some(9), limit: Some(2) };
-        assert_eq!(client.config_history("a", &query).await.unwrap()[0].version, 3);
-        assert!(client.config_version("a", 3).await.unwrap().is_some());
-        assert!(client.config_version("a", 4).await.unwrap().is_none(), "an older one is not it");
+        let device = Whose::Device("a".to_owned());
+        let layer = Whose::Layer("tag:é".parse().unwrap());
+        assert_eq!(client.config_history(&device, &query).await.unwrap()[0].version, 3);
+        assert!(client.config_version(&device, 3).await.unwrap().is_some());
+        assert!(
+            client.config_version(&layer, 4).await.unwrap().is_none(),
+            "an older one is not it"
+        );
         let lines: Vec<_> = pretend.asked().iter().map(|asked| asked.line.clone()).collect();
         assert_eq!(
             lines,
             [
                 "GET /api/v1/config/history?device_id=a&before=9&limit=2",
                 "GET /api/v1/config/history?device_id=a&before=4&limit=1",
-                "GET /api/v1/config/history?device_id=a&before=5&limit=1",
+                "GET /api/v1/config/history?layer=tag%3A%C3%A9&before=5&limit=1",
             ]
         );
-        assert!(client.config_set("a", &ConfigUpdate::default(), None).await.is_err());
+        let (fleet, update) = (ConfigLayer::Fleet, ConfigUpdate::default());
+        assert!(client.config_set("a", &update, None).await.is_err());
+        assert!(client.layer_set(&fleet, &update, None).await.is_err());
+        assert_eq!(pretend.asked().len(), 3, "who may only look changes nothing");
     }
 }

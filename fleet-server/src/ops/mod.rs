@@ -27,6 +27,7 @@ pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod status;
+mod tags;
 pub(crate) mod telemetry;
 mod templates;
 pub(crate) mod vitals;

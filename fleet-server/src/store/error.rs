@@ -92,6 +92,9 @@ pub enum Conflict {
         /// Its latest version; 0 if there is none.
         current: u64,
     },
+    /// There are so many layers of configurations.
+    #[error("there are {0} layers of configurations already, and no more are kept")]
+    LayersFull(usize),
     /// The device has so many commands to do.
     #[error("the device has {0} commands to do already: cancel some, or wait until some are over")]
     CommandsOpen(usize),

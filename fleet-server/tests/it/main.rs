@@ -33,6 +33,7 @@ mod rest_commands;
 mod rest_configs;
 mod rest_events;
 mod rest_filter;
+mod rest_layers;
 mod rest_reference;
 mod rest_series;
 mod series_tiers;

@@ -1,7 +1,7 @@
-//! Changing a device's configuration, and going back to what it was.
+//! Changing a device's configuration or a layer's, and going back to what it was.
 //!
 //! A change is merged here and sent with the version it was made from, so that of two people who
-//! change the same device at once, one is told.
+//! change the same thing at once, one is told.
 
 use std::time::Duration;
 
@@ -11,59 +11,103 @@ use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
 use fleet_core::cli::prompt;
 use fleet_core::operator::client::{Client, ClientError};
+use fleet_core::operator::configs::Whose;
 use fleet_core::operator::exit::Exit;
 use tokio::time::{Instant, sleep};
 
 use super::document::{merged, read};
+use super::layer::{self, LayerHow};
 use super::look;
 use super::show::Shown;
+use super::whose::{Current, LayerArg, WhoseArgs, current};
 
 /// Between looks at whether the device has reported.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SetArgs {
-    /// The device, by id or uid
-    id: String,
-    /// Such as telemetry.interval=30s, key:=JSON, or key- to take it away
-    #[arg(value_name = "KEY=VALUE", required_unless_present = "config", conflicts_with = "config")]
-    changes: Vec<Assignment>,
+    /// The device, by id or uid, unless --layer is given; then what to change, such as
+    /// telemetry.interval=30s, key:=JSON, or key- to take it away
+    #[arg(value_name = "ID> <KEY=VALUE")]
+    words: Vec<String>,
+    #[command(flatten)]
+    layer: LayerArg,
     /// The whole configuration: JSON itself, or a YAML or JSON file, - for standard input
     #[arg(long, alias = "file", value_name = "FILE|-|JSON")]
     config: Option<String>,
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    layer_how: LayerHow,
+    /// Do not ask; of a layer, where it is needed, with --expect
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UnsetArgs {
+    /// The device, by id or uid, unless --layer is given; then what to take away, such as
+    /// telemetry.interval: what the layer below says holds again
+    #[arg(value_name = "ID> <PATH", required = true)]
+    words: Vec<String>,
+    #[command(flatten)]
+    layer: LayerArg,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    layer_how: LayerHow,
+    /// Do not ask; of a layer, where it is needed, with --expect
+    #[arg(long, short = 'y')]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RollbackArgs {
-    /// The device, by id or uid
-    id: String,
-    /// The version whose document it shall have again, as a new version
+    #[command(flatten)]
+    whose: WhoseArgs,
+    /// The version that it shall be like again; that is a new version
     #[arg(long, value_name = "VERSION")]
     to: u64,
-    /// Do not ask
+    /// Do not ask; of a layer with --expect
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    layer_how: LayerHow,
 }
 
 /// What every change takes.
 #[derive(Debug, clap::Args)]
 struct How {
     /// Only if this is still the current version
-    #[arg(long, alias = "expect", value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION")]
     expected_version: Option<u64>,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
     /// How long to wait for the device to say that it has it
-    #[arg(long, default_value = "10s", value_parser = args::duration, value_name = "DURATION")]
+    #[arg(
+        long,
+        default_value = "10s",
+        value_parser = args::duration,
+        value_name = "DURATION",
+        conflicts_with = "layer"
+    )]
     wait: Duration,
     /// Do not wait for the device
-    #[arg(long, conflicts_with = "wait")]
+    #[arg(long, conflicts_with_all = ["wait", "layer"])]
     no_wait: bool,
+}
+
+/// A change that was read.
+struct Change {
+    whose: Whose,
+    seen: u64,
+    update: ConfigUpdate,
+    how: How,
+    layer_how: LayerHow,
+    yes: bool,
 }
 
 /// `fleets config set`.
@@ -72,16 +116,58 @@ pub(super) async fn set(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let current = client.config_get(&args.id).await?;
-    let document = match &args.config {
+    let SetArgs { words, layer, config, how, layer_how, yes } = args;
+    let (whose, words) = layer.split(words)?;
+    let changes = words
+        .iter()
+        .map(|word| word.parse().map_err(|error| Failure::usage(format!("{word:?}: {error}"))));
+    let changes = changes.collect::<Result<Vec<Assignment>, _>>()?;
+    match (&config, changes.is_empty()) {
+        (Some(_), false) => {
+            return Err(Failure::usage("give --config or single changes, not both"));
+        }
+        (None, true) => {
+            return Err(Failure::usage("nothing to change: give KEY=VALUE, or --config"));
+        }
+        (Some(_), true) | (None, false) => {}
+    }
+    let current = current(&whose, client).await?;
+    let document = match &config {
         Some(text) => read(text)?,
-        None => merged(&current.config, args.changes)?,
+        None => merged(&current.own, changes)?,
     };
-    let document = ConfigDocument::from_json(&document)
-        .map_err(|error| Failure::usage(error.to_string()))?
-        .to_json();
+    let update = ConfigUpdate { config: Some(checked(&document)?), ..ConfigUpdate::default() };
+    Change { whose, seen: current.version, update, how, layer_how, yes }.send(client, output).await
+}
+
+/// `fleets config unset`.
+pub(super) async fn unset(
+    args: UnsetArgs,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let UnsetArgs { words, layer, how, layer_how, yes } = args;
+    let (whose, paths) = layer.split(words)?;
+    if paths.is_empty() {
+        return Err(Failure::usage(
+            "nothing to take away: name a path, such as telemetry.interval",
+        ));
+    }
+    let current = current(&whose, client).await?;
+    let before = look::read(&current.own)?;
+    for path in &paths {
+        let has_it = fleet_core::api::config_paths(&before)
+            .keys()
+            .any(|known| known == path || known.starts_with(&format!("{path}.")));
+        if !has_it {
+            let text = format!("{} does not say anything of {path} itself", current.name);
+            return Err(Failure::new(Exit::NothingFound, text));
+        }
+    }
+    let changes = paths.into_iter().map(|key| Assignment { key, value: None }).collect();
+    let document = checked(&merged(&current.own, changes)?)?;
     let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
-    change(&args.id, update, current.version, args.how, client, output).await
+    Change { whose, seen: current.version, update, how, layer_how, yes }.send(client, output).await
 }
 
 /// `fleets config rollback`.
@@ -90,16 +176,16 @@ pub(super) async fn rollback(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let RollbackArgs { id, to, yes, how } = args;
-    let current = client.config_get(&id).await?;
-    let earlier = look::version(&id, to, client).await?;
-    let differences = diff(&look::read(&current.config)?, &earlier.document);
+    let RollbackArgs { whose, to, yes, how, layer_how } = args;
+    let whose = whose.read();
+    let Current { name, version: seen, document, .. } = current(&whose, client).await?;
+    let earlier = look::version(&whose, to, client).await?;
+    let differences = diff(&look::read(&document)?, &earlier.document);
     if differences.is_empty() {
-        let (id, version) = (&current.device_id, current.version);
-        output.line(&format!("{id} is as version {to} says already, at version {version}"))?;
+        output.line(&format!("{name} is as version {to} says already, at version {seen}"))?;
         return Ok(Exit::Done);
     }
-    if !yes {
+    if !yes && matches!(whose, Whose::Device(_)) {
         if !output.terminal.can_ask() {
             return Err(Failure::usage("there is no terminal to ask on whether to roll back")
                 .hint("give --yes if you mean it"));
@@ -108,30 +194,43 @@ pub(super) async fn rollback(
         for difference in &differences {
             output.note(&format!("  {difference}"))?;
         }
-        let question = format!("Have {} be as version {to} says?", current.device_id);
+        let question = format!("Have {name} be as version {to} says?");
         if !prompt::confirm(&question, output).await? {
             return Err(Failure::new(Exit::Interrupted, "nothing was changed"));
         }
     }
     let update = ConfigUpdate { rollback_to: Some(to), ..ConfigUpdate::default() };
-    change(&id, update, current.version, how, client, output).await
+    Change { whose, seen, update, how, layer_how, yes }.send(client, output).await
 }
 
-/// Sends a change of what was seen, and waits for the device's word.
-async fn change(
-    id: &str,
-    update: ConfigUpdate,
-    seen: u64,
-    how: How,
-    client: &Client,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
-    let update = ConfigUpdate { comment: how.comment, ..update };
-    let expect = how.expected_version.unwrap_or(seen);
-    let stored = client.config_set(id, &update, Some(expect)).await.map_err(conflict)?;
-    let wait = if how.no_wait { Duration::ZERO } else { how.wait };
-    let last = watch(client, id, stored, wait).await?;
-    tell(&last, how.no_wait, output)
+/// A document in the form in which it is sent, if devices know it.
+fn checked(document: &serde_json::Value) -> Result<serde_json::Value, Failure> {
+    let document =
+        ConfigDocument::from_json(document).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(document.to_json())
+}
+
+impl Change {
+    /// Sends a change of what was seen, and waits for the device's word.
+    async fn send(self, client: &Client, output: &mut Output<'_>) -> Result<Exit, Failure> {
+        let Self { whose, seen, update, how, layer_how, yes } = self;
+        let update = ConfigUpdate { comment: how.comment, ..update };
+        match whose {
+            Whose::Layer(layer) => {
+                let expect = how.expected_version.unwrap_or(seen);
+                layer::change(&layer, update, expect, layer_how, yes, client, output).await
+            }
+            Whose::Device(id) => {
+                // What is counted of a layer is a version of a device, as it always was.
+                let expect = how.expected_version.or(layer_how.for_device()).unwrap_or(seen);
+                let stored = client.config_set(&id, &update, Some(expect)).await;
+                let stored = stored.map_err(conflict)?;
+                let wait = if how.no_wait { Duration::ZERO } else { how.wait };
+                let last = watch(client, &id, stored, wait).await?;
+                tell(&last, how.no_wait, output)
+            }
+        }
+    }
 }
 
 /// Waits until the device has reported this version or a later one; what was seen last.
@@ -176,7 +275,8 @@ fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exi
     Ok(if done { Exit::Done } else { Exit::NotDone })
 }
 
-fn conflict(error: ClientError) -> Failure {
+/// A conflict, with what to do about it.
+pub(super) fn conflict(error: ClientError) -> Failure {
     let current = match &error {
         ClientError::Refused { current_version, .. } => *current_version,
         _ => None,

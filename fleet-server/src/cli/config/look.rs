@@ -7,20 +7,21 @@ use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
 use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::operator::client::Client;
-use fleet_core::operator::configs::HistoryQuery;
+use fleet_core::operator::configs::{HistoryQuery, Whose};
 use fleet_core::operator::exit::Exit;
 use fleet_core::untrusted::Untrusted;
 use serde_json::{Value, json};
 
-use super::show::{Shown, ShownDifference, ShownVersion};
+use super::show::{Shown, ShownDifference, ShownLayer, ShownVersion};
+use super::whose::{LayerArg, WhoseArgs, current};
 
 /// Versions unless told otherwise.
 const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
 
 #[derive(Debug, clap::Args)]
 pub(super) struct GetArgs {
-    /// The device, by id or uid
-    id: String,
+    #[command(flatten)]
+    whose: WhoseArgs,
     /// As it was at this version
     #[arg(long, value_name = "VERSION")]
     version: Option<u64>,
@@ -28,8 +29,8 @@ pub(super) struct GetArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct HistoryArgs {
-    /// The device, by id or uid
-    id: String,
+    #[command(flatten)]
+    whose: WhoseArgs,
     /// Versions at most
     #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
     count_max: NonZeroUsize,
@@ -37,14 +38,13 @@ pub(super) struct HistoryArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DiffArgs {
-    /// The device, by id or uid
-    id: String,
-    /// The version to begin with; without it what the device has, against what it shall have
-    #[arg(value_name = "A")]
-    before: Option<u64>,
-    /// The version to end with; the current one unless given
-    #[arg(value_name = "B")]
-    after: Option<u64>,
+    /// The device, by id or uid, unless --layer is given; then the versions to begin and to end with.
+    /// Without any: what the device has against what it shall have, or a layer's last change; with one,
+    /// that one against the current one
+    #[arg(value_name = "ID> <A> <B")]
+    words: Vec<String>,
+    #[command(flatten)]
+    layer: LayerArg,
 }
 
 /// `fleets config get`.
@@ -53,9 +53,11 @@ pub(super) async fn get(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    match args.version {
-        Some(number) => output.one(&ShownVersion(version(&args.id, number, client).await?))?,
-        None => output.one(&Shown(&client.config_get(&args.id).await?))?,
+    let whose = args.whose.read();
+    match (args.version, &whose) {
+        (Some(number), _) => output.one(&ShownVersion(version(&whose, number, client).await?))?,
+        (None, Whose::Device(id)) => output.one(&Shown(&client.config_get(id).await?))?,
+        (None, Whose::Layer(layer)) => output.one(&ShownLayer(client.layer_get(layer).await?))?,
     }
     Ok(Exit::Done)
 }
@@ -66,12 +68,13 @@ pub(super) async fn history(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
+    let whose = args.whose.read();
     let mut versions: Vec<ShownVersion> = Vec::new();
     loop {
         let limit = (args.count_max.get() - versions.len()).min(PAGE_ROWS_MAX);
         let before = versions.last().map(|last| last.0.version);
         let query = HistoryQuery { before, limit: Some(limit) };
-        let found = client.config_history(&args.id, &query).await?;
+        let found = client.config_history(&whose, &query).await?;
         let is_last = found.len() < limit;
         versions.extend(found.into_iter().map(ShownVersion));
         if is_last || versions.len() >= args.count_max.get() {
@@ -91,17 +94,24 @@ pub(super) async fn differences(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let current = client.config_get(&args.id).await?;
-    let before = match args.before {
-        Some(before) => before,
-        None => held(&current)?,
+    let (whose, words) = args.layer.split(args.words)?;
+    let numbers = words.iter().map(|word| {
+        word.parse().map_err(|_| Failure::usage(format!("{word:?} is no version's number")))
+    });
+    let numbers = numbers.collect::<Result<Vec<u64>, _>>()?;
+    let current = current(&whose, client).await?;
+    let (before, after) = match (numbers.as_slice(), &whose) {
+        ([], Whose::Device(id)) => (held(&client.config_get(id).await?)?, current.version),
+        ([], Whose::Layer(_)) => (current.version.saturating_sub(1), current.version),
+        ([before], _) => (*before, current.version),
+        ([before, after], _) => (*before, *after),
+        _ => return Err(Failure::usage("at most two versions can be compared")),
     };
-    let after = args.after.unwrap_or(current.version);
-    let before_document = document(&args.id, before, client).await?;
+    let before_document = document(&whose, before, client).await?;
     let after_document = if after == current.version {
-        read(&current.config)?
+        read(&current.document)?
     } else {
-        document(&args.id, after, client).await?
+        document(&whose, after, client).await?
     };
     let found: Vec<Difference> = diff(&before_document, &after_document);
     if found.is_empty() {
@@ -129,25 +139,28 @@ fn held(current: &ConfigView) -> Result<u64, Failure> {
 }
 
 /// What a version says; before the first one nothing.
-async fn document(id: &str, number: u64, client: &Client) -> Result<Value, Failure> {
+async fn document(whose: &Whose, number: u64, client: &Client) -> Result<Value, Failure> {
     if number == 0 {
         return Ok(json!({}));
     }
-    Ok(version(id, number, client).await?.document)
+    Ok(version(whose, number, client).await?.document)
 }
 
 /// A version that must be there.
 pub(super) async fn version(
-    id: &str,
+    whose: &Whose,
     number: u64,
     client: &Client,
 ) -> Result<ConfigVersionView, Failure> {
     let missing = || {
-        let id = Untrusted::from(id);
-        Failure::new(Exit::NothingFound, format!("{id} has no version {number}"))
+        let name = match whose {
+            Whose::Device(id) => Untrusted::from(id.as_str()).to_string(),
+            Whose::Layer(layer) => format!("layer {layer}"),
+        };
+        Failure::new(Exit::NothingFound, format!("{name} has no version {number}"))
             .hint("`fleets config history` lists its versions")
     };
-    client.config_version(id, number).await?.ok_or_else(missing)
+    client.config_version(whose, number).await?.ok_or_else(missing)
 }
 
 /// A document as the server writes it.

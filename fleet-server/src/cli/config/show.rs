@@ -1,6 +1,6 @@
 //! How configurations, their versions and what differs between them are shown.
 
-use fleet_core::api::{ConfigVersionView, ConfigView, Difference};
+use fleet_core::api::{ConfigVersionView, ConfigView, Difference, LayerPreview, LayerView};
 use fleet_core::cli::listed::{Listed, Reader};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::glyph::Tone;
@@ -22,6 +22,7 @@ impl Listed for Shown<'_> {
         Column::spare("AUTHOR", 10, 2),
         Column::spare("AT", 20, 3),
         Column::spare("COMMENT", 20, 4),
+        Column::spare("FROM", 20, 5),
         Column::new("ERROR", 20),
     ];
 
@@ -39,12 +40,83 @@ impl Listed for Shown<'_> {
             Cell::maybe(view.author.as_ref()),
             reader.time(view.at),
             Cell::maybe(view.comment.as_ref()),
+            Cell::new(provenance(view)),
             Cell::maybe(error).toned(Tone::Bad),
         ]
     }
 
     fn name(&self) -> String {
         self.0.device_id.to_string()
+    }
+}
+
+/// Which layer each path is from.
+fn provenance(view: &ConfigView) -> String {
+    let from = view.provenance.iter().map(|(path, layer)| {
+        format!("{}={}", Untrusted::from(path.as_str()), Untrusted::from(layer.as_str()))
+    });
+    from.collect::<Vec<_>>().join(" ")
+}
+
+/// A layer.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct ShownLayer(pub(super) LayerView);
+
+impl Listed for ShownLayer {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("LAYER", 12),
+        Column::new("VERSION", 7).of_numbers(),
+        Column::new("DEVICES", 7).of_numbers(),
+        Column::new("CONFIG", 40),
+        Column::spare("AUTHOR", 20, 2),
+        Column::spare("AT", 20, 1),
+        Column::new("COMMENT", 20),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(view) = self;
+        vec![
+            Cell::new(&view.layer),
+            Cell::new(view.version),
+            Cell::new(view.devices),
+            Cell::new(Untrusted::from(view.config.as_str())),
+            Cell::maybe(view.author.as_ref()),
+            reader.time(view.at),
+            Cell::maybe(view.comment.as_ref()),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.layer.to_string()
+    }
+}
+
+/// What a change of a layer would be, for programs.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct ShownPreview(pub(super) LayerPreview);
+
+impl Listed for ShownPreview {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("LAYER", 12),
+        Column::new("VERSION", 7).of_numbers(),
+        Column::new("DEVICES", 7).of_numbers(),
+        Column::new("CHANGES", 7).of_numbers(),
+    ];
+
+    fn cells(&self, _: Reader) -> Vec<Cell> {
+        let Self(preview) = self;
+        vec![
+            Cell::new(&preview.layer),
+            Cell::new(preview.version),
+            Cell::new(preview.devices),
+            Cell::new(preview.changes),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.changes.to_string()
     }
 }
 

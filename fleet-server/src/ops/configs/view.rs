@@ -1,19 +1,24 @@
 //! How configurations are shown and told.
 
 use data_encoding::HEXLOWER;
-use fleet_core::api::{ConfigUpdate, ConfigVersionView, ConfigView, ReportedView};
+use fleet_core::api::{ConfigUpdate, ConfigVersionView, ConfigView, ReportedView, config_paths};
 use fleet_core::untrusted::Untrusted;
 use ring::digest;
 use serde_json::Value;
 
 use super::EMPTY_DOCUMENT;
+use super::layers::{Effective, own_of, parsed};
 use crate::store::{ConfigVersion, Device};
 
 /// Characters of a document's hash.
 const HASH_CHARS: usize = 16;
 
 /// A device's configuration.
-pub(super) fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView {
+pub(super) fn view(
+    device: &Device,
+    latest: Option<ConfigVersion>,
+    effective: Effective,
+) -> ConfigView {
     let reported = device.reported.clone().map(|reported| ReportedView {
         version: reported.version,
         hash: reported.hash,
@@ -21,6 +26,11 @@ pub(super) fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView
         error: reported.error.map(Untrusted::new),
     });
     let version = latest.as_ref().map_or(0, |latest| latest.version);
+    let own = own_of(latest.as_ref()).to_owned();
+    // What a layer says that changed a moment ago is not in the document yet.
+    let Effective { mut provenance, document: to_be } = effective;
+    let document = latest.as_ref().map_or(EMPTY_DOCUMENT, |latest| &latest.config.document);
+    provenance.retain(|path, _| says_alike(document, &to_be, path));
     let config = latest.map(|latest| latest.config);
     let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document).to_owned();
     ConfigView {
@@ -35,8 +45,19 @@ pub(super) fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView
         at: config.as_ref().map(|config| config.at),
         comment: config.and_then(|config| config.comment).map(Untrusted::new),
         reported,
+        own: Some(own),
+        provenance,
         not_applied: None,
     }
+}
+
+/// Whether two documents say the same at a path.
+fn says_alike(one: &str, other: &str, path: &str) -> bool {
+    let at = |document: &str| {
+        let document = parsed(document).ok()?;
+        config_paths(&document).remove(path)
+    };
+    one == other || at(one) == at(other)
 }
 
 /// One version of a configuration.

@@ -156,7 +156,7 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::DevicePending => Glyph::Pending,
         EventKind::DeviceRejected => Glyph::Rejected,
         EventKind::DeviceRevoked | EventKind::DeviceDeleted => Glyph::Revoked,
-        EventKind::ConfigSet => Glyph::Busy,
+        EventKind::ConfigSet | EventKind::ConfigLayerSet => Glyph::Busy,
         EventKind::ConfigApplied => Glyph::Done,
         EventKind::ConfigRefused => Glyph::Failed,
         EventKind::CommandQueued => command::glyph(CommandState::Queued),
