@@ -20,7 +20,7 @@ use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
 use fleet_core::operator::commands::CommandQuery;
-use fleet_core::operator::configs::HistoryQuery;
+use fleet_core::operator::configs::{HistoryQuery, Whose};
 use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
@@ -242,7 +242,8 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         }
         Request::Versions { device, limit } => {
             let query = HistoryQuery { before: None, limit: Some(*limit) };
-            Answer::Versions(client.config_history(&device.to_string(), &query).await?)
+            let whose = Whose::Device(device.to_string());
+            Answer::Versions(client.config_history(&whose, &query).await?)
         }
         Request::Events { device, before } => {
             let query = EventQuery {
@@ -362,7 +363,9 @@ async fn set_interval(
     interval: Duration,
 ) -> Result<(), ClientError> {
     let current = client.config_get(device).await?;
-    let document = with_interval(&current.config, interval)
+    // What the device has from its layers stays theirs.
+    let own = current.own.as_deref().unwrap_or(&current.config);
+    let document = with_interval(own, interval)
         .map_err(|source| ClientError::Answer { route: Box::new(Route::ConfigGet), source })?;
     let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
     client.config_set(device, &update, Some(current.version)).await.map(drop)

@@ -4,6 +4,7 @@
 
 use fleet_core::api::{CommandView, DeviceUpdate};
 use fleet_core::id::Uid;
+use fleet_core::untrusted::{Untrusted, escaped};
 use serde_json::{Map, Value};
 
 use super::{Chosen, Deed, Plan, SAMPLE_LEN, Step, confirm, lock, view_words, words};
@@ -88,7 +89,7 @@ fn before(change: &Change, row: &Row) -> Option<Change> {
                 Value::Object(entries.collect::<Map<String, Value>>())
             });
             let name = update.name.as_ref().map(|_| name.unwrap_or_default());
-            Some(Change::Update(DeviceUpdate { name, metadata }))
+            Some(Change::Update(DeviceUpdate { name, metadata, ..DeviceUpdate::default() }))
         }
         Change::Interval(_) | Change::GoBack { .. } if row.index.config_version > 0 => {
             let to = row.index.config_version;
@@ -101,7 +102,7 @@ fn before(change: &Change, row: &Row) -> Option<Change> {
 /// Whether a device has what a change sets. The server looks after versions of configurations.
 fn has(row: &Row, change: &Change) -> bool {
     let Change::Update(update) = change else { return true };
-    let name = row.index.name.as_ref().map(|name| name.raw()).unwrap_or_default();
+    let name = row.index.name.as_ref().map(Untrusted::raw).unwrap_or_default();
     let has_name = update.name.as_ref().is_none_or(|wanted| wanted == name);
     let entries = update.metadata.as_ref().and_then(Value::as_object);
     let has_entry = |(key, value): (&String, &Value)| {
@@ -116,15 +117,15 @@ fn told(change: &Change) -> String {
         Change::Update(update) => {
             let name = update.name.as_ref().map(|name| match name.as_str() {
                 "" => "no name".to_owned(),
-                name => format!("name {}", fleet_core::untrusted::escaped(name)),
+                name => format!("name {}", escaped(name)),
             });
             let entries = update.metadata.as_ref().and_then(Value::as_object);
             let entries = entries.into_iter().flatten().map(|(key, value)| {
-                let key = fleet_core::untrusted::escaped(key);
+                let key = escaped(key);
                 match value {
                     Value::Null => format!("no {key}"),
                     value => {
-                        format!("{key} {}", fleet_core::untrusted::escaped(&value.to_string()))
+                        format!("{key} {}", escaped(&value.to_string()))
                     }
                 }
             });

@@ -63,7 +63,10 @@ fn question(app: &App) -> &Confirm {
 }
 
 fn tags(tags: Value) -> Change {
-    Change::Update(DeviceUpdate { name: None, metadata: Some(json!({ "tags": tags })) })
+    Change::Update(DeviceUpdate {
+        metadata: Some(json!({ "tags": tags })),
+        ..DeviceUpdate::default()
+    })
 }
 
 #[test]

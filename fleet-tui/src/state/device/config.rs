@@ -14,6 +14,8 @@ use crate::cells;
 
 /// Keys that are shown.
 const KEYS_MAX: usize = 500;
+/// The layer of what is set for the device alone.
+const OWN: &str = "device";
 /// The key whose value devices tell with their facts.
 const INTERVAL: &str = "telemetry.interval";
 
@@ -52,6 +54,8 @@ pub struct ConfigKey {
     pub desired: Option<String>,
     /// What it has, as far as that is known.
     pub reported: Option<String>,
+    /// The layer that it is from, if it is not the device's own.
+    pub layer: Option<String>,
     /// Whether nothing reported means that it has nothing.
     is_known: bool,
 }
@@ -169,6 +173,7 @@ pub fn keys(view: &ConfigView, versions: &Versions, interval_secs: Option<u32>) 
             path: escaped(path),
             desired: wanted.get(path).map(text),
             reported: told.or_else(|| had.as_ref()?.get(path).map(text)),
+            layer: view.provenance.get(path).filter(|layer| *layer != OWN).map(|it| escaped(it)),
             is_known: had.is_some(),
         }
     };

@@ -213,6 +213,7 @@ fn config() -> ConfigView {
         "config": "{\"telemetry\":{\"interval\":30,\"metrics\":[\"cpu_usage\",\"gpu_usage\"]}}",
         "version": 18, "hash": "3f9a77c2d01b8e54", "author": "operator:k3xq2m7a",
         "at": time(7_300), "comment": "twice as often while line 3 is watched",
+        "provenance": {"telemetry.interval": "device", "telemetry.metrics": "tag:eu-west"},
         "reported": {"version": 18, "hash": "3f9a77c2d01b8e54", "applied_at": time(7_200),
             "error": "telemetry.metrics: this device has no gpu_usage"},
     });

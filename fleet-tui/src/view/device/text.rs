@@ -17,6 +17,10 @@ use crate::widgets::scrollbar;
 
 /// A pane from this width on says who did what.
 const WIDE: u16 = 100;
+/// A pane from this width on says which layer a key is from.
+const LAYER_FROM: u16 = 70;
+/// Cells of that.
+const LAYER_WIDTH: u16 = 18;
 /// The most that names of facts take.
 const NAME_WIDTH_MAX: u16 = 24;
 
@@ -42,16 +46,27 @@ pub(super) fn config(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut 
     let lines = device.config_lines(&app.desk);
     let now = app.desk.link.server_time(app.desk.now.wall);
     scrollbar_of(device, Pane::Config, lines.len(), area, inside, canvas);
+    // Where there is room it says who else has a say.
+    let is_shared = |line: &ConfigLine| matches!(line, ConfigLine::Key(key) if key.layer.is_some());
+    let layer_width =
+        if inside.width >= LAYER_FROM && lines.iter().any(is_shared) { LAYER_WIDTH } else { 0 };
     for (y, line) in (inside.y..inside.bottom()).zip(lines.iter().skip(device.top(Pane::Config))) {
         let row = Rect { y, height: 1, ..inside };
+        let cells = Rect { width: inside.width - layer_width, ..row };
         match line {
             ConfigLine::Word(tone, text) => {
                 canvas.put(row.x, y, row.right(), text, Role::from(*tone));
             }
             ConfigLine::Titles => {
-                config_row(row, [" ", "key", "desired", "reported"], Role::Head, canvas);
+                config_row(cells, [" ", "key", "desired", "reported"], Role::Head, canvas);
+                let from = if layer_width > 0 { "from" } else { "" };
+                canvas.put(cells.right() + 1, y, row.right(), from, Role::Head);
             }
-            ConfigLine::Key(key) => config_key(key, row, canvas),
+            ConfigLine::Key(key) => {
+                config_key(key, cells, canvas);
+                let layer = key.layer.as_deref().unwrap_or_default();
+                canvas.put(cells.right() + 1, y, row.right(), layer, Role::Muted);
+            }
             ConfigLine::Gap => {}
             ConfigLine::Version(mark, version) => {
                 config_version(*mark, version, &cells::age(now.since(version.at)), row, canvas);

@@ -11,19 +11,36 @@ use crate::testing::{press, wait};
 
 const WIDE: Size = Size::new(120, 35);
 
-/// What is asked for last, if anything was.
-fn asked(effects: &[Effect]) -> Option<Option<LogAsk>> {
-    let mut asks = effects.iter().filter_map(|effect| match effect {
-        Effect::Logs(ask) => Some(ask.clone()),
+/// What is asked for last.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Nothing,
+    NoMore,
+    Lines(LogAsk),
+}
+
+impl Asked {
+    fn lines(self) -> LogAsk {
+        match self {
+            Self::Lines(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn asked(effects: &[Effect]) -> Asked {
+    let ask = |effect: &Effect| match effect {
+        Effect::Logs(Some(ask)) => Some(Asked::Lines(ask.clone())),
+        Effect::Logs(None) => Some(Asked::NoMore),
         _ => None,
-    });
-    asks.next_back()
+    };
+    effects.iter().filter_map(ask).next_back().unwrap_or(Asked::Nothing)
 }
 
 /// A device whose log is open, and what was asked for.
 fn opened() -> (App, LogAsk) {
     let mut app = answered(SLOT, WIDE);
-    let ask = asked(&press(&mut app, "Tab Tab Tab Tab")).flatten().expect("it is asked for");
+    let ask = asked(&press(&mut app, "Tab Tab Tab Tab")).lines();
     hello(&mut app, &ask);
     (app, ask)
 }
@@ -66,16 +83,16 @@ fn lines_come_while_somebody_looks_and_no_longer() {
     assert_eq!((ask.device, ask.query.limit), (sample::uid(SLOT), Some(PAST)));
     lines(&mut app, &ask, 0..3, 0);
     assert_eq!(texts(&app)[0], "line 0 \\u{1b}[31m       x");
-    assert_eq!(asked(&press(&mut app, "Tab")), Some(None), "another pane");
+    assert_eq!(asked(&press(&mut app, "Tab")), Asked::NoMore, "another pane");
     // What was on its way is nothing any more.
     lines(&mut app, &ask, 3..4, 0);
     assert_eq!(logs(&app).len(), 3);
-    let again = asked(&press(&mut app, "S-Tab")).flatten().unwrap();
+    let again = asked(&press(&mut app, "S-Tab")).lines();
     assert_eq!(again.query.since, Some(line(2).timestamp));
     hello(&mut app, &again);
     lines(&mut app, &again, 2..5, 0);
     assert_eq!(logs(&app).len(), 5, "a line that is known does not come twice");
-    assert_eq!(asked(&press(&mut app, "Esc")), Some(None), "another screen");
+    assert_eq!(asked(&press(&mut app, "Esc")), Asked::NoMore, "another screen");
 }
 
 #[test]
@@ -102,22 +119,22 @@ fn what_is_looked_for_is_asked_of_the_server() {
     let (mut app, ask) = opened();
     lines(&mut app, &ask, 0..3, 2);
     let effects = press(&mut app, "/ o o m Space l e v e l = w a r n");
-    assert_eq!(asked(&effects), None, "not while it is typed");
-    let other = asked(&press(&mut app, "Enter")).flatten().unwrap();
+    assert_eq!(asked(&effects), Asked::Nothing, "not while it is typed");
+    let other = asked(&press(&mut app, "Enter")).lines();
     assert_eq!(other.query.grep.as_deref(), Some("oom"));
     assert_eq!((other.query.level, other.query.since), (Some(Severity::Warn), None));
     assert_eq!((logs(&app).len(), logs(&app).dropped), (0, 0), "others than before");
-    let error = asked(&press(&mut app, "f e")).flatten().unwrap();
+    let error = asked(&press(&mut app, "f e")).lines();
     assert_eq!(
         (error.query.level, error.query.grep.as_deref()),
         (Some(Severity::Error), Some("oom"))
     );
-    let unit = asked(&press(&mut app, "f u n g i n x Enter")).flatten().unwrap();
+    let unit = asked(&press(&mut app, "f u n g i n x Enter")).lines();
     assert_eq!(unit.query.unit.as_deref(), Some("nginx.service"));
     assert_eq!(unit.query.level, Some(Severity::Error));
-    let agent = asked(&press(&mut app, "f a")).flatten().unwrap();
+    let agent = asked(&press(&mut app, "f a")).lines();
     assert_eq!(agent.query.unit, None);
-    assert_eq!(asked(&press(&mut app, "/ x Esc")), None);
+    assert_eq!(asked(&press(&mut app, "/ x Esc")), Asked::Nothing);
 }
 
 #[test]
@@ -126,8 +143,8 @@ fn what_breaks_off_is_asked_for_anew_and_what_is_over_is_not() {
     lines(&mut app, &ask, 0..2, 0);
     tell(&mut app, Event::Log(ask.number, LogNews::Ended("reset".to_owned())));
     assert_eq!(logs(&app).stage, Stage::Failed("reset".to_owned()));
-    assert_eq!(asked(&wait(&mut app, Duration::from_secs(4))), None);
-    let again = asked(&wait(&mut app, Duration::from_secs(2))).flatten().unwrap();
+    assert_eq!(asked(&wait(&mut app, Duration::from_secs(4))), Asked::Nothing);
+    let again = asked(&wait(&mut app, Duration::from_secs(2))).lines();
     assert!(again.number > ask.number);
     hello(&mut app, &again);
     news(&mut app, &again, LogMessage::Link(LogLink { connected: false }));
@@ -136,10 +153,10 @@ fn what_breaks_off_is_asked_for_anew_and_what_is_over_is_not() {
     news(&mut app, &again, LogMessage::Over(over));
     tell(&mut app, Event::Log(again.number, LogNews::Ended("closed".to_owned())));
     assert_eq!(logs(&app).stage, Stage::Over("policy \\u{1b}".to_owned()));
-    assert_eq!(asked(&wait(&mut app, Duration::from_secs(60))), None);
+    assert_eq!(asked(&wait(&mut app, Duration::from_secs(60))), Asked::Nothing);
     // After an outage it is tried again.
     go_down(&mut app);
-    assert!(asked(&come_back(&mut app, true)).is_some_and(|ask| ask.is_some()));
+    assert!(matches!(asked(&come_back(&mut app, true)), Asked::Lines(_)));
     assert_eq!(logs(&app).len(), 2);
 }
 
