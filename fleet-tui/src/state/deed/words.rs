@@ -147,7 +147,9 @@ impl Deed {
             Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
-            Self::Rename | Self::Tag | Self::Note | Self::Interval | Self::GoBack => "set it back",
+            Self::Rename | Self::Tag | Self::Note | Self::Interval | Self::GoBack => {
+                "u sets it back"
+            }
             Self::Revoke => "none; once deleted it may ask anew",
             Self::Delete => "none",
         }

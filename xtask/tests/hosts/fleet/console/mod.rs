@@ -4,6 +4,7 @@
 mod auto;
 mod batches;
 mod commands;
+mod config;
 mod hostile;
 mod link;
 mod logs;
