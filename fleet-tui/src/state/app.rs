@@ -401,7 +401,7 @@ impl App {
                     self.desk.say("the server is back");
                 }
                 self.events.reconnected(&mut self.desk);
-                self.batches.reconnected();
+                self.batches.reconnected(&mut self.desk);
                 deed::reconnected(&mut self.desk);
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.reconnected();
@@ -422,7 +422,7 @@ impl App {
                     device.happened(&event);
                 }
                 deed::happened(&event, &mut self.desk);
-                self.batches.happened(&event);
+                self.batches.happened(&event, &mut self.desk);
                 self.events.happened(event);
             }
             // Sent only to those who do not take the whole index.

@@ -34,8 +34,10 @@ use words::{copied, copy_menu, news};
 
 /// Batches that are asked for at one time.
 const PAGE: usize = 200;
-/// The newest batches, as they are looked at again and again.
+/// The newest batches, which are looked at when something happened to one.
 const LOOK_ROWS: usize = 50;
+/// Batches that go on and are looked at one by one at one time; further ones have their turn.
+const LOOKS_MAX: usize = 8;
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The same after a look that failed.
@@ -64,8 +66,12 @@ pub struct BatchesScreen {
     load: Load,
     /// Whether there is news that was not looked at.
     is_due: bool,
-    /// Whether an answer is waited for.
+    /// Whether a list is waited for.
     is_asked: bool,
+    /// Those of which an answer is waited for.
+    looked_at: BTreeSet<Uid>,
+    /// Which of those that go on is looked at next.
+    turn: usize,
     asked_at: Option<Duration>,
     is_stale: bool,
 }
@@ -96,6 +102,8 @@ impl Default for BatchesScreen {
             load: Load::Nothing,
             is_due: false,
             is_asked: false,
+            looked_at: BTreeSet::new(),
+            turn: 0,
             asked_at: None,
             is_stale: false,
         }
@@ -157,20 +165,28 @@ impl BatchesScreen {
         if is_shown && self.load == Load::Nothing {
             self.load = Load::Before(None);
             self.ask(Request::Batches { before: None, limit: PAGE }, desk);
-        } else if self.is_due || (is_shown && self.going_on() > 0) {
+        } else if self.is_due {
             self.is_due = false;
             self.ask(Request::Batches { before: None, limit: LOOK_ROWS }, desk);
-            // Those that have gone on for so long that they are not among the newest.
-            let newest = self.kept.keys().rev().nth(LOOK_ROWS - 1).copied();
-            let is_old = |known: &&Known| {
-                goes_on(&known.view) && newest.is_some_and(|newest| known.view.id < newest)
-            };
-            let old: Vec<Uid> = self.kept.values().filter(is_old).map(|it| it.view.id).collect();
-            let turn = usize::try_from(now.as_secs()).unwrap_or_default();
-            if let Some(id) = old.get(turn % old.len().max(1)) {
+        } else if is_shown {
+            self.look(desk);
+        }
+    }
+
+    /// Looks at some of those that go on, at each in its turn.
+    fn look(&mut self, desk: &mut Desk) {
+        let goes_on = |id: &&Uid| self.kept.get(id).is_some_and(|known| goes_on(&known.view));
+        let going_on: Vec<Uid> = self.order.iter().filter(goes_on).copied().collect();
+        if going_on.is_empty() {
+            return;
+        }
+        self.asked_at = Some(desk.now.since_start);
+        for id in going_on.iter().cycle().skip(self.turn).take(LOOKS_MAX.min(going_on.len())) {
+            if self.looked_at.insert(*id) {
                 desk.ask(Request::Batch(*id));
             }
         }
+        self.turn = (self.turn + LOOKS_MAX) % going_on.len();
     }
 
     fn ask(&mut self, request: Request, desk: &mut Desk) {
@@ -180,10 +196,14 @@ impl BatchesScreen {
     }
 
     /// Notes that the link was down: what happened to batches was missed.
-    pub fn reconnected(&mut self) {
+    pub fn reconnected(&mut self, desk: &mut Desk) {
+        for id in &self.own {
+            desk.ask(Request::Batch(*id));
+        }
         self.load = Load::Nothing;
         self.is_due = true;
         self.is_asked = false;
+        self.looked_at.clear();
         self.asked_at = None;
         if let Some(open) = &mut self.open {
             open.lose();
@@ -191,8 +211,15 @@ impl BatchesScreen {
     }
 
     /// Notes that something happened to a batch.
-    pub fn happened(&mut self, event: &EventView) {
-        self.is_due |= event.kind.is("batch");
+    pub fn happened(&mut self, event: &EventView, desk: &mut Desk) {
+        if !event.kind.is("batch") {
+            return;
+        }
+        self.is_due = true;
+        // One that was begun here may be older than those that are looked at then.
+        if let Some(id) = id_of(event).filter(|id| self.own.contains(id)) {
+            desk.ask(Request::Batch(id));
+        }
     }
 
     /// Takes batches.
@@ -240,8 +267,15 @@ impl BatchesScreen {
         if let Some(open) = self.open.as_mut().filter(|open| open.id == id) {
             open.looked(&answer);
         }
-        if let Ok(Answer::Batch(view)) = answer {
-            self.keep(*view, desk);
+        self.looked_at.remove(&id);
+        match answer {
+            Ok(Answer::Batch(view)) => self.keep(*view, desk),
+            Ok(_) => {}
+            Err(failed) => {
+                // It may be one that the server has let go of.
+                self.failure = Some(failed.text);
+                self.load = Load::Nothing;
+            }
         }
     }
 
@@ -502,6 +536,11 @@ impl BatchesScreen {
         self.is_stale |= typed == Typed::Filter;
         typed != Typed::Nothing
     }
+}
+
+/// The batch that an event is about: its text begins with the number.
+pub fn id_of(event: &EventView) -> Option<Uid> {
+    event.text.raw().split(' ').next()?.parse().ok().filter(|_| event.kind.is("batch"))
 }
 
 /// Where a batch stands: what wants somebody, what goes on, what went wrong lately, the rest.

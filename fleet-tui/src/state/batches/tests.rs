@@ -1,3 +1,5 @@
+//! The list of batches and one of them, from key to request and from answer to row.
+
 use fleet_core::api::{EventKind, MemberState, StreamMessage};
 
 use super::*;
@@ -44,11 +46,10 @@ fn list(app: &mut App, views: Vec<BatchView>) {
     press(app, "4");
     tell(app, Request::Batches { before: None, limit: LOOK_ROWS }, Ok(Answer::Batches(vec![])));
     wait(app, Duration::from_secs(2));
-    let newest = views.iter().take(LOOK_ROWS).cloned().collect();
     tell(app, Request::Batches { before: None, limit: PAGE }, Ok(Answer::Batches(views)));
-    if app.batches.is_asked && app.batches.load == Load::All {
-        let look = Request::Batches { before: None, limit: LOOK_ROWS };
-        tell(app, look, Ok(Answer::Batches(newest)));
+    for id in std::mem::take(&mut app.batches.looked_at) {
+        let view = app.batches.known(id).unwrap().view.clone();
+        tell(app, Request::Batch(id), Ok(Answer::Batch(Box::new(view))));
     }
 }
 
@@ -134,12 +135,12 @@ fn all_batches_come_page_by_page_and_what_the_server_let_go_of_goes() {
 fn what_goes_on_is_looked_at_each_second_and_what_is_over_is_not() {
     let mut app = live_app();
     list(&mut app, vec![batch(3, &[(Running, 1)])]);
-    let look = Request::Batches { before: None, limit: LOOK_ROWS };
+    let look = Request::Batch(batch_id(3));
     assert_eq!(asked(&wait(&mut app, Duration::from_millis(400))), []);
     assert_eq!(asked(&wait(&mut app, Duration::from_millis(700))), std::slice::from_ref(&look));
     assert_eq!(asked(&wait(&mut app, Duration::from_secs(9))), [], "one is under way");
     let over = with(batch(3, &[(Succeeded, 1)]), BatchState::Done);
-    tell(&mut app, look.clone(), Ok(Answer::Batches(vec![over])));
+    tell(&mut app, look, Ok(Answer::Batch(Box::new(over))));
     assert_eq!(asked(&wait(&mut app, Duration::from_secs(60))), []);
     // Whatever happens to one is looked at, also from elsewhere.
     press(&mut app, "1");
@@ -149,20 +150,28 @@ fn what_goes_on_is_looked_at_each_second_and_what_is_over_is_not() {
 }
 
 #[test]
-fn one_that_goes_on_for_long_is_looked_at_alone() {
+fn of_many_that_go_on_each_has_its_turn() {
     let mut app = live_app();
-    let newest = u32::try_from(LOOK_ROWS).unwrap() + 10;
-    let mut views: Vec<_> = (2..newest)
-        .rev()
-        .map(|number| with(batch(number, &[(Succeeded, 1)]), BatchState::Done))
-        .collect();
-    views.push(batch(1, &[(Waiting, 1)]));
-    list(&mut app, views);
-    let asked = asked(&wait(&mut app, Duration::from_secs(2)));
-    assert!(asked.contains(&Request::Batch(batch_id(1))), "{asked:?}");
-    let over = with(batch(1, &[(Succeeded, 1)]), BatchState::Done);
-    tell(&mut app, Request::Batch(batch_id(1)), Ok(Answer::Batch(Box::new(over))));
-    assert_eq!(app.batches.going_on(), 0);
+    let count = u32::try_from(LOOKS_MAX).unwrap() + 3;
+    list(&mut app, (0..count).rev().map(|number| batch(number, &[(Waiting, 1)])).collect());
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 {
+        let asked = asked(&wait(&mut app, Duration::from_secs(2)));
+        assert_eq!(asked.len(), LOOKS_MAX);
+        for request in asked {
+            let Request::Batch(id) = request else { panic!("{request:?}") };
+            seen.insert(id);
+            let view = app.batches.known(id).unwrap().view.clone();
+            tell(&mut app, Request::Batch(id), Ok(Answer::Batch(Box::new(view))));
+        }
+    }
+    assert_eq!(seen.len(), usize::try_from(count).unwrap());
+    // One that is gone is noticed, and all are looked at anew.
+    let gone = Request::Batch(batch_id(1));
+    let refused = Failed { text: "there is no batch".to_owned(), request_id: None };
+    tell(&mut app, gone, Err(refused));
+    let asked = asked(&wait(&mut app, Duration::from_secs(6)));
+    assert_eq!(asked, [Request::Batches { before: None, limit: PAGE }]);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! What several devices are to do, or how they shall be configured: the server does it, as a batch.
 //! It says first what that would be, and what it said is what is agreed to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use fleet_core::api::{BatchPreview, BatchRequest};
+use fleet_core::api::{BatchPreview, BatchRequest, WhenOffline};
+use fleet_core::command::Command as DeviceCommand;
 use fleet_core::id::Uid;
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, escaped};
 use serde_json::json;
 
 use super::command::spelled;
-use super::{Chosen, Deed, GRAVE_COUNT, Plan, SAMPLE_LEN, Step, words};
+use super::{Chosen, Deed, GRAVE_COUNT, Plan, SAMPLE_LEN, Step, rows, step, words};
 use crate::cells;
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed};
@@ -23,7 +24,74 @@ const EXCLUDED_SHOWN_MAX: usize = 3;
 /// The batch that a plan is, if it is one: for more than one device, and not just something that
 /// the server notes.
 pub(super) fn request(plan: &Plan) -> Option<BatchRequest> {
-    let first = plan.steps.first().filter(|_| plan.steps.len() > 1)?;
+    (plan.steps.len() > 1).then(|| asked_for(plan))?
+}
+
+/// A batch that was written out: `canary=5 window=20 restart nginx`.
+pub fn written(text: &str, chosen: &Chosen, desk: &mut Desk) -> Result<Command, String> {
+    let mut words: VecDeque<&str> = text.split_whitespace().collect();
+    let mut limits = BatchRequest::default();
+    while let Some((name, value)) = words.front().and_then(|word| word.split_once('=')) {
+        limit(name, value, &mut limits)?;
+        words.pop_front();
+    }
+    let command: Vec<&str> = words.into();
+    if command.is_empty() {
+        return Err("say what: restart nginx".to_owned());
+    }
+    let command: DeviceCommand = command.join(" ").parse().map_err(|error| format!("{error}"))?;
+    let deed = match &command {
+        DeviceCommand::Restart => Deed::Restart,
+        DeviceCommand::RestartService(_) => Deed::Service,
+        DeviceCommand::Reboot => Deed::Reboot,
+        DeviceCommand::Collect => Deed::Collect,
+        DeviceCommand::Exec(_) => Deed::Exec,
+        DeviceCommand::Logs { .. } => {
+            return Err("logs are shown of one device at a time".to_owned());
+        }
+    };
+    if let Some(reason) = desk.why_not_change().or_else(|| deed.why_not(chosen, desk)) {
+        return Err(reason.to_owned());
+    }
+    let change = deed.given(command);
+    let steps = rows(deed, chosen, desk).map(|row| step(row, change.clone())).collect();
+    let plan = Plan { deed, typed: String::new(), steps };
+    let asked = asked_for(&plan).ok_or("there is no device to do it")?;
+    let BatchRequest { window, canary, max_fail, offline, .. } = limits;
+    let request = BatchRequest { window, canary, max_fail, offline, ..asked };
+    let question = question(plan, request, chosen, desk);
+    Ok(Command::Popup(Box::new(Popup::Confirm(question))))
+}
+
+/// Reads one of the limits.
+fn limit(name: &str, value: &str, limits: &mut BatchRequest) -> Result<(), String> {
+    let number = || {
+        let problem = |_| format!("{name} is a number, not {}", escaped(value));
+        value.parse::<usize>().map_err(problem)
+    };
+    match name {
+        "canary" => limits.canary = Some(number()?),
+        "window" => limits.window = Some(number()?),
+        "max-fail" => limits.max_fail = Some(number()?),
+        "offline" => {
+            let way = WhenOffline::ALL.iter().find(|(word, _)| *word == value);
+            let words: Vec<&str> = WhenOffline::ALL.iter().map(|(word, _)| *word).collect();
+            let problem = || format!("offline is one of {}", words.join(", "));
+            limits.offline = way.ok_or_else(problem)?.1;
+        }
+        _ => {
+            let name = escaped(name);
+            return Err(format!(
+                "there is no {name}; there are canary, window, max-fail and offline"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The batch of a plan's devices.
+fn asked_for(plan: &Plan) -> Option<BatchRequest> {
+    let first = plan.steps.first()?;
     let devices: Vec<Uid> = plan.steps.iter().map(|step| step.uid).collect();
     let request = BatchRequest { devices: Some(devices), ..BatchRequest::default() };
     match &first.change {
@@ -124,6 +192,7 @@ fn agreed(request: &BatchRequest, preview: &BatchPreview, before: &Confirm) -> C
     let count = preview.devices.len();
     let uids = preview.devices.iter().map(|device| device.uid).collect();
     // Those that were shown, and no others.
+    let way = request.offline;
     let request = BatchRequest { devices: Some(uids), expect: Some(count), ..request.clone() };
     let deed = before.deed.unwrap_or(Deed::Collect);
     let mut confirm = empty(deed, count, Command::BeginBatch(Box::new(request)));
@@ -142,7 +211,14 @@ fn agreed(request: &BatchRequest, preview: &BatchPreview, before: &Confirm) -> C
     let until = cells::second(preview.expires_at);
     let until = match preview.offline {
         0 => format!("{until}; then it is too late to begin"),
-        offline => format!("{until}: {offline} are away, and have their turn if they come before"),
+        away => {
+            let fate = match way {
+                WhenOffline::Queue => "have their turn if they come before",
+                WhenOffline::Skip => "are left out",
+                WhenOffline::Fail => "count as failed",
+            };
+            format!("{until}: {away} are away, and {fate}")
+        }
     };
     confirm = confirm.line("how", how).line("until", until).line("undo", undo(deed));
     if count > GRAVE_COUNT {

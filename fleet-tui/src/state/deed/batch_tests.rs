@@ -2,7 +2,7 @@
 
 use fleet_core::api::{
     BatchDevice, BatchPreview, BatchRequest, BatchState, DeviceStatus, EventKind, Excluded,
-    IndexPage, MemberState, StreamMessage,
+    IndexPage, MemberState, StreamMessage, WhenOffline,
 };
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
@@ -214,6 +214,38 @@ fn whoever_begins_one_is_told_where_it_is_seen_and_how_it_ends() {
 
 fn begun_id() -> Uid {
     crate::testing::batch_id(9)
+}
+
+#[test]
+fn a_batch_can_be_written_out_with_its_limits() {
+    let mut app = app_with(fleet_of(4));
+    press(&mut app, "a :");
+    app.apply(
+        sample::moment(app.desk.now.since_start),
+        Event::Paste("batch canary=1 window=3 max-fail=2 offline=skip restart nginx".to_owned()),
+    );
+    let request = asks(&mut app, "Enter");
+    assert_eq!((request.canary, request.window, request.max_fail), (Some(1), Some(3), Some(2)));
+    assert_eq!(request.offline, WhenOffline::Skip);
+    assert_eq!(request.args, Some(vec!["nginx.service".to_owned()]));
+    assert!(facts(&app, "until")[0].ends_with("1 are away, and are left out"));
+    assert_eq!(asked(&press(&mut app, "4 Enter")).1.len(), 1);
+    for (text, problem) in [
+        ("batch canary=x restart", "canary is a number, not x"),
+        ("batch pace=3 restart", "there is no pace; there are canary"),
+        ("batch offline=wait restart", "offline is one of queue, skip, fail"),
+        ("batch canary=3", "say what: restart nginx"),
+        ("batch restrat", "there is no command restrat"),
+        ("batch logs", "logs are shown of one device at a time"),
+    ] {
+        press(&mut app, "Esc Esc Esc a :");
+        let now = sample::moment(app.desk.now.since_start);
+        app.apply(now, Event::Paste(text.to_owned()));
+        assert_eq!(asked(&press(&mut app, "Enter")).0, [], "{text}");
+        let Some(Popup::Palette(palette)) = &app.desk.popup else { panic!("{text} was done") };
+        let error = palette.error.as_deref().unwrap_or_default();
+        assert!(error.starts_with(problem), "{text}: {error}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::data::Row;
 use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
 use crate::effect::Change;
 pub use ask::plan;
-pub use batch::previewed;
+pub use batch::{previewed, written};
 pub use command::{preview, take_back, view_words};
 pub use follow::{Followed, happened, looked, reconnected};
 pub use job::{Job, answered, carry_out};

@@ -1,3 +1,5 @@
+//! Lines from the ask to the pane, and what becomes of a stream that ends.
+
 use fleet_core::api::{LogEntries, LogHello, LogLink, LogOver, LogOverKind};
 use ratatui::layout::Size;
 
