@@ -16,6 +16,7 @@ use crate::lab::{Host, Lab, wait_for};
 
 /// Clears the screen, forges a line, turns text around.
 const NASTY: &str = r"\u001b[2J\u009b31m\r\u202egnp";
+const UNREACHABLE: i32 = 7;
 const INTERRUPTED: i32 = 130;
 
 /// A machine of made-up files, whose `journalctl` writes these lines of a script: of the past, and
@@ -70,9 +71,15 @@ impl<'a> Follower<'a> {
 
     /// Ends it as Ctrl-C does, and gives its exit code.
     #[track_caller]
-    fn interrupt(mut self) -> Option<i32> {
+    fn interrupt(self) -> Option<i32> {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, Signal::SIGINT).expect("a program that runs");
+        self.ended()
+    }
+
+    /// Waits for its end, and gives its exit code.
+    #[track_caller]
+    fn ended(mut self) -> Option<i32> {
         let mut ended = || self.child.try_wait().expect("a child of ours");
         wait_for("a follower to end", SOON, &mut ended).code()
     }
@@ -158,6 +165,12 @@ fn lines_come_to_the_terminal_and_go_on_when_the_device_does() {
         .envs(fleets.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = shell.output().expect("a shell");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
+
+    // Without a server there is nothing to wait for.
+    let left = Follower::start(&server, "left", &["cam"]);
+    left.shows("out", " agent: ");
+    server.kill();
+    assert_eq!(left.ended(), Some(UNREACHABLE));
 }
 
 #[test]
