@@ -43,6 +43,10 @@ pub const METADATA_ENTRIES_MAX: usize = 100;
 pub const METADATA_NAME_BYTES_MAX: usize = 64;
 /// Bytes of a metadata value, as JSON.
 pub const METADATA_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a tag that a layer of configurations has, or that is given to a device as one.
+pub const TAG_BYTES_MAX: usize = 48;
+/// Layers of configurations: that of the fleet, and those of tags.
+pub const CONFIG_LAYERS_MAX: usize = 256;
 /// Server URLs in a grant.
 pub const GRANT_URLS_MAX: usize = 16;
 /// Bytes of one URL.

@@ -27,7 +27,7 @@ use crate::link::Links;
 use crate::live::{Keeper, Live};
 use crate::logs::Logs;
 use crate::meters::Meters;
-use crate::ops::configs::Versions;
+use crate::ops::configs::{Layers, Versions};
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
@@ -154,7 +154,7 @@ impl Server {
             page,
             intake: Intake::default(),
             meters: ops.telemetry.meters.clone(),
-            ops,
+            ops: ops.clone(),
             scrapes: Arc::new(Semaphore::new(1)),
             commits: Box::new(move || redb.commits()),
             tasks: tasks.clone(),
@@ -164,6 +164,8 @@ impl Server {
         tasks.spawn("commands", async move { commands.run(&within).await });
         let within = tasks.clone();
         tasks.spawn("batches", async move { batches.run(&within).await });
+        let (within, settled) = (tasks.clone(), ops.clone());
+        tasks.spawn("configurations", async move { settled.configs.run(&within).await });
         tasks.spawn("port", http.run(listener));
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
@@ -232,12 +234,14 @@ fn wire(
 ) -> Ops {
     let world = || world.clone();
     let versions = Arc::new(Versions::default());
+    let layers = Arc::new(Layers::new(world()));
     let server = || keys.server.clone();
     let meters = Arc::new(Meters::default());
     let devices = || Devices {
         world: world(),
         presence: presence.clone(),
         versions: versions.clone(),
+        layers: layers.clone(),
         hub: hub.clone(),
         events: events.clone(),
     };
@@ -260,6 +264,7 @@ fn wire(
             devices: devices(),
             commands: commands.clone(),
             versions: versions.clone(),
+            layers: layers.clone(),
             reports: reports.clone(),
             events: events.clone(),
             told: Bell::default(),
@@ -281,6 +286,7 @@ fn wire(
             server: server(),
             events: events.clone(),
             reports,
+            layers: layers.clone(),
         },
         grants: Grants { world: world(), hub: hub.clone(), server: server(), reach: reach.clone() },
         enrolment: Enrolment {

@@ -7,13 +7,15 @@ use fleet_core::field::{Field, Kind};
 use fleet_core::filter::Subject as _;
 use fleet_core::glyph::{self, Tone};
 use fleet_core::time::Timestamp;
-use fleet_core::untrusted::escaped;
+use fleet_core::untrusted::{escaped, write_escaped};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::state::data::Row;
 
 /// A device that was heard within this time was heard now.
 const NOW: Duration = Duration::from_secs(10);
+/// Cells that a tab goes on to.
+const TAB: usize = 8;
 
 /// A field's words, safe to show; empty where there is nothing to say.
 pub fn text(row: &Row, field: Field, now: Timestamp) -> String {
@@ -88,6 +90,36 @@ fn push(lines: &mut [String], c: char) {
     if let Some(line) = lines.last_mut() {
         line.push(c);
     }
+}
+
+/// A line in lines of at most `width` cells. Its blanks stay: they may make columns.
+pub fn cut(line: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for c in line.chars() {
+        let cells = c.width().unwrap_or_default();
+        if used > 0 && used + cells > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(last) = lines.last_mut() {
+            last.push(c);
+        }
+        used += cells;
+    }
+    lines
+}
+
+/// A line of what a program wrote, safe to show; tabs are blanks, so that columns stay.
+pub fn shown_line(line: &str) -> String {
+    let mut text = String::new();
+    for (place, part) in line.split('\t').enumerate() {
+        if place > 0 {
+            text.push_str(&" ".repeat(TAB - text.width() % TAB));
+        }
+        write_escaped(&mut text, part, usize::MAX).expect("writing to a String cannot fail");
+    }
+    text
 }
 
 /// A field of CSV that no spreadsheet takes for a formula.

@@ -297,6 +297,7 @@ impl Console {
                     let now = SystemClock.now();
                     self.performer.export(stem, extension, contents, now);
                 }
+                Effect::Logs(ask) => self.performer.logs(ask),
                 Effect::Reconnect => self.retry.notify_one(),
                 Effect::Switch(context) => self.switch(&context),
                 Effect::Redraw => self.repaint(),

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{DeviceUpdate, StreamView};
+use fleet_core::api::{BatchRequest, DeviceUpdate, MemberState, StreamView};
 use fleet_core::command::Command;
-use fleet_core::id::Uid;
+use fleet_core::id::{DeviceId, Uid};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
+use fleet_core::operator::logs::LogQuery;
 use fleet_core::time::Timestamp;
 
 /// Something to do.
@@ -36,6 +37,8 @@ pub enum Effect {
         /// What is in it.
         contents: String,
     },
+    /// Have lines of a device's log come, or no more. Only the last one counts.
+    Logs(Option<LogAsk>),
     /// Connect again now.
     Reconnect,
     /// Leave this server for the one of a context.
@@ -48,6 +51,17 @@ pub enum Effect {
     Suspend,
     /// The end.
     Quit,
+}
+
+/// Which lines of which device's log to have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogAsk {
+    /// Its number: what comes bears it.
+    pub number: u64,
+    /// Whose.
+    pub device: Uid,
+    /// Which.
+    pub query: LogQuery,
 }
 
 /// A question or a wish to the server. It comes back with its answer, so nothing has to be
@@ -71,6 +85,13 @@ pub enum Request {
     Device(Uid),
     /// A device's configuration.
     Config(Uid),
+    /// The newest versions of a device's configuration.
+    Versions {
+        /// Whose.
+        device: Uid,
+        /// So many at most.
+        limit: usize,
+    },
     /// Events before a number, of one device or of all.
     Events {
         /// Whose.
@@ -80,10 +101,49 @@ pub enum Request {
     },
     /// One command, with what its program wrote.
     Command(Uid),
-    /// The newest commands, of one device or of all.
-    Commands(Option<Uid>),
+    /// The newest commands of a device.
+    Commands(Uid),
     /// Change one device, or have it do something.
     Change(Uid, Change),
+    /// Batches older than one, or the newest.
+    Batches {
+        /// Only older ones.
+        before: Option<Uid>,
+        /// So many at most.
+        limit: usize,
+    },
+    /// One batch.
+    Batch(Uid),
+    /// Devices of a batch, by id.
+    Members {
+        /// Which batch.
+        batch: Uid,
+        /// In these states.
+        states: Vec<MemberState>,
+        /// Only those whose id comes after this one.
+        after: Option<DeviceId>,
+        /// So many at most.
+        limit: usize,
+    },
+    /// What a batch would be.
+    Preview(Box<BatchRequest>),
+    /// Begin a batch.
+    BeginBatch(Box<BatchRequest>),
+    /// Have a batch go another way.
+    ChangeBatch(Uid, BatchChange),
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchChange {
+    /// No further device begins.
+    Pause,
+    /// It goes on.
+    Continue,
+    /// What has not begun is called off.
+    Cancel,
+    /// What failed is done again, by a batch of its own.
+    Retry,
 }
 
 /// A change of one device, or something that it is to do.
@@ -101,6 +161,13 @@ pub enum Change {
     Update(DeviceUpdate),
     /// Have it report that often. The rest of its configuration stays.
     Interval(Duration),
+    /// Give it a configuration that it had before.
+    GoBack {
+        /// Which version that was.
+        to: u64,
+        /// Only if this is the version that it shall have now.
+        from: u64,
+    },
     /// Have it do something.
     Command {
         /// What.

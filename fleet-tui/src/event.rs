@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use crossterm::event::KeyEvent;
-use fleet_core::api::{CommandView, ConfigView, Device, EventView, SeriesReply, StreamMessage};
+use fleet_core::api::{
+    BatchMember, BatchPreview, BatchView, CommandView, ConfigVersionView, ConfigView, Device,
+    EventView, LogMessage, SeriesReply, StreamMessage,
+};
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
 use fleet_core::operator::browse::Sighting;
@@ -51,8 +54,19 @@ pub enum Event {
     BrowseFailed(String),
     /// A device's provisioning goes on, or has ended.
     Provisioning(Provisioning),
+    /// News of lines of a log, by the number of who asked.
+    Log(u64, LogNews),
     /// An effect that a person should hear of.
     Told(Notice),
+}
+
+/// News of lines of a device's log.
+#[derive(Debug)]
+pub enum LogNews {
+    /// The server said something.
+    Message(LogMessage),
+    /// The stream broke off, and why.
+    Ended(String),
 }
 
 /// News of the link to the server.
@@ -82,12 +96,22 @@ pub enum Answer {
     Device(Box<Device>),
     /// A configuration.
     Config(Box<ConfigView>),
+    /// Versions of a configuration, newest first.
+    Versions(Vec<ConfigVersionView>),
     /// Events, newest first.
     Events(Vec<EventView>),
     /// A command, as far as it has come.
     Command(Box<CommandView>),
     /// Commands, newest first.
     Commands(Vec<CommandView>),
+    /// A batch, as far as it has come.
+    Batch(Box<BatchView>),
+    /// Batches, newest first.
+    Batches(Vec<BatchView>),
+    /// Devices of a batch, by id.
+    Members(Vec<BatchMember>),
+    /// What a batch would be.
+    Preview(Box<BatchPreview>),
     /// It is done.
     Done,
 }

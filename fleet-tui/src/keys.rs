@@ -28,6 +28,7 @@ pub enum Action {
     Discover,
     Events,
     Pending,
+    Batches,
     NextPane,
     PreviousPane,
     Mark,
@@ -62,6 +63,13 @@ pub enum Action {
     LiveEdge,
     Retry,
     TakeBack,
+    Pause,
+    Continue,
+    CancelRest,
+    RetryFailed,
+    Views,
+    Versions,
+    Undo,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -79,6 +87,10 @@ pub enum Scope {
     Pending,
     /// What happened.
     Events,
+    /// What is done to many devices.
+    Batches,
+    /// One of those, with its devices.
+    Batch,
 }
 
 /// The part of help that a binding stands in.
@@ -109,12 +121,12 @@ pub struct Binding {
     pub section: Section,
 }
 
-use Scope::{Device, Discover, Events, Everywhere, Fleet, Pending};
+use Scope::{Batch, Batches, Device, Discover, Events, Everywhere, Fleet, Pending};
 
 /// Every screen.
-pub const SCREENS: [Scope; 5] = [Fleet, Device, Discover, Pending, Events];
+pub const SCREENS: [Scope; 7] = [Fleet, Device, Discover, Pending, Events, Batches, Batch];
 
-const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events];
+const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events, Batches, Batch];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -129,13 +141,19 @@ const BINDINGS: &[Binding] = {
     &[
         bind(Action::Open, LISTS, &["Enter", "l", "→"], "open", "open", Move),
         bind(Action::Full, &[Device], &["Enter", "l"], "full pane", "give a pane the whole screen, or take it back; of commands, open one", Move),
+        bind(Action::Pause, &[Batches, Batch], &["P"], "pause", "pause the batch: no further device begins", Act),
+        bind(Action::Continue, &[Batches, Batch], &["C"], "continue…", "have the batch go on; what has failed so far counts no more", Act),
+        bind(Action::CancelRest, &[Batches, Batch], &["K"], "cancel rest…", "call off what has not begun of the batch", Act),
+        bind(Action::RetryFailed, &[Batches, Batch], &["R"], "retry failed…", "do it again to the devices of the batch that failed", Act),
+        bind(Action::Views, &[Batch, Device], &["f"], "which…", "which are shown: a batch's devices in one state, lines of a log from a level on", View),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
         bind(Action::MarkInvert, &[Fleet, Pending], &["i"], "", "invert the marks within the filter", Act),
-        bind(Action::Actions, &[Fleet, Device, Discover, Pending], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
+        bind(Action::Actions, &[Fleet, Device, Discover, Pending, Batches, Batch], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
         bind(Action::Retry, &[Discover], &["R"], "retry failed", "configure those again that failed", Act),
         bind(Action::TakeBack, &[Device], &["K"], "take back", "take back the command at the cursor, before the device begins", Act),
+        bind(Action::Versions, &[Device], &["D"], "versions…", "what the configuration was before, and back to one of those", Act),
         bind(Action::NextPane, &[Device, Discover], &["Tab"], "pane", "the next pane", Move),
         bind(Action::PreviousPane, &[Device, Discover], &["S-Tab"], "", "the pane before", Move),
         bind(Action::Range, &[Device, Events], &["t"], "range", "the next time range: 5m, 1h, 24h, 7d", View),
@@ -146,16 +164,17 @@ const BINDINGS: &[Binding] = {
         bind(Action::ZoomIn, &[Device], &["+"], "zoom", "a shorter time, in more detail", View),
         bind(Action::ZoomOut, &[Device], &["-"], "", "a longer time", View),
         bind(Action::LiveEdge, &[Device], &["="], "live", "back to now", View),
-        bind(Action::Filter, &[Fleet, Discover, Pending, Events], &["/"], "filter", "filter, as you type", View),
+        bind(Action::Filter, &[Fleet, Discover, Pending, Events, Batches, Device], &["/"], "filter", "filter, as you type", View),
         bind(Action::Sort, &[Fleet, Discover, Pending], &["s"], "sort", "sort by a column", View),
         bind(Action::Reverse, &[Fleet, Discover, Pending], &["S"], "", "the other way round", View),
         bind(Action::Columns, &[Fleet], &["c"], "columns", "choose the columns", View),
         bind(Action::NextProblem, &[Fleet], &["n"], "next problem", "the next device with a problem", Move),
         bind(Action::PreviousProblem, &[Fleet], &["N"], "", "the one before", Move),
-        bind(Action::Follow, &[Events], &["F"], "follow", "stay at the newest, or stop", View),
-        bind(Action::Copy, &[Fleet, Device, Discover, Pending, Events], &["y"], "copy", "copy to your own clipboard (OSC 52)", View),
+        bind(Action::Follow, &[Events, Device], &["F"], "follow", "stay at the newest, or stop", View),
+        bind(Action::Copy, &[Fleet, Device, Discover, Pending, Events, Batches, Batch], &["y"], "copy", "copy to your own clipboard (OSC 52)", View),
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
+        bind(Action::Undo, ALL, &["u"], "", "take back what was done here last; it is shown and asked first", Act),
         bind(Action::Back, ALL, &["Esc", "h", "←"], "back", "back by one layer: popup, filter, marks, screen", Move),
         bind(Action::Down, &SCREENS, &["j", "↓", "^n"], "", "down", Move),
         bind(Action::Up, &SCREENS, &["k", "↑", "^p"], "", "up", Move),
@@ -166,6 +185,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::HalfDown, &SCREENS, &["^d"], "", "half a page down", Move),
         bind(Action::HalfUp, &SCREENS, &["^u"], "", "half a page up", Move),
         bind(Action::Fleet, ALL, &["1"], "", "the fleet", Move),
+        bind(Action::Batches, ALL, &["4"], "", "batches: the same thing done to many devices", Move),
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),
         bind(Action::Pending, ALL, &["7"], "", "devices that wait for your word", Move),
@@ -204,7 +224,18 @@ impl Action {
     pub fn asks(self) -> bool {
         matches!(
             self,
-            Self::Actions | Self::Sort | Self::Columns | Self::Copy | Self::Filter | Self::Palette
+            Self::Actions
+                | Self::Sort
+                | Self::Columns
+                | Self::Copy
+                | Self::Filter
+                | Self::Palette
+                | Self::Continue
+                | Self::CancelRest
+                | Self::RetryFailed
+                | Self::Views
+                | Self::Versions
+                | Self::Undo
         )
     }
 }

@@ -85,14 +85,16 @@ pub enum Pane {
     Commands,
     /// What happened to it.
     History,
+    /// Lines of its log, as they come.
+    Logs,
     /// What is known of it.
     Facts,
 }
 
 impl Pane {
     /// Every pane, in the order in which a key walks through them.
-    pub const ALL: [Self; 5] =
-        [Self::Graphs, Self::Config, Self::Commands, Self::History, Self::Facts];
+    pub const ALL: [Self; 6] =
+        [Self::Graphs, Self::Config, Self::Commands, Self::History, Self::Logs, Self::Facts];
 
     /// What it is called.
     pub fn word(self) -> &'static str {
@@ -101,6 +103,7 @@ impl Pane {
             Self::Config => "Config",
             Self::Commands => "Commands",
             Self::History => "History",
+            Self::Logs => "Logs",
             Self::Facts => "Facts",
         }
     }
@@ -137,7 +140,9 @@ pub fn device(size: Size, focus: Pane, is_full: bool, has_trouble: bool) -> Devi
         height: body.height.saturating_sub(above),
         ..body
     };
-    let panes = if is_low(size) || is_full { vec![(focus, rest)] } else { side_by_side(rest) };
+    // Lines of a log are long, and come only while somebody looks at them.
+    let is_alone = is_low(size) || is_full || focus == Pane::Logs;
+    let panes = if is_alone { vec![(focus, rest)] } else { side_by_side(rest) };
     let trouble = if has_trouble { line(1) } else { Rect::default() };
     DeviceParts { head: line(0), trouble, ranges: line(above - 1), panes }
 }
@@ -292,6 +297,64 @@ pub fn events(size: Size) -> EventParts {
     };
     let [line, titles, rows, detail] = listed(size, height);
     EventParts { line, titles, rows, detail }
+}
+
+/// The parts of the screen of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchListParts {
+    /// How many go on, filter; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// The batch at the cursor in full, with its frame.
+    pub detail: Rect,
+}
+
+/// Divides the screen of batches.
+pub fn batches(size: Size) -> BatchListParts {
+    let height = match size.height {
+        0..20 => 0,
+        20..30 => 6,
+        _ => 9,
+    };
+    let [line, titles, rows, detail] = listed(size, height);
+    BatchListParts { line, titles, rows, detail }
+}
+
+/// The parts of the screen of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchParts {
+    /// What the batch is, with its frame.
+    pub head: Rect,
+    /// How far it is; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// Its devices.
+    pub rows: Rect,
+    /// Why the device at the cursor is in its state, in full.
+    pub detail: Rect,
+}
+
+/// Divides the screen of one batch.
+pub fn batch(size: Size) -> BatchParts {
+    let body = Frame::new(size).body;
+    let (head_height, detail_height) = match size.height {
+        0..20 => (0, 0),
+        20..30 => (6, 2),
+        _ => (8, 3),
+    };
+    let part = |row: u16, height: u16| Rect { y: body.y + row, height, ..body }.intersection(body);
+    let rows_height = body.height.saturating_sub(head_height + 2 + detail_height);
+    BatchParts {
+        head: part(0, head_height),
+        line: part(head_height, 1),
+        titles: part(head_height + 1, 1),
+        rows: part(head_height + 2, rows_height),
+        detail: part(head_height + 2 + rows_height, detail_height),
+    }
 }
 
 /// A line, titles, rows, and below them some lines about one of the rows.

@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{CommandRequest, CommandView, ConfigUpdate, Route, Verdict};
+use fleet_core::api::{
+    BatchRequest, BatchView, CommandRequest, CommandView, ConfigUpdate, Route, Verdict,
+};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
-use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::mdns;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
+use fleet_core::operator::batches::MemberQuery;
 use fleet_core::operator::browse::Browse;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
 use fleet_core::operator::commands::CommandQuery;
+use fleet_core::operator::configs::{HistoryQuery, Whose};
 use fleet_core::operator::provision::{self, Progress};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
@@ -25,8 +28,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::effect::{Change, Request};
-use crate::event::{Answer, Event, Failed, Notice, Provisioning};
+use crate::effect::{BatchChange, Change, LogAsk, Request};
+use crate::event::{Answer, Event, Failed, LogNews, Notice, Provisioning};
 
 /// Requests under way at one time; further ones wait.
 const REQUESTS_MAX: usize = 8;
@@ -47,6 +50,7 @@ pub struct Performer {
     tasks: Tasks,
     requests: Arc<Semaphore>,
     browsing: Option<CancellationToken>,
+    logs: Option<CancellationToken>,
 }
 
 impl Performer {
@@ -58,7 +62,7 @@ impl Performer {
         tasks: Tasks,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { client, events, interfaces, tasks, requests, browsing: None }
+        Self { client, events, interfaces, tasks, requests, browsing: None, logs: None }
     }
 
     /// Asks the server; the answer comes as an event.
@@ -96,6 +100,26 @@ impl Performer {
                         // Without a receiver the console has ended.
                         let _ = events.send(Event::BrowseFailed(reason)).await;
                     }
+                }
+            }
+        });
+    }
+
+    /// Has lines of a log come, or no more; what came before ends.
+    pub fn logs(&mut self, ask: Option<LogAsk>) {
+        if let Some(token) = self.logs.take() {
+            token.cancel();
+        }
+        let Some(ask) = ask else { return };
+        let token = CancellationToken::new();
+        self.logs = Some(token.clone());
+        let (client, events) = (self.client.clone(), self.events.clone());
+        self.tasks.spawn("logs", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                reason = follow(&client, &ask, &events) => {
+                    // Without a receiver the console has ended.
+                    let _ = events.send(Event::Log(ask.number, LogNews::Ended(reason))).await;
                 }
             }
         });
@@ -176,6 +200,28 @@ async fn search(options: mdns::Options, events: &mpsc::Sender<Event>) -> Result<
     }
 }
 
+/// Hands on lines of a log; returns why no more come. While nobody takes them the server waits, and
+/// leaves out what is too much.
+async fn follow(client: &Client, ask: &LogAsk, events: &mpsc::Sender<Event>) -> String {
+    let told = |error: ClientError| Chain(&error).to_string();
+    let mut stream = match client.logs_follow(&ask.device.to_string(), &ask.query).await {
+        Ok(stream) => stream,
+        Err(error) => return told(error),
+    };
+    loop {
+        match stream.next().await {
+            Ok(Some(message)) => {
+                let news = Event::Log(ask.number, LogNews::Message(message));
+                if events.send(news).await.is_err() {
+                    return String::new();
+                }
+            }
+            Ok(None) => return "the server has ended it".to_owned(),
+            Err(error) => return told(error),
+        }
+    }
+}
+
 async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientError> {
     Ok(match request {
         Request::Series { device, metrics, from, to, step } => {
@@ -194,6 +240,11 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         Request::Config(device) => {
             Answer::Config(Box::new(client.config_get(&device.to_string()).await?))
         }
+        Request::Versions { device, limit } => {
+            let query = HistoryQuery { before: None, limit: Some(*limit) };
+            let whose = Whose::Device(device.to_string());
+            Answer::Versions(client.config_history(&whose, &query).await?)
+        }
         Request::Events { device, before } => {
             let query = EventQuery {
                 device_id: device.map(|uid| uid.to_string()),
@@ -205,16 +256,49 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         }
         Request::Command(id) => Answer::Command(Box::new(client.command_get(*id).await?)),
         Request::Commands(device) => {
-            let limit = if device.is_some() { COMMANDS_PAGE } else { PAGE_ROWS_MAX };
             let query = CommandQuery {
-                device_id: device.map(|uid| uid.to_string()),
-                limit: Some(limit),
+                device_id: Some(device.to_string()),
+                limit: Some(COMMANDS_PAGE),
                 ..CommandQuery::default()
             };
             Answer::Commands(client.command_list(&query).await?)
         }
         Request::Change(device, change) => carry_out(client, &device.to_string(), change).await?,
+        Request::Batches { before, limit } => {
+            Answer::Batches(client.batch_list(*before, Some(*limit)).await?)
+        }
+        Request::Batch(id) => Answer::Batch(Box::new(client.batch_get(*id).await?)),
+        Request::Members { batch, states, after, limit } => {
+            let query =
+                MemberQuery { states: states.clone(), after: after.clone(), limit: Some(*limit) };
+            Answer::Members(client.batch_members(*batch, &query).await?)
+        }
+        Request::Preview(request) => {
+            Answer::Preview(Box::new(client.batch_preview(request).await?))
+        }
+        Request::BeginBatch(request) => {
+            // Under a number of its own it is begun once, however often it is asked for.
+            let request = BatchRequest { id: Some(Uid::new()), ..(**request).clone() };
+            let view = until_answered(|| client.batch_create(&request)).await?;
+            Answer::Batch(Box::new(view))
+        }
+        Request::ChangeBatch(id, change) => {
+            Answer::Batch(Box::new(change_batch(client, *id, *change).await?))
+        }
     })
+}
+
+async fn change_batch(
+    client: &Client,
+    id: Uid,
+    change: BatchChange,
+) -> Result<BatchView, ClientError> {
+    match change {
+        BatchChange::Pause => client.batch_pause(id).await,
+        BatchChange::Continue => client.batch_continue(id).await,
+        BatchChange::Cancel => client.batch_cancel(id).await,
+        BatchChange::Retry => client.batch_retry(id).await,
+    }
 }
 
 async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Answer, ClientError> {
@@ -225,6 +309,10 @@ async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Ans
         Change::Revoke => client.device_revoke(device, &verdict).await.map(drop)?,
         Change::Delete => client.device_delete(device).await.map(drop)?,
         Change::Update(update) => client.device_update(device, update).await.map(drop)?,
+        Change::GoBack { to, from } => {
+            let update = ConfigUpdate { rollback_to: Some(*to), ..ConfigUpdate::default() };
+            client.config_set(device, &update, Some(*from)).await.map(drop)?;
+        }
         Change::Interval(interval) => set_interval(client, device, *interval).await?,
         Change::Command { command, expires_in } => {
             let view = give(client, device, command, *expires_in).await?;
@@ -275,7 +363,9 @@ async fn set_interval(
     interval: Duration,
 ) -> Result<(), ClientError> {
     let current = client.config_get(device).await?;
-    let document = with_interval(&current.config, interval)
+    // What the device has from its layers stays theirs.
+    let own = current.own.as_deref().unwrap_or(&current.config);
+    let document = with_interval(own, interval)
         .map_err(|source| ClientError::Answer { route: Box::new(Route::ConfigGet), source })?;
     let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
     client.config_set(device, &update, Some(current.version)).await.map(drop)
@@ -295,11 +385,14 @@ fn with_interval(document: &str, interval: Duration) -> Result<Value, serde_json
 
 fn failed(request: &Request, error: &ClientError) -> Failed {
     let is_unanswered = matches!(error, ClientError::Exchange { .. } | ClientError::Answer { .. });
-    let is_command = matches!(request, Request::Change(_, Change::Command { .. }));
-    let doubt = if is_command && is_unanswered {
-        "; it may have been given all the same: the device's commands tell"
-    } else {
-        ""
+    let doubt = match request {
+        Request::Change(_, Change::Command { .. }) if is_unanswered => {
+            "; it may have been given all the same: the device's commands tell"
+        }
+        Request::BeginBatch(_) | Request::ChangeBatch(_, BatchChange::Retry) if is_unanswered => {
+            "; it may have begun all the same: 4 shows all batches"
+        }
+        _ => "",
     };
     Failed {
         text: format!("{}{doubt}", Chain(error)),

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use fleet_core::api::{DeviceStatus, EventKind, EventView, IndexPage, IndexRow, StreamMessage};
+use fleet_core::api::{
+    BatchMember, BatchState, BatchView, DeviceStatus, EventKind, EventView, IndexPage, IndexRow,
+    MemberState, StreamMessage, WhenOffline,
+};
+use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use ratatui::buffer::{Buffer, Cell};
@@ -186,6 +190,53 @@ pub(crate) fn event(seq: u64, kind: EventKind, device: Option<&str>, text: &str)
         device_id: device.map(|id| id.parse().expect("a device id")),
         uid: device.map(|_| sample::uid(7)),
         text: Untrusted::from(text),
+    }
+}
+
+/// The number of a batch; a greater one is newer.
+pub(crate) fn batch_id(number: u32) -> Uid {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    Uid::from_bytes(bytes)
+}
+
+/// A batch that goes on, of devices that have come so far.
+pub(crate) fn batch(number: u32, counts: &[(MemberState, usize)]) -> BatchView {
+    let at = Timestamp::from_millis(sample::NOW - 60_000);
+    BatchView {
+        id: batch_id(number),
+        state: BatchState::Running,
+        why: Untrusted::from("begun"),
+        state_at: at,
+        command: Some(Untrusted::from("restart")),
+        args: vec![Untrusted::from("nginx")],
+        config: None,
+        filter: None,
+        total: counts.iter().map(|(_, count)| count).sum(),
+        counts: counts.iter().copied().collect(),
+        window: 10,
+        canary: 0,
+        max_fail: 5,
+        timeout_secs: 60,
+        offline: WhenOffline::Queue,
+        expires_at: at.plus(Duration::from_secs(86_400)),
+        author: Untrusted::from("operator:k3xq2m7a"),
+        created_at: at,
+        reason: None,
+        retry_of: None,
+    }
+}
+
+/// A device of a batch: `d-00007`.
+pub(crate) fn member(number: u32, state: MemberState) -> BatchMember {
+    BatchMember {
+        device_id: format!("d-{number:05}").parse().expect("a device id"),
+        uid: sample::uid(number),
+        state,
+        why: Untrusted::from("because"),
+        state_at: Timestamp::from_millis(sample::NOW - 5_000),
+        command_id: Some(batch_id(1_000 + number)),
+        config_version: None,
     }
 }
 

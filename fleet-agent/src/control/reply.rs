@@ -69,6 +69,7 @@ impl Reply {
             detail: detail.into(),
             request_id: format!("{:08x}", backoff::random()),
             current_version: None,
+            expected_version: None,
         };
         Self { status, content_type: PROBLEM, body: json(&ClaimRefusal { problem, server }) }
     }

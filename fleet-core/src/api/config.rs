@@ -1,5 +1,6 @@
 //! A device's configuration: the document that server and agent both read, and its JSON bodies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -146,16 +147,24 @@ pub struct ConfigUpdate {
     /// Why, for the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// Instead of a document: what this version said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
+    /// Of a layer: only if so many devices get a new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<usize>,
 }
 
 impl fmt::Debug for ConfigUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server_url, api_key, config, comment } = self;
+        let Self { server_url, api_key, config, comment, rollback_to, expect } = self;
         f.debug_struct("ConfigUpdate")
             .field("server_url", server_url)
             .field("api_key", &hidden(api_key.as_ref()))
             .field("config", config)
             .field("comment", comment)
+            .field("rollback_to", rollback_to)
+            .field("expect", expect)
             .finish()
     }
 }
@@ -189,9 +198,33 @@ pub struct ConfigView {
     pub comment: Option<Untrusted>,
     /// What the device last said about it.
     pub reported: Option<ReportedView>,
+    /// The device's own part of the document, as a string that holds it; the rest is its layers'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
+    /// For each path of the document the layer that it is from: `fleet`, `tag:NAME` or `device`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provenance: BTreeMap<String, String>,
     /// What of the version is kept but not acted on, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_applied: Option<String>,
+}
+
+/// A version that a configuration had or has: `GET /config/history`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigVersionView {
+    /// Its number.
+    pub version: u64,
+    /// The first 16 characters of the document's SHA-256.
+    pub hash: String,
+    /// The document.
+    pub document: Value,
+    /// Who set it.
+    pub author: Untrusted,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Untrusted>,
 }
 
 /// What a device said about a configuration.

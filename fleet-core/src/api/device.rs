@@ -166,6 +166,21 @@ pub struct DeviceUpdate {
     /// Entries to set; `null` removes one. An object, or a string that holds one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "value_or_text")]
     pub metadata: Option<Value>,
+    /// Tags to add and to take away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<TagUpdate>,
+}
+
+/// Changes of the words in the metadata entry `tags`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagUpdate {
+    /// Tags that the device shall have.
+    #[serde(default)]
+    pub add: Vec<String>,
+    /// Tags that it shall not have.
+    #[serde(default)]
+    pub remove: Vec<String>,
 }
 
 /// The body of accept, reject and revoke.

@@ -89,6 +89,7 @@ kinds! {
     KeyRevoked "key.revoked" "A key was ended.",
     DbPruned "db.pruned" "An operator removed old telemetry.",
     DbBackedUp "db.backed_up" "An operator took a backup.",
+    ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
 }
 
 impl Serialize for EventKind {

@@ -7,6 +7,8 @@ mod agent;
 mod batch;
 mod command;
 mod config;
+mod config_layer;
+mod config_paths;
 mod db;
 mod device;
 mod discovery;
@@ -29,10 +31,17 @@ pub use batch::{
 };
 pub use command::{CommandRequest, CommandState, CommandView};
 pub use config::{
-    ConfigDocument, ConfigError, ConfigUpdate, ConfigView, ReportedView, TelemetryConfig,
+    ConfigDocument, ConfigError, ConfigUpdate, ConfigVersionView, ConfigView, ReportedView,
+    TelemetryConfig,
 };
+pub use config_layer::{
+    ConfigLayer, DEVICE_LAYER, LayerError, LayerPreview, LayerView, Layered, is_tag,
+};
+pub use config_paths::{Difference, config_of_paths, config_paths, diff};
 pub use db::{Compacted, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
-pub use device::{Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, Verdict};
+pub use device::{
+    Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,
+};
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
     Discovered,

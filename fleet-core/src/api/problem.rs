@@ -21,6 +21,9 @@ pub struct Problem {
     /// The current version, where a 409 is about versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_version: Option<u64>,
+    /// The version that the request was made for, there too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
 }
 
 /// `{"status":"updated"}` and its sisters.

@@ -67,6 +67,9 @@ pub enum Route {
     BackupGet,
     ConfigGet,
     ConfigPost,
+    ConfigHistory,
+    ConfigLayers,
+    ConfigPreview,
     BatchList,
     BatchCreate,
     BatchPreview,
@@ -147,6 +150,9 @@ impl Route {
             Self::BackupGet,
             Self::ConfigGet,
             Self::ConfigPost,
+            Self::ConfigHistory,
+            Self::ConfigLayers,
+            Self::ConfigPreview,
             Self::BatchList,
             Self::BatchCreate,
             Self::BatchPreview,
@@ -214,6 +220,9 @@ impl Route {
             Self::BackupGet => spec("GET", "/api/v1/backup", Operator),
             Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
+            Self::ConfigHistory => spec("GET", "/api/v1/config/history", Operator),
+            Self::ConfigLayers => spec("GET", "/api/v1/config/layers", Operator),
+            Self::ConfigPreview => spec("POST", "/api/v1/config/preview", Operator),
             Self::BatchList => spec("GET", "/api/v1/batches", Operator),
             Self::BatchCreate => spec("POST", "/api/v1/batches", Operator),
             Self::BatchPreview => spec("POST", "/api/v1/batches/preview", Operator),
@@ -252,12 +261,12 @@ impl Route {
         }
     }
 
-    /// Whether it changes anything of the fleet. What a stream shows does not, nor what a batch would
-    /// be.
+    /// Whether it changes anything of the fleet. What a stream shows does not, nor what a batch or
+    /// another layer would be.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
-        let asks_only =
-            ["GET", "HEAD"].contains(&spec.method) || matches!(self, Self::BatchPreview);
+        let asks_only = ["GET", "HEAD"].contains(&spec.method)
+            || matches!(self, Self::BatchPreview | Self::ConfigPreview);
         !asks_only && !spec.path.starts_with("/api/v1/stream/")
     }
 

@@ -17,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
-    ConfigUpdate, ConfigView, DbView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest,
-    Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
-    KeyCreate, KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
+    DbView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered, Done, EventView,
+    GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate, KeyCreated, KeyView,
+    MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -256,26 +256,6 @@ impl Client {
         self.call(Route::DbGet, Ask::default()).await
     }
 
-    /// A device's configuration, wanted and reported.
-    pub async fn config_get(&self, id: &str) -> Result<ConfigView, ClientError> {
-        let mut ask = Ask::default();
-        ask.query("device_id", id);
-        self.call(Route::ConfigGet, ask).await
-    }
-
-    /// Configures a device; with `expect`, only if that is still the current version.
-    pub async fn config_set(
-        &self,
-        id: &str,
-        update: &ConfigUpdate,
-        expect: Option<u64>,
-    ) -> Result<ConfigView, ClientError> {
-        let mut ask = Ask::body(update)?;
-        ask.query("device_id", id);
-        ask.if_match = expect;
-        self.call(Route::ConfigPost, ask).await
-    }
-
     /// The devices that the server sees on its own networks.
     pub async fn discover_list(&self) -> Result<Vec<Discovered>, ClientError> {
         self.call(Route::DiscoverGet, Ask::default()).await
@@ -406,7 +386,7 @@ impl Client {
 pub(super) struct Ask {
     query: String,
     body: Option<Vec<u8>>,
-    if_match: Option<u64>,
+    pub(super) if_match: Option<u64>,
     patience: Option<Duration>,
 }
 
@@ -451,6 +431,7 @@ fn push_encoded(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ConfigUpdate;
     use crate::identity::PrivateKey;
     use crate::operator::exit::Exit;
     use crate::operator::pretend::Pretend;

@@ -9,6 +9,7 @@ pub mod browse;
 pub mod claim;
 pub mod client;
 pub mod commands;
+pub mod configs;
 pub mod contexts;
 pub mod database;
 mod error;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::api::{DeviceUpdate, Verdict};
+use fleet_core::api::{DeviceUpdate, TagUpdate, Verdict, is_tag};
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
@@ -55,6 +55,14 @@ enum Action {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Give a device tags and take tags from it; options go before the tags
+    Tag {
+        /// Its id or uid
+        id: String,
+        /// +TAG to give it, -TAG to take it away
+        #[arg(required = true, allow_hyphen_values = true, value_name = "+TAG|-TAG")]
+        tags: Vec<String>,
+    },
     /// Take devices out of the fleet
     Delete {
         /// Their ids or uids
@@ -103,6 +111,7 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Action::List(args) => list(&client, &args, output).await,
         Action::Get { id } => get(&client, &id, output).await,
         Action::Set { id, metadata, name } => set(&client, &id, metadata, name, output).await,
+        Action::Tag { id, tags } => tag(&client, &id, &tags, output).await,
         Action::Delete { ids, yes } => {
             ask_before_delete(&ids, yes, output).await?;
             let delete = async |id: &str| client.device_delete(id).await;
@@ -143,10 +152,46 @@ async fn set(
         .map(|Assignment { key, value }| (key, value.unwrap_or(Value::Null)))
         .collect();
     let metadata = (!entries.is_empty()).then_some(Value::Object(entries));
-    let update = DeviceUpdate { name, metadata };
+    let update = DeviceUpdate { name, metadata, tags: None };
     let ids = [id.to_owned()];
     let update = async |id: &str| client.device_update(id, &update).await;
     for_each(&ids, "updated", update, output).await
+}
+
+async fn tag(
+    client: &Client,
+    id: &str,
+    words: &[String],
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let update = DeviceUpdate { tags: Some(read_tags(words)?), ..DeviceUpdate::default() };
+    let ids = [id.to_owned()];
+    let update = async |id: &str| client.device_update(id, &update).await;
+    for_each(&ids, "updated", update, output).await
+}
+
+/// What `+canary -old` says.
+fn read_tags(words: &[String]) -> Result<TagUpdate, Failure> {
+    let mut update = TagUpdate::default();
+    for word in words {
+        if word.starts_with("--") {
+            return Err(Failure::usage(format!("{word} is no tag"))
+                .hint("options go before the device's id"));
+        }
+        let (list, tag) = match (word.strip_prefix('+'), word.strip_prefix('-')) {
+            (Some(tag), _) => (&mut update.add, tag),
+            (None, Some(tag)) => (&mut update.remove, tag),
+            (None, None) => {
+                return Err(Failure::usage(format!("{word:?} must be +TAG or -TAG")));
+            }
+        };
+        if !is_tag(tag) {
+            let text = format!("{word:?} must have one word without commas behind its sign");
+            return Err(Failure::usage(text));
+        }
+        list.push(tag.to_owned());
+    }
+    Ok(update)
 }
 
 async fn ask_before_delete(
@@ -176,6 +221,22 @@ mod tests {
     use fleet_core::cli::testing::written;
 
     use super::*;
+
+    #[test]
+    fn tags_come_with_a_sign() {
+        let read = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
+            read_tags(&words).map_err(|failure| failure.message().to_owned())
+        };
+        let update = read(&["+canary", "-old", "+b"]).unwrap();
+        assert_eq!(
+            (update.add, update.remove),
+            (vec!["canary".into(), "b".into()], vec!["old".into()])
+        );
+        for bad in ["canary", "+", "-", "+a,b", "--json"] {
+            assert!(read(&["+a", bad]).is_err(), "{bad}");
+        }
+    }
 
     #[tokio::test]
     async fn nothing_is_deleted_without_a_yes() {

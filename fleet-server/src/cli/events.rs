@@ -160,6 +160,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceDeleted
         | EventKind::DeviceUpdated
         | EventKind::ConfigSet
+        | EventKind::ConfigLayerSet
         | EventKind::CommandQueued
         | EventKind::CommandCancelled
         | EventKind::BatchBegun

@@ -143,7 +143,7 @@ impl Pass<'_> {
             return Ok(());
         }
         for (uid, id) in devices {
-            let newest = self.store.config_list(*uid, 1).await?;
+            let newest = self.store.config_list(*uid, None, 1).await?;
             let latest = newest.first().map_or(0, |newest| newest.version);
             for version in 1..=latest {
                 match self.store.config_get(*uid, version).await {

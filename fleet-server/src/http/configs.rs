@@ -1,20 +1,41 @@
-//! Configurations over HTTP: the version is an entity tag, so that nobody overwrites unseen.
+//! Configurations over HTTP: the version is an entity tag, so that nobody overwrites unseen; and
+//! what was before.
 
 use std::time::Duration;
 
-use fleet_core::api::ConfigView;
+use fleet_core::api::{ConfigLayer, LayerError};
+use fleet_core::limits::PAGE_ROWS_MAX;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
+use serde::Serialize;
 
 use super::body;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
 use crate::ops::{Actor, Ops};
 
+/// Versions of a reply unless told otherwise.
+const ROWS_DEFAULT: usize = 100;
+
+/// Whose configuration a request is about.
+enum Whose<'a> {
+    Device(&'a str),
+    Layer(ConfigLayer),
+}
+
 /// `GET /config`.
 pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
-    Ok(reply(&ops.configs.get(query.need("device_id")?).await?))
+    match whose(query)? {
+        Whose::Device(name) => {
+            let view = ops.configs.get(name).await?;
+            Ok(reply(view.version, &view))
+        }
+        Whose::Layer(layer) => {
+            let view = ops.configs.layer_get(&layer).await?;
+            Ok(reply(view.version, &view))
+        }
+    }
 }
 
 /// `POST /config`.
@@ -25,15 +46,62 @@ pub(super) async fn post(
     request: Request<Incoming>,
     patience: Duration,
 ) -> Result<Reply, Failure> {
-    let name = query.need("device_id")?;
+    let whose = whose(query)?;
     let expected = if_match(request.headers())?;
     let update = body::json(request, patience).await?;
-    Ok(reply(&ops.configs.update(name, expected, update, author).await?))
+    match whose {
+        Whose::Device(name) => {
+            let view = ops.configs.update(name, expected, update, author).await?;
+            Ok(reply(view.version, &view))
+        }
+        Whose::Layer(layer) => {
+            let view = ops.configs.layer_update(&layer, expected, update, author).await?;
+            Ok(reply(view.version, &view))
+        }
+    }
 }
 
-fn reply(view: &ConfigView) -> Reply {
+/// `GET /config/history`: versions, newest first.
+pub(super) async fn history(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+    let before = query.parsed("before")?;
+    let limit = query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT);
+    let versions = match whose(query)? {
+        Whose::Device(name) => ops.configs.history(name, before, limit).await?,
+        Whose::Layer(layer) => ops.configs.layer_history(&layer, before, limit).await?,
+    };
+    Ok(json(StatusCode::OK, &versions))
+}
+
+/// `POST /config/preview`: what a change of a layer would be.
+pub(super) async fn preview(
+    ops: &Ops,
+    query: &Query,
+    author: &Actor,
+    request: Request<Incoming>,
+    patience: Duration,
+) -> Result<Reply, Failure> {
+    let layer = layer(query.need("layer")?)?;
+    let update = body::json(request, patience).await?;
+    Ok(json(StatusCode::OK, &ops.configs.layer_preview(&layer, update, author).await?))
+}
+
+fn whose(query: &Query) -> Result<Whose<'_>, Failure> {
+    match query.get("layer") {
+        Some(_) if query.get("device_id").is_some() => {
+            Err(Failure::invalid("layer", "goes without device_id"))
+        }
+        Some(text) => Ok(Whose::Layer(layer(text)?)),
+        None => Ok(Whose::Device(query.need("device_id")?)),
+    }
+}
+
+fn layer(text: &str) -> Result<ConfigLayer, Failure> {
+    text.parse().map_err(|error: LayerError| Failure::invalid("layer", &error.to_string()))
+}
+
+fn reply(version: u64, view: &impl Serialize) -> Reply {
     let mut reply = json(StatusCode::OK, view);
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", view.version)) {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         reply.headers_mut().insert(header::ETAG, tag);
     }
     reply

@@ -57,7 +57,11 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
             Subject::Database
         }
         Route::EventList => Subject::Events,
-        Route::ConfigGet | Route::ConfigPost => Subject::Config,
+        Route::ConfigGet
+        | Route::ConfigPost
+        | Route::ConfigHistory
+        | Route::ConfigLayers
+        | Route::ConfigPreview => Subject::Config,
         Route::CommandList
         | Route::CommandCreate
         | Route::CommandGet(_)

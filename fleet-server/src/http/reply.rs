@@ -58,12 +58,15 @@ pub(crate) struct Failure {
     status: StatusCode,
     detail: String,
     current_version: Option<u64>,
+    expected_version: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), current_version: None, headers: Vec::new() }
+        let (current_version, expected_version) = (None, None);
+        let (detail, headers) = (detail.into(), Vec::new());
+        Self { status, detail, current_version, expected_version, headers }
     }
 
     #[must_use]
@@ -113,6 +116,7 @@ impl Failure {
             detail: Untrusted::new(self.detail),
             request_id: request_id.to_owned(),
             current_version: self.current_version,
+            expected_version: self.expected_version,
         };
         let mut reply = json(self.status, &problem);
         let headers = reply.headers_mut();
@@ -131,9 +135,11 @@ impl From<OpsError> for Failure {
             OpsError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, detail),
             OpsError::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
             OpsError::Conflict(_) => Self::new(StatusCode::CONFLICT, detail),
-            OpsError::Stale { current } => {
-                Self { current_version: Some(current), ..Self::new(StatusCode::CONFLICT, detail) }
-            }
+            OpsError::Stale { expected, current } => Self {
+                current_version: Some(current),
+                expected_version: Some(expected),
+                ..Self::new(StatusCode::CONFLICT, detail)
+            },
             OpsError::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
             OpsError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
             OpsError::Defect => Self::internal(),

@@ -203,10 +203,18 @@ async fn answer_rest(
             backup::open(http, principal, page::secret(http, request.headers(), is_tls))
         }
 
-        Route::ConfigGet => configs::get(ops, &query(&["device_id"])?).await,
+        Route::ConfigGet => configs::get(ops, &query(&["device_id", "layer"])?).await,
         Route::ConfigPost => {
-            let query = query(&["device_id"])?;
+            let query = query(&["device_id", "layer"])?;
             configs::post(ops, &query, &actor(principal.as_ref())?, request, patience).await
+        }
+        Route::ConfigHistory => {
+            configs::history(ops, &query(&["device_id", "layer", "before", "limit"])?).await
+        }
+        Route::ConfigLayers => Ok(ok(&ops.configs.layer_list().await?)),
+        Route::ConfigPreview => {
+            let query = query(&["layer"])?;
+            configs::preview(ops, &query, &actor(principal.as_ref())?, request, patience).await
         }
 
         Route::CommandList => {

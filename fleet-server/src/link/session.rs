@@ -189,6 +189,7 @@ impl Session<'_> {
                 self.visit.welcome();
                 if !matches!(self.told, Some(Standing::Active { .. })) {
                     let configs = &self.links.ops.configs;
+                    configs.settle(self.uid).await?;
                     self.config_reported = configs.reported_version(self.uid).await?;
                 }
                 self.push_config().await?;

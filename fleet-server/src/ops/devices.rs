@@ -14,11 +14,11 @@ use fleet_core::limits::{
 use fleet_core::untrusted::Untrusted;
 use serde_json::Value;
 
-use super::configs::Versions;
+use super::configs::{Cause, Layers, Versions, tags_of};
 use super::events::NewEvent;
 use super::status::{Standing, standing};
 use super::vitals::TEMPERATURE;
-use super::{Actor, Events, OpsError, Presence, World};
+use super::{Actor, Events, OpsError, Presence, World, tags};
 use crate::hub::Hub;
 use crate::store::{Admission, Device, NamedValue, Refusal};
 
@@ -30,6 +30,7 @@ pub(crate) struct Devices {
     pub(crate) world: World,
     pub(crate) presence: Arc<Presence>,
     pub(crate) versions: Arc<Versions>,
+    pub(crate) layers: Arc<Layers>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) events: Arc<Events>,
 }
@@ -98,6 +99,8 @@ impl Devices {
     ) -> Result<(), OpsError> {
         let device = self.find(name).await?;
         let entries = metadata_changes(update.metadata)?;
+        let tags = update.tags.unwrap_or_default();
+        tags::check(&tags)?;
         if update.name.as_ref().is_some_and(|name| name.chars().count() > SHOWN_CHARS_MAX) {
             let problem = format!("must not be longer than {SHOWN_CHARS_MAX} characters");
             return Err(OpsError::invalid("name", problem));
@@ -113,15 +116,21 @@ impl Devices {
                     None => device.metadata.remove(&name),
                 };
             }
+            tags::change(&mut device.metadata, &tags)?;
             if device.metadata.len() > METADATA_ENTRIES_MAX {
                 let reason =
                     format!("a device has at most {METADATA_ENTRIES_MAX} metadata entries");
                 return Err(Refusal(reason));
             }
-            Ok(differences(&before, device))
+            let is_tagged_anew = tags_of(&before) != tags_of(device);
+            Ok((differences(&before, device), is_tagged_anew))
         };
-        let (device, differences) = self.world.change(device.uid, change).await?;
+        let (device, (differences, is_tagged_anew)) = self.world.change(device.uid, change).await?;
         self.hub.wake(device.uid);
+        if is_tagged_anew {
+            let comment = "its tags were changed".to_owned();
+            self.layers.look_at(device.uid, Some(Cause { author: actor.to_string(), comment }));
+        }
         if !differences.is_empty() {
             let text = differences.join("; ");
             let event = NewEvent::about(&device, EventKind::DeviceUpdated, actor, text);

@@ -350,6 +350,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::ops::configs::Layers;
     use crate::ops::senders::Senders;
     use crate::ops::{Events, Presence, World};
     use crate::store::{Admission, Device, Incoming, RedbStore, Store};
@@ -401,7 +402,8 @@ mod tests {
             meters: Arc::default(),
             lookers: Arc::new(Semaphore::new(1)),
         };
-        let devices = Devices { world, presence, versions: Arc::default(), hub, events };
+        let layers = Arc::new(Layers::new(world.clone()));
+        let devices = Devices { world, presence, versions: Arc::default(), layers, hub, events };
         (telemetry, devices)
     }
 

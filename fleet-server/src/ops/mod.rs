@@ -27,6 +27,7 @@ pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;
 pub(crate) mod status;
+mod tags;
 pub(crate) mod telemetry;
 mod templates;
 pub(crate) mod vitals;
@@ -145,8 +146,8 @@ pub(crate) enum OpsError {
     #[error("{0}")]
     Conflict(String),
     /// Somebody else changed the configuration first.
-    #[error("the configuration is at version {current}")]
-    Stale { current: u64 },
+    #[error("the configuration is at version {current}, not at {expected}")]
+    Stale { expected: u64, current: u64 },
     /// Not with this key.
     #[error("{0}")]
     Forbidden(String),
@@ -171,7 +172,9 @@ impl From<StoreError> for OpsError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Missing(what) => Self::NotFound(format!("such {what}")),
-            StoreError::Conflict(Conflict::Config { current }) => Self::Stale { current },
+            StoreError::Conflict(Conflict::Config { expected, current }) => {
+                Self::Stale { expected, current }
+            }
             StoreError::Conflict(conflict) => Self::Conflict(conflict.to_string()),
             StoreError::Refused(Refusal(reason)) => Self::Conflict(reason),
             StoreError::KeyRefused(refusal @ KeyRefusal::LastOperator) => {

@@ -19,6 +19,13 @@ pub trait ConfigStore: Send + Sync {
         version: u64,
     ) -> Result<Option<ConfigVersion>, StoreError>;
 
+    /// The latest versions of many devices, or that there is none. Devices whose latest one is damaged
+    /// are left out, and health says so.
+    async fn config_latest_of(
+        &self,
+        devices: Vec<Uid>,
+    ) -> Result<Vec<(Uid, Option<ConfigVersion>)>, StoreError>;
+
     /// Adds the next version, if `expected` is the latest (0 before the first) or not said;
     /// otherwise [`Conflict::Config`](super::Conflict::Config) says which is.
     async fn config_append(
@@ -28,10 +35,36 @@ pub trait ConfigStore: Send + Sync {
         config: NewConfig,
     ) -> Result<ConfigVersion, StoreError>;
 
-    /// A device's versions, newest first. Damaged ones are left out, and health says so.
+    /// A device's versions, newest first; only those below `before`, if that is said. Damaged ones
+    /// are left out, and health says so.
     async fn config_list(
         &self,
         device: Uid,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ConfigVersion>, StoreError>;
+}
+
+/// The layers that devices share. Their versions count from 1 without gaps and never change.
+#[async_trait]
+pub trait LayerStore: Send + Sync {
+    /// The latest version of each layer, by the layers' names. A damaged one is an error: without it
+    /// nobody knows what devices shall be.
+    async fn layer_list(&self) -> Result<Vec<(String, ConfigVersion)>, StoreError>;
+
+    /// Adds a layer's next version, as [`ConfigStore::config_append`] does for a device.
+    async fn layer_append(
+        &self,
+        name: &str,
+        expected: Option<u64>,
+        config: NewConfig,
+    ) -> Result<ConfigVersion, StoreError>;
+
+    /// A layer's versions, as [`ConfigStore::config_list`] has them for a device.
+    async fn layer_history(
+        &self,
+        name: &str,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersion>, StoreError>;
 }
@@ -41,6 +74,8 @@ pub trait ConfigStore: Send + Sync {
 pub struct NewConfig {
     /// The JSON document.
     pub document: String,
+    /// What of it is the device's own, if not all of it; the rest is its layers'.
+    pub own: Option<String>,
     /// Who wrote it.
     pub author: String,
     /// When.

@@ -85,11 +85,16 @@ pub enum Conflict {
     #[error("the grant has let in another device")]
     GrantUsed,
     /// The configuration moved on.
-    #[error("the configuration is at version {current}")]
+    #[error("the configuration is at version {current}, not at {expected}")]
     Config {
+        /// The version that the change was made for.
+        expected: u64,
         /// Its latest version; 0 if there is none.
         current: u64,
     },
+    /// There are so many layers of configurations.
+    #[error("there are {0} layers of configurations already, and no more are kept")]
+    LayersFull(usize),
     /// The device has so many commands to do.
     #[error("the device has {0} commands to do already: cancel some, or wait until some are over")]
     CommandsOpen(usize),

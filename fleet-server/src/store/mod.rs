@@ -30,7 +30,7 @@ pub use batches::{
     MemberRecord, Place, Step,
 };
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
-pub use configs::{ConfigStore, ConfigVersion, NewConfig};
+pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig};
 pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
@@ -54,6 +54,7 @@ pub trait Store:
     + KeyStore
     + GrantStore
     + ConfigStore
+    + LayerStore
     + CommandStore
     + BatchStore
     + TelemetryStore
@@ -72,6 +73,7 @@ impl<T> Store for T where
         + KeyStore
         + GrantStore
         + ConfigStore
+        + LayerStore
         + CommandStore
         + BatchStore
         + TelemetryStore

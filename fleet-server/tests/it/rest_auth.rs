@@ -65,7 +65,8 @@ fn call(route: &Route, device: &str) -> (String, Option<Value>) {
         Route::TelemetryLatest => (format!("{path}?metrics=m"), None),
         Route::TelemetryTop => (format!("{path}?metric=m"), None),
         Route::TelemetrySeries => (format!("{}&metrics=m", on_device(&path)), None),
-        Route::ConfigGet | Route::EventList => (on_device(&path), None),
+        Route::ConfigGet | Route::ConfigHistory | Route::EventList => (on_device(&path), None),
+        Route::ConfigPreview => (format!("{path}?layer=fleet"), Some(json!({"config": {}}))),
         Route::ConfigPost => (on_device(&path), Some(json!({"config": {}}))),
         Route::BatchCreate | Route::BatchPreview => {
             (path, Some(json!({"devices": [], "command": "restart"})))

@@ -157,7 +157,7 @@ pub(crate) async fn a_member_begins_with_the_next_configuration(store: Any) {
     let step = |expected, config| Step::Config { expected, config };
     let stale = store.batch_begin(place(&batch, 0), time(30), step(0, Some(config("{}")))).await;
     assert!(
-        matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 1 }))),
+        matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 1, .. }))),
         "{stale:?}"
     );
     assert_eq!(states(&store, &batch).await, [MemberState::Waiting; 3]);
@@ -166,7 +166,7 @@ pub(crate) async fn a_member_begins_with_the_next_configuration(store: Any) {
     assert_eq!((next.member.version, next.config.unwrap().version), (Some(2), 2));
     assert_eq!(store.config_latest(devices[0].uid).await.unwrap().unwrap().version, 2);
     let stale = store.batch_begin(place(&batch, 1), time(30), step(1, None)).await;
-    assert!(matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 0 }))));
+    assert!(matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 0, .. }))));
     let same = store.batch_begin(place(&batch, 1), time(30), step(0, None)).await.unwrap();
     assert_eq!((same.member.version, same.config), (Some(0), None));
     let of = |device: &Device, version| store.batch_of_config(device.uid, version, 9);

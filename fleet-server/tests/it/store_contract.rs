@@ -375,12 +375,15 @@ async fn configurations_count_up(store: Any) {
     let second = store.config_append(one.uid, None, config("[]")).await.unwrap();
     assert_eq!(second.version, 2);
     let late = store.config_append(one.uid, Some(1), config("late")).await;
-    conflict(late, Conflict::Config { current: 2 });
+    conflict(late, Conflict::Config { expected: 1, current: 2 });
     assert_eq!(store.config_latest(one.uid).await.unwrap(), Some(second.clone()));
     assert_eq!(store.config_get(one.uid, 1).await.unwrap(), Some(first.clone()));
     assert_eq!(store.config_get(one.uid, 3).await.unwrap(), None);
-    assert_eq!(store.config_list(one.uid, 9).await.unwrap(), [second.clone(), first]);
-    assert_eq!(store.config_list(one.uid, 1).await.unwrap(), [second]);
+    assert_eq!(store.config_list(one.uid, None, 9).await.unwrap(), [second.clone(), first.clone()]);
+    assert_eq!(store.config_list(one.uid, Some(2), 9).await.unwrap(), [first]);
+    assert_eq!(store.config_list(one.uid, Some(1), 9).await.unwrap(), []);
+    assert_eq!(store.config_list(one.uid, Some(0), 9).await.unwrap(), []);
+    assert_eq!(store.config_list(one.uid, None, 1).await.unwrap(), [second]);
     missing(store.config_append(Uid::new(), None, config("{}")).await, "device");
 }
 

@@ -240,7 +240,7 @@ async fn a_flipped_bit_never_becomes_a_wrong_value() {
             "{damaged:?}"
         );
         assert_eq!(store.config_get(one.uid, 1).await.unwrap().unwrap().version, 1);
-        assert_eq!(store.config_list(one.uid, 9).await.unwrap().len(), 1);
+        assert_eq!(store.config_list(one.uid, None, 9).await.unwrap().len(), 1);
         assert_eq!(
             store.health(),
             StoreHealth::Degraded("1 stored value in configs is damaged".to_owned())

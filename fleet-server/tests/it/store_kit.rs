@@ -74,6 +74,7 @@ pub(crate) fn grant(key: u8, expires: i64) -> GrantRecord {
 pub(crate) fn config(document: &str) -> NewConfig {
     NewConfig {
         document: document.to_owned(),
+        own: None,
         author: "ada".to_owned(),
         at: time(5),
         comment: None,

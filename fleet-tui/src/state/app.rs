@@ -5,6 +5,7 @@ use fleet_core::api::{StreamMessage, StreamView};
 use fleet_core::id::Uid;
 use ratatui::layout::Size;
 
+use super::batches::BatchesScreen;
 use super::device::DeviceScreen;
 use super::discover::DiscoverScreen;
 use super::discover::form::FormPlace;
@@ -14,7 +15,7 @@ use super::link::Phase;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
-use crate::effect::{Effect, Request};
+use crate::effect::{Effect, LogAsk, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
 use crate::layout::DiscoverPane;
@@ -37,8 +38,12 @@ pub struct App {
     pub pending: PendingScreen,
     /// What happened.
     pub events: EventsScreen,
+    /// What is done to many devices.
+    pub batches: BatchesScreen,
     /// What the server was last told that is looked at.
     looked: Option<StreamView>,
+    /// The lines of a log that it was last asked for.
+    lines: Option<LogAsk>,
 }
 
 impl App {
@@ -51,7 +56,9 @@ impl App {
             discover: DiscoverScreen::default(),
             pending: PendingScreen::default(),
             events: EventsScreen::default(),
+            batches: BatchesScreen::default(),
             looked: None,
+            lines: None,
         }
     }
 
@@ -77,6 +84,12 @@ impl App {
             Event::Searching(interfaces) => self.discover.searching(interfaces),
             Event::BrowseFailed(reason) => self.discover.browse_failed(reason),
             Event::Provisioning(news) => self.discover.provisioning(news, &mut self.desk),
+            Event::Log(number, news) => {
+                let now = self.desk.now.since_start;
+                if let Some(device) = &mut self.device {
+                    device.logs.take(number, news, now);
+                }
+            }
             Event::Told(notice) => self.desk.tell(notice),
         }
         self.settle();
@@ -88,6 +101,7 @@ impl App {
         self.fleet.settle(&self.desk);
         self.pending.settle(&self.desk);
         self.events.settle(&mut self.desk);
+        self.batches.settle(&mut self.desk);
         if let Some(device) = &mut self.device {
             device.settle(&mut self.desk);
         }
@@ -97,6 +111,7 @@ impl App {
             self.desk.popup = Some(Popup::Outcome(outcome));
         }
         self.look();
+        self.look_at_lines();
     }
 
     fn press(&mut self, key: &KeyEvent) {
@@ -140,7 +155,9 @@ impl App {
             Screen::Discover => self.discover.typing.is_some(),
             Screen::Pending => self.pending.filter.is_typing(),
             Screen::Events => self.events.filter.is_typing(),
-            Screen::Device => false,
+            Screen::Batches => self.batches.filter.is_typing(),
+            Screen::Device => self.device.as_ref().is_some_and(DeviceScreen::is_typing),
+            Screen::Batch => false,
         }
     }
 
@@ -158,7 +175,9 @@ impl App {
             Screen::Discover => self.discover.types(key, &mut self.desk),
             Screen::Pending => self.pending.types(key),
             Screen::Events => self.events.types(key),
-            Screen::Device => false,
+            Screen::Batches => self.batches.types(key),
+            Screen::Device => self.device.as_mut().is_some_and(|device| device.types(key)),
+            Screen::Batch => false,
         }
     }
 
@@ -175,7 +194,9 @@ impl App {
                 Screen::Discover => self.discover.paste(text),
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),
-                Screen::Device => false,
+                Screen::Batches => self.batches.paste(text),
+                Screen::Device => self.device.as_mut().is_some_and(|device| device.paste(text)),
+                Screen::Batch => false,
             },
         };
         if !taken {
@@ -189,9 +210,15 @@ impl App {
             Action::Discover => self.go_discover(),
             Action::Events => self.go_events(),
             Action::Pending => self.desk.go(Screen::Pending),
+            Action::Batches => self.desk.go(Screen::Batches),
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
+            Action::Undo => {
+                if let Some(command) = deed::undo(&mut self.desk) {
+                    self.run(command);
+                }
+            }
             Action::Mouse => self.mouse(),
             Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
@@ -226,6 +253,8 @@ impl App {
             Screen::Discover => self.discover.act(action, desk),
             Screen::Pending => self.pending.act(action, desk),
             Screen::Events => self.events.act(action, desk),
+            Screen::Batches => self.batches.act(action, desk),
+            Screen::Batch => self.batches.act_on_open(action, desk),
         };
         if let Some(command) = command {
             self.run(command);
@@ -263,6 +292,33 @@ impl App {
             Command::Do(plan) => deed::carry_out(plan, &mut self.desk),
             Command::Popup(popup) => self.desk.popup = Some(*popup),
             Command::Provision(order) => self.discover.provision(order, &mut self.desk),
+            Command::OpenBatch(id) => self.batches.go(id, &mut self.desk),
+            Command::OpenDoing { device, command, is_config } => {
+                self.open(device);
+                if let Some(screen) = self.device.as_mut().filter(|it| it.uid == device) {
+                    screen.show_doing(command, is_config);
+                }
+            }
+            Command::GoBack { device, to } => {
+                let desk = &mut self.desk;
+                let command = self.device.as_ref().and_then(|it| it.go_back(device, to, desk));
+                if let Some(command) = command {
+                    self.run(command);
+                }
+            }
+            Command::Logs(text) => {
+                if let Some(device) = &mut self.device {
+                    device.choose_lines(&text, &mut self.desk);
+                }
+            }
+            Command::ShowMembers(only) => self.batches.show_members(only),
+            Command::BeginBatch(request) => self.batches.begin(request, &mut self.desk),
+            Command::AskBatch(id, change) => {
+                if let Some(command) = self.batches.ask_change(id, change, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            Command::ChangeBatch(id, change) => self.desk.ask(Request::ChangeBatch(id, change)),
             Command::Quit => self.desk.wish(Effect::Quit),
         }
     }
@@ -274,7 +330,8 @@ impl App {
             Screen::Pending => self.pending.set_filter(text, &mut self.desk),
             Screen::Events => self.events.set_filter(text, &mut self.desk),
             Screen::Discover => self.discover.set_filter(text),
-            Screen::Device => self.desk.say("nothing to filter here"),
+            Screen::Batches => self.batches.set_filter(text),
+            Screen::Device | Screen::Batch => self.desk.say("nothing to filter here"),
         }
     }
 
@@ -344,6 +401,7 @@ impl App {
                     self.desk.say("the server is back");
                 }
                 self.events.reconnected(&mut self.desk);
+                self.batches.reconnected(&mut self.desk);
                 deed::reconnected(&mut self.desk);
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.reconnected();
@@ -364,6 +422,7 @@ impl App {
                     device.happened(&event);
                 }
                 deed::happened(&event, &mut self.desk);
+                self.batches.happened(&event, &mut self.desk);
                 self.events.happened(event);
             }
             // Sent only to those who do not take the whole index.
@@ -378,11 +437,31 @@ impl App {
                 self.events.answered(before, answer, &mut self.desk);
             }
             (Request::Command(id), answer) => {
+                if let Ok(Answer::Command(view)) = &answer {
+                    deed::looked(view, &mut self.desk);
+                }
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.answered(id, answer);
                 }
             }
-            (Request::Commands(None), answer) => deed::caught_up(answer, &mut self.desk),
+            (Request::Batches { before, limit }, answer) => {
+                self.batches.answered(before, limit, answer, &mut self.desk);
+            }
+            (Request::Batch(id), answer) => {
+                self.batches.answered_one(id, answer, &mut self.desk);
+            }
+            (request @ Request::Members { .. }, answer) => {
+                self.batches.answered_members(&request, answer);
+            }
+            (Request::BeginBatch(_), answer) => self.batches.begun(answer, &mut self.desk),
+            (Request::ChangeBatch(id, change), answer) => {
+                if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            (Request::Preview(request), answer) => {
+                deed::previewed(&request, answer, &mut self.desk);
+            }
             (Request::Change(uid, change), answer) => {
                 if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
                     outcome.given(uid, &change, &answer);
@@ -400,6 +479,16 @@ impl App {
         }
     }
 
+    /// Has lines of a log come while they are looked at, and no longer.
+    fn look_at_lines(&mut self) {
+        let is_shown = self.desk.screen() == Screen::Device;
+        let ask = self.device.as_ref().and_then(|device| device.logs.ask()).filter(|_| is_shown);
+        if self.lines.as_ref() != ask {
+            self.lines = ask.cloned();
+            self.desk.wish(Effect::Logs(self.lines.clone()));
+        }
+    }
+
     /// Tells the server what is looked at, when that is something else than before.
     fn look(&mut self) {
         if !self.desk.link.is_live() {
@@ -407,9 +496,12 @@ impl App {
         }
         let mut view = match self.desk.screen() {
             Screen::Fleet => self.fleet.wants(&self.desk),
-            Screen::Device | Screen::Discover | Screen::Pending | Screen::Events => {
-                StreamView::default()
-            }
+            Screen::Device
+            | Screen::Discover
+            | Screen::Pending
+            | Screen::Events
+            | Screen::Batches
+            | Screen::Batch => StreamView::default(),
         };
         if self.desk.screen() == Screen::Device
             && let Some(device) = &self.device

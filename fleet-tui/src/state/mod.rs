@@ -3,6 +3,7 @@
 //! nothing here knows how anything looks.
 
 pub mod app;
+pub mod batches;
 pub mod data;
 pub mod deed;
 pub mod device;
@@ -30,7 +31,7 @@ use crate::layout;
 use crate::theme::ThemeName;
 pub use app::App;
 use data::Fleet;
-use deed::{Followed, Job};
+use deed::{Followed, Job, Last};
 use link::Link;
 use popup::Popup;
 
@@ -56,6 +57,10 @@ pub enum Screen {
     Pending,
     /// What happened.
     Events,
+    /// What is done to many devices.
+    Batches,
+    /// One of those, with its devices.
+    Batch,
 }
 
 impl Screen {
@@ -67,6 +72,8 @@ impl Screen {
             Self::Discover => Scope::Discover,
             Self::Pending => Scope::Pending,
             Self::Events => Scope::Events,
+            Self::Batches => Scope::Batches,
+            Self::Batch => Scope::Batch,
         }
     }
 }
@@ -115,12 +122,16 @@ pub struct Desk {
     pub job: Option<Job>,
     /// The commands that were given here and are not over.
     pub followed: Followed,
+    /// What was done here last, as far as it can be taken back.
+    pub last: Last,
     /// Commands of before, newest last.
     pub commands: VecDeque<String>,
     /// The theme in use, as far as the terminal can show it.
     pub theme: ThemeName,
     /// Whether the wheel is ours rather than the terminal's.
     pub has_mouse: bool,
+    /// The last number that was given to a question whose answers come one after the other.
+    last_number: u64,
     /// What is to be done.
     effects: Vec<Effect>,
 }
@@ -141,9 +152,11 @@ impl Desk {
             notices: VecDeque::new(),
             job: None,
             followed: Followed::default(),
+            last: Last::default(),
             commands: VecDeque::new(),
             theme: ThemeName::default(),
             has_mouse: false,
+            last_number: 0,
             effects: Vec::new(),
         }
     }
@@ -163,7 +176,14 @@ impl Desk {
         match screen {
             Screen::Fleet => self.places.clear(),
             Screen::Device => self.places.retain(|place| *place != Screen::Device),
-            Screen::Discover | Screen::Pending | Screen::Events => self.places.truncate(1),
+            Screen::Discover | Screen::Pending | Screen::Events | Screen::Batches => {
+                self.places.truncate(1);
+            }
+            // The way back from one of them leads through all of them.
+            Screen::Batch => {
+                self.places.truncate(1);
+                self.places.push(Screen::Batches);
+            }
         }
         self.places.push(screen);
     }
@@ -207,6 +227,12 @@ impl Desk {
     /// Asks the server.
     pub fn ask(&mut self, request: Request) {
         self.effects.push(Effect::Ask(request));
+    }
+
+    /// A number that no question had before.
+    pub fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     /// Says something.

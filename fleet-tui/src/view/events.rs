@@ -181,8 +181,12 @@ fn role(kind: EventKind) -> Role {
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled
         | EventKind::ConfigApplied
-        | EventKind::CommandSucceeded => Role::Ok,
-        EventKind::DevicePending | EventKind::DeviceLate | EventKind::CommandExpired => Role::Warn,
+        | EventKind::CommandSucceeded
+        | EventKind::BatchDone => Role::Ok,
+        EventKind::DevicePending
+        | EventKind::DeviceLate
+        | EventKind::CommandExpired
+        | EventKind::BatchPaused => Role::Warn,
         EventKind::DeviceOffline
         | EventKind::DeviceLost
         | EventKind::ConfigRefused

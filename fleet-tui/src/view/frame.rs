@@ -16,8 +16,9 @@ use crate::state::{App, Desk, Screen};
 use crate::theme::Role;
 
 /// The screens in the order of their keys, with what is counted beside them.
-const TABS: [(char, Screen, &str); 4] = [
+const TABS: [(char, Screen, &str); 5] = [
     ('1', Screen::Fleet, "Fleet"),
+    ('4', Screen::Batches, "Batch"),
     ('5', Screen::Discover, "Discover"),
     ('6', Screen::Events, "Events"),
     ('7', Screen::Pending, "Pending"),
@@ -54,6 +55,13 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
         Screen::Pending if is_low => "Pending".to_owned(),
         Screen::Pending => "Pending devices".to_owned(),
         Screen::Events => "Events".to_owned(),
+        Screen::Batches => "Batch".to_owned(),
+        Screen::Batch => {
+            let open = app.batches.open.as_ref();
+            let known = open.and_then(|open| app.batches.known(open.id));
+            let id = || open.map(|open| open.id.to_string()).unwrap_or_default();
+            format!("Batch {arrow} {}", known.map_or_else(id, |known| known.words.clone()))
+        }
         Screen::Device => {
             let row = app.device.as_ref().and_then(|device| device.row());
             let id = row.map_or_else(String::new, |row| row.index.id.to_string());
@@ -122,7 +130,8 @@ pub(super) fn tabs(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             let _ = write!(text, " {}", super::fleet::grouped(count));
         }
         let is_here = screen == app.desk.screen()
-            || (screen == Screen::Fleet && app.desk.screen() == Screen::Device);
+            || (screen == Screen::Fleet && app.desk.screen() == Screen::Device)
+            || (screen == Screen::Batches && app.desk.screen() == Screen::Batch);
         let role = if is_here { Role::Head } else { Role::Plain };
         x = canvas.put(x, area.y, area.right(), &text, role) + if is_low { 2 } else { 4 };
     }
@@ -134,7 +143,8 @@ fn count(app: &App, screen: Screen) -> usize {
     match screen {
         Screen::Pending => app.desk.data.counts().of(DeviceStatus::Pending) as usize,
         Screen::Discover => app.discover.new_devices(),
-        Screen::Fleet | Screen::Device | Screen::Events => 0,
+        Screen::Batches => app.batches.going_on(),
+        Screen::Fleet | Screen::Device | Screen::Events | Screen::Batch => 0,
     }
 }
 
@@ -178,10 +188,9 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     if !others.is_empty() {
         return;
     }
-    let sees_commands =
-        app.device.as_ref().is_some_and(|device| device.focus == layout::Pane::Commands);
+    let pane = app.device.as_ref().map(|device| device.focus);
     for binding in hinted(scope) {
-        if binding.action == keys::Action::TakeBack && !sees_commands {
+        if scope == keys::Scope::Device && !is_of_pane(binding.action, pane.unwrap_or_default()) {
             continue;
         }
         let key = canvas.keys(binding.key());
@@ -192,6 +201,24 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         }
         x = canvas.put(x, area.y, area.right(), &key, Role::Accent) + 1;
         x = canvas.put(x, area.y, area.right(), binding.hint, Role::Muted) + 2;
+    }
+}
+
+/// Whether a key of a device's screen has to do with what stands in a pane.
+fn is_of_pane(action: keys::Action, pane: layout::Pane) -> bool {
+    use keys::Action;
+    match action {
+        Action::TakeBack => pane == layout::Pane::Commands,
+        Action::Versions => pane == layout::Pane::Config,
+        Action::Filter | Action::Views | Action::Follow => pane == layout::Pane::Logs,
+        Action::Full
+        | Action::Range
+        | Action::CursorBack
+        | Action::PanBack
+        | Action::ZoomIn
+        | Action::LiveEdge
+        | Action::Freeze => pane != layout::Pane::Logs,
+        _ => true,
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod batches;
 mod command;
 mod device;
 mod discover;
@@ -75,6 +76,8 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
         Screen::Fleet => fleet::paint(app, &mut canvas),
         Screen::Pending => pending::paint(app, &mut canvas),
         Screen::Events => events::paint(app, &mut canvas),
+        Screen::Batches => batches::list::paint(app, &mut canvas),
+        Screen::Batch => batches::one::paint(app, &mut canvas),
         Screen::Device => {
             if let Some(device) = &app.device {
                 device::paint(app, device, &mut canvas);

@@ -10,7 +10,7 @@ use super::engine::Live;
 use super::{Batches, patch};
 use crate::ops::OpsError;
 use crate::ops::commands::require_able;
-use crate::ops::configs::{self, EMPTY_DOCUMENT};
+use crate::ops::configs::{self, own_of, tags_of};
 use crate::ops::events::NewEvent;
 use crate::store::{
     Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberRecord, NewConfig, Place,
@@ -121,9 +121,12 @@ impl Batches {
         };
         let latest = self.world.store.config_latest(device.uid).await?;
         let expected = latest.as_ref().map_or(0, |latest| latest.version);
-        let before = latest.map_or(EMPTY_DOCUMENT.to_owned(), |latest| latest.config.document);
-        let document = patch::apply(&before, text)?;
-        let config = (document != before).then(|| NewConfig {
+        let before = own_of(latest.as_ref());
+        // It changes what is the device's own; its layers stay below that.
+        let own = patch::apply(before, text)?;
+        let document = self.layers.stack().await?.effective(&tags_of(device), &own)?.document;
+        let config = (own != before).then(|| NewConfig {
+            own: (own != document).then_some(own),
             document,
             author: batch.author.clone(),
             at: now,
@@ -147,6 +150,8 @@ impl Batches {
         } else if let Some(stored) = config {
             self.versions.grew(device.uid, stored.version);
             self.hub.wake(device.uid);
+            // A layer may have changed since it was looked at.
+            self.layers.look_at(device.uid, None);
             let kind = EventKind::ConfigSet;
             let text = configs::set(&stored);
             events.push(NewEvent::about(device, kind, &batch.author, text));

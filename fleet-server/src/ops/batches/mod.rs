@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 
 use self::view::{counted, member_view, view, words};
 use self::wish::{Chosen, Wish};
-use super::configs::Versions;
+use super::configs::{Layers, Versions};
 use super::events::NewEvent;
 use super::{Actor, Commands, Devices, Events, OpsError, World};
 use crate::bell::Bell;
@@ -47,6 +47,7 @@ pub(crate) struct Batches {
     pub(crate) devices: Devices,
     pub(crate) commands: Arc<Commands>,
     pub(crate) versions: Arc<Versions>,
+    pub(crate) layers: Arc<Layers>,
     /// Rings for devices that have said something new of their configuration.
     pub(crate) reports: Arc<Bell>,
     pub(crate) events: Arc<Events>,

@@ -16,9 +16,9 @@ use redb::{
 
 use super::tables::{
     BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS,
-    COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIGS, DEVICE_IDS, DEVICE_KEYS,
-    DEVICES, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS, Reading, SEGMENTS,
-    SERIES, SESSIONS, Sealed, TELEMETRY,
+    COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIG_LAYERS, CONFIG_OWNS, CONFIGS,
+    DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS,
+    Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -165,6 +165,8 @@ impl RedbStore {
             read_table(txn, &GRANTS)?;
             read_table(txn, &GRANT_KEYS)?;
             read_table(txn, &CONFIGS)?;
+            read_table(txn, &CONFIG_OWNS)?;
+            read_table(txn, &CONFIG_LAYERS)?;
             read_table(txn, &COMMANDS)?;
             read_table(txn, &COMMAND_OUTPUTS)?;
             read_table(txn, &COMMANDS_OF)?;

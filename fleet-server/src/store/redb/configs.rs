@@ -1,4 +1,5 @@
-//! Configurations in redb: key = device, version.
+//! Configurations in redb: key = device, version. What of one is the device's own is apart, under the
+//! same key, where it is not all of it.
 
 use async_trait::async_trait;
 use fleet_core::id::Uid;
@@ -6,20 +7,14 @@ use redb::ReadableTable;
 
 use super::RedbStore;
 use super::devices::require_live;
-use super::row::ConfigRow;
-use super::tables::{Bytes, CONFIGS, Fault, View, Writing, seal};
+use super::row::{ConfigRow, OwnConfigRow};
+use super::tables::{Bytes, CONFIG_OWNS, CONFIGS, Fault, Reading, View, Writing, seal};
 use crate::store::{ConfigStore, ConfigVersion, Conflict, NewConfig, StoreError};
 
 #[async_trait]
 impl ConfigStore for RedbStore {
     async fn config_latest(&self, device: Uid) -> Result<Option<ConfigVersion>, StoreError> {
-        self.read(move |txn| {
-            let configs = txn.open(&CONFIGS)?;
-            let version = latest(&configs, device)?;
-            let row = configs.get(&key(device, version))?;
-            Ok(row.map(|row| row.into_version(version)))
-        })
-        .await
+        self.read(move |txn| latest_of(txn, device)).await
     }
 
     async fn config_get(
@@ -27,9 +22,23 @@ impl ConfigStore for RedbStore {
         device: Uid,
         version: u64,
     ) -> Result<Option<ConfigVersion>, StoreError> {
+        self.read(move |txn| whole(txn, device, version)).await
+    }
+
+    async fn config_latest_of(
+        &self,
+        devices: Vec<Uid>,
+    ) -> Result<Vec<(Uid, Option<ConfigVersion>)>, StoreError> {
         self.read(move |txn| {
-            let row = txn.open(&CONFIGS)?.get(&key(device, version))?;
-            Ok(row.map(|row| row.into_version(version)))
+            let mut found = Vec::with_capacity(devices.len());
+            for device in devices {
+                match latest_of(txn, device) {
+                    Ok(latest) => found.push((device, latest)),
+                    Err(Fault::Refused(StoreError::Damaged { .. })) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            Ok(found)
         })
         .await
     }
@@ -46,14 +55,20 @@ impl ConfigStore for RedbStore {
     async fn config_list(
         &self,
         device: Uid,
+        before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersion>, StoreError> {
+        // There is no version 0.
+        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
         self.read(move |txn| {
             let configs = txn.open(&CONFIGS)?;
-            let rows = configs.rows(&key(device, 0), &key(device, u64::MAX))?;
+            let owns = txn.open(&CONFIG_OWNS)?;
+            let rows = configs.rows(&key(device, 0), &key(device, last))?;
             let versions = rows.rev().take(limit).map(|entry| {
                 let (key, row) = entry?;
-                Ok(row.into_version(version(&key)))
+                let mut stored = row.into_version(version(&key));
+                stored.config.own = owns.get(&key)?.map(|row| row.document);
+                Ok(stored)
             });
             versions.collect()
         })
@@ -71,21 +86,50 @@ pub(super) fn append(
     require_live(txn, device)?;
     let mut configs = txn.open(&CONFIGS)?;
     let current = latest(&configs, device)?;
-    if expected.is_some_and(|expected| expected != current) {
-        return Err(Conflict::Config { current }.into());
+    if let Some(expected) = expected.filter(|expected| *expected != current) {
+        return Err(Conflict::Config { expected, current }.into());
     }
     let version = current + 1;
+    let key = key(device, version);
+    let own = config.own.clone().map(|document| OwnConfigRow { document });
+    let own_value = own.as_ref().map(|row| seal(&key, row, "configuration")).transpose()?;
     let row: ConfigRow = config.into();
-    let value = seal(&key(device, version), &row, "configuration")?;
-    configs.put_sealed(&key(device, version), &value)?;
-    Ok(row.into_version(version))
+    let value = seal(&key, &row, "configuration")?;
+    configs.put_sealed(&key, &value)?;
+    if let Some(value) = own_value {
+        txn.open(&CONFIG_OWNS)?.put_sealed(&key, &value)?;
+    }
+    let mut stored = row.into_version(version);
+    stored.config.own = own.map(|row| row.document);
+    Ok(stored)
+}
+
+fn latest_of(txn: &Reading<'_>, device: Uid) -> Result<Option<ConfigVersion>, Fault> {
+    let version = latest(&txn.open(&CONFIGS)?, device)?;
+    whole(txn, device, version)
+}
+
+/// A version with what of it is the device's own.
+fn whole(txn: &Reading<'_>, device: Uid, version: u64) -> Result<Option<ConfigVersion>, Fault> {
+    let key = key(device, version);
+    let Some(row) = txn.open(&CONFIGS)?.get(&key)? else { return Ok(None) };
+    let mut stored = row.into_version(version);
+    stored.config.own = txn.open(&CONFIG_OWNS)?.get(&key)?.map(|row| row.document);
+    Ok(Some(stored))
+}
+
+/// Removes some of what a device was configured as. Returns how many rows.
+pub(super) fn purge(txn: &Writing<'_>, device: Uid, max: usize) -> Result<usize, Fault> {
+    let (from, to) = (key(device, 0), key(device, u64::MAX));
+    let owns = txn.open(&CONFIG_OWNS)?.remove_range(&from, &to, max)?;
+    Ok(owns + txn.open(&CONFIGS)?.remove_range(&from, &to, max - owns)?)
 }
 
 /// Refuses unless a version is a device's latest.
 pub(super) fn require_latest(txn: &Writing<'_>, device: Uid, expected: u64) -> Result<(), Fault> {
     require_live(txn, device)?;
     let current = latest(&txn.open(&CONFIGS)?, device)?;
-    if current == expected { Ok(()) } else { Err(Conflict::Config { current }.into()) }
+    if current == expected { Ok(()) } else { Err(Conflict::Config { expected, current }.into()) }
 }
 
 /// The latest version's number, whether its value can be read or not; 0 if there is none.

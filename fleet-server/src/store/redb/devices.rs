@@ -10,8 +10,7 @@ use super::RedbStore;
 use super::grants::void_grants;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
-    Bytes, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, Reading, View, Writing,
-    seal,
+    Bytes, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, Reading, View, Writing, seal,
 };
 use crate::store::{Admission, Change, Conflict, Device, DeviceStore, Directory, StoreError};
 
@@ -403,9 +402,9 @@ impl<'a> Names<'a> {
 
 /// Removes some of a deleted device's rows, itself last. Returns whether it is gone.
 fn purge_some(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
-    let (from, to) = (uid.bytes(), all_of(uid));
+    let from = uid.bytes();
     let mut room = PURGE_ROWS_MAX;
-    room -= txn.open(&CONFIGS)?.remove_range(&from, &to, room)?;
+    room -= super::configs::purge(txn, uid, room)?;
     room -= super::commands::purge(txn, uid, room)?;
     if room == 0 {
         return Ok(false);

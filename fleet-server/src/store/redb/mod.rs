@@ -14,6 +14,7 @@ mod devices;
 mod events;
 mod grants;
 mod keys;
+mod layers;
 mod meta;
 mod migrate;
 mod open;

@@ -14,6 +14,8 @@
 //! | `grants` | uid | grant record |
 //! | `grant_keys` | device key, grant uid | grant uid |
 //! | `configs` | device uid, version | configuration |
+//! | `config_owns` | device uid, version | what of it is the device's own, if not all |
+//! | `config_layers` | layer, 0, version | configuration that devices share |
 //! | `commands` | id | command, without what its program wrote |
 //! | `command_outputs` | id | what its program wrote |
 //! | `commands_of` | device uid, id | id |
@@ -45,8 +47,8 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow,
-    HeadRow, KeyRow, MemberRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow,
-    SessionRow, TelemetryRow, UidRow,
+    HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow,
+    ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -60,6 +62,8 @@ pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
 pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
 pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
+pub(super) const CONFIG_OWNS: Sealed<OwnConfigRow> = Sealed::new("config_owns");
+pub(super) const CONFIG_LAYERS: Sealed<ConfigRow> = Sealed::new("config_layers");
 pub(super) const COMMANDS: Sealed<CommandRow> = Sealed::new("commands");
 pub(super) const COMMAND_OUTPUTS: Sealed<CommandOutputRow> = Sealed::new("command_outputs");
 pub(super) const COMMANDS_OF: Sealed<UidRow> = Sealed::new("commands_of");
@@ -89,6 +93,8 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&GRANTS)?;
     txn.open(&GRANT_KEYS)?;
     txn.open(&CONFIGS)?;
+    txn.open(&CONFIG_OWNS)?;
+    txn.open(&CONFIG_LAYERS)?;
     txn.open(&COMMANDS)?;
     txn.open(&COMMAND_OUTPUTS)?;
     txn.open(&COMMANDS_OF)?;

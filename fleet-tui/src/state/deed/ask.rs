@@ -70,7 +70,7 @@ pub fn plan(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Plan
     let steps: Vec<Step> = match deed {
         Deed::Rename => {
             let name = Some(text.trim().to_owned());
-            all(Change::Update(DeviceUpdate { name, metadata: None }))
+            all(Change::Update(DeviceUpdate { name, ..DeviceUpdate::default() }))
         }
         Deed::Tag => {
             let wish = Tags::read(text)?;
@@ -100,7 +100,10 @@ fn entries(text: &str) -> Result<Change, String> {
     if entries.is_empty() {
         return Err("say what to note: key=value".to_owned());
     }
-    Ok(Change::Update(DeviceUpdate { name: None, metadata: Some(Value::Object(entries)) }))
+    Ok(Change::Update(DeviceUpdate {
+        metadata: Some(Value::Object(entries)),
+        ..DeviceUpdate::default()
+    }))
 }
 
 /// By the server's own rules, so that it is refused here and not one by one.
@@ -158,7 +161,7 @@ impl Tags {
         }
         let value = if after.is_empty() { Value::Null } else { json!(after) };
         let metadata = Some(json!({ "tags": value }));
-        Some(Change::Update(DeviceUpdate { name: None, metadata }))
+        Some(Change::Update(DeviceUpdate { metadata, ..DeviceUpdate::default() }))
     }
 }
 
@@ -248,7 +251,10 @@ mod tests {
         ] {
             let change = Tags::read(text).unwrap().change(&row);
             let expected = after.map(|tags| {
-                Change::Update(DeviceUpdate { name: None, metadata: Some(json!({ "tags": tags })) })
+                Change::Update(DeviceUpdate {
+                    metadata: Some(json!({ "tags": tags })),
+                    ..DeviceUpdate::default()
+                })
             });
             assert_eq!(change, expected, "{text}");
         }

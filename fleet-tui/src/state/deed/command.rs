@@ -41,6 +41,20 @@ impl Deed {
         matches!(self, Self::Collect | Self::Logs | Self::UnitLogs)
     }
 
+    /// Whether it has a device do something.
+    pub(super) fn command_given(self) -> bool {
+        matches!(
+            self,
+            Self::Collect
+                | Self::Logs
+                | Self::UnitLogs
+                | Self::Restart
+                | Self::Service
+                | Self::Reboot
+                | Self::Exec
+        )
+    }
+
     /// Whether somebody asks for it to read what comes of it.
     pub(super) fn is_read(self) -> bool {
         matches!(self, Self::Logs | Self::UnitLogs | Self::Exec)

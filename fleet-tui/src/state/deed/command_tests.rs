@@ -9,7 +9,6 @@ use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 
-use super::follow;
 use crate::effect::{Change, Effect, Request};
 use crate::event::{Answer, Event, Failed};
 use crate::sample;
@@ -139,22 +138,6 @@ fn each_command_takes_as_much_to_agree_to_as_it_may_do_harm() {
 }
 
 #[test]
-fn more_than_one_device_wants_their_number_whatever_it_is() {
-    for (keys, command) in [("c", "collect"), ("s", "restart"), ("b", "reboot")] {
-        let mut app = app_with(fleet_of(3));
-        assert_eq!(changes(&press(&mut app, &format!("a x {keys} y Enter"))), []);
-        let lock = Lock::Typed { text: "3".to_owned(), name: "the number of devices" };
-        assert_eq!(question(&app).lock, lock, "{keys}");
-        let effects = press(&mut app, "Backspace 3 Enter");
-        let given: Vec<_> = commands(&effects).into_iter().map(|(_, command, _)| command).collect();
-        assert_eq!(given, [command; 3]);
-    }
-    let mut app = app_with(fleet_of(3));
-    press(&mut app, "a x l");
-    assert_eq!(notice(&app).0, "logs are shown of one device at a time");
-}
-
-#[test]
 fn who_cannot_do_it_is_left_out_and_told_why() {
     let mut third_party = device(2, "c-sender", DeviceStatus::Online);
     third_party.fingerprint = None;
@@ -205,19 +188,6 @@ fn words_that_are_none_are_told_before_anybody_is_asked() {
 }
 
 #[test]
-fn the_devices_that_were_agreed_to_are_those_that_get_it() {
-    let mut app = app_with(fleet_of(3));
-    press(&mut app, "a / 0 0 0 1 Enter x b");
-    assert_eq!(fact(&app, "marks"), "3 marked, 2 of them hidden by the filter: included");
-    let page = fleet_core::api::IndexPage { rows: fleet_of(9), gone: vec![0], complete: true };
-    sample::say(&mut app, StreamMessage::Index(page));
-    let mut given: Vec<Uid> =
-        commands(&press(&mut app, "3 Enter")).into_iter().map(|(uid, ..)| uid).collect();
-    given.sort_unstable();
-    assert_eq!(given, [0, 1, 2].map(sample::uid));
-}
-
-#[test]
 fn what_came_of_ones_own_command_is_told() {
     for (kind, told, is_error) in [
         (EventKind::CommandSucceeded, "restart on pump-0000: succeeded", false),
@@ -255,26 +225,6 @@ fn a_device_may_be_faster_than_the_answer() {
 }
 
 #[test]
-fn of_many_it_is_counted_how_they_ended_and_told_what_failed() {
-    let mut app = app_with(fleet_of(20));
-    let effects = press(&mut app, "a x s 2 0 Enter");
-    assert_eq!(commands(&effects).len(), 8);
-    let ended = |app: &mut App, slots: std::ops::Range<u32>, kind| {
-        slots.for_each(|slot| ends(app, slot, kind, "restart"));
-    };
-    assert_eq!(give_all(&mut app, effects), 20);
-    assert_eq!(notice(&app), ("restart given to 20 devices", false));
-    ended(&mut app, 0..18, EventKind::CommandSucceeded);
-    assert_eq!(notice(&app), ("restart on 20 devices: 18 succeeded, 2 not over", false));
-    ended(&mut app, 18..19, EventKind::CommandFailed);
-    ended(&mut app, 19..20, EventKind::CommandExpired);
-    let told = "restart on 20 devices: 18 succeeded, 1 failed, 1 expired; why stands in :messages";
-    assert_eq!(notice(&app), (told, true));
-    let said: Vec<_> = app.desk.notices.iter().map(|(notice, _)| notice.text.as_str()).collect();
-    assert!(said.contains(&"restart on pump-0018: failed: because \\u{1b}[31m"), "{said:?}");
-}
-
-#[test]
 fn what_was_taken_back_here_is_told_once() {
     let mut app = app_with(fleet_of(1));
     let effects = press(&mut app, "x s y");
@@ -292,43 +242,16 @@ fn what_was_taken_back_here_is_told_once() {
 }
 
 #[test]
-fn what_there_is_no_room_to_follow_is_counted() {
+fn what_was_refused_is_told_and_not_waited_for() {
     let mut app = app_with(fleet_of(1));
-    let sample = view(&app, sample::uid(0), &Command::Restart, CommandState::Queued);
-    let run = app.desk.followed.begin("restart".to_owned(), 10_002);
-    for number in 0..10_002_u32 {
-        let mut bytes = [1; 16];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        let view = CommandView { id: Uid::from_bytes(bytes), ..sample.clone() };
-        follow::taken(run, &view, &mut app.desk);
-        if number == 0 {
-            let over = CommandView { state: CommandState::Succeeded, ..view };
-            follow::caught_up(Ok(Answer::Commands(vec![over])), &mut app.desk);
-        }
-    }
-    follow::all_given(run, &mut app.desk);
-    let told = "restart on 10001 devices: 1 succeeded, 10000 not over, 1 not followed";
-    assert_eq!(notice(&app), (told, false));
-}
-
-#[test]
-fn what_was_refused_is_not_waited_for() {
-    let mut app = app_with(fleet_of(2));
-    let effects = press(&mut app, "a x s 2 Enter");
-    let mut asked = changes(&effects);
-    let (uid, change) = asked.pop().unwrap();
+    let (uid, change) = changes(&press(&mut app, "x s y")).remove(0);
     let refusal = Failed { text: "the server refused: no".to_owned(), request_id: None };
     tell(&mut app, Request::Change(uid, change), Err(refusal));
-    let (uid, change) = asked.pop().unwrap();
-    let view = view(&app, uid, &Command::Restart, CommandState::Queued);
-    tell(&mut app, Request::Change(uid, change), Ok(Answer::Command(Box::new(view))));
-    assert!(
-        notice(&app).0.starts_with("restart given to 1 device, 1 failed: "),
-        "{:?}",
-        notice(&app)
-    );
-    ends(&mut app, u32::from(uid == sample::uid(1)), EventKind::CommandSucceeded, "restart");
-    assert_eq!(notice(&app), ("restart on 1 device: 1 succeeded", false));
+    let told = "restart not given, 1 failed: pump-0000: the server refused: no";
+    assert_eq!(notice(&app), (told, true));
+    app.desk.say("something else");
+    ends(&mut app, 0, EventKind::CommandSucceeded, "restart");
+    assert_eq!(notice(&app), ("something else", false));
 }
 
 #[test]
@@ -341,11 +264,11 @@ fn what_ended_while_the_link_was_down_is_asked_for() {
     let hello = StreamMessage::Hello(fleet_core::api::Hello { resumed: true, ..sample::hello(1) });
     let message = crate::event::LinkEvent::Message(Box::new(hello));
     let effects = app.apply(now, Event::Link(message));
-    let asks = |effect: &Effect| matches!(effect, Effect::Ask(Request::Commands(None)));
+    let id = number(sample::uid(0));
+    let asks = |effect: &Effect| matches!(effect, Effect::Ask(Request::Command(of)) if *of == id);
     assert!(effects.iter().any(asks));
-    let views = [CommandState::Succeeded, CommandState::Queued]
-        .map(|state| view(&app, sample::uid(0), &Command::Restart, state));
-    tell(&mut app, Request::Commands(None), Ok(Answer::Commands(views.to_vec())));
+    let over = view(&app, sample::uid(0), &Command::Restart, CommandState::Succeeded);
+    tell(&mut app, Request::Command(id), Ok(Answer::Command(Box::new(over))));
     assert_eq!(notice(&app), ("restart on pump-0000: succeeded", false));
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::{DeviceId, Uid};
 
-use super::{Deed, Plan, Step, follow, view_words};
+use super::{Back, Deed, Last, Plan, Step, follow, view_words};
 use crate::cells;
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed, Notice};
@@ -34,6 +34,8 @@ pub struct Job {
     command: Option<Given>,
     /// Why the rest was given up.
     given_up: Option<&'static str>,
+    /// What takes it back.
+    back: Option<Back>,
 }
 
 /// A command that is given.
@@ -41,10 +43,10 @@ pub struct Job {
 struct Given {
     /// Its words.
     words: String,
-    /// Under what its ends are counted.
-    run: u64,
-    /// What there is to say of it, if one device has it.
+    /// What there is to say of it, once the server has it.
     told: Option<String>,
+    /// Whether its end is told already.
+    is_over: bool,
 }
 
 impl Job {
@@ -83,6 +85,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         ));
         return;
     }
+    let back = Back::of(&plan, desk);
     let Plan { deed, steps, typed } = plan;
     let mut seen = BTreeSet::new();
     let waiting: VecDeque<_> = steps.into_iter().filter(|step| seen.insert(step.uid)).collect();
@@ -96,11 +99,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         let title = format!("{} on {}", words.as_deref().unwrap_or_default(), step.id);
         desk.popup = Some(Popup::Outcome(Outcome::awaited(title, step)));
     }
-    let command = words.map(|words| Given {
-        run: desk.followed.begin(words.clone(), waiting.len()),
-        words,
-        told: None,
-    });
+    let command = words.map(|words| Given { words, told: None, is_over: false });
     desk.job = Some(Job {
         deed,
         total: waiting.len(),
@@ -112,6 +111,7 @@ pub fn carry_out(plan: Plan, desk: &mut Desk) {
         only,
         command,
         given_up: None,
+        back,
     });
     go_on(desk);
 }
@@ -137,6 +137,9 @@ pub fn answered(uid: Uid, change: &Change, answer: Result<Answer, Failed>, desk:
         }
         Err(failed) => {
             job.failed += 1;
+            if let Some(back) = &mut job.back {
+                back.leave_out(step.uid);
+            }
             let text = told(&step, &failed);
             job.first_failure.get_or_insert_with(|| text.clone());
             if job.failed <= FAILURES_TOLD_MAX {
@@ -164,11 +167,15 @@ fn given(view: &CommandView, desk: &mut Desk) {
         }
         _ => format!("{words} given to {device}"),
     });
-    let run = given.run;
     if is_taken_back && view.state.is_over() {
         desk.followed.forget(view.id);
-    } else {
-        follow::taken(run, view, desk);
+        return;
+    }
+    desk.last = Last::Given(Box::new(view.clone()));
+    // Whoever was faster than the answer has its end told with it.
+    let is_over = follow::taken(view, desk);
+    if let Some(given) = desk.job.as_mut().and_then(|job| job.command.as_mut()) {
+        given.is_over = is_over;
     }
 }
 
@@ -203,15 +210,18 @@ fn go_on(desk: &mut Desk) {
         return;
     }
     let Some(job) = desk.job.take() else { return };
-    let run = job.command.as_ref().map(|given| given.run);
-    // Whoever was faster than the answer has its end told already.
-    let is_over = job.done > 0 && run.is_some_and(|run| follow::is_over(run, desk));
-    if !is_over {
+    if job.done > 0 {
+        match &job.back {
+            // A command is noted when it is given.
+            _ if job.deed.command_given() => {}
+            Some(back) => desk.last = Last::Changed(back.clone()),
+            None => desk.last = Last::Final(job.deed.no_undo().to_owned()),
+        }
+    }
+    if !job.command.as_ref().is_some_and(|given| given.is_over) {
         desk.tell(outcome(&job));
     }
-    if let Some(run) = run {
-        follow::all_given(run, desk);
-    }
+    follow::all_given(desk);
 }
 
 /// What came of all.
@@ -219,11 +229,11 @@ fn outcome(job: &Job) -> Notice {
     let told = job.command.as_ref().and_then(|given| given.told.clone());
     let done = match &job.only {
         Some(_) if told.is_some() => told.unwrap_or_default(),
-        Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
-        _ if job.command.is_some() => {
-            let devices = if job.done == 1 { "device" } else { "devices" };
-            format!("{} {} {devices}", job.past(), job.done)
+        Some(_) if job.command.is_some() && job.done == 0 => {
+            let words = job.command.as_ref().map(|given| given.words.as_str());
+            format!("{} not {}", words.unwrap_or_default(), job.deed.past())
         }
+        Some(id) if job.done == 1 => format!("{id} {}", job.deed.past()),
         _ => format!("{} {}", job.done, job.deed.past()),
     };
     let failed = (job.failed > 0).then(|| format!("{} failed", job.failed));
@@ -235,5 +245,7 @@ fn outcome(job: &Job) -> Notice {
         Some(failure) if job.failed == 1 => format!("{counts}: {failure}"),
         Some(failure) => format!("{counts}: {failure}; all of them in :messages"),
     };
-    Notice { text, is_error: job.failed > 0 || job.given_up.is_some() }
+    let undo = if job.back.is_some() && job.done > 0 { " (u undoes)" } else { "" };
+    let is_error = job.failed > 0 || job.given_up.is_some();
+    Notice { text: format!("{text}{undo}"), is_error }
 }

@@ -5,9 +5,11 @@
 //! marks or in the fleet, changes nothing about it.
 
 mod ask;
+mod batch;
 mod command;
 mod follow;
 mod job;
+mod undo;
 mod words;
 
 use fleet_core::api::{DeviceStatus, IndexRow};
@@ -18,9 +20,12 @@ use super::data::Row;
 use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
 use crate::effect::Change;
 pub use ask::plan;
+pub use batch::{previewed, written};
 pub use command::{preview, take_back, view_words};
-pub use follow::{Followed, caught_up, happened, reconnected};
+pub use follow::{Followed, happened, looked, reconnected};
 pub use job::{Job, answered, carry_out};
+pub use undo::{Back, Last, undo};
+pub use words::server;
 
 /// More devices than this are grave whatever is done to them.
 const GRAVE_COUNT: usize = 100;
@@ -62,6 +67,8 @@ pub enum Deed {
     Exec,
     /// Take back a command that it has not begun.
     TakeBack,
+    /// Give it a configuration that it had before.
+    GoBack,
 }
 
 /// The devices that something is to be done to.
@@ -130,7 +137,7 @@ impl Deed {
             Self::Accept => matches!(status, Pending | Rejected),
             Self::Reject => status == Pending,
             Self::Revoke => status != Revoked,
-            Self::Interval => matches!(status, Online | Late | Offline | Lost),
+            Self::Interval | Self::GoBack => matches!(status, Online | Late | Offline | Lost),
             Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => true,
             Self::Collect
             | Self::Logs
@@ -159,7 +166,12 @@ impl Deed {
             Self::Reject => Some(Change::Reject),
             Self::Revoke => Some(Change::Revoke),
             Self::Delete => Some(Change::Delete),
-            Self::Rename | Self::Note | Self::Tag | Self::Interval | Self::TakeBack => None,
+            Self::Rename
+            | Self::Note
+            | Self::Tag
+            | Self::Interval
+            | Self::TakeBack
+            | Self::GoBack => None,
             Self::Collect
             | Self::Logs
             | Self::UnitLogs
@@ -192,7 +204,7 @@ impl Deed {
             Self::Accept => "only what waits or was rejected can be accepted",
             Self::Reject => "only what waits can be rejected",
             Self::Revoke => "revoked already",
-            Self::Interval => "only devices of the fleet take a configuration",
+            Self::Interval | Self::GoBack => "only devices of the fleet take a configuration",
             Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => {
                 "gone from the fleet"
             }
@@ -249,17 +261,17 @@ pub fn begin(deed: Deed, chosen: Chosen, desk: &mut Desk) {
     if plan.is_light() {
         carry_out(plan, desk);
     } else {
-        desk.popup = Some(Popup::Confirm(confirm(plan, &chosen, desk)));
+        desk.popup = Some(Popup::Confirm(question(plan, &chosen, desk)));
     }
 }
 
 /// What is done with what was typed: at once if it is light, and after a question otherwise.
-pub fn settle(form: &Form, desk: &Desk) -> Result<Command, String> {
+pub fn settle(form: &Form, desk: &mut Desk) -> Result<Command, String> {
     typed(form.deed, &form.chosen, form.field.text(), desk)
 }
 
 /// The same with a text that was typed elsewhere.
-pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Command, String> {
+pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &mut Desk) -> Result<Command, String> {
     let plan = plan(deed, chosen, text, desk)?;
     if plan.is_light() {
         return match desk.why_not_change() {
@@ -267,7 +279,7 @@ pub fn typed(deed: Deed, chosen: &Chosen, text: &str, desk: &Desk) -> Result<Com
             None => Ok(Command::Do(plan)),
         };
     }
-    let confirm = confirm(plan, chosen, desk);
+    let confirm = question(plan, chosen, desk);
     Ok(Command::Popup(Box::new(Popup::Confirm(confirm))))
 }
 
@@ -287,6 +299,24 @@ impl Plan {
     fn is_light(&self) -> bool {
         let is_light = self.deed.is_note() || self.deed.is_look();
         is_light && self.steps.len() == 1
+    }
+}
+
+/// Asks whether a device's configuration is to be as it was at a version; `words` say what that
+/// changes.
+pub fn go_back(row: &Row, (from, to): (u64, u64), words: &str, desk: &mut Desk) -> Command {
+    let typed = format!("r{to} again: {words}");
+    let steps = vec![step(row, Change::GoBack { to, from })];
+    let plan = Plan { deed: Deed::GoBack, typed, steps };
+    let chosen = Chosen::from(vec![row.index.uid]);
+    Command::Popup(Box::new(Popup::Confirm(question(plan, &chosen, desk))))
+}
+
+/// The question whether to do it: by the server as a batch, or one by one from here.
+fn question(plan: Plan, chosen: &Chosen, desk: &mut Desk) -> Confirm {
+    match batch::request(&plan) {
+        Some(request) => batch::question(plan, request, chosen, desk),
+        None => confirm(plan, chosen, desk),
     }
 }
 
@@ -320,6 +350,10 @@ fn lock(plan: &Plan) -> Lock {
 }
 
 #[cfg(test)]
+mod batch_tests;
+#[cfg(test)]
 mod command_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod undo_tests;

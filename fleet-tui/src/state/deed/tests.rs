@@ -159,7 +159,8 @@ fn a_job_ends_when_the_server_goes() {
 fn notes_about_one_device_are_written_at_once() {
     let mut app = mixed();
     let effects = press(&mut app, "x m s i t e = l y o n Enter");
-    let update = DeviceUpdate { name: None, metadata: Some(json!({ "site": "lyon" })) };
+    let update =
+        DeviceUpdate { metadata: Some(json!({ "site": "lyon" })), ..DeviceUpdate::default() };
     assert_eq!(changes(&effects), [(sample::uid(1), Change::Update(update))]);
     answer_all(&mut app, effects, &[]);
     press(&mut app, "x m s i t e Enter");

@@ -27,6 +27,7 @@ impl Deed {
             Self::Exec => 'e',
             // No menu has it.
             Self::TakeBack => 'K',
+            Self::GoBack => 'D',
         }
     }
 
@@ -48,7 +49,8 @@ impl Deed {
             | Self::Revoke
             | Self::Delete
             | Self::Reboot
-            | Self::TakeBack => self.verb(),
+            | Self::TakeBack
+            | Self::GoBack => self.verb(),
         }
     }
 
@@ -71,6 +73,7 @@ impl Deed {
             Self::Reboot => "reboot",
             Self::Exec => "run a program on",
             Self::TakeBack => "take back a command of",
+            Self::GoBack => "set back the configuration of",
         }
     }
 
@@ -82,7 +85,7 @@ impl Deed {
             Self::Rename => "named",
             Self::Tag => "tagged",
             Self::Note => "noted",
-            Self::Interval => "configured",
+            Self::Interval | Self::GoBack => "configured",
             Self::Revoke => "revoked",
             Self::Delete => "deleted",
             Self::TakeBack => "taken back",
@@ -115,6 +118,20 @@ impl Deed {
             Self::Reboot => "the machine begins anew",
             Self::Exec => "run a program, if the device's policy lets it",
             Self::TakeBack => "before the device begins",
+            Self::GoBack => "as it was at a version",
+        }
+    }
+
+    /// Why what was done with it cannot be taken back by itself.
+    pub(super) fn no_undo(self) -> &'static str {
+        match self {
+            Self::Interval | Self::GoBack => "there was no configuration before",
+            Self::Accept => "whoever was let in is put out with revoke",
+            Self::Reject => "whoever was turned away is let in with accept",
+            Self::Revoke => "a key that was revoked stays so",
+            Self::Delete => "what was removed asks anew by itself",
+            Self::TakeBack => "what was taken back is given anew",
+            other => other.undo(),
         }
     }
 
@@ -130,7 +147,9 @@ impl Deed {
             Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
-            Self::Rename | Self::Tag | Self::Note | Self::Interval => "set it back",
+            Self::Rename | Self::Tag | Self::Note | Self::Interval | Self::GoBack => {
+                "u sets it back"
+            }
             Self::Revoke => "none; once deleted it may ask anew",
             Self::Delete => "none",
         }
@@ -184,14 +203,14 @@ pub(super) fn facts(plan: &Plan, chosen: &Chosen, desk: &Desk) -> Vec<(&'static 
 }
 
 /// Where it is done, and as whom.
-fn server(desk: &Desk) -> String {
+pub fn server(desk: &Desk) -> String {
     let context = desk.settings.context.as_ref().map(ToString::to_string);
     let key = desk.link.server.as_ref().map(|server| format!("key {}", server.key));
     let parts = [context, Some(desk.settings.server.clone()), key];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-fn effect(plan: &Plan) -> String {
+pub(super) fn effect(plan: &Plan) -> String {
     let typed = &plan.typed;
     match plan.deed {
         Deed::Accept => "let into the fleet from now on".to_owned(),
@@ -208,6 +227,7 @@ fn effect(plan: &Plan) -> String {
         Deed::Service => "the service begins anew, if the device's policy lets it".to_owned(),
         Deed::Reboot => "the whole machine begins anew; all that it does is interrupted".to_owned(),
         Deed::Exec => "a program is run, if the device's own policy lets it".to_owned(),
+        Deed::GoBack => format!("a new version that says what the old one said: {typed}"),
         Deed::TakeBack => format!("{typed}: the device is told to leave it, unless it has begun"),
     }
 }

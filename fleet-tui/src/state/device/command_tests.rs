@@ -19,7 +19,7 @@ fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
 }
 
 fn all() -> Request {
-    Request::Commands(Some(sample::uid(SLOT)))
+    Request::Commands(sample::uid(SLOT))
 }
 
 fn something_happened(app: &mut App) -> Vec<Effect> {

@@ -65,6 +65,11 @@ impl Commands {
         }
     }
 
+    /// Puts the cursor on a command, which may not be known yet.
+    pub(super) fn choose(&mut self, id: Uid) {
+        self.cursor = Some(id);
+    }
+
     /// Notes that they may be others by now.
     pub(super) fn outdate(&mut self) {
         self.list.outdate();

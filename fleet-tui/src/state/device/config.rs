@@ -1,16 +1,21 @@
 //! A device's configuration, key by key: what it shall have beside what it is known to have.
 
-use fleet_core::api::ConfigView;
+use std::collections::BTreeSet;
+
+use fleet_core::api::{ConfigView, config_paths};
 use fleet_core::filter::ConfigState;
 use fleet_core::glyph::Tone;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
 use serde_json::Value;
 
+use super::versions::{Version, Versions};
 use crate::cells;
 
 /// Keys that are shown.
 const KEYS_MAX: usize = 500;
+/// The layer of what is set for the device alone.
+const OWN: &str = "device";
 /// The key whose value devices tell with their facts.
 const INTERVAL: &str = "telemetry.interval";
 
@@ -23,6 +28,21 @@ pub enum ConfigLine {
     Titles,
     /// One key.
     Key(ConfigKey),
+    /// Nothing.
+    Gap,
+    /// A version.
+    Version(Mark, Version),
+}
+
+/// What a version is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// How the device shall be.
+    Desired,
+    /// How it last said it is.
+    Reported,
+    /// How it once had to be.
+    Past,
 }
 
 /// One key of a configuration, safe to show.
@@ -30,16 +50,20 @@ pub enum ConfigLine {
 pub struct ConfigKey {
     /// Its path.
     pub path: String,
-    /// What the device shall have.
-    pub desired: String,
+    /// What the device shall have, if anything.
+    pub desired: Option<String>,
     /// What it has, as far as that is known.
     pub reported: Option<String>,
+    /// The layer that it is from, if it is not the device's own.
+    pub layer: Option<String>,
+    /// Whether nothing reported means that it has nothing.
+    is_known: bool,
 }
 
 impl ConfigKey {
     /// Whether the device is known to have what it shall.
     pub fn is_same(&self) -> bool {
-        self.reported.as_ref() == Some(&self.desired)
+        self.reported == self.desired && (self.is_known || self.reported.is_some())
     }
 }
 
@@ -51,8 +75,13 @@ pub fn state(view: &ConfigView) -> ConfigState {
     ConfigState::of(view.version, reported.map(|reported| reported.version), error)
 }
 
-/// Everything there is to say: how it stands, who wanted it so, then key by key.
-pub fn lines(view: &ConfigView, interval_secs: Option<u32>, now: Timestamp) -> Vec<ConfigLine> {
+/// Everything there is to say: how it stands, who wanted it so, key by key, and what it was before.
+pub fn lines(
+    view: &ConfigView,
+    keys: &[ConfigKey],
+    versions: &Versions,
+    now: Timestamp,
+) -> Vec<ConfigLine> {
     let mut lines = Vec::new();
     let mut word = |tone, text: String| lines.push(ConfigLine::Word(tone, text));
     match (state(view), &view.reported) {
@@ -83,11 +112,33 @@ pub fn lines(view: &ConfigView, interval_secs: Option<u32>, now: Timestamp) -> V
     if let Some(not_applied) = &view.not_applied {
         word(Tone::Warn, escaped(not_applied));
     }
-    let keys = keys(view, interval_secs);
     if !keys.is_empty() {
         lines.push(ConfigLine::Titles);
     }
-    lines.extend(keys.into_iter().map(ConfigLine::Key));
+    lines.extend(keys.iter().cloned().map(ConfigLine::Key));
+    if view.version == 0 {
+        return lines;
+    }
+    lines.push(ConfigLine::Gap);
+    let said = view.reported.as_ref().map(|reported| reported.version);
+    lines.extend(versions.rows().iter().map(|version| {
+        let mark = if version.number == view.version {
+            Mark::Desired
+        } else if said == Some(version.number) {
+            Mark::Reported
+        } else {
+            Mark::Past
+        };
+        ConfigLine::Version(mark, version.clone())
+    }));
+    if let Some(error) = versions.error() {
+        lines.push(ConfigLine::Word(Tone::Warn, format!("versions: {error}")));
+    } else if versions.rows().is_empty() {
+        lines.push(ConfigLine::Word(Tone::Muted, "loading its versions …".to_owned()));
+    } else if versions.has_more() {
+        let older = format!("older ones: fleets config history {}", view.device_id);
+        lines.push(ConfigLine::Word(Tone::Muted, older));
+    }
     lines
 }
 
@@ -98,40 +149,35 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Its keys. A device that applied the document has every value of it; of another document than
-/// this only the interval is known, which the device tells by itself.
-fn keys(view: &ConfigView, interval_secs: Option<u32>) -> Vec<ConfigKey> {
-    let is_applied = state(view) == ConfigState::Applied;
-    let document: Value = serde_json::from_str(&view.config).unwrap_or_default();
-    let mut keys = Vec::new();
-    flatten(&document, &mut String::new(), &mut keys);
-    let key = |(path, desired): (String, String)| {
-        let told = interval_secs.filter(|_| path == INTERVAL).map(|secs| secs.to_string());
-        let reported = told.or_else(|| is_applied.then(|| desired.clone()));
-        ConfigKey { path, desired, reported }
+/// Its keys. A device that applied a version whose document is known has every value of it; if it
+/// did not, only the interval is known, which the device tells by itself.
+pub fn keys(view: &ConfigView, versions: &Versions, interval_secs: Option<u32>) -> Vec<ConfigKey> {
+    let desired: Value = serde_json::from_str(&view.config).unwrap_or_default();
+    let reported = view.reported.as_ref().filter(|reported| reported.error.is_none());
+    let reported = reported.and_then(|reported| {
+        let is_it = reported.version == view.version;
+        if is_it { Some(&desired) } else { versions.document(reported.version) }
+    });
+    let paths = |document: &Value| {
+        let mut paths = config_paths(document);
+        // What is no object has no keys.
+        paths.remove("");
+        paths
     };
-    keys.into_iter().map(key).collect()
-}
-
-/// Every value with its path. The depth is that of a JSON document, which has a bound.
-fn flatten(value: &Value, path: &mut String, keys: &mut Vec<(String, String)>) {
-    if keys.len() >= KEYS_MAX {
-        return;
-    }
-    match value {
-        Value::Object(object) if !object.is_empty() => {
-            let len = path.len();
-            for (name, value) in object {
-                let dot = if len > 0 { "." } else { "" };
-                path.push_str(dot);
-                path.push_str(name);
-                flatten(value, path, keys);
-                path.truncate(len);
-            }
+    let (wanted, had) = (paths(&desired), reported.map(paths));
+    let names: BTreeSet<&String> =
+        wanted.keys().chain(had.iter().flat_map(|had| had.keys())).collect();
+    let key = |path: &String| {
+        let told = interval_secs.filter(|_| path == INTERVAL).map(|secs| secs.to_string());
+        ConfigKey {
+            path: escaped(path),
+            desired: wanted.get(path).map(text),
+            reported: told.or_else(|| had.as_ref()?.get(path).map(text)),
+            layer: view.provenance.get(path).filter(|layer| *layer != OWN).map(|it| escaped(it)),
+            is_known: had.is_some(),
         }
-        Value::Object(_) | Value::Null if path.is_empty() => {}
-        _ => keys.push((escaped(path), text(value))),
-    }
+    };
+    names.into_iter().take(KEYS_MAX).map(key).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -173,29 +219,48 @@ mod tests {
             (None, ConfigState::Waiting, [true, false]),
         ] {
             let view = view(document.clone(), reported);
-            let found = keys(&view, Some(30));
+            let found = keys(&view, &Versions::default(), Some(30));
             assert_eq!(state(&view), state_is);
             let paths: Vec<_> = found.iter().map(|key| key.path.as_str()).collect();
             assert_eq!(paths, ["telemetry.interval", "telemetry.metrics"]);
-            assert_eq!(found[1].desired, "cpu_usage, disk");
+            assert_eq!(found[1].desired.as_deref(), Some("cpu_usage, disk"));
             assert_eq!([found[0].is_same(), found[1].is_same()], same);
         }
-        let late = keys(&view(document, Some(reported(2, None))), Some(60));
+        let view = view(document, Some(reported(2, None)));
+        let late = keys(&view, &Versions::default(), Some(60));
         assert_eq!(late[0].reported.as_deref(), Some("60"));
         assert!(!late[0].is_same());
+    }
+
+    #[test]
+    fn what_an_older_version_said_is_what_the_device_has() {
+        let mut versions = Versions::default();
+        let old = json!({"version": 1, "hash": "h", "author": "a", "at": "2026-01-01T00:00:00Z",
+            "document": {"telemetry": {"interval": 60, "metrics": ["cpu_usage"]}}});
+        versions.take(Ok(vec![serde_json::from_value(old).unwrap()]));
+        let view = view(json!({"telemetry": {"interval": 30}}), Some(reported(1, None)));
+        let found = keys(&view, &versions, Some(60));
+        let sides: Vec<_> = found
+            .iter()
+            .map(|key| (key.desired.as_deref(), key.reported.as_deref(), key.is_same()))
+            .collect();
+        assert_eq!(sides, [(Some("30"), Some("60"), false), (None, Some("cpu_usage"), false)]);
     }
 
     #[test]
     fn odd_documents_are_shown_as_they_are() {
         for (document, shown) in [
             (json!({}), &[][..]),
-            (json!({"a": {}}), &[("a", "{}")]),
+            (json!({"a": {}}), &[][..]),
+            (json!(3), &[][..]),
             (json!({"a": [], "b": null}), &[("a", "[]"), ("b", "null")]),
             (json!({"\u{1b}": "\u{9b}31m"}), &[("\\u{1b}", "\\u{9b}31m")]),
         ] {
-            let keys = keys(&view(document, None), None);
-            let found: Vec<_> =
-                keys.iter().map(|key| (key.path.as_str(), key.desired.as_str())).collect();
+            let keys = keys(&view(document, None), &Versions::default(), None);
+            let found: Vec<_> = keys
+                .iter()
+                .map(|key| (key.path.as_str(), key.desired.as_deref().unwrap_or_default()))
+                .collect();
             assert_eq!(found, shown);
         }
     }

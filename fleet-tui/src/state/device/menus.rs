@@ -3,11 +3,13 @@
 use fleet_core::untrusted::escaped_json;
 
 use super::DeviceScreen;
+use crate::layout::Pane;
+use crate::state::Desk;
 use crate::state::popup::{Command, Menu, MenuItem};
 
 impl DeviceScreen {
     /// What can be copied.
-    pub(super) fn copy_menu(&self) -> Option<Menu> {
+    pub(super) fn copy_menu(&self, desk: &Desk) -> Option<Menu> {
         let index = &self.row()?.index;
         let mut items = Vec::new();
         let mut item = |key, text: &'static str, copied: String| {
@@ -24,6 +26,10 @@ impl DeviceScreen {
         }
         item('u', "uid", index.uid.to_string());
         item('j', "facts as JSON", self.json());
+        if self.focus == Pane::Logs {
+            let height = usize::from(self.log_area(desk).height);
+            item('l', "lines in sight", self.logs.copied(height));
+        }
         item('c', "command for the shell", format!("fleets devices get {}", index.id));
         Some(Menu::new(format!("Copy of {}", index.id), items))
     }

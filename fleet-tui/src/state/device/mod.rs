@@ -12,19 +12,24 @@ pub mod facts;
 mod fetched;
 pub mod graphs;
 pub mod history;
+pub mod logs;
 mod menus;
 pub mod metric;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 
+use crossterm::event::KeyEvent;
 use fleet_core::api::{ConfigView, Device, EventView, LiveReport, StreamView, Watch};
 use fleet_core::field::Field;
 use fleet_core::filter::Subject as _;
 use fleet_core::id::Uid;
+use ratatui::layout::Rect;
 
 use super::data::Row;
+use super::filter_line::Typed;
 use super::popup::{Command, Outcome, Popup};
 use super::{Desk, Screen, deed, list};
 use crate::effect::Request;
@@ -32,12 +37,14 @@ use crate::event::{Answer, Failed};
 use crate::keys::Action;
 use crate::layout::{self, DeviceParts, Pane};
 use commands::Commands;
-use config::ConfigLine;
+use config::{ConfigKey, ConfigLine};
 use facts::Fact;
 use fetched::Fetched;
 use graphs::{Graphs, Window};
 use history::History;
+use logs::Logs;
 use metric::{Graph, Metric};
+use versions::Versions;
 
 /// One device.
 #[derive(Debug)]
@@ -51,11 +58,17 @@ pub struct DeviceScreen {
     /// Its curves.
     pub graphs: Graphs,
     config: Fetched<ConfigView>,
+    /// The versions that it had.
+    pub versions: Versions,
+    /// The configuration key by key.
+    config_keys: Vec<ConfigKey>,
     record: Fetched<Device>,
     /// What it was to do.
     pub commands: Commands,
     /// What happened to it.
     pub history: History,
+    /// Lines of its log.
+    pub logs: Logs,
     /// The pane that keys are for.
     pub focus: Pane,
     /// Whether that pane has the whole screen.
@@ -76,9 +89,12 @@ impl DeviceScreen {
             is_gone: false,
             graphs: Graphs::default(),
             config: Fetched::default(),
+            versions: Versions::default(),
+            config_keys: Vec::new(),
             record: Fetched::default(),
             commands: Commands::default(),
             history: History::default(),
+            logs: Logs::default(),
             focus: Pane::default(),
             is_full: false,
             large: Graph::default(),
@@ -100,8 +116,37 @@ impl DeviceScreen {
     /// What there is to say of its configuration.
     pub fn config_lines(&self, desk: &Desk) -> Vec<ConfigLine> {
         let now = desk.link.server_time(desk.now.wall);
+        let lines = |view| config::lines(view, &self.config_keys, &self.versions, now);
+        self.config.value().map(lines).unwrap_or_default()
+    }
+
+    /// Compares anew what it shall have with what it has.
+    fn compare(&mut self) {
         let interval = self.row.as_ref().map(|row| row.index.interval_secs);
-        self.config.value().map(|view| config::lines(view, interval, now)).unwrap_or_default()
+        let keys = |view| config::keys(view, &self.versions, interval);
+        self.config_keys = self.config.value().map(keys).unwrap_or_default();
+    }
+
+    /// Asks whether its configuration is to be as it was at a version.
+    pub fn go_back(&self, device: Uid, to: u64, desk: &mut Desk) -> Option<Command> {
+        let view = self.config.value().filter(|_| device == self.uid)?;
+        let current = serde_json::from_str(&view.config).ok()?;
+        let words = versions::told(&current, self.versions.document(to)?);
+        Some(deed::go_back(self.row.as_ref()?, (view.version, to), &words, desk))
+    }
+
+    /// The versions of its configuration to choose from.
+    fn offer_versions(&self, desk: &mut Desk) {
+        let now = desk.link.server_time(desk.now.wall);
+        let view = self.config.value();
+        let menu = view.and_then(|view| self.versions.menu(self.uid, view, now));
+        match menu.filter(|menu| !menu.items.is_empty()) {
+            Some(menu) => desk.popup = Some(Popup::Menu(menu)),
+            None if view.is_some_and(|view| view.version == 0) => {
+                desk.say("it was never given a configuration");
+            }
+            None => desk.say("its versions are not known yet"),
+        }
     }
 
     /// Everything that is known of it.
@@ -141,6 +186,9 @@ impl DeviceScreen {
             self.reconnected();
         }
         self.was_shown = is_shown;
+        let area = self.log_area(desk);
+        let sees_logs = is_shown && self.focus == Pane::Logs && !self.is_gone;
+        self.logs.settle(self.uid, sees_logs, area, desk);
         if !is_shown {
             return;
         }
@@ -155,12 +203,15 @@ impl DeviceScreen {
         if self.config.begin() {
             desk.ask(Request::Config(self.uid));
         }
+        if self.versions.begin(self.config.value()) {
+            desk.ask(Request::Versions { device: self.uid, limit: versions::PAGE });
+        }
         if self.record.begin() {
             desk.ask(Request::Device(self.uid));
         }
         let is_heard = self.row.as_ref().is_some_and(|row| row.index.status.is_heard());
         if !self.graphs.is_frozen && self.commands.begin(is_heard, desk.now.since_start) {
-            desk.ask(Request::Commands(Some(self.uid)));
+            desk.ask(Request::Commands(self.uid));
         }
         let sees_last = self.last_in_sight(Pane::History, desk) >= self.history.len();
         if !self.graphs.is_frozen
@@ -184,6 +235,9 @@ impl DeviceScreen {
                 if is_new || is_news {
                     self.row = Some(row.clone());
                 }
+                if is_new {
+                    self.compare();
+                }
                 self.is_gone = false;
             }
             None => self.is_gone = desk.data.is_complete,
@@ -205,7 +259,7 @@ impl DeviceScreen {
     /// How many lines a pane of text has.
     fn lines(&self, pane: Pane, desk: &Desk) -> usize {
         match pane {
-            Pane::Graphs => 0,
+            Pane::Graphs | Pane::Logs => 0,
             Pane::Config => self.config_lines(desk).len(),
             Pane::Commands => self.commands.list().len(),
             Pane::History => self.history.len(),
@@ -217,6 +271,12 @@ impl DeviceScreen {
     fn rows(&self, pane: Pane, desk: &Desk) -> usize {
         let area = self.parts(desk).pane(pane).unwrap_or_default();
         usize::from(area.height.saturating_sub(2))
+    }
+
+    /// Where lines of its log are.
+    fn log_area(&self, desk: &Desk) -> Rect {
+        let area = self.parts(desk).pane(Pane::Logs).unwrap_or_default();
+        Rect { width: area.width.saturating_sub(2), height: area.height.saturating_sub(2), ..area }
     }
 
     fn last_in_sight(&self, pane: Pane, desk: &Desk) -> usize {
@@ -245,8 +305,15 @@ impl DeviceScreen {
             Action::LiveEdge => self.go_live(),
             Action::Freeze if self.graphs.is_frozen => self.go_live(),
             Action::Freeze => self.graphs.freeze(),
-            Action::Copy => desk.popup = self.copy_menu().map(Popup::Menu),
+            Action::Copy => desk.popup = self.copy_menu(desk).map(Popup::Menu),
             Action::Actions => self.offer_deeds(desk),
+            Action::Versions => self.offer_versions(desk),
+            Action::Filter | Action::Views | Action::Follow if self.focus != Pane::Logs => {
+                desk.say("that is for Logs: Tab goes there");
+            }
+            Action::Filter => self.logs.filter.begin(),
+            Action::Views => desk.popup = Some(Popup::Menu(self.logs.menu())),
+            Action::Follow => self.logs.follow(!self.logs.is_following),
             other => self.scroll(other, desk),
         }
         None
@@ -325,6 +392,10 @@ impl DeviceScreen {
             }
             return;
         }
+        if self.focus == Pane::Logs {
+            self.logs.scroll(action, self.log_area(desk));
+            return;
+        }
         let room = self.rows(self.focus, desk);
         if self.focus == Pane::Commands {
             self.commands.act(action, room);
@@ -363,6 +434,14 @@ impl DeviceScreen {
         }
     }
 
+    /// Shows what it is to do, with the cursor at a command if one is named; or its configuration.
+    pub fn show_doing(&mut self, command: Option<Uid>, is_config: bool) {
+        self.focus = if is_config { Pane::Config } else { Pane::Commands };
+        if let Some(id) = command {
+            self.commands.choose(id);
+        }
+    }
+
     /// Notes that a device has got a command, or need not do one.
     pub fn ordered(&mut self, device: Uid) {
         if device == self.uid {
@@ -374,9 +453,32 @@ impl DeviceScreen {
     pub fn reconnected(&mut self) {
         self.graphs.lose();
         self.config.lose();
+        self.versions.lose();
         self.record.lose();
         self.commands.lose();
         self.history.lose();
+        self.logs.lose();
+    }
+
+    /// Has other lines of its log come.
+    pub fn choose_lines(&mut self, text: &str, desk: &mut Desk) {
+        self.focus = Pane::Logs;
+        self.logs.choose(text, desk);
+    }
+
+    /// Whether the lines of its log are being filtered, so that keys are letters.
+    pub fn is_typing(&self) -> bool {
+        self.logs.filter.is_typing()
+    }
+
+    /// Takes a key while something is typed. False if nothing is.
+    pub fn types(&mut self, key: &KeyEvent) -> bool {
+        self.logs.filter.press(key) != Typed::Nothing
+    }
+
+    /// Takes pasted text while something is typed.
+    pub fn paste(&mut self, text: &str) -> bool {
+        self.logs.filter.paste(text) != Typed::Nothing
     }
 
     /// Takes an answer, which may be about a device that was shown before.
@@ -396,6 +498,14 @@ impl DeviceScreen {
                     Answer::Config(view) => Ok(*view),
                     _ => Err(odd()),
                 }));
+                self.compare();
+            }
+            Request::Versions { device, .. } if *device == self.uid => {
+                self.versions.take(answer.and_then(|answer| match answer {
+                    Answer::Versions(versions) => Ok(versions),
+                    _ => Err(odd()),
+                }));
+                self.compare();
             }
             Request::Device(device) if *device == self.uid => {
                 self.record.take(answer.and_then(|answer| match answer {
@@ -403,7 +513,7 @@ impl DeviceScreen {
                     _ => Err(odd()),
                 }));
             }
-            Request::Commands(Some(device)) if *device == self.uid => {
+            Request::Commands(device) if *device == self.uid => {
                 self.commands.take(answer.and_then(|answer| match answer {
                     Answer::Commands(views) => Ok(views),
                     _ => Err(odd()),

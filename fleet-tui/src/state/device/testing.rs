@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_core::api::{
-    CommandState, CommandView, ConfigView, Device, EventView, LiveReport, LiveSample, Series,
-    SeriesPoint, SeriesReply, StreamMessage,
+    CommandState, CommandView, ConfigVersionView, ConfigView, Device, EventView, LiveReport,
+    LiveSample, Series, SeriesPoint, SeriesReply, StreamMessage,
 };
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
@@ -140,6 +140,7 @@ pub(crate) fn answer(request: &Request) -> Answer {
             Answer::Series(series(&Window { from: *from, to: *to, step: *step }))
         }
         Request::Config(_) => Answer::Config(Box::new(config())),
+        Request::Versions { .. } => Answer::Versions(versions()),
         Request::Device(_) => Answer::Device(Box::new(device())),
         Request::Events { before: None, .. } => Answer::Events(events()),
         Request::Events { .. } => Answer::Events(Vec::new()),
@@ -148,7 +149,13 @@ pub(crate) fn answer(request: &Request) -> Answer {
             let view = commands().into_iter().find(|view| view.id == *id);
             Answer::Command(Box::new(with_output(view.expect("a command of the sample"))))
         }
-        Request::Change(..) => Answer::Done,
+        Request::Change(..)
+        | Request::Batches { .. }
+        | Request::Batch(_)
+        | Request::Members { .. }
+        | Request::Preview(_)
+        | Request::BeginBatch(_)
+        | Request::ChangeBatch(..) => Answer::Done,
     }
 }
 
@@ -206,10 +213,30 @@ fn config() -> ConfigView {
         "config": "{\"telemetry\":{\"interval\":30,\"metrics\":[\"cpu_usage\",\"gpu_usage\"]}}",
         "version": 18, "hash": "3f9a77c2d01b8e54", "author": "operator:k3xq2m7a",
         "at": time(7_300), "comment": "twice as often while line 3 is watched",
+        "provenance": {"telemetry.interval": "device", "telemetry.metrics": "tag:eu-west"},
         "reported": {"version": 18, "hash": "3f9a77c2d01b8e54", "applied_at": time(7_200),
             "error": "telemetry.metrics: this device has no gpu_usage"},
     });
     serde_json::from_value(view).unwrap()
+}
+
+fn versions() -> Vec<ConfigVersionView> {
+    let version = |number: u64, secs_ago, comment, document: serde_json::Value| {
+        let view = json!({"version": number, "hash": "h", "document": document,
+            "author": "operator:k3xq2m7a", "at": time(secs_ago), "comment": comment});
+        serde_json::from_value(view).unwrap()
+    };
+    let telemetry = |telemetry| json!({ "telemetry": telemetry });
+    vec![
+        version(
+            18,
+            7_300,
+            Some("twice as often while line 3 is watched"),
+            telemetry(json!({"interval": 30, "metrics": ["cpu_usage", "gpu_usage"]})),
+        ),
+        version(17, 90_000, None, telemetry(json!({"interval": 60, "metrics": ["cpu_usage"]}))),
+        version(16, 400_000, Some("\u{1b}[31mred"), telemetry(json!({"interval": 60}))),
+    ]
 }
 
 fn device() -> Device {
@@ -322,4 +349,22 @@ fn with_output(view: CommandView) -> CommandView {
     let log: String = log.collect();
     let text = format!("\u{1b}]0;owned\u{7}first\tcolumn\n  indented \u{4e16}\u{754c}\n{log}");
     CommandView { output: Some(text.into()), output_left_out: 1_234, exit_code: Some(0), ..view }
+}
+
+/// The link is down.
+pub(crate) fn go_down(app: &mut App) {
+    let down = crate::event::LinkEvent::Down {
+        reason: "gone".to_owned(),
+        retry_in: None,
+        is_denied: false,
+    };
+    tell(app, Event::Link(down));
+}
+
+/// The link is there again.
+pub(crate) fn come_back(app: &mut App, is_resumed: bool) -> Vec<Effect> {
+    let mut hello = sample::hello(20);
+    hello.resumed = is_resumed;
+    hello.time = app.desk.now.wall;
+    tell(app, Event::Link(crate::event::LinkEvent::Message(Box::new(StreamMessage::Hello(hello)))))
 }

@@ -8,11 +8,11 @@ use ratatui::layout::Size;
 use super::graphs::SPANS;
 use super::metric::{Graph, Metric};
 use super::testing::*;
-use crate::effect::{Effect, Request};
+use crate::effect::{Change, Effect, Request};
 use crate::event::{Event, LinkEvent};
 use crate::layout::Pane;
 use crate::sample;
-use crate::state::popup::Popup;
+use crate::state::popup::{Lock, Popup};
 use crate::state::{App, Screen};
 use crate::testing::press;
 
@@ -30,18 +30,6 @@ fn looks(effects: &[Effect]) -> Option<&StreamView> {
     })
 }
 
-fn go_down(app: &mut App) {
-    let down = LinkEvent::Down { reason: "gone".to_owned(), retry_in: None, is_denied: false };
-    tell(app, Event::Link(down));
-}
-
-fn come_back(app: &mut App, is_resumed: bool) -> Vec<Effect> {
-    let mut hello = sample::hello(20);
-    hello.resumed = is_resumed;
-    hello.time = app.desk.now.wall;
-    tell(app, Event::Link(LinkEvent::Message(Box::new(StreamMessage::Hello(hello)))))
-}
-
 #[test]
 fn entering_asks_for_everything_once_and_watches() {
     let (mut app, effects) = opened(SLOT, WIDE);
@@ -57,7 +45,7 @@ fn entering_asks_for_everything_once_and_watches() {
     assert!(asked(&wait(&mut app, 1)).is_empty());
     answer_all(&mut app, effects);
     // Some commands go on, and no event tells how far they are.
-    assert_eq!(asked(&wait(&mut app, 60)), [&Request::Commands(Some(uid))]);
+    assert_eq!(asked(&wait(&mut app, 60)), [&Request::Commands(uid)]);
     assert!(!screen(&app).facts(&app.desk).is_empty());
 }
 
@@ -238,7 +226,7 @@ fn older_events_come_once_the_last_is_in_sight() {
     let (mut app, effects) = opened(SLOT, LOW);
     answer_all(&mut app, effects);
     // The first page fits, so the next was asked for at once: there is nothing older.
-    press(&mut app, "S-Tab S-Tab");
+    press(&mut app, "S-Tab S-Tab S-Tab");
     assert_eq!(screen(&app).history.len(), 9);
     assert!(asked(&press(&mut app, "G")).is_empty());
 }
@@ -251,7 +239,8 @@ fn the_link_coming_back_asks_for_everything_again() {
     assert!(asked(&wait(&mut app, 30)).is_empty());
     assert_eq!(screen(&app).graphs.window(), before);
     let effects = come_back(&mut app, true);
-    assert_eq!(asked(&effects).len(), 5);
+    let of_device = |request: &&&Request| !matches!(request, Request::Batches { .. });
+    assert_eq!(asked(&effects).iter().filter(of_device).count(), 6);
     assert_eq!(window_asked(&effects).unwrap().to, before.to.plus(Duration::from_secs(30)));
     // What was asked before is not what is waited for now.
     let uid = sample::uid(SLOT);
@@ -309,7 +298,7 @@ fn coming_back_to_the_screen_fills_what_was_missed() {
     press(&mut app, "Esc");
     assert!(asked(&wait(&mut app, 30)).is_empty());
     app.open(sample::uid(SLOT));
-    assert_eq!(asked(&wait(&mut app, 1)).len(), 5);
+    assert_eq!(asked(&wait(&mut app, 1)).len(), 6);
 }
 
 #[test]
@@ -322,6 +311,21 @@ fn a_changed_row_is_a_reason_to_ask_again() {
     let effects = tell(&mut app, Event::Link(LinkEvent::Message(message)));
     let uid = sample::uid(SLOT);
     assert_eq!(asked(&effects), [&Request::Config(uid), &Request::Device(uid)]);
+}
+
+#[test]
+fn what_the_configuration_was_can_be_had_again() {
+    let mut app = answered(SLOT, WIDE);
+    press(&mut app, "D a");
+    assert!(matches!(app.desk.popup, Some(Popup::Menu(_))), "that is how it is now");
+    press(&mut app, "b");
+    let Some(Popup::Confirm(confirm)) = &app.desk.popup else { panic!("no question") };
+    let effect = confirm.lines.iter().find(|(label, _)| *label == "effect").unwrap();
+    assert!(effect.1.contains("r17 again: telemetry.interval 30 → 60; telemetry.metrics"));
+    assert_eq!(confirm.lock, Lock::Yes);
+    let effects = press(&mut app, "y");
+    let change = Change::GoBack { to: 17, from: 18 };
+    assert_eq!(asked(&effects), [&Request::Change(sample::uid(SLOT), change)]);
 }
 
 #[test]

@@ -324,7 +324,7 @@ impl DiscoverScreen {
         for row in self.run.rows_mut().filter(|row| is_due(row)) {
             if let Some(uid) = uids.get(&row.target.fingerprint) {
                 let metadata = Some(json!({ "tags": std::mem::take(&mut row.tags) }));
-                let update = DeviceUpdate { name: None, metadata };
+                let update = DeviceUpdate { metadata, ..DeviceUpdate::default() };
                 desk.ask(Request::Change(*uid, Change::Update(update)));
             }
         }

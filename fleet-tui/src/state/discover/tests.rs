@@ -289,7 +289,8 @@ fn a_success_is_opened_and_gets_its_tags_when_the_fleet_knows_it() {
     let page = IndexPage { rows: vec![row], gone: Vec::new(), complete: true };
     let message = Box::new(StreamMessage::Index(page));
     let effects = give(&mut app, Event::Link(crate::event::LinkEvent::Message(message)));
-    let update = DeviceUpdate { name: None, metadata: Some(json!({ "tags": ["lab"] })) };
+    let update =
+        DeviceUpdate { metadata: Some(json!({ "tags": ["lab"] })), ..DeviceUpdate::default() };
     assert_eq!(changes(effects), [(sample::uid(3), Change::Update(update))]);
     assert_eq!(changes(wait(&mut app, Duration::from_secs(9))), [], "once");
 

@@ -12,6 +12,7 @@ use crossterm::event::KeyEvent;
 use fleet_core::api::EventView;
 use fleet_core::time::Timestamp;
 
+use super::batches::id_of;
 use super::popup::{Command, Menu, MenuItem, Popup};
 use super::{Desk, Screen, list};
 use crate::cells;
@@ -353,6 +354,9 @@ impl EventsScreen {
 
     fn open(&self, desk: &mut Desk) -> Option<Command> {
         let event = self.at_cursor()?;
+        if let Some(id) = id_of(event) {
+            return Some(Command::OpenBatch(id));
+        }
         if event.uid.is_none() {
             desk.say("this is not about a device");
         }

@@ -4,7 +4,9 @@
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Command, PopupEnd};
+use crate::effect::Request;
 use crate::state::Desk;
+use crate::state::deed::Deed;
 use crate::widgets::field::Field;
 
 /// Characters of an answer that can be typed.
@@ -27,6 +29,12 @@ pub struct Confirm {
     pub answer: Field,
     /// Whether it changes something on the server, so that it is refused while nothing can be.
     pub changes: bool,
+    /// What would be done to devices, if that is what it is about.
+    pub deed: Option<Deed>,
+    /// What has to be known before anybody can agree.
+    awaited: Option<Box<Request>>,
+    /// Why that is not to be known.
+    problem: Option<String>,
     command: Command,
 }
 
@@ -69,6 +77,9 @@ impl Confirm {
             focus: Focus::Cancel,
             answer: Field::new(ANSWER_CHARS_MAX),
             changes: false,
+            deed: None,
+            awaited: None,
+            problem: None,
             command,
         }
     }
@@ -86,8 +97,35 @@ impl Confirm {
         Self { changes: true, ..self }
     }
 
-    /// Whether what had to be typed stands there.
+    /// The question as one that nobody can agree to before this is answered.
+    #[must_use]
+    pub fn awaiting(self, request: Request) -> Self {
+        Self { awaited: Some(Box::new(request)), ..self }
+    }
+
+    /// Whether it waits for the answer to this.
+    pub fn awaits(&self, request: &Request) -> bool {
+        self.awaited.as_deref() == Some(request)
+    }
+
+    /// Notes why that is not to be known, so that nobody can agree.
+    pub fn fail(&mut self, problem: String) {
+        self.problem = Some(problem);
+    }
+
+    /// Takes the place of a question that waited; what was typed meanwhile stays.
+    pub fn answer(&mut self, asked: Self) {
+        let answer = std::mem::replace(&mut self.answer, Field::new(ANSWER_CHARS_MAX));
+        *self = Self { answer, ..asked };
+        self.focus =
+            if self.is_unlocked() && self.lock != Lock::Yes { Focus::Agree } else { Focus::Cancel };
+    }
+
+    /// Whether what had to be typed stands there, and all is known.
     pub fn is_unlocked(&self) -> bool {
+        if self.awaited.is_some() {
+            return false;
+        }
         match &self.lock {
             Lock::Yes => true,
             Lock::Typed { text, .. } => self.answer.text().trim() == text,
@@ -95,8 +133,10 @@ impl Confirm {
     }
 
     /// Why nothing can be agreed to now, if so.
-    pub fn why_not(&self, desk: &Desk) -> Option<&'static str> {
-        desk.why_not_change().filter(|_| self.changes)
+    pub fn why_not(&self, desk: &Desk) -> Option<&str> {
+        let reason = desk.why_not_change().filter(|_| self.changes);
+        let waits = self.awaited.as_ref().map(|_| "the server is asked what that would be …");
+        reason.or(self.problem.as_deref()).or(waits)
     }
 
     pub(super) fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
@@ -142,7 +182,7 @@ impl Confirm {
         if !self.is_unlocked() {
             return PopupEnd::Stay;
         }
-        match self.why_not(desk) {
+        match self.why_not(desk).map(str::to_owned) {
             Some(reason) => {
                 desk.warn(format!("not done: {reason}"));
                 PopupEnd::Stay

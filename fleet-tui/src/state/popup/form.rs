@@ -52,7 +52,7 @@ impl Form {
         Self { field: Field::new(chars_max).with(text), ..self }
     }
 
-    pub(super) fn press(&mut self, key: &KeyEvent, desk: &Desk) -> PopupEnd {
+    pub(super) fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
         match key.code {
             KeyCode::Esc => return PopupEnd::Close,
             KeyCode::Enter => match deed::settle(self, desk) {

@@ -10,12 +10,14 @@ mod outcome;
 mod palette;
 
 use crossterm::event::{KeyCode, KeyEvent};
+use fleet_core::api::BatchRequest;
 use fleet_core::field::{Field, SortKey};
 use fleet_core::id::Uid;
 
 use super::Desk;
 use super::deed::{Chosen, Deed, Plan};
 use super::discover::Order;
+use crate::effect::BatchChange;
 use crate::keys::{self, Action, Scope};
 use crate::theme::ThemeName;
 pub use columns::Columns;
@@ -58,6 +60,34 @@ pub enum Command {
     Popup(Box<Popup>),
     /// Configure these devices that were seen on the network.
     Provision(Order),
+    /// Open a batch.
+    OpenBatch(Uid),
+    /// Open a device where one sees what it is to do, at a command if there is one.
+    OpenDoing {
+        /// Which device.
+        device: Uid,
+        /// Which command.
+        command: Option<Uid>,
+        /// Whether it is about its configuration.
+        is_config: bool,
+    },
+    /// Have other lines of the open device's log come.
+    Logs(String),
+    /// Ask whether a device's configuration is to be as it was at a version.
+    GoBack {
+        /// Which device.
+        device: Uid,
+        /// Which version.
+        to: u64,
+    },
+    /// Show the devices of the open batch that are in some states, or all.
+    ShowMembers(Option<usize>),
+    /// Begin a batch: somebody has agreed.
+    BeginBatch(Box<BatchRequest>),
+    /// Ask whether a batch is to go another way.
+    AskBatch(Uid, BatchChange),
+    /// Have it do so: somebody has agreed.
+    ChangeBatch(Uid, BatchChange),
     /// The end.
     Quit,
 }

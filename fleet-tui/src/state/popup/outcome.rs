@@ -6,11 +6,10 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::{CommandState, CommandView};
 use fleet_core::id::Uid;
-use fleet_core::untrusted::{Untrusted, write_escaped};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use fleet_core::untrusted::Untrusted;
 
 use super::{Command, PopupEnd, leaves};
-use crate::cells::{second, wrapped};
+use crate::cells::{cut, second, shown_line, wrapped};
 use crate::effect::{Change, Request};
 use crate::event::{Answer, Failed};
 use crate::keys::{self, Scope};
@@ -24,8 +23,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Cells of a label with the blanks after it.
 pub const LABEL_WIDTH: usize = 10;
-/// Cells that a tab goes on to.
-const TAB: usize = 8;
 
 /// One command.
 #[derive(Clone, Debug)]
@@ -225,7 +222,7 @@ impl Outcome {
         let view = self.view()?;
         match view.output.as_ref().filter(|output| !output.raw().is_empty()) {
             Some(output) => {
-                let lines: Vec<String> = output.raw().lines().map(shown).collect();
+                let lines: Vec<String> = output.raw().lines().map(shown_line).collect();
                 Some(("output", lines.join("\n")))
             }
             None => Some(("command for the shell", format!("fleets command show {}", view.id))),
@@ -294,36 +291,6 @@ fn known(view: &CommandView, is_whole: bool, width: usize, lines: &mut Vec<Line>
     lines.push(Line::Fact("", String::new()));
     lines.push(Line::Head(head));
     for line in output.into_iter().flat_map(str::lines) {
-        lines.extend(cut(&shown(line), width).into_iter().map(Line::Output));
+        lines.extend(cut(&shown_line(line), width).into_iter().map(Line::Output));
     }
-}
-
-/// A line in lines of at most `width` cells. Its blanks stay: they may make columns.
-fn cut(line: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for c in line.chars() {
-        let cells = c.width().unwrap_or_default();
-        if used > 0 && used + cells > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        if let Some(last) = lines.last_mut() {
-            last.push(c);
-        }
-        used += cells;
-    }
-    lines
-}
-
-/// A line of what a program wrote, safe to show; tabs are blanks, so that columns stay.
-fn shown(line: &str) -> String {
-    let mut text = String::new();
-    for (place, part) in line.split('\t').enumerate() {
-        if place > 0 {
-            text.push_str(&" ".repeat(TAB - text.width() % TAB));
-        }
-        write_escaped(&mut text, part, usize::MAX).expect("writing to a String cannot fail");
-    }
-    text
 }

@@ -9,6 +9,7 @@
 
 mod commands;
 mod graphs;
+mod logs;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -54,6 +55,7 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, canvas: &mut Canvas<'_>) {
             Pane::Config => text::config(app, device, *area, canvas),
             Pane::Commands => commands::paint(app, device, *area, canvas),
             Pane::History => text::history(app, device, *area, canvas),
+            Pane::Logs => logs::paint(app, device, *area, canvas),
             Pane::Facts => text::facts(app, device, *area, canvas),
         }
         if is_old {

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{IndexPage, StreamMessage};
+use fleet_core::api::{
+    IndexPage, LogEntries, LogEntry, LogHello, LogMessage, LogOver, LogOverKind, StreamMessage,
+};
 use fleet_core::time::Timestamp;
+use fleet_core::wire::Severity::{Debug, Error, Info, Warn};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use ratatui::layout::Size;
 
 use super::{clock, span};
-use crate::event::{Event, LinkEvent};
-use crate::state::device::testing::{SLOT, answer_all, answered, fail_all, opened, report, tell};
+use crate::event::{Event, LinkEvent, LogNews};
+use crate::state::device::testing::{
+    SLOT, answer_all, answered, fail_all, opened, report, screen as screen_of, tell, time,
+};
 use crate::state::{App, device};
 use crate::terminal::caps::{Caps, Colour};
 use crate::testing::{ascii, picture, press, screen, wait};
@@ -36,6 +41,54 @@ fn down(app: &mut App, is_denied: bool) {
 fn normal() {
     assert_snapshot!("wide", shown(&answered(SLOT, WIDE)));
     assert_snapshot!("low", shown(&answered(SLOT, LOW)));
+}
+
+/// A device whose log is open, with some lines.
+fn logged(size: Size) -> App {
+    let mut app = answered(SLOT, size);
+    press(&mut app, "Tab Tab Tab Tab");
+    let ask = screen_of(&app).logs.ask().cloned().expect("lines are asked for");
+    let device_id = "a".parse().expect("a device id");
+    let hello = LogHello { device_id, uid: ask.device, connected: true };
+    let mut lines = Vec::new();
+    for (number, level) in (0..).zip([Info, Debug, Warn, Error].into_iter().cycle().take(40)) {
+        let text = match number % 3 {
+            0 => format!("telemetry batch sent n={number} bytes=412 rtt=41ms"),
+            1 => "inference queue 118 > 64, dropping frames \u{1b}[31m".to_owned(),
+            _ => "one of those lines that are so long that nobody can read them ".repeat(4),
+        };
+        let timestamp = time(60).plus(Duration::from_millis(number * 1_417));
+        lines.push(LogEntry { timestamp, unit: "agent".into(), level, text: text.into() });
+    }
+    for message in [LogMessage::Hello(hello), LogMessage::Lines(LogEntries { lines, dropped: 12 })]
+    {
+        tell(&mut app, Event::Log(ask.number, LogNews::Message(message)));
+    }
+    app
+}
+
+#[test]
+fn lines_of_its_log() {
+    for (size, suffix) in [(WIDE, "wide"), (LOW, "low")] {
+        let mut app = logged(size);
+        assert_snapshot!(format!("{suffix}_logs"), shown(&app));
+        press(&mut app, "k k k k");
+        let typed = "/ l e v e l = l o u d";
+        press(&mut app, typed);
+        assert_snapshot!(format!("{suffix}_logs_typing"), shown(&app));
+        press(&mut app, "Esc f");
+        assert_snapshot!(format!("{suffix}_logs_which"), shown(&app));
+        press(&mut app, "e");
+        assert_snapshot!(format!("{suffix}_logs_asking"), shown(&app));
+        let ask = screen_of(&app).logs.ask().cloned().expect("lines are asked for");
+        let over = LogOver { kind: LogOverKind::Refused, reason: "not let by its policy".into() };
+        let over = LogNews::Message(LogMessage::Over(over));
+        tell(&mut app, Event::Log(ask.number, over));
+        assert_snapshot!(format!("{suffix}_logs_over"), shown(&app));
+    }
+    let mono = Caps { colour: Colour::None, ..Caps::default() };
+    assert_snapshot!("low_logs_mono", shown_with(&logged(LOW), mono));
+    assert_snapshot!("low_logs_ascii", shown_with(&logged(LOW), ascii()));
 }
 
 #[test]
@@ -111,14 +164,19 @@ fn gone() {
 #[test]
 fn panes_by_themselves() {
     let mut app = answered(SLOT, LOW);
-    for name in ["low_config", "low_commands", "low_history", "low_facts"] {
-        press(&mut app, "Tab");
+    for (keys, name) in [
+        ("Tab", "low_config"),
+        ("Tab", "low_commands"),
+        ("Tab", "low_history"),
+        ("Tab Tab", "low_facts"),
+    ] {
+        press(&mut app, keys);
         assert_snapshot!(name, shown(&app));
     }
     let mut app = answered(SLOT, WIDE);
     press(&mut app, "Enter");
     assert_snapshot!("wide_graphs_full", shown(&app));
-    press(&mut app, "S-Tab S-Tab");
+    press(&mut app, "S-Tab S-Tab S-Tab");
     assert_snapshot!("wide_history_full", shown(&app));
     press(&mut app, "S-Tab j j j j");
     assert_snapshot!("wide_commands_full", shown(&app));
@@ -169,10 +227,10 @@ fn a_cursor_and_a_picture_held_still() {
 #[test]
 fn outside_text_is_spelled_out() {
     let mut app = answered(SLOT, WIDE);
-    press(&mut app, "Tab Tab Tab Tab Enter");
+    press(&mut app, "S-Tab Enter");
     let facts = shown(&app);
     assert!(facts.contains("fe80::dea6"), "{facts}");
-    press(&mut app, "S-Tab");
+    press(&mut app, "S-Tab S-Tab");
     let history = shown(&app);
     assert!(history.contains("\\u{202e}") && !history.contains('\u{202e}'), "{history}");
     let effects = press(&mut app, "S-Tab j j j Enter");

@@ -5,16 +5,22 @@ use fleet_core::glyph::Glyph;
 use ratatui::layout::Rect;
 
 use super::clock;
+use crate::cells;
 use crate::layout::Pane;
 use crate::state::App;
 use crate::state::device::DeviceScreen;
-use crate::state::device::config::{ConfigKey, ConfigLine};
+use crate::state::device::config::{ConfigKey, ConfigLine, Mark};
+use crate::state::device::versions::Version;
 use crate::theme::Role;
 use crate::view::{Canvas, command, pane};
 use crate::widgets::scrollbar;
 
 /// A pane from this width on says who did what.
 const WIDE: u16 = 100;
+/// A pane from this width on says which layer a key is from.
+const LAYER_FROM: u16 = 70;
+/// Cells of that.
+const LAYER_WIDTH: u16 = 18;
 /// The most that names of facts take.
 const NAME_WIDTH_MAX: u16 = 24;
 
@@ -38,17 +44,33 @@ pub(super) fn config(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut 
         return;
     }
     let lines = device.config_lines(&app.desk);
+    let now = app.desk.link.server_time(app.desk.now.wall);
     scrollbar_of(device, Pane::Config, lines.len(), area, inside, canvas);
+    // Where there is room it says who else has a say.
+    let is_shared = |line: &ConfigLine| matches!(line, ConfigLine::Key(key) if key.layer.is_some());
+    let layer_width =
+        if inside.width >= LAYER_FROM && lines.iter().any(is_shared) { LAYER_WIDTH } else { 0 };
     for (y, line) in (inside.y..inside.bottom()).zip(lines.iter().skip(device.top(Pane::Config))) {
         let row = Rect { y, height: 1, ..inside };
+        let cells = Rect { width: inside.width - layer_width, ..row };
         match line {
             ConfigLine::Word(tone, text) => {
                 canvas.put(row.x, y, row.right(), text, Role::from(*tone));
             }
             ConfigLine::Titles => {
-                config_row(row, [" ", "key", "desired", "reported"], Role::Head, canvas);
+                config_row(cells, [" ", "key", "desired", "reported"], Role::Head, canvas);
+                let from = if layer_width > 0 { "from" } else { "" };
+                canvas.put(cells.right() + 1, y, row.right(), from, Role::Head);
             }
-            ConfigLine::Key(key) => config_key(key, row, canvas),
+            ConfigLine::Key(key) => {
+                config_key(key, cells, canvas);
+                let layer = key.layer.as_deref().unwrap_or_default();
+                canvas.put(cells.right() + 1, y, row.right(), layer, Role::Muted);
+            }
+            ConfigLine::Gap => {}
+            ConfigLine::Version(mark, version) => {
+                config_version(*mark, version, &cells::age(now.since(version.at)), row, canvas);
+            }
         }
     }
 }
@@ -58,8 +80,30 @@ fn config_key(key: &ConfigKey, row: Rect, canvas: &mut Canvas<'_>) {
         if key.is_same() { (Glyph::Same, Role::Plain) } else { (Glyph::Differs, Role::Warn) };
     let mark = canvas.glyph(glyph).to_string();
     let none = canvas.glyph(Glyph::None).to_string();
+    let desired = key.desired.as_deref().unwrap_or(&none);
     let reported = key.reported.as_deref().unwrap_or(&none);
-    config_row(row, [&mark, &key.path, &key.desired, reported], role, canvas);
+    config_row(row, [&mark, &key.path, desired, reported], role, canvas);
+}
+
+/// A version: its number, how old it is, who set it, and what that changed.
+fn config_version(mark: Mark, version: &Version, age: &str, row: Rect, canvas: &mut Canvas<'_>) {
+    let (glyph, role) = match mark {
+        Mark::Desired => (Glyph::Cursor, Role::Head),
+        Mark::Reported => (Glyph::Live, Role::Plain),
+        Mark::Past => (Glyph::Dot, Role::Muted),
+    };
+    let sign = canvas.glyph(glyph).to_string();
+    let right = row.right();
+    canvas.put(row.x, row.y, right, &sign, role);
+    let number = format!("r{}", version.number);
+    let x = canvas.put(row.x + 2, row.y, right, &number, role).max(row.x + 6) + 1;
+    canvas.put_right(x, row.y, x + 4, age, Role::Muted);
+    let mut x = x + 5;
+    if row.width >= WIDE {
+        canvas.put(x, row.y, x + 10, &version.author, Role::Muted);
+        x += 11;
+    }
+    canvas.put(x, row.y, right, &version.what, Role::Plain);
 }
 
 fn config_row(row: Rect, cells: [&str; 4], role: Role, canvas: &mut Canvas<'_>) {
@@ -127,7 +171,7 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::DevicePending => Glyph::Pending,
         EventKind::DeviceRejected => Glyph::Rejected,
         EventKind::DeviceRevoked | EventKind::DeviceDeleted => Glyph::Revoked,
-        EventKind::ConfigSet => Glyph::Busy,
+        EventKind::ConfigSet | EventKind::ConfigLayerSet => Glyph::Busy,
         EventKind::ConfigApplied => Glyph::Done,
         EventKind::ConfigRefused => Glyph::Failed,
         EventKind::CommandQueued => command::glyph(CommandState::Queued),

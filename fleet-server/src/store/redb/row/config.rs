@@ -14,12 +14,19 @@ pub(in crate::store::redb) struct ConfigRow {
     server_url: Option<String>,
 }
 
+/// What of a device's configuration is its own.
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(in crate::store::redb) struct OwnConfigRow {
+    pub(in crate::store::redb) document: String,
+}
+
 impl ConfigRow {
     pub(in crate::store::redb) fn into_version(self, version: u64) -> ConfigVersion {
         ConfigVersion {
             version,
             config: NewConfig {
                 document: self.document,
+                own: None,
                 author: self.author,
                 at: Timestamp::from_millis(self.at_millis),
                 comment: self.comment,

@@ -20,7 +20,7 @@ use fleet_core::id::DeviceId;
 
 pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
-pub(super) use self::config::ConfigRow;
+pub(super) use self::config::{ConfigRow, OwnConfigRow};
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
@@ -58,6 +58,7 @@ coded! {
     BatchRow = 52,
     MemberRow = 53,
     PlaceRow = 54,
+    OwnConfigRow = 60,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -97,6 +98,7 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
     check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
+    check::<OwnConfigRow>(bytes);
     check::<CommandRow>(bytes).map(|row| row.into_command(uid));
     check::<CommandOutputRow>(bytes);
     check::<BatchRow>(bytes).map(|row| row.into_batch(uid));
@@ -162,6 +164,7 @@ mod tests {
              7069342d3030310361646102040101010101010101010101010101010101",
         );
         check(&ConfigRow::from(config()), "2701dc41d2f6027b7d0361646102010163010175");
+        check(&OwnConfigRow { document: "{}".to_owned() }, "3c017ac20ab7027b7d");
         let floors = [i64::MIN, -1, 0, 1_705_314_600_000];
         check(
             &TelemetryRow { store: [8; 16], floors },
@@ -344,6 +347,7 @@ mod tests {
     fn config() -> NewConfig {
         NewConfig {
             document: "{}".to_owned(),
+            own: None,
             author: "ada".to_owned(),
             at: time(1),
             comment: Some("c".to_owned()),

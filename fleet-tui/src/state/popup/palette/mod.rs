@@ -30,7 +30,7 @@ pub struct Verb {
 }
 
 /// The commands that are not just a key's.
-pub const VERBS: [Verb; 11] = [
+pub const VERBS: [Verb; 12] = [
     Verb { name: "device", argument: "ID", help: "open a device" },
     Verb { name: "fleet", argument: "FILTER", help: "the fleet through a filter" },
     Verb { name: "filter", argument: "FILTER", help: "filter what is shown" },
@@ -42,6 +42,11 @@ pub const VERBS: [Verb; 11] = [
     },
     Verb { name: "logs", argument: "UNIT", help: "the log of a unit; without one, the agent's" },
     Verb { name: "exec", argument: "PROGRAM", help: "run a program on devices" },
+    Verb {
+        name: "batch",
+        argument: "COMMAND",
+        help: "have devices do it; before it canary=5 window=20 max-fail=5 offline=skip",
+    },
     Verb { name: "context", argument: "NAME", help: "go to another server" },
     Verb { name: "theme", argument: "NAME", help: "look different" },
     Verb { name: "messages", argument: "", help: "everything that was said" },
@@ -89,7 +94,7 @@ pub fn palette(app: &App) -> Popup {
         Screen::Pending => app.pending.actions_menu(desk),
         Screen::Device => app.device.as_ref().map(|device| deed::menu(vec![device.uid], desk)),
         Screen::Discover => Some(app.discover.actions_menu(desk)),
-        Screen::Events => None,
+        Screen::Events | Screen::Batches | Screen::Batch => None,
     };
     let mut palette = Palette {
         field: field::Field::new(COMMAND_CHARS_MAX),
@@ -202,9 +207,14 @@ impl Palette {
     }
 
     /// What a whole line says; nothing if it does not begin with a known word.
-    fn read(&self, line: &str, desk: &Desk) -> Option<Result<Command, String>> {
+    fn read(&self, line: &str, desk: &mut Desk) -> Option<Result<Command, String>> {
+        let word =
+            line.split_once(' ').and_then(|(word, rest)| Some((verb(word, self.scope)?, rest)));
         match self.deed(line) {
             Some((deed, argument)) => Some(self.begin(deed, argument, desk)),
+            None if word.is_some_and(|(word, rest)| word == "batch" && !rest.trim().is_empty()) => {
+                word.map(|(_, rest)| self.batch(rest.trim(), desk))
+            }
             None => read(line, self.scope, desk),
         }
     }
@@ -216,8 +226,21 @@ impl Palette {
         Some((deed, argument.trim())).filter(|(_, argument)| !argument.is_empty())
     }
 
+    /// Goes on with a batch that was written out, for the chosen devices.
+    fn batch(&self, text: &str, desk: &mut Desk) -> Result<Command, String> {
+        let commands = self.deeds.iter().flat_map(|menu| &menu.items).map(|item| &item.command);
+        let chosen = commands.flatten().find_map(|command| match command {
+            Command::Begin(_, chosen) => Some(chosen.clone()),
+            _ => None,
+        });
+        match desk.why_not_change() {
+            Some(reason) => Err(reason.to_owned()),
+            None => deed::written(text, &chosen.ok_or("there is no device to do it")?, desk),
+        }
+    }
+
     /// Goes on as if that had been typed into the form of a deed.
-    fn begin(&self, deed: Deed, argument: &str, desk: &Desk) -> Result<Command, String> {
+    fn begin(&self, deed: Deed, argument: &str, desk: &mut Desk) -> Result<Command, String> {
         let items = self.deeds.iter().flat_map(|menu| &menu.items);
         match items.into_iter().find(|item| item.key == deed.key()) {
             Some(MenuItem { command: Some(Command::Begin(deed, chosen)), .. }) => {
@@ -325,10 +348,13 @@ fn verb(word: &str, scope: Scope) -> Option<&'static str> {
 fn takes(verb: &str, scope: Scope) -> bool {
     match verb {
         "filter" => {
-            matches!(scope, Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events)
+            matches!(
+                scope,
+                Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events | Scope::Batches
+            )
         }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
-        "restart" | "logs" | "exec" => matches!(scope, Scope::Fleet | Scope::Device),
+        "restart" | "logs" | "exec" | "batch" => matches!(scope, Scope::Fleet | Scope::Device),
         _ => true,
     }
 }
@@ -372,7 +398,7 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
         }
         "fleet" => filter(argument).map(Command::Filter),
         // Some lists have a language of their own, which their screen reads.
-        "filter" if matches!(scope, Scope::Events | Scope::Discover) => {
+        "filter" if matches!(scope, Scope::Events | Scope::Discover | Scope::Batches) => {
             Ok(Command::Narrow(argument.to_owned()))
         }
         "filter" => filter(argument).map(Command::Narrow),

@@ -2,9 +2,12 @@
 //! report. Keys go in, and what the terminal then shows is looked at.
 
 mod auto;
+mod batches;
 mod commands;
+mod config;
 mod hostile;
 mod link;
+mod logs;
 mod session;
 mod ssh;
 mod taking_in;

@@ -1,18 +1,26 @@
 //! Configurations: what a device shall be, and what it says it is.
 
+mod layer_ops;
+mod layers;
+mod settle;
+mod view;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use data_encoding::HEXLOWER;
-use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, EventKind, ReportedView};
+use fleet_core::api::{
+    ConfigUpdate, ConfigVersionView, ConfigView, EventKind, config_of_paths, config_paths, diff,
+};
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
 use fleet_core::net::url::ServerUrl;
-use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{ConfigPush, ConfigReported};
-use ring::digest;
 
+pub(crate) use self::layers::{Cause, Layers, TAGS_ENTRY, own_of, tags_of};
+use self::layers::{Stack, canonical, own_part, parsed};
+pub(super) use self::view::set;
+use self::view::{hash, not_applied, version_view, view};
 use super::devices::find;
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
@@ -22,8 +30,6 @@ use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
 
 /// Bytes of a comment.
 const COMMENT_BYTES_MAX: usize = 1000;
-/// Characters of a document's hash.
-const HASH_CHARS: usize = 16;
 /// The document before the first version.
 pub(super) const EMPTY_DOCUMENT: &str = "{}";
 
@@ -36,6 +42,7 @@ pub(crate) struct Configs {
     pub(crate) events: Arc<Events>,
     /// Rings for devices that have said something new, as the batches that wait for it want to know.
     pub(crate) reports: Arc<Bell>,
+    pub(crate) layers: Arc<Layers>,
 }
 
 impl Configs {
@@ -43,7 +50,20 @@ impl Configs {
     pub(crate) async fn get(&self, name: &str) -> Result<ConfigView, OpsError> {
         let device = find(&self.world, name).await?;
         let latest = self.world.store.config_latest(device.uid).await?;
-        Ok(view(&device, latest))
+        self.view(&device, latest).await
+    }
+
+    /// Versions of a device's configuration, newest first; only those below `before`, if that is
+    /// said.
+    pub(crate) async fn history(
+        &self,
+        name: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ConfigVersionView>, OpsError> {
+        let device = find(&self.world, name).await?;
+        let versions = self.world.store.config_list(device.uid, before, limit).await?;
+        Ok(versions.into_iter().map(version_view).collect())
     }
 
     /// Gives a device its next configuration, if `expected` is its version or not said. One that
@@ -52,22 +72,33 @@ impl Configs {
         &self,
         name: &str,
         expected: Option<u64>,
-        update: ConfigUpdate,
+        mut update: ConfigUpdate,
         author: &Actor,
     ) -> Result<ConfigView, OpsError> {
         let device = find(&self.world, name).await?;
-        let not_applied = not_applied(&update);
+        if update.expect.is_some() {
+            return Err(OpsError::invalid("expect", "goes with a layer"));
+        }
+        let stack = self.layers.stack().await?;
+        let mut not_applied = not_applied(&update);
+        if let Some(version) = update.rollback_to {
+            let stays = self.take_over(&device, version, &stack, &mut update).await?;
+            not_applied = not_applied.or(stays);
+        }
         let latest = self.world.store.config_latest(device.uid).await?;
         if let Some(latest) = &latest {
             self.versions.grew(device.uid, latest.version);
         }
         let expected = basis(expected, &update, latest.as_ref());
-        let new = self.new_config(latest.as_ref(), update, author)?;
+        let new = self.new_config(&device, latest.as_ref(), &stack, update, author)?;
         let (stored, is_new) = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
             Some(latest) if expected.is_none_or(|expected| expected == latest.version) => {
                 (latest, false)
             }
-            Some(latest) => return Err(OpsError::Stale { current: latest.version }),
+            Some(latest) => {
+                let (expected, current) = (expected.unwrap_or(0), latest.version);
+                return Err(OpsError::Stale { expected, current });
+            }
             None => {
                 let appended = self.world.store.config_append(device.uid, expected, new).await;
                 // A store that fails over a commit may have made it all the same: ask it next time.
@@ -77,10 +108,12 @@ impl Configs {
         self.versions.grew(device.uid, stored.version);
         self.hub.wake(device.uid);
         if is_new {
+            // A layer may have changed since it was looked at.
+            self.layers.look_at(device.uid, None);
             let event = NewEvent::about(&device, EventKind::ConfigSet, author, set(&stored));
             self.events.record(event).await;
         }
-        let view = view(&device, Some(stored));
+        let view = self.view(&device, Some(stored)).await?;
         Ok(ConfigView { status: Some("updated".to_owned()), not_applied, ..view })
     }
 
@@ -149,23 +182,63 @@ impl Configs {
         Ok(())
     }
 
+    async fn view(
+        &self,
+        device: &Device,
+        latest: Option<ConfigVersion>,
+    ) -> Result<ConfigView, OpsError> {
+        let stack = self.layers.stack().await?;
+        let effective = stack.effective(&tags_of(device), own_of(latest.as_ref()))?;
+        Ok(view(device, latest, effective))
+    }
+
+    /// Makes an update say what an earlier version said, as far as the device's own part can: what its
+    /// layers say now and the version did not say stays, which is told.
+    async fn take_over(
+        &self,
+        device: &Device,
+        version: u64,
+        stack: &Stack,
+        update: &mut ConfigUpdate,
+    ) -> Result<Option<String>, OpsError> {
+        if update.config.is_some() {
+            return Err(OpsError::invalid("rollback_to", "goes without config"));
+        }
+        let stored = self.world.store.config_get(device.uid, version).await?;
+        let stored =
+            stored.ok_or_else(|| OpsError::NotFound(format!("version {version} to go back to")))?;
+        let wanted = parsed(&stored.config.document)?;
+        let mut own = config_paths(&parsed(own_part(&stored.config))?);
+        let now = stack.effective(&tags_of(device), own_part(&stored.config))?;
+        let mut stays = Vec::new();
+        for difference in diff(&parsed(&now.document)?, &wanted) {
+            match difference.after {
+                Some(value) => drop(own.insert(difference.path.into_raw(), value)),
+                None => stays.push(difference.path.to_string()),
+            }
+        }
+        update.config = Some(config_of_paths(&own));
+        update.comment.get_or_insert_with(|| format!("as version {version}"));
+        let told =
+            |stays: String| format!("{stays}: its layers say so, and version {version} did not");
+        Ok((!stays.is_empty()).then(|| told(stays.join(", "))))
+    }
+
     fn new_config(
         &self,
+        device: &Device,
         latest: Option<&ConfigVersion>,
+        stack: &Stack,
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<NewConfig, OpsError> {
-        let document = match update.config {
-            Some(value) => ConfigDocument::from_json(&value)
-                .map_err(|error| OpsError::invalid(error.path.to_string(), error.problem))?
-                .to_json()
-                .to_string(),
-            None => latest.map_or(EMPTY_DOCUMENT, |latest| &latest.config.document).to_owned(),
+        let own = match update.config {
+            Some(value) => canonical(&value)?,
+            None => own_of(latest).to_owned(),
         };
-        if update.comment.as_ref().is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
-            let problem = format!("must not be longer than {COMMENT_BYTES_MAX} bytes");
-            return Err(OpsError::invalid("comment", problem));
-        }
+        let document = stack.effective(&tags_of(device), &own)?.document;
+        let own = (own != document).then_some(own);
+        check_comment(update.comment.as_deref())?;
         let server_url = match update.server_url {
             Some(text) => {
                 let url: ServerUrl =
@@ -176,12 +249,22 @@ impl Configs {
         };
         Ok(NewConfig {
             document,
+            own,
             author: author.to_string(),
             at: self.world.now(),
             comment: update.comment,
             server_url,
         })
     }
+}
+
+/// Refuses a comment that is too long.
+fn check_comment(comment: Option<&str>) -> Result<(), OpsError> {
+    if comment.is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
+        let problem = format!("must not be longer than {COMMENT_BYTES_MAX} bytes");
+        return Err(OpsError::invalid("comment", problem));
+    }
+    Ok(())
 }
 
 /// The version that a new one may follow. What takes over the document of the one before follows
@@ -198,18 +281,8 @@ fn basis(
 /// Whether a configuration adds nothing to the one before it.
 fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
     new.document == before.document
+        && own_part(new) == own_part(before)
         && (new.server_url.is_none() || new.server_url == before.server_url)
-}
-
-/// What is told of a new version.
-pub(super) fn set(stored: &ConfigVersion) -> String {
-    let (version, config) = (stored.version, &stored.config);
-    match config.comment.as_deref() {
-        Some(comment) if !comment.is_empty() => {
-            format!("version {version}: {} ({comment})", config.document)
-        }
-        Some(_) | None => format!("version {version}: {}", config.document),
-    }
 }
 
 /// What is told of a device's word about a version.
@@ -221,42 +294,6 @@ fn outcome(reported: &ReportedConfig) -> (EventKind, String) {
     }
 }
 
-fn not_applied(update: &ConfigUpdate) -> Option<String> {
-    let what = match (&update.server_url, &update.api_key) {
-        (None, None) => return None,
-        (Some(_), None) => "server_url is kept with this version",
-        (None, Some(_)) => "api_key is not kept",
-        (Some(_), Some(_)) => "server_url is kept with this version, api_key is not kept",
-    };
-    Some(format!("{what}; neither moves the device to another server"))
-}
-
-fn view(device: &Device, latest: Option<ConfigVersion>) -> ConfigView {
-    let reported = device.reported.clone().map(|reported| ReportedView {
-        version: reported.version,
-        hash: reported.hash,
-        applied_at: reported.at,
-        error: reported.error.map(Untrusted::new),
-    });
-    let version = latest.as_ref().map_or(0, |latest| latest.version);
-    let config = latest.map(|latest| latest.config);
-    let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document).to_owned();
-    ConfigView {
-        status: None,
-        device_id: device.id.clone(),
-        server_url: config.as_ref().and_then(|c| c.server_url.clone()).map(Untrusted::new),
-        api_key: "(masked)".to_owned(),
-        hash: hash(&document),
-        config: document,
-        version,
-        author: config.as_ref().map(|config| config.author.clone()),
-        at: config.as_ref().map(|config| config.at),
-        comment: config.and_then(|config| config.comment).map(Untrusted::new),
-        reported,
-        not_applied: None,
-    }
-}
-
 /// A device's error cut to what the server is willing to keep, with a mark where it was.
 fn cut(mut error: String) -> String {
     if let Some((end, _)) = error.char_indices().nth(ERROR_CHARS_MAX) {
@@ -264,11 +301,6 @@ fn cut(mut error: String) -> String {
         error.push('…');
     }
     error
-}
-
-fn hash(document: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, document.as_bytes());
-    HEXLOWER.encode(digest.as_ref()).chars().take(HASH_CHARS).collect()
 }
 
 /// The devices' latest version numbers, so that a list of devices is not a thousand reads.
@@ -332,20 +364,23 @@ mod tests {
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let configs = Configs {
             events: Arc::new(Events::new(world.clone(), 0)),
-            world,
             versions: Arc::default(),
             hub: Arc::default(),
             server: Arc::new(PrivateKey::from_seed(&[1; 32])),
             reports: Arc::default(),
+            layers: Arc::new(Layers::new(world.clone())),
+            world,
         };
         let device = device();
         let uid = device.uid;
         store.device_insert(device.clone()).await.unwrap();
         assert!(configs.push_after(uid, 0).await.unwrap().is_none());
-        let new = configs.new_config(None, ConfigUpdate::default(), &Actor::Server).unwrap();
+        let stack = Stack::default();
+        let update = ConfigUpdate::default();
+        let new = configs.new_config(&device, None, &stack, update, &Actor::Server).unwrap();
         store.config_append(uid, None, new).await.unwrap();
         let again = configs.update("a", Some(0), ConfigUpdate::default(), &Actor::Server).await;
-        assert!(matches!(again, Err(OpsError::Stale { current: 1 })));
+        assert!(matches!(again, Err(OpsError::Stale { expected: 0, current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
     }
 
@@ -353,6 +388,7 @@ mod tests {
     fn what_takes_over_a_document_follows_its_version_only() {
         let config = NewConfig {
             document: EMPTY_DOCUMENT.to_owned(),
+            own: None,
             author: String::new(),
             at: Timestamp::default(),
             comment: None,

@@ -1,0 +1,190 @@
+//! What operators do with layers.
+
+use std::sync::Arc;
+
+use fleet_core::api::{
+    ConfigLayer, ConfigUpdate, ConfigVersionView, EventKind, LayerPreview, LayerView, diff,
+};
+use fleet_core::untrusted::Untrusted;
+
+use super::layers::{Stack, canonical, parsed};
+use super::settle::by_layer;
+use super::view::{hash, set, version_view};
+use super::{Configs, EMPTY_DOCUMENT, check_comment};
+use crate::ops::events::NewEvent;
+use crate::ops::{Actor, OpsError};
+use crate::store::{ConfigVersion, NewConfig};
+
+/// Devices that a preview names.
+const SAMPLE_MAX: usize = 8;
+
+/// A change of a layer that was read.
+struct Wish {
+    stack: Arc<Stack>,
+    /// What the layer is now.
+    latest: Option<ConfigVersion>,
+    new: NewConfig,
+}
+
+impl Configs {
+    /// All layers.
+    pub(crate) async fn layer_list(&self) -> Result<Vec<LayerView>, OpsError> {
+        let stack = self.layers.stack().await?;
+        let mut views = Vec::new();
+        for (layer, stored) in stack.all() {
+            views.push(self.layer_view(layer, Some(stored.clone())).await?);
+        }
+        Ok(views)
+    }
+
+    /// One layer.
+    pub(crate) async fn layer_get(&self, layer: &ConfigLayer) -> Result<LayerView, OpsError> {
+        let latest = self.layers.stack().await?.get(layer).cloned();
+        self.layer_view(layer, latest).await
+    }
+
+    /// Versions of a layer, newest first; only those below `before`, if that is said.
+    pub(crate) async fn layer_history(
+        &self,
+        layer: &ConfigLayer,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ConfigVersionView>, OpsError> {
+        let versions = self.world.store.layer_history(&layer.to_string(), before, limit).await?;
+        Ok(versions.into_iter().map(version_view).collect())
+    }
+
+    /// What a change of a layer would be, without doing anything.
+    pub(crate) async fn layer_preview(
+        &self,
+        layer: &ConfigLayer,
+        update: ConfigUpdate,
+        author: &Actor,
+    ) -> Result<LayerPreview, OpsError> {
+        let wish = self.wish(layer, update, author).await?;
+        let (changed, devices) = self.changed_by(&wish.after(layer)?, layer).await?;
+        let before = wish.before();
+        Ok(LayerPreview {
+            layer: layer.clone(),
+            version: wish.latest.as_ref().map_or(0, |latest| latest.version),
+            devices,
+            changes: changed.len(),
+            sample: changed.iter().take(SAMPLE_MAX).map(|device| device.id.clone()).collect(),
+            differences: diff(&parsed(before)?, &parsed(&wish.new.document)?),
+        })
+    }
+
+    /// Gives a layer its next version, if `expected` is its version or not said. One that says what
+    /// the current one says is no new version. Devices are settled afterwards.
+    pub(crate) async fn layer_update(
+        &self,
+        layer: &ConfigLayer,
+        expected: Option<u64>,
+        update: ConfigUpdate,
+        author: &Actor,
+    ) -> Result<LayerView, OpsError> {
+        let wanted = update.expect;
+        let wish = self.wish(layer, update, author).await?;
+        let current = wish.latest.as_ref().map_or(0, |latest| latest.version);
+        if let Some(expected) = expected.filter(|expected| *expected != current) {
+            return Err(OpsError::Stale { expected, current });
+        }
+        if let Some(wanted) = wanted {
+            let changes = self.changed_by(&wish.after(layer)?, layer).await?.0.len();
+            if changes != wanted {
+                let found = if changes == 1 { "device" } else { "devices" };
+                return Err(OpsError::Conflict(format!(
+                    "{changes} {found} would get a new version, and {wanted} were expected"
+                )));
+            }
+        }
+        let stored = if wish.before() == wish.new.document {
+            wish.latest
+        } else {
+            // What was counted was counted for this version.
+            let expected = expected.or(wanted.map(|_| current));
+            let stored = self.layers.append(layer, expected, wish.new).await;
+            // A store that fails over a commit may have made it all the same.
+            let stored = stored.inspect_err(|_| self.layers.look_at_all(None))?;
+            self.layers.look_at_all(Some(by_layer(layer, &stored)));
+            let text = format!("layer {layer}, {}", set(&stored));
+            let (kind, actor) = (EventKind::ConfigLayerSet, author.to_string());
+            self.events.record(NewEvent { kind, actor, device: None, text }).await;
+            Some(stored)
+        };
+        let view = self.layer_view(layer, stored).await?;
+        Ok(LayerView { status: Some("updated".to_owned()), ..view })
+    }
+
+    async fn wish(
+        &self,
+        layer: &ConfigLayer,
+        update: ConfigUpdate,
+        author: &Actor,
+    ) -> Result<Wish, OpsError> {
+        for (field, is_there) in
+            [("server_url", update.server_url.is_some()), ("api_key", update.api_key.is_some())]
+        {
+            if is_there {
+                return Err(OpsError::invalid(field, "goes with a device, not with a layer"));
+            }
+        }
+        check_comment(update.comment.as_deref())?;
+        let mut comment = update.comment;
+        let document = match (update.config, update.rollback_to) {
+            (Some(_), Some(_)) => {
+                return Err(OpsError::invalid("rollback_to", "goes without config"));
+            }
+            (None, None) => return Err(OpsError::invalid("config", "is missing")),
+            (Some(value), None) => canonical(&value)?,
+            (None, Some(version)) => {
+                let name = layer.to_string();
+                let before = version.checked_add(1);
+                let found = self.world.store.layer_history(&name, before, 1).await?;
+                let found = found.into_iter().find(|found| found.version == version);
+                let missing = || OpsError::NotFound(format!("version {version} to go back to"));
+                comment.get_or_insert_with(|| format!("as version {version}"));
+                found.ok_or_else(missing)?.config.document
+            }
+        };
+        let stack = self.layers.stack().await?;
+        let latest = stack.get(layer).cloned();
+        let author = author.to_string();
+        let at = self.world.now();
+        let new = NewConfig { document, own: None, author, at, comment, server_url: None };
+        Ok(Wish { stack, latest, new })
+    }
+
+    async fn layer_view(
+        &self,
+        layer: &ConfigLayer,
+        latest: Option<ConfigVersion>,
+    ) -> Result<LayerView, OpsError> {
+        let version = latest.as_ref().map_or(0, |latest| latest.version);
+        let config = latest.map(|latest| latest.config);
+        let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document);
+        Ok(LayerView {
+            status: None,
+            layer: layer.clone(),
+            hash: hash(document),
+            config: document.to_owned(),
+            version,
+            author: config.as_ref().map(|config| config.author.as_str().into()),
+            at: config.as_ref().map(|config| config.at),
+            comment: config.and_then(|config| config.comment).map(Untrusted::new),
+            devices: self.having(layer).await?.len(),
+        })
+    }
+}
+
+impl Wish {
+    fn before(&self) -> &str {
+        self.latest.as_ref().map_or(EMPTY_DOCUMENT, |latest| &latest.config.document)
+    }
+
+    /// The layers as they would be.
+    fn after(&self, layer: &ConfigLayer) -> Result<Stack, OpsError> {
+        let version = self.latest.as_ref().map_or(0, |latest| latest.version) + 1;
+        self.stack.with(layer, ConfigVersion { version, config: self.new.clone() })
+    }
+}
