@@ -258,7 +258,7 @@ async fn a_report_comes_at_once_and_says_how_much_it_is() {
                 Progress::Accepted | Progress::Running => {}
             },
             ToServer::Samples(samples) => again = Some(samples),
-            ToServer::Facts(_) | ToServer::ConfigReported(_) => {}
+            ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::ConfigTrial(_) => {}
         }
     }
     let (done, again) = (done.unwrap(), again.unwrap());

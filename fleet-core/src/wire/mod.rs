@@ -19,7 +19,8 @@ mod hello;
 
 pub use command::{CommandNews, CommandOrder, CommandResult, Outcome, Progress};
 pub use frames::{
-    ConfigPush, ConfigReported, Facts, QueuedReport, Samples, Standing, ToAgent, ToServer,
+    ConfigPush, ConfigReported, ConfigTrial, Facts, QueuedReport, Samples, Standing, ToAgent,
+    ToServer, TrialState,
 };
 pub use hello::{Greeting, Hello, LinkContext, Proof, RefusedReason};
 
