@@ -259,8 +259,14 @@ impl Probation {
         }
         let Some(trial) = &mut inner.trial else { return };
         if trial.until <= now {
+            let is_blind = trial.proofs.is_empty();
             inner.trial = None;
-            let why = format!("no report reached the server within {} s", PROBATION.as_secs());
+            let secs = PROBATION.as_secs();
+            let why = if is_blind {
+                format!("nothing could be measured under it within {secs} s")
+            } else {
+                format!("no report reached the server within {secs} s")
+            };
             inner.outcome = Some(inner.record.give_up(why, self.now_millis()));
             self.follow_good(&inner.record);
             self.settle(&mut inner);

@@ -122,6 +122,7 @@ fn what_works_is_kept_and_what_does_not_is_left() {
 
     rig.push(2, NEW);
     assert_eq!(rig.interval(), NEW);
+    rig.probation.tick(rig.now);
     rig.probation.tick(rig.now + Duration::from_secs(59));
     assert_eq!(short(&rig.word()), (2, "trying"));
     rig.let_it_pass();
@@ -133,13 +134,19 @@ fn what_works_is_kept_and_what_does_not_is_left() {
     assert_eq!(rig.push(2, NEW).map(|word| short(&word)), Some((2, "reverted")));
     assert_eq!(rig.push(1, NEW), None);
     assert_eq!(rig.push(3, NEW).map(|word| short(&word)), Some((3, "trying")));
-    // One that makes way for another one was never good.
-    assert_eq!(rig.push(4, 13).map(|word| short(&word)), Some((4, "trying")));
+    // Where nothing was collected under it meanwhile, that is said.
     rig.let_it_pass();
-    assert_eq!((rig.interval(), short(&rig.word())), (OLD, (4, "reverted")));
+    let ToServer::ConfigTrial(trial) = rig.word() else { panic!("{:?}", rig.word()) };
+    let why = "nothing could be measured under it within 60 s".to_owned();
+    assert_eq!(trial.state, TrialState::Reverted { holds: 1, why });
+    // One that makes way for another one was never good.
+    assert_eq!(rig.push(4, NEW).map(|word| short(&word)), Some((4, "trying")));
+    assert_eq!(rig.push(5, 13).map(|word| short(&word)), Some((5, "trying")));
+    rig.let_it_pass();
+    assert_eq!((rig.interval(), short(&rig.word())), (OLD, (5, "reverted")));
     drop(rig);
     let rig = Rig::open(&disk.power_cut());
-    assert_eq!((rig.interval(), short(&rig.word())), (OLD, (4, "reverted")));
+    assert_eq!((rig.interval(), short(&rig.word())), (OLD, (5, "reverted")));
     rig.probation.forget();
     assert_eq!((rig.interval(), short(&rig.word())), (FLOOR, (0, "good")));
 }

@@ -148,6 +148,7 @@ impl Listed for Details {
                 device.config_version,
                 device.config_reported,
                 device.config_error.as_ref(),
+                device.config_state,
                 reader,
             ),
             config_state_cell(device),
@@ -182,13 +183,15 @@ fn config_cell(
     wanted: u64,
     reported: Option<u64>,
     error: Option<&Untrusted>,
+    state: Option<ConfigState>,
     reader: Reader,
 ) -> Cell {
     match (reader, reported) {
         _ if wanted == 0 => Cell::default(),
         (Reader::Program, _) => Cell::new(wanted),
         (Reader::Person { .. }, _) if error.is_some() => {
-            Cell::new(format!("{wanted} refused")).toned(Tone::Bad)
+            let word = state.unwrap_or(ConfigState::Refused).word();
+            Cell::new(format!("{wanted} {word}")).toned(Tone::Bad)
         }
         (Reader::Person { .. }, Some(reported)) if reported == wanted => Cell::new(wanted),
         (Reader::Person { .. }, Some(reported)) if reported > 0 => {
