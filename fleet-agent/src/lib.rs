@@ -2,8 +2,8 @@
 //! ([`collect`]), what its owner wants ([`config`]); who the device is ([`identity`]) and whom it
 //! belongs to ([`state`]); what it asks others ([`probe`]); what it says to anybody ([`control`],
 //! [`announce`]) and to its server ([`telemetry`], [`spool`], [`queue`], [`link`]); what that has it
-//! do ([`commands`], [`journal`]) and reads of it ([`logs`]); and the program around it all
-//! ([`settings`], [`log_tail`], [`app`], [`running`], [`cli`]).
+//! be ([`probation`]) and do ([`commands`], [`journal`]) and reads of it ([`logs`]); and the program
+//! around it all ([`settings`], [`log_tail`], [`app`], [`running`], [`cli`]).
 //!
 //! The first three talk to no network; each takes the machine's files from a [`sys::SysRoot`], so
 //! that a test or a simulated device can bring its own.
@@ -24,6 +24,7 @@ pub mod link;
 pub mod log_tail;
 pub mod logs;
 pub mod paths;
+pub mod probation;
 pub mod probe;
 pub mod queue;
 pub mod running;

@@ -273,7 +273,10 @@ async fn a_report_comes_at_once_and_says_how_much_it_is() {
                 Progress::Accepted | Progress::Running => {}
             },
             ToServer::Samples(samples) => again = Some(samples),
-            ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Logs(_) => {}
+            ToServer::Facts(_)
+            | ToServer::ConfigReported(_)
+            | ToServer::ConfigTrial(_)
+            | ToServer::Logs(_) => {}
         }
     }
     let (done, again) = (done.unwrap(), again.unwrap());

@@ -92,6 +92,7 @@ fn is_on_the_way(frame: &ToServer) -> bool {
         ToServer::Facts(_)
         | ToServer::Samples(_)
         | ToServer::ConfigReported(_)
+        | ToServer::ConfigTrial(_)
         | ToServer::Logs(_) => false,
     }
 }
@@ -261,6 +262,11 @@ impl Session<'_> {
                 ops.configs.reported(self.uid, word).await?;
                 self.push_config().await?;
             }
+            ToServer::ConfigTrial(word) if is_active => {
+                self.config_reported = word.version;
+                ops.configs.tried(self.uid, word).await?;
+                self.push_config().await?;
+            }
             ToServer::Command(news) if is_active => {
                 let id = news.id;
                 if ops.commands.heard(self.uid, news).await? {
@@ -276,6 +282,7 @@ impl Session<'_> {
             }
             ToServer::Samples(_)
             | ToServer::ConfigReported(_)
+            | ToServer::ConfigTrial(_)
             | ToServer::Command(_)
             | ToServer::Logs(_) => {
                 tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
@@ -290,6 +297,7 @@ impl Session<'_> {
         if let Some(push) = self.links.ops.configs.push_after(self.uid, known).await? {
             self.config_sent = push.version;
             self.socket.send(&ToAgent::Config(push)).await?;
+            self.links.ops.configs.sent(self.uid, self.config_sent);
         }
         Ok(())
     }

@@ -190,7 +190,7 @@ impl Keeper {
     async fn show(&mut self, device: Device) -> Result<(), OpsError> {
         let uid = device.uid;
         let devices = &self.ops.devices;
-        let config_version = devices.versions.latest(&devices.world, uid).await?;
+        let latest = devices.versions.latest(&devices.world, uid).await?;
         let terms = Terms::of(&device);
         // Waiting begins before judging, so that what is heard in between is not missed.
         self.presence().await_return(uid, terms.is_some());
@@ -203,8 +203,7 @@ impl Keeper {
         if let Some(terms) = terms {
             self.follow(terms, before, &device, &standing, now);
         }
-        if let Err(error) = self.board.put(uid, |slot| row(slot, device, standing, config_version))
-        {
+        if let Err(error) = self.board.put(uid, |slot| row(slot, device, standing, &latest)) {
             tracing::error!(%uid, %error, "a device's row cannot be written");
         }
         Ok(())
