@@ -13,8 +13,8 @@ use tokio::net::TcpSocket;
 
 use crate::page_kit::{Browser, between, text};
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
-use crate::stream::client;
 use crate::stream_kit::Raw;
+use crate::stream_kit::client;
 
 const LOGS: &str = "/api/v1/devices/a/logs";
 

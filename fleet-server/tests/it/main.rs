@@ -27,6 +27,7 @@ mod metrics;
 mod model_kit;
 mod page;
 mod page_kit;
+mod presence;
 mod program;
 mod rest_auth;
 mod rest_batches;

@@ -5,132 +5,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use fleet_core::api::{
-    DeviceStatus, EventKind, Hello, IndexRow, LiveReport, StreamMessage, StreamView, ValueRow,
-    Values, Watch,
-};
+use fleet_core::api::{DeviceStatus, EventKind, StreamMessage, StreamView, ValueRow, Watch};
 use fleet_core::id::Uid;
 use fleet_core::metric::Sample;
-use fleet_core::net::url::ServerUrl;
-use fleet_core::operator::client::{Client, ClientError};
-use fleet_core::operator::stream::{Arrived, EventStream};
-use fleet_core::wire::{Outcome, Progress, QueuedReport, Samples, ToAgent, ToServer};
+use fleet_core::operator::client::ClientError;
+use fleet_core::wire::{QueuedReport, Samples, ToAgent, ToServer};
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
-use crate::commands_kit::{becomes, done, ends, given, ordered, says};
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
-use crate::stream_kit::Raw;
-
-pub(crate) fn client(rig: &Rig, key: &str) -> Client {
-    let address = rig.address();
-    let url = ServerUrl::from_address(address.ip(), address.port());
-    Client::new(url, key.parse().unwrap()).unwrap()
-}
-
-/// A stream, and what it has shown so far.
-struct Screen {
-    stream: EventStream,
-    hello: Hello,
-    rows: BTreeMap<u32, IndexRow>,
-    /// Rows that came, however often.
-    received: usize,
-    id: Option<String>,
-}
-
-impl Screen {
-    async fn open(client: &Client, since: Option<&str>) -> Self {
-        let mut stream = client.stream(since).await.unwrap();
-        let Some(Arrived { message: StreamMessage::Hello(hello), .. }) = next(&mut stream).await
-        else {
-            panic!("a stream begins with hello");
-        };
-        let mut screen = Self {
-            stream,
-            hello,
-            rows: BTreeMap::new(),
-            received: 0,
-            id: since.map(str::to_owned),
-        };
-        screen
-            .until("the whole index", |_, message| match message {
-                StreamMessage::Index(page) => page.complete.then_some(()),
-                _ => None,
-            })
-            .await;
-        screen
-    }
-
-    /// Reads until a message gives what is looked for.
-    async fn until<T>(
-        &mut self,
-        what: &str,
-        mut found: impl FnMut(&Self, &StreamMessage) -> Option<T>,
-    ) -> T {
-        let start = Instant::now();
-        loop {
-            assert!(start.elapsed() < BOUND, "waited too long for: {what}");
-            let arrived = next(&mut self.stream).await;
-            let Arrived { id, message } =
-                arrived.unwrap_or_else(|| panic!("it ended before {what}"));
-            self.id = id;
-            if let StreamMessage::Index(page) = &message {
-                self.received += page.rows.len();
-                for slot in &page.gone {
-                    self.rows.remove(slot);
-                }
-                self.rows.extend(page.rows.iter().map(|row| (row.slot, row.clone())));
-            }
-            if let Some(found) = found(self, &message) {
-                return found;
-            }
-        }
-    }
-
-    /// Reads until the rows are as they should be.
-    async fn until_rows(&mut self, what: &str, is_so: impl Fn(&BTreeMap<u32, IndexRow>) -> bool) {
-        if !is_so(&self.rows) {
-            self.until(what, |screen, _| is_so(&screen.rows).then_some(())).await;
-        }
-    }
-
-    async fn until_row(&mut self, what: &str, is_so: impl Fn(&IndexRow) -> bool) -> IndexRow {
-        self.until_rows(what, |rows| rows.values().any(&is_so)).await;
-        self.rows.values().find(|row| is_so(row)).unwrap().clone()
-    }
-
-    async fn values(&mut self) -> Values {
-        self.until("values", |_, message| match message {
-            StreamMessage::Values(values) => Some(values.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn report(&mut self) -> LiveReport {
-        self.until("a report", |_, message| match message {
-            StreamMessage::Report(report) => Some(report.clone()),
-            _ => None,
-        })
-        .await
-    }
-
-    fn slot(&self, id: &str) -> u32 {
-        self.rows.values().find(|row| row.id.as_str() == id).unwrap().slot
-    }
-
-    /// Waits for the end, as the server makes it.
-    async fn ended(mut self) {
-        let end = async { while let Ok(Some(_)) = self.stream.next().await {} };
-        tokio::time::timeout(BOUND, end).await.expect("the stream ends in time");
-    }
-}
-
-async fn next(stream: &mut EventStream) -> Option<Arrived> {
-    tokio::time::timeout(BOUND, stream.next()).await.expect("a message in time").unwrap()
-}
+use crate::stream_kit::{self, Raw, Screen, client};
 
 async fn report(agent: &mut Agent, seq: u64, samples: Vec<Sample>) {
     let at_millis = 1_705_314_600_000 + i64::try_from(seq).unwrap();
@@ -186,7 +72,7 @@ async fn who_comes_back_gets_the_difference() {
     let mut rig = Rig::start().await;
     let _one = rig.enrolled("rpi4-001", 1).await;
     let _two = rig.enrolled("rpi4-002", 2).await;
-    let client = self::client(&rig, &rig.admin());
+    let client = client(&rig, &rig.admin());
     let mut screen = Screen::open(&client, None).await;
     screen.until_rows("both devices", |rows| rows.len() == 2).await;
     // The event of this is known before the stream ends.
@@ -228,7 +114,7 @@ async fn who_comes_back_gets_the_difference() {
         assert!(!Screen::open(&client, Some(since)).await.hello.resumed, "{since}");
     }
     rig.restart().await;
-    let client = self::client(&rig, &rig.admin());
+    let client = stream_kit::client(&rig, &rig.admin());
     let anew = Screen::open(&client, Some(&id)).await;
     assert!(!anew.hello.resumed);
     assert_ne!(anew.hello.instance, instance);
@@ -342,128 +228,6 @@ async fn report_until_seen(agent: &mut Agent, screen: &mut Screen, first: u64) -
         }
     }
     unreachable!("numbers do not end")
-}
-
-#[tokio::test]
-async fn silence_is_told_as_time_passes_and_once() {
-    let rig = Rig::start().await;
-    let agent = rig.enrolled("rpi4-001", 1).await;
-    let client = client(&rig, &rig.admin());
-    let mut screen = Screen::open(&client, None).await;
-    screen.until_row("the device", |row| row.status == DeviceStatus::Online).await;
-    drop(agent);
-    for (passed, status, why) in [
-        (80, DeviceStatus::Late, "no reports, expected every 60s"),
-        (110, DeviceStatus::Offline, "no reports, expected every 60s"),
-        (31 * 86_400, DeviceStatus::Lost, "no reports, expected every 60s"),
-    ] {
-        rig.clock.advance(Duration::from_secs(passed));
-        let row = screen.until_row(status.word(), |row| row.status == status).await;
-        assert_eq!(row.why.unwrap().raw(), why);
-        let listed = rig.ask("GET", "/api/v1/devices/rpi4-001", None).await.expect(200);
-        assert_eq!(listed["status"], status.word());
-    }
-    let _back = Agent::dial(&rig, "rpi4-001", 1, None).await;
-    screen.until_row("its return", |row| row.status == DeviceStatus::Online).await;
-    let events = wait_for_events(&client, 4).await;
-    let texts: Vec<_> = events.iter().map(|(kind, text)| (*kind, text.as_str())).collect();
-    assert_eq!(
-        texts,
-        [
-            (EventKind::DeviceLate, "no report for 80s, expected every 60s"),
-            (EventKind::DeviceOffline, "no report for 3m, expected every 60s"),
-            (EventKind::DeviceLost, "no report for 31d, expected every 60s"),
-            (EventKind::DeviceOnline, "heard again after 31d"),
-        ]
-    );
-}
-
-/// What happened to devices as time passed, oldest first, once there is so much of it.
-async fn wait_for_events(client: &Client, count: usize) -> Vec<(EventKind, String)> {
-    use fleet_core::operator::client::EventQuery;
-    let presence = [
-        EventKind::DeviceOnline,
-        EventKind::DeviceLate,
-        EventKind::DeviceOffline,
-        EventKind::DeviceLost,
-    ];
-    let start = Instant::now();
-    loop {
-        let events = client.event_list(&EventQuery::default()).await.unwrap();
-        let mut found: Vec<_> = events
-            .into_iter()
-            .filter(|event| presence.contains(&event.kind))
-            .map(|event| (event.kind, event.text.into_raw()))
-            .collect();
-        found.reverse();
-        if found.len() >= count {
-            return found;
-        }
-        assert!(start.elapsed() < BOUND, "waited too long for {count} events: {found:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_restart_makes_nobody_late_and_no_news() {
-    let mut rig = Rig::start().await;
-    let agent = rig.enrolled("rpi4-001", 1).await;
-    let gone = rig.enrolled("rpi4-002", 2).await;
-    let client = self::client(&rig, &rig.admin());
-    let mut screen = Screen::open(&client, None).await;
-    screen.until_rows("both devices", |rows| rows.len() == 2).await;
-    drop((agent, gone));
-    rig.stop().await;
-    rig.clock.advance(Duration::from_secs(3_600));
-    rig.restart().await;
-
-    let client = self::client(&rig, &rig.admin());
-    let mut screen = Screen::open(&client, None).await;
-    assert!(screen.rows.values().all(|row| row.status == DeviceStatus::Online));
-    let _back = Agent::dial(&rig, "rpi4-001", 1, None).await;
-    // The one that does not come back is late, then offline; told only once it had time to return.
-    rig.clock.advance(Duration::from_secs(50));
-    let _back = Agent::dial(&rig, "rpi4-001", 1, None).await;
-    rig.clock.advance(Duration::from_secs(30));
-    screen.until_row("silence", |row| row.status == DeviceStatus::Late).await;
-    assert_eq!(screen.rows[&screen.slot("rpi4-001")].status, DeviceStatus::Online);
-    assert!(wait_for_events(&client, 0).await.is_empty());
-    rig.clock.advance(Duration::from_secs(260));
-    let events = wait_for_events(&client, 2).await;
-    let offline = events.iter().filter(|(kind, _)| *kind == EventKind::DeviceOffline).count();
-    assert_eq!((events.len(), offline), (2, 2), "{events:?}");
-}
-
-#[tokio::test]
-async fn a_device_that_begins_anew_as_it_was_told_is_no_news() {
-    let rig = Rig::start().await;
-    let mut agent = rig.enrolled("rpi4-001", 1).await;
-    let client = client(&rig, &rig.admin());
-    let mut screen = Screen::open(&client, None).await;
-    let id = given(&rig, "rpi4-001", "reboot").await;
-    let order = ordered(&mut agent).await;
-    says(&mut agent, order.id, Progress::Running).await;
-    becomes(&rig, &id, "running").await;
-    drop(agent);
-    rig.clock.advance(Duration::from_secs(200));
-    let row = screen.until_row("its silence", |row| row.status == DeviceStatus::Late).await;
-    assert_eq!(row.why.unwrap().raw(), "it begins anew, as it was told");
-    let mut back = Agent::dial(&rig, "rpi4-001", 1, None).await;
-    assert_eq!(ordered(&mut back).await.id, order.id);
-    ends(&mut back, order.id, done(Outcome::Succeeded, "", b"")).await;
-    screen.until_row("its return", |row| row.status == DeviceStatus::Online).await;
-    assert!(wait_for_events(&client, 0).await.is_empty());
-
-    let id = given(&rig, "rpi4-001", "reboot").await;
-    let order = ordered(&mut back).await;
-    says(&mut back, order.id, Progress::Running).await;
-    becomes(&rig, &id, "running").await;
-    drop(back);
-    rig.clock.advance(Duration::from_secs(301));
-    screen.until_row("its silence", |row| row.status == DeviceStatus::Offline).await;
-    let events = wait_for_events(&client, 1).await;
-    let expected = (EventKind::DeviceOffline, "no report for 5m, expected every 60s".to_owned());
-    assert_eq!(events, [expected]);
 }
 
 #[tokio::test]
