@@ -26,6 +26,7 @@ use crate::journal;
 use crate::link::status::{Latency, LinkStatus};
 use crate::link::{FactsSource, Link};
 use crate::logs::LogSources;
+use crate::probe::Probes;
 use crate::queue::{self, Queue};
 use crate::running::Running;
 use crate::settings::{Settings, SettingsError};
@@ -110,6 +111,8 @@ impl App {
         let latency = Latency::default();
         let mut sampler = Sampler::new(&settings.root);
         sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");
+        let probes = Probes::new(settings.config.probes);
+        sampler.add(Box::new(probes.clone())).expect("no built-in metric is one of theirs");
         let telemetry = Telemetry::new(sampler, &settings.config.telemetry);
         let telemetry = Arc::new(telemetry.map_err(SettingsError::Metrics)?);
         let spool = folder.path().join(queue::FOLDER);
@@ -198,6 +201,7 @@ impl App {
         app.part("control port", Arc::new(control).serve(listener, tls, tasks.clone()));
         app.part("announcement", announcement.run(device.clone(), tasks.clone()));
         app.part("link", link.run());
+        probes.start(&app.tasks);
         let stopping = tasks.clone();
         app.part("commands", async move { commands.run(&stopping).await });
         let (kept, stopping) = (queue.clone(), tasks.clone());

@@ -1,8 +1,9 @@
 //! FleetD's agent as a library, in reading order: what the machine is ([`sys`]), what it measures
 //! ([`collect`]), what its owner wants ([`config`]); who the device is ([`identity`]) and whom it
-//! belongs to ([`state`]); what it says to anybody ([`control`], [`announce`]) and to its server
-//! ([`telemetry`], [`spool`], [`queue`], [`link`]); what that has it do ([`commands`], [`journal`])
-//! and reads of it ([`logs`]); and the program around it all ([`settings`], [`log_tail`], [`app`], [`running`], [`cli`]).
+//! belongs to ([`state`]); what it asks others ([`probe`]); what it says to anybody ([`control`],
+//! [`announce`]) and to its server ([`telemetry`], [`spool`], [`queue`], [`link`]); what that has it
+//! be ([`probation`]) and do ([`commands`], [`journal`]) and reads of it ([`logs`]); and the program
+//! around it all ([`settings`], [`log_tail`], [`app`], [`running`], [`cli`]).
 //!
 //! The first three talk to no network; each takes the machine's files from a [`sys::SysRoot`], so
 //! that a test or a simulated device can bring its own.
@@ -23,6 +24,8 @@ pub mod link;
 pub mod log_tail;
 pub mod logs;
 pub mod paths;
+pub mod probation;
+pub mod probe;
 pub mod queue;
 pub mod running;
 pub mod settings;

@@ -23,6 +23,15 @@ pub const FOLDER: &str = "spool";
 /// The kernel's name for this boot.
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 
+/// Where a report stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its stream.
+    pub stream: [u8; 16],
+    /// Its number there.
+    pub seq: u64,
+}
+
 /// The queue between the collectors and the link.
 pub struct Queue {
     spool: Mutex<Spool>,
@@ -50,16 +59,19 @@ impl Queue {
         self.with(Spool::unclean_end);
     }
 
-    /// Adds what was collected at one time, and gives its number.
+    /// Adds what was collected at one time, and says where it stands.
     pub fn push(
         &self,
         at: Timestamp,
         collected: Instant,
         samples: Vec<Sample>,
-    ) -> Result<u64, CodecError> {
+    ) -> Result<Placed, CodecError> {
         let ago = u64::try_from(collected.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let pushed =
-            self.with(|spool, now| spool.push(at, now.up_millis.saturating_sub(ago), samples, now));
+        let pushed = self.with(|spool, now| {
+            let up_millis = now.up_millis.saturating_sub(ago);
+            let seq = spool.push(at, up_millis, samples, now)?;
+            Ok(Placed { stream: spool.stream(), seq })
+        });
         self.pushed.notify_one();
         pushed
     }

@@ -116,8 +116,9 @@ impl Settings {
 /// The collectors of an agent, as far as settings can name their metrics.
 fn sampler(root: &SysRoot) -> Sampler {
     let mut sampler = Sampler::new(root);
-    let latency = Box::new(crate::link::status::Latency::default());
-    sampler.add(latency).expect("the built-in metrics have names of their own");
+    let own = "the built-in metrics have names of their own";
+    sampler.add(Box::new(crate::link::status::Latency::default())).expect(own);
+    sampler.add(Box::new(crate::probe::Probes::default())).expect(own);
     sampler
 }
 

@@ -15,7 +15,7 @@ use tokio::time::sleep_until;
 
 use crate::collect::{Collected, Sampler, Selection, SelectionError};
 use crate::config;
-use crate::queue::Queue;
+use crate::queue::{Placed, Queue};
 use crate::state::membership::Membership;
 
 /// Between reports while somebody looks at the device, unless its plan is faster.
@@ -133,7 +133,16 @@ impl Telemetry {
 
     /// Measures now, whenever the next report is due, and gives the number of values.
     pub fn report_now(&self, queue: &Queue, clock: &dyn Clock) -> Result<usize, CodecError> {
-        self.report(queue, Instant::now(), clock)
+        Ok(self.report(queue, Instant::now(), clock)?.map_or(0, |(values, _)| values))
+    }
+
+    /// The same, and says where the report stands; nothing if there was nothing to measure.
+    pub fn report_placed(
+        &self,
+        queue: &Queue,
+        clock: &dyn Clock,
+    ) -> Result<Option<Placed>, CodecError> {
+        Ok(self.report(queue, Instant::now(), clock)?.map(|(_, place)| place))
     }
 
     fn report(
@@ -141,15 +150,16 @@ impl Telemetry {
         queue: &Queue,
         collected: Instant,
         clock: &dyn Clock,
-    ) -> Result<usize, CodecError> {
+    ) -> Result<Option<(usize, Placed)>, CodecError> {
         let at = clock.now();
         let samples = self.measure(collected);
         let values = samples.len();
-        if values > 0 {
-            let seq = queue.push(at, collected, samples)?;
-            tracing::debug!(seq, at = at.millis(), "collected");
+        if values == 0 {
+            return Ok(None);
         }
-        Ok(values)
+        let place = queue.push(at, collected, samples)?;
+        tracing::debug!(seq = place.seq, at = at.millis(), "collected");
+        Ok(Some((values, place)))
     }
 
     /// Measures by the plan. A collector's failure is news only once, so it is told here.

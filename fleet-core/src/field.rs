@@ -103,7 +103,7 @@ const FIELDS: [FieldSpec; 22] = {
         spec(Field::Temperature, "temp", &["temperature"], "TEMP", Celsius, true, false, 5, 5, "the hottest sensor"),
         spec(Field::Seen, "last_seen", &["seen"], "SEEN", Age, true, true, 2, 5, "how long ago the server heard of it"),
         spec(Field::Version, "version", &["agent"], "VERSION", Version, false, true, 3, 8, "the agent's release"),
-        spec(Field::Config, "config", &[], "CONFIG", Text, false, false, 6, 8, "applied, waiting, refused or none"),
+        spec(Field::Config, "config", &[], "CONFIG", Text, false, false, 6, 8, "none, waiting, sent, trying, applied, refused or reverted"),
         spec(Field::Why, "why", &[], "WHY", Text, false, true, 4, 20, "why it has its status, or what is wrong with its configuration"),
         spec(Field::Tags, "tag", &["tags"], "TAGS", Words, false, true, 8, 12, "the words in the metadata entry tags; written tag:canary"),
         spec(Field::Name, "name", &[], "NAME", Text, false, false, 8, 16, "a longer name that somebody gave"),

@@ -251,6 +251,7 @@ fn wire(
         hub: hub.clone(),
         server: server(),
         events: events.clone(),
+        presence: presence.clone(),
         meters: meters.clone(),
         waiting: Waiting::default(),
         ended: Arc::default(),

@@ -61,6 +61,11 @@ impl Hub {
         self.changed.ring(uid);
     }
 
+    /// Tells whoever waits for changes alone to look.
+    pub(crate) fn note(&self, uid: Uid) {
+        self.changed.ring(uid);
+    }
+
     /// Tells a device's link alone to look.
     pub(crate) fn ring(&self, uid: Uid) {
         if let Some(entry) = self.lock().get(&uid) {

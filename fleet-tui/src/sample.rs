@@ -137,6 +137,8 @@ pub fn row(slot: u32) -> IndexRow {
         config_reported: refused.then_some(18),
         config_error: refused
             .then(|| Untrusted::from("telemetry.metrics: this device has no gpu_usage")),
+        config_state: None,
+        config_drift: false,
         interval_secs: 60,
         hostname: format!("{kind}-{slot:04}.lan").into(),
         model: model.into(),

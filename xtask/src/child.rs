@@ -240,6 +240,15 @@ pub fn cpu_secs(pid: u32) -> anyhow::Result<f64> {
     Ok(ticks.iter().sum::<f64>() / TICKS)
 }
 
+/// A line such as `Pss:  4096 kB` of a file of `/proc/PID`.
+pub fn kib_of(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/{file}");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("{path} has no {field}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,12 @@ pub const FUZZ: &[Package] = &[("g++", "g++", "building libFuzzer")];
 pub const BENCH: &[Package] =
     &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];
 
+/// What `cargo xtask bench link` needs.
+pub const BENCH_LINK: &[Package] = &[
+    ("mosquitto", "mosquitto", "what links are compared with"),
+    ("openssl", "openssl", "that broker's certificate"),
+];
+
 /// What the package brings is no program.
 const PYTHON_INFLUXDB: &str = "/usr/lib/python3/dist-packages/influxdb/client.py";
 

@@ -19,10 +19,10 @@ use super::{FAILED, Failure, Place, print};
 use crate::config::Config;
 use crate::journal;
 use crate::paths;
+use crate::probation;
 use crate::queue;
 use crate::running::Running;
 use crate::spool;
-use crate::state::applied::APPLIED_FILE;
 use crate::state::folder::{Folder, StateError};
 use crate::state::membership;
 use crate::sys::SysRoot;
@@ -121,8 +121,10 @@ fn of_files(folders: Vec<Folder>) -> Result<String, Failure> {
     spool::erase(&spool).with_context(|| format!("cannot empty {}", spool.display()))?;
     let journal = folder.path().join(journal::FOLDER);
     journal::erase(&journal).with_context(|| format!("cannot empty {}", journal.display()))?;
-    let applied = folder.remove(APPLIED_FILE)?;
-    if membership::erase(&folder)? || applied {
+    let configuration = folder.path().join(probation::FOLDER);
+    let configured = probation::erase(&configuration)
+        .with_context(|| format!("cannot empty {}", configuration.display()))?;
+    if membership::erase(&folder)? || configured {
         Ok("This device has forgotten its server. Start its agent to have it claimed anew."
             .to_owned())
     } else {

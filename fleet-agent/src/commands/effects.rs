@@ -17,12 +17,14 @@ use super::outcome::{Performed, failed, of_program, result, with_output};
 use crate::log_tail::LogTail;
 use crate::queue::Queue;
 use crate::sys::SysRoot;
-use crate::sys::process::{self, Bounds, Keep, Output};
+use crate::sys::process::{self, Bounds, Ending, Keep, Output, Ran};
 use crate::telemetry::Telemetry;
 
 /// How long a program is given to end by itself after its time is over. The agent's own end waits
 /// for it.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to ask what a unit is.
+const ASK: Duration = Duration::from_secs(10);
 /// How long it may take to ask for a reboot.
 const REBOOT: Duration = Duration::from_secs(60);
 
@@ -73,7 +75,7 @@ impl Effects for Machine {
 
 impl Machine {
     async fn restart_service(&self, service: &UnitName, time: Duration) -> Performed {
-        if self.is_own_unit(service) {
+        if self.is_own_unit(service).await {
             // It would end the agent, which would then not know whether it had done it.
             return failed("that is this agent's own service; restart without a name restarts it");
         }
@@ -81,10 +83,18 @@ impl Machine {
         self.run(&argv, time, Keep::First).await
     }
 
-    /// Whether the agent runs in this unit.
-    fn is_own_unit(&self, unit: &UnitName) -> bool {
+    /// Whether the agent runs in this unit, whatever name it is called by.
+    async fn is_own_unit(&self, unit: &UnitName) -> bool {
         let groups = self.root.text("proc/self/cgroup").unwrap_or_default();
-        groups.lines().any(|line| line.rsplit('/').next() == Some(unit.as_str()))
+        let groups = groups.lines().filter_map(|line| line.rsplit('/').next());
+        let own: Vec<&str> = groups.filter(|name| name.ends_with(".service")).collect();
+        if own.is_empty() || own.contains(&unit.as_str()) {
+            return !own.is_empty();
+        }
+        let argv = ["systemctl", "show", "--property=Id", "--value", unit.as_str()];
+        let asked = self.ran(&argv.map(str::to_owned), ASK, Keep::First).await;
+        // Who cannot answer cannot restart it either, which is told then.
+        asked.is_ok_and(|ran| own.contains(&String::from_utf8_lossy(&ran.output.bytes).trim()))
     }
 
     /// By the first program that does it.
@@ -95,19 +105,21 @@ impl Machine {
             if process::find(&self.root, &argv[0]).is_none() {
                 continue;
             }
-            match self.run(&argv, REBOOT, Keep::First).await {
-                Performed::Over(ended) if ended.outcome == Outcome::Succeeded => {
-                    return Performed::Asked;
-                }
-                Performed::Over(ended) => problem = Some(ended),
-                // The machine's end has begun.
-                Performed::Interrupted(_) | Performed::Asked => return Performed::Asked,
+            match self.ran(&argv, REBOOT, Keep::First).await {
+                Ok(ran) => match ran.ending {
+                    Ending::Exited(status) if !status.success() => {
+                        problem = Some(of_program(ran, REBOOT));
+                    }
+                    // It was asked for; or nobody knows what the program still waits for, and the
+                    // machine's end may have begun.
+                    Ending::Exited(_) | Ending::TimedOut | Ending::Stopped => {
+                        return Performed::Asked;
+                    }
+                },
+                Err(not_run) => problem = Some(not_run),
             }
         }
-        problem.map_or_else(
-            || failed("there is neither systemctl nor reboot on this device"),
-            Performed::Over,
-        )
+        problem.unwrap_or_else(|| failed("there is neither systemctl nor reboot on this device"))
     }
 
     fn collect(&self) -> Performed {
@@ -144,20 +156,25 @@ impl Machine {
     }
 
     async fn run(&self, argv: &[String], time: Duration, keep: Keep) -> Performed {
+        match self.ran(argv, time, keep).await {
+            Ok(ran) => of_program(ran, time),
+            Err(not_run) => not_run,
+        }
+    }
+
+    /// Runs a program; or why it was not run.
+    async fn ran(&self, argv: &[String], time: Duration, keep: Keep) -> Result<Ran, Performed> {
         let name = argv.first().map_or("", String::as_str);
         let Some(program) = process::find(&self.root, name) else {
             let name = Untrusted::from(name);
-            return failed(format!("there is no {name} on this device"));
+            return Err(failed(format!("there is no {name} on this device")));
         };
         let output_bytes_max = COMMAND_OUTPUT_BYTES_MAX;
         let bounds = Bounds { time, grace: GRACE, output_bytes_max, keep };
         let ran = process::run(&self.root, &program, argv, bounds, self.tasks.stopping());
-        match ran.await {
-            Ok(ran) => of_program(ran, time),
-            Err(error) => {
-                let name = Untrusted::from(name);
-                failed(format!("cannot run {name}: {error}"))
-            }
-        }
+        ran.await.map_err(|error| {
+            let name = Untrusted::from(name);
+            failed(format!("cannot run {name}: {error}"))
+        })
     }
 }

@@ -15,6 +15,7 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::probes::{self, RawProbe};
 use super::{ApiKey, Config, ConfigError, ConfigWarning, Loaded, Telemetry};
 use crate::spool::SpoolSettings;
 use fleet_core::yaml::{Document, Place};
@@ -48,6 +49,7 @@ pub(super) struct RawConfig {
     port: Option<Spanned<String>>,
     interface: Option<Spanned<String>>,
     bind: Option<Spanned<String>>,
+    probes: Option<Vec<Spanned<RawProbe>>>,
     log_level: Option<Spanned<String>>,
 }
 
@@ -85,6 +87,7 @@ impl RawConfig {
             port: document.check(self.port, port)?,
             interface: document.check(self.interface, interface)?,
             bind: document.check(self.bind, bind)?,
+            probes: probes::check(self.probes.unwrap_or_default(), document)?,
             log_level: document.check(self.log_level, log_level)?,
         };
         Ok(Loaded { config, warnings, metric_places })

@@ -6,6 +6,7 @@
 
 mod file;
 pub mod policy;
+mod probes;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 
 use self::file::RawConfig;
 use crate::collect::Sampler;
+use crate::probe::Probe;
 use crate::spool::SpoolSettings;
 use crate::sys::host::DeviceType;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub interface: Option<String>,
     /// The address on which the agent's own port listens.
     pub bind: Option<IpAddr>,
+    /// Whom the device asks how well it reaches them.
+    pub probes: Vec<Probe>,
     /// How much is logged.
     pub log_level: Option<tracing::Level>,
 }

@@ -293,3 +293,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn probes_read() {
+    let config = load(
+        "probes:\n- {icmp: 192.168.1.1}\n- {name: broker, tcp: \"broker.lan:1883\", interval: 30s}\n\
+         - {name: api, http: \"http://api.example:8080/health?a=b\"}\n- {name: six, icmp: \"fe80::1\"}\n",
+    );
+    let probes = config.unwrap().config.probes;
+    let shown: Vec<_> =
+        probes.iter().map(|probe| (probe.name.as_str(), probe.target.to_string())).collect();
+    let expected = [
+        ("192.168.1.1", "icmp 192.168.1.1"),
+        ("broker", "tcp broker.lan:1883"),
+        ("api", "http http://api.example:8080/health?a=b"),
+        ("six", "icmp [fe80::1]"),
+    ];
+    assert_eq!(shown, expected.map(|(name, target)| (name, target.to_owned())));
+    assert_eq!(probes[1].interval, Duration::from_secs(30));
+    for (text, problem) in [
+        ("probes: [{}]", "a probe has exactly one of icmp, tcp and http"),
+        ("probes: [{icmp: a, tcp: \"a:1\"}]", "a probe has exactly one of icmp, tcp and http"),
+        ("probes: [{tcp: broker}]", "tcp is not a host and port like broker:1883"),
+        ("probes: [{icmp: a}, {icmp: a}]", "there is a probe called \"a\" already"),
+        ("probes: [{http: \"https://a\"}]", "http is not a URL like http://host:8080/health"),
+        ("probes: [{icmp: a, interval: 2h}]", "interval must be between 1s and 1h"),
+        (
+            "probes: [{icmp: a, name: \"a b\"}]",
+            "name must have 1 to 64 letters, digits, dots, _ or -",
+        ),
+    ] {
+        let complaint = complaint(text);
+        assert!(complaint.starts_with(", line 1") && complaint.ends_with(problem), "{complaint}");
+    }
+}

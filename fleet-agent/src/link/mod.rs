@@ -1,7 +1,6 @@
 //! The link to the server, kept up for as long as the agent runs: dial, prove, talk; after a loss
 //! soon again, then ever more rarely; after a no, about once a minute, or when a new claim comes.
 
-mod config;
 mod dial;
 mod session;
 pub mod status;
@@ -21,6 +20,7 @@ use tokio::time::sleep;
 
 use crate::commands::Commands;
 use crate::logs::LogSources;
+use crate::probation::{self, Probation};
 use crate::queue::Queue;
 use crate::state::Device;
 use crate::state::folder::Folder;
@@ -28,7 +28,6 @@ use crate::state::membership::{Expected, Target};
 use crate::sys::SysRoot;
 use crate::sys::host::{DeviceType, HostFacts};
 use crate::telemetry::Telemetry;
-use config::Configured;
 use dial::LinkError;
 use session::{End, Session};
 use status::{Latency, LinkStatus};
@@ -122,12 +121,14 @@ impl Link {
     pub async fn run(self) {
         let mut targets = self.device.membership.subscribe();
         let mut calls = Calls::new(&self.device);
-        let mut configured = self.configured();
+        let probation = Arc::new(self.probation());
+        let (looked_after, within) = (probation.clone(), self.tasks.clone());
+        self.tasks.spawn("configuration", async move { looked_after.run(&within).await });
         let mut backoff = Backoff::default();
         while !self.tasks.is_stopping() {
             if calls.resets.take() {
                 backoff.reset();
-                self.forget(&mut configured);
+                self.forget(&probation);
             }
             calls.claims.mark_unchanged();
             let target = tokio::select! {
@@ -135,7 +136,7 @@ impl Link {
                 () = calls.resets.come() => continue,
             };
             let Some(target) = target else { return };
-            let turn = self.turn(&target, &mut calls, &mut configured).await;
+            let turn = self.turn(&target, &mut calls, &probation).await;
             self.latency.forget();
             if self.status.view().state == LinkState::Connected {
                 backoff.reset();
@@ -156,13 +157,15 @@ impl Link {
     }
 
     /// What its server configured, as the last run of the agent left it.
-    fn configured(&self) -> Configured {
+    fn probation(&self) -> Probation {
         let target = self.device.membership.target();
         let server = target.and_then(|target| match target.server {
             Expected::Key(key) => Some(key),
             Expected::Identity(_) | Expected::FirstContact => None,
         });
-        Configured::load(self.folder.clone(), server, &self.telemetry)
+        let folder = self.folder.path().join(probation::FOLDER);
+        let (telemetry, queue) = (self.telemetry.clone(), self.queue.clone());
+        Probation::open(folder, server, telemetry, queue, self.clock.clone())
     }
 
     /// The server to dial, once there is one; nothing when the agent stops.
@@ -176,7 +179,7 @@ impl Link {
         }
     }
 
-    async fn turn(&self, target: &Target, calls: &mut Calls, configured: &mut Configured) -> Turn {
+    async fn turn(&self, target: &Target, calls: &mut Calls, probation: &Probation) -> Turn {
         self.status.set(LinkState::Connecting);
         let facts = self.facts.read(self.telemetry.interval());
         let device = &self.device;
@@ -189,7 +192,7 @@ impl Link {
         };
         match opened {
             Ok(opened) => {
-                let (session, standing) = Session::new(self, configured, opened, facts);
+                let (session, standing) = Session::new(self, probation, opened, facts);
                 let ended = Box::pin(session.run(standing, calls)).await;
                 self.queue.disconnected();
                 self.commands.disconnected();
@@ -202,8 +205,8 @@ impl Link {
     }
 
     /// Leaves nothing of the old server to the next one.
-    fn forget(&self, configured: &mut Configured) {
-        configured.forget(&self.telemetry);
+    fn forget(&self, probation: &Probation) {
+        probation.forget();
         self.commands.forget();
         self.status.forgotten();
     }

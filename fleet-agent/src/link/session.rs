@@ -16,10 +16,10 @@ use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{Facts, Standing, ToAgent, ToServer};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::config::Configured;
 use super::dial::{LinkError, Opened, Socket};
 use super::{Calls, Link};
 use crate::logs::Asks;
+use crate::probation::Probation;
 use crate::spool::Lane;
 
 /// Between pings.
@@ -51,7 +51,7 @@ pub(super) enum End {
 /// A conversation.
 pub(super) struct Session<'a> {
     link: &'a Link,
-    configured: &'a mut Configured,
+    probation: &'a Probation,
     socket: Socket,
     server: PublicKey,
     /// The server's name for the device, while that belongs to the fleet.
@@ -83,14 +83,14 @@ impl<'a> Session<'a> {
     /// Begins where the hello ended.
     pub(super) fn new(
         link: &'a Link,
-        configured: &'a mut Configured,
+        probation: &'a Probation,
         opened: Opened,
         facts: Facts,
     ) -> (Self, Standing) {
         let now = Instant::now();
         let session = Self {
             link,
-            configured,
+            probation,
             socket: opened.socket,
             server: opened.server,
             active: None,
@@ -121,6 +121,7 @@ impl<'a> Session<'a> {
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
                 () = self.link.commands.told(), if self.active.is_some() => self.send_news().await?,
                 () = self.asks.ready(), if self.active.is_some() => self.send_lines().await?,
+                () = self.probation.told(), if self.active.is_some() => self.send_config_word().await?,
                 () = sleep_until(self.ping_due) => self.ping().await?,
                 () = until(pong_due) => return Err(LinkError::Silent),
                 () = until(stored_due) => self.send_again().await?,
@@ -149,12 +150,9 @@ impl<'a> Session<'a> {
                 }
                 ToAgent::Config(push) => {
                     let Some(uid) = self.active else { return Ok(None) };
-                    let link = self.link;
-                    let clock = link.clock.as_ref();
-                    let report =
-                        self.configured.take(push, uid, self.server, &link.telemetry, clock);
-                    if let Some(report) = report {
-                        self.socket.send(&ToServer::ConfigReported(report)).await?;
+                    let now = std::time::Instant::now();
+                    if let Some(word) = self.probation.take(push, uid, self.server, now) {
+                        self.socket.send(&word).await?;
                     }
                 }
                 ToAgent::Command(order) => {
@@ -210,8 +208,7 @@ impl<'a> Session<'a> {
                     self.link.commands.serve(self.server.identity());
                     self.link.commands.connected();
                 }
-                let report = self.configured.report(self.server);
-                self.socket.send(&ToServer::ConfigReported(report)).await?;
+                self.socket.send(&self.probation.word(self.server)).await?;
                 self.send_news().await?;
                 self.send_reports().await?;
                 return Ok(None);
@@ -313,7 +310,12 @@ impl<'a> Session<'a> {
         if seq >= last {
             *sent = None;
         }
+        self.probation.acknowledged(self.server, stream, seq.min(last));
         self.send_reports().await
+    }
+
+    async fn send_config_word(&mut self) -> Result<(), LinkError> {
+        Ok(self.socket.send(&self.probation.word(self.server)).await?)
     }
 
     async fn send_facts(&mut self) -> Result<(), LinkError> {

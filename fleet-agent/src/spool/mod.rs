@@ -235,6 +235,11 @@ impl Spool {
         Ok(seq)
     }
 
+    /// The stream that takes new reports.
+    pub fn stream(&mut self) -> [u8; 16] {
+        self.newest().id
+    }
+
     /// Takes note that reports can be handed over from now on.
     pub fn connected(&mut self, now: Moment) {
         self.connected = true;

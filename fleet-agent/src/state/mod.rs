@@ -5,13 +5,12 @@
 //! | `device.key`, `device.id` | who the device is ([`crate::identity`]) |
 //! | `claim` | whom it belongs to ([`membership`]) |
 //! | `given-id` | what its server calls it ([`membership`]) |
-//! | `applied-config` | what its server configured ([`applied`]) |
+//! | `configuration/` | what its server configured ([`crate::probation`]) |
 //! | `agent.json` | where the running agent listens ([`crate::running`]) |
 //! | `journal/` | what the device was told to do ([`crate::journal`]) |
 //! | `spool/` | what waits for the server ([`crate::spool`]) |
 //! | `lock` | locked while an agent runs ([`folder`]) |
 
-pub mod applied;
 pub mod folder;
 pub mod membership;
 

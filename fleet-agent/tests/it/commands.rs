@@ -183,16 +183,22 @@ async fn a_device_without_systemd_says_so() {
 #[tokio::test]
 async fn the_agent_does_not_restart_its_own_service_from_under_itself() {
     let device = Device::new("").await;
-    device.add("systemctl", "");
+    device.add("systemctl", "[ $1 != show ] || [ $4 != agent.service ] || echo fleetd.service");
     let group = device.folder.path().join("proc/self");
     fs::create_dir_all(&group).unwrap();
     fs::write(group.join("cgroup"), "0::/system.slice/fleetd.service\n").unwrap();
     let mut link = device.link().await;
-    link.order(&device.server, 1, &["restart", "fleetd"]).await;
-    let done = link.result(1).await;
-    assert_eq!(done.outcome, Outcome::Failed);
-    assert!(done.detail.contains("this agent's own service"), "{}", done.detail);
-    assert_eq!(device.ran(), [""; 0]);
+    for (number, name) in [(1, "fleetd"), (2, "agent")] {
+        link.order(&device.server, number, &["restart", name]).await;
+        let done = link.result(number).await;
+        assert_eq!(done.outcome, Outcome::Failed);
+        assert!(done.detail.contains("this agent's own service"), "{}", done.detail);
+    }
+    link.order(&device.server, 3, &["restart", "nginx"]).await;
+    assert_eq!(link.result(3).await.outcome, Outcome::Succeeded);
+    let asked = |unit| format!("systemctl show --property=Id --value {unit}.service");
+    let ran = [asked("agent"), asked("nginx"), "systemctl restart nginx.service".to_owned()];
+    assert_eq!(device.ran(), ran);
     drop(link);
     device.app.stop().await;
 }
@@ -267,7 +273,10 @@ async fn a_report_comes_at_once_and_says_how_much_it_is() {
                 Progress::Accepted | Progress::Running => {}
             },
             ToServer::Samples(samples) => again = Some(samples),
-            ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Logs(_) => {}
+            ToServer::Facts(_)
+            | ToServer::ConfigReported(_)
+            | ToServer::ConfigTrial(_)
+            | ToServer::Logs(_) => {}
         }
     }
     let (done, again) = (done.unwrap(), again.unwrap());

@@ -44,7 +44,10 @@ async fn unnoted(link: &mut AgentEnd) -> LogNews {
         match link.next().await.expect("the agent stays") {
             ToServer::Logs(news) => return news,
             ToServer::Samples(samples) => link.acknowledge(&samples).await,
-            ToServer::Facts(_) | ToServer::ConfigReported(_) | ToServer::Command(_) => {}
+            ToServer::Facts(_)
+            | ToServer::ConfigReported(_)
+            | ToServer::ConfigTrial(_)
+            | ToServer::Command(_) => {}
         }
     }
 }

@@ -10,6 +10,7 @@ mod control;
 mod link;
 mod logs;
 mod machine;
+mod probes;
 mod process;
 mod server;
 mod spool;

@@ -11,7 +11,7 @@ use fleet_core::net::socket::{FrameSocket, Incoming, derive_accept_key};
 use fleet_core::net::tls;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::wire::{
-    CommandOrder, CommandResult, Facts, Greeting, Hello, LinkContext, Progress, Proof, SUBPROTOCOL,
+    CommandOrder, CommandResult, Greeting, Hello, LinkContext, Progress, Proof, SUBPROTOCOL,
     Samples, Standing, ToAgent, ToServer, VERSION,
 };
 use rustls::ServerConfig;
@@ -162,6 +162,7 @@ impl AgentEnd {
                 ToServer::Samples(samples) => return samples,
                 ToServer::Facts(_)
                 | ToServer::ConfigReported(_)
+                | ToServer::ConfigTrial(_)
                 | ToServer::Command(_)
                 | ToServer::Logs(_) => {}
             }
@@ -173,10 +174,12 @@ impl AgentEnd {
         loop {
             match self.next().await.expect("the agent stays") {
                 ToServer::ConfigReported(reported) => return (reported.version, reported.error),
-                ToServer::Facts(_)
-                | ToServer::Samples(_)
+                ToServer::ConfigTrial(_)
+                | ToServer::Facts(_)
                 | ToServer::Command(_)
                 | ToServer::Logs(_) => {}
+                // What was collected under it is what shows that it works.
+                ToServer::Samples(samples) => self.acknowledge(&samples).await,
             }
         }
     }
@@ -203,6 +206,7 @@ impl AgentEnd {
                 ToServer::Command(news) => return (news.id[0], news.progress),
                 ToServer::Facts(_)
                 | ToServer::ConfigReported(_)
+                | ToServer::ConfigTrial(_)
                 | ToServer::Samples(_)
                 | ToServer::Logs(_) => {}
             }
@@ -222,19 +226,6 @@ impl AgentEnd {
     /// Says that a result is stored.
     pub(crate) async fn note(&mut self, number: u8) {
         self.send(ToAgent::CommandNoted { id: [number; 16] }).await;
-    }
-
-    /// What the agent says it is, when that changes.
-    pub(crate) async fn facts(&mut self) -> Facts {
-        loop {
-            match self.next().await.expect("the agent stays") {
-                ToServer::Facts(facts) => return *facts,
-                ToServer::ConfigReported(_)
-                | ToServer::Samples(_)
-                | ToServer::Command(_)
-                | ToServer::Logs(_) => {}
-            }
-        }
     }
 
     /// Says that reports are stored.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::value_or_text;
+use super::{ConfigState, Difference, value_or_text};
 use crate::id::DeviceId;
 use crate::limits::{REPORT_SAMPLES_MAX, TELEMETRY_INTERVAL_MAX, TELEMETRY_INTERVAL_MIN};
 use crate::metric::MetricName;
@@ -196,6 +196,16 @@ pub struct ConfigView {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<Untrusted>,
+    /// How far the device is with it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::config_state::said"
+    )]
+    pub state: Option<ConfigState>,
+    /// What the device goes by that is otherwise than it shall be, as far as it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<Difference>,
     /// What the device last said about it.
     pub reported: Option<ReportedView>,
     /// The device's own part of the document, as a string that holds it; the rest is its layers'.
@@ -238,6 +248,9 @@ pub struct ReportedView {
     pub applied_at: Timestamp,
     /// Why it was not.
     pub error: Option<Untrusted>,
+    /// The version that the device goes by, if that is known; 0 for its own file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<u64>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::later::{self, LaterWord};
-use super::value_or_text;
+use super::{ConfigState, value_or_text};
 use crate::id::{DeviceId, Uid};
 use crate::identity::Fingerprint;
 use crate::time::Timestamp;
@@ -120,6 +120,16 @@ pub struct Device {
     /// Why it refused the configuration that it shall have, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<Untrusted>,
+    /// How far it is with the configuration that it shall have.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::config_state::said"
+    )]
+    pub config_state: Option<ConfigState>,
+    /// Whether it goes by something else than it shall.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_drift: bool,
     /// Its newest report's values that have no label, and the temperature of its hottest sensor.
     pub latest: Option<LatestReport>,
 }

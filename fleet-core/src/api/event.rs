@@ -89,6 +89,7 @@ kinds! {
     KeyRevoked "key.revoked" "A key was ended.",
     DbPruned "db.pruned" "An operator removed old telemetry.",
     DbBackedUp "db.backed_up" "An operator took a backup.",
+    ConfigReverted "config.reverted" "A device tried its configuration and went back.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
 }
 

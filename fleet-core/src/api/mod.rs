@@ -9,6 +9,7 @@ mod command;
 mod config;
 mod config_layer;
 mod config_paths;
+mod config_state;
 mod db;
 mod device;
 mod discovery;
@@ -38,6 +39,7 @@ pub use config_layer::{
     ConfigLayer, DEVICE_LAYER, LayerError, LayerPreview, LayerView, Layered, is_tag,
 };
 pub use config_paths::{Difference, config_of_paths, config_paths, diff};
+pub use config_state::ConfigState;
 pub use db::{Compacted, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
 pub use device::{
     Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DeviceStatus, EventView};
+use super::{ConfigState, DeviceStatus, EventView};
 use crate::id::{DeviceId, Uid};
 use crate::identity::Fingerprint;
 use crate::time::Timestamp;
@@ -134,6 +134,16 @@ pub struct IndexRow {
     /// Why it refused the configuration that it shall have, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<Untrusted>,
+    /// How far it is with the configuration that it shall have.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::config_state::said"
+    )]
+    pub config_state: Option<ConfigState>,
+    /// Whether it goes by something else than it shall.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_drift: bool,
     /// Seconds between its reports.
     pub interval_secs: u32,
     /// The host's name.

@@ -7,45 +7,6 @@ use serde_json::Value;
 use crate::api::DeviceStatus;
 use crate::untrusted::Untrusted;
 
-/// How far a device is with its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConfigState {
-    /// It shall have none.
-    None,
-    /// It has not spoken of the one that it shall have.
-    Waiting,
-    /// It has the one that it shall have.
-    Applied,
-    /// It refused the one that it shall have.
-    Refused,
-}
-
-impl ConfigState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::None, Self::Waiting, Self::Applied, Self::Refused];
-
-    /// The state, from the version that a device shall have, the one that it last spoke of, and
-    /// why it refused the one that it shall have.
-    pub fn of(wanted: u64, reported: Option<u64>, error: Option<&Untrusted>) -> Self {
-        match reported {
-            _ if wanted == 0 => Self::None,
-            _ if error.is_some() => Self::Refused,
-            Some(reported) if reported == wanted => Self::Applied,
-            _ => Self::Waiting,
-        }
-    }
-
-    /// The word in filters and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Waiting => "waiting",
-            Self::Applied => "applied",
-            Self::Refused => "refused",
-        }
-    }
-}
-
 /// What needs a word of explanation: why a device is not online, else why it refused its
 /// configuration. Of one that is as it should be there is nothing to say.
 pub fn why<'a>(
@@ -93,20 +54,6 @@ mod tests {
             assert_eq!(tags(Some(&entry)).collect::<Vec<_>>(), found, "{entry}");
         }
         assert_eq!(tags(None).count(), 0);
-    }
-
-    #[test]
-    fn a_configuration_is_waited_for_until_it_is_spoken_of() {
-        let error = Untrusted::from("no such metric");
-        for (wanted, reported, error, word) in [
-            (0, None, None, "none"),
-            (3, None, None, "waiting"),
-            (3, Some(2), None, "waiting"),
-            (3, Some(3), None, "applied"),
-            (3, Some(3), Some(&error), "refused"),
-        ] {
-            assert_eq!(ConfigState::of(wanted, reported, error).word(), word);
-        }
     }
 
     #[test]

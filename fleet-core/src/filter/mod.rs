@@ -45,7 +45,8 @@ use crate::api::DeviceStatus;
 use crate::field::Field;
 use crate::time::Timestamp;
 
-pub use derived::{ConfigState, tags, why};
+pub use crate::api::ConfigState;
+pub use derived::{tags, why};
 pub use error::FilterError;
 pub use help::HELP;
 pub use order::{compare, urgency};

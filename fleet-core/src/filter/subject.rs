@@ -40,7 +40,9 @@ impl Subject for Device {
     fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         let facts = &self.facts;
         let error = self.config_error.as_ref();
-        let config = ConfigState::of(self.config_version, self.config_reported, error);
+        let config = self
+            .config_state
+            .unwrap_or_else(|| ConfigState::of(self.config_version, self.config_reported, error));
         match field {
             Field::Status => Some(self.status.word().into()),
             Field::Device => Some(self.id.as_str().into()),
@@ -100,7 +102,9 @@ impl Subject for Device {
 impl Subject for IndexRow {
     fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         let error = self.config_error.as_ref();
-        let config = ConfigState::of(self.config_version, self.config_reported, error);
+        let config = self
+            .config_state
+            .unwrap_or_else(|| ConfigState::of(self.config_version, self.config_reported, error));
         match field {
             Field::Status => Some(self.status.word().into()),
             Field::Device => Some(self.id.as_str().into()),

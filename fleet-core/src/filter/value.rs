@@ -4,10 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::derived::ConfigState;
 use super::error::quoted;
 use super::pattern::Pattern;
 use super::tree::{Op, Target, write_value};
+use crate::api::ConfigState;
 use crate::api::DeviceStatus;
 use crate::field::{Field, Kind};
 use crate::near;

@@ -32,10 +32,8 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let entry = Entry::new(&self.running, name);
-        tokio::spawn(self.tracker.track_future(async move {
-            let _entry = entry;
-            task.await
-        }))
+        // An async block would hold the task twice, and there are thousands of them.
+        tokio::spawn(self.tracker.track_future(task.inspect(move |_| drop(entry))))
     }
 
     /// Does something here, and in any case to its end: if whoever waits for it goes away, it goes

@@ -21,6 +21,8 @@ pub enum ToServer {
     Command(CommandNews),
     /// Lines of a log that the server asked for.
     Logs(LogNews),
+    /// How far a configuration is that has to show that it works.
+    ConfigTrial(ConfigTrial),
 }
 
 impl Coded for ToServer {
@@ -196,4 +198,30 @@ pub struct ConfigReported {
     pub at_millis: i64,
     /// Why it was not applied.
     pub error: Option<String>,
+}
+
+/// How far the device is with trying a configuration. One that works is
+/// [`ToServer::ConfigReported`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ConfigTrial {
+    /// Which one.
+    pub version: u64,
+    /// Since when, by the device's clock, in milliseconds since 1970.
+    pub at_millis: i64,
+    /// How far.
+    pub state: TrialState,
+}
+
+/// How far a trial is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum TrialState {
+    /// It is followed, and has to show that it works.
+    Trying,
+    /// It did not, and the device went back.
+    Reverted {
+        /// To which version; 0 to its own file.
+        holds: u64,
+        /// Why, in words.
+        why: String,
+    },
 }

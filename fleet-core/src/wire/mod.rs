@@ -20,7 +20,8 @@ mod log;
 
 pub use command::{CommandNews, CommandOrder, CommandResult, Outcome, Progress};
 pub use frames::{
-    ConfigPush, ConfigReported, Facts, QueuedReport, Samples, Standing, ToAgent, ToServer,
+    ConfigPush, ConfigReported, ConfigTrial, Facts, QueuedReport, Samples, Standing, ToAgent,
+    ToServer, TrialState,
 };
 pub use hello::{Greeting, Hello, LinkContext, Proof, RefusedReason};
 pub use log::{CUT_MARK, LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity};

@@ -74,12 +74,15 @@ fn status_cell(device: &Device) -> Cell {
 
 fn config_word_cell(device: &Device) -> Cell {
     let error = device.config_error.as_ref();
-    let state = ConfigState::of(device.config_version, device.config_reported, error);
+    let state = device
+        .config_state
+        .unwrap_or_else(|| ConfigState::of(device.config_version, device.config_reported, error));
     Cell::new(state.word()).toned(match state {
         ConfigState::None => Tone::Muted,
-        ConfigState::Waiting => Tone::Warn,
+        ConfigState::Waiting | ConfigState::Sent | ConfigState::Trying => Tone::Warn,
+        ConfigState::Applied if device.config_drift => Tone::Warn,
         ConfigState::Applied => Tone::Plain,
-        ConfigState::Refused => Tone::Bad,
+        ConfigState::Refused | ConfigState::Reverted => Tone::Bad,
     })
 }
 
@@ -110,6 +113,7 @@ impl Listed for Details {
         Column::new("ADDED", 9),
         Column::new("METADATA", 20),
         Column::new("CONFIG", 6),
+        Column::new("CONFIG STATE", 12),
         Column::new("CONFIG ERROR", 20),
         Column::new("MISSED REPORTS", 14),
         Column::new("LATEST", 40),
@@ -144,8 +148,10 @@ impl Listed for Details {
                 device.config_version,
                 device.config_reported,
                 device.config_error.as_ref(),
+                device.config_state,
                 reader,
             ),
+            config_state_cell(device),
             Cell::maybe(device.config_error.as_ref()).toned(Tone::Bad),
             Cell::maybe(missed).toned(Tone::Warn),
             latest_cell(device),
@@ -155,6 +161,15 @@ impl Listed for Details {
     fn name(&self) -> String {
         self.0.id.to_string()
     }
+}
+
+/// How far it is with its configuration, and whether it goes by something else.
+fn config_state_cell(device: &Device) -> Cell {
+    let Some(state) = device.config_state else { return Cell::default() };
+    if device.config_drift && state == ConfigState::Applied {
+        return Cell::new(format!("{}, goes by another interval", state.word())).toned(Tone::Warn);
+    }
+    config_word_cell(device)
 }
 
 fn latest_cell(device: &Device) -> Cell {
@@ -168,13 +183,15 @@ fn config_cell(
     wanted: u64,
     reported: Option<u64>,
     error: Option<&Untrusted>,
+    state: Option<ConfigState>,
     reader: Reader,
 ) -> Cell {
     match (reader, reported) {
         _ if wanted == 0 => Cell::default(),
         (Reader::Program, _) => Cell::new(wanted),
         (Reader::Person { .. }, _) if error.is_some() => {
-            Cell::new(format!("{wanted} refused")).toned(Tone::Bad)
+            let word = state.unwrap_or(ConfigState::Refused).word();
+            Cell::new(format!("{wanted} {word}")).toned(Tone::Bad)
         }
         (Reader::Person { .. }, Some(reported)) if reported == wanted => Cell::new(wanted),
         (Reader::Person { .. }, Some(reported)) if reported > 0 => {

@@ -143,6 +143,7 @@ fn tone(kind: EventKind) -> Tone {
         EventKind::DeviceOffline
         | EventKind::DeviceLost
         | EventKind::ConfigRefused
+        | EventKind::ConfigReverted
         | EventKind::CommandFailed
         | EventKind::CommandUnknown => Tone::Bad,
         EventKind::DeviceLate

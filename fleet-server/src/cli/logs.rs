@@ -177,7 +177,7 @@ impl Line {
         let level = level.word().to_ascii_uppercase();
         // Tabs move cursors, and nobody wants to see that they would.
         let text = text.raw().replace('\t', "    ");
-        Ok(output.line(&format!("{timestamp} {level:<5} {}: {text}", unit.raw()))?)
+        Ok(output.line(&format!("{timestamp:<24} {level:<5} {}: {text}", unit.raw()))?)
     }
 }
 

@@ -112,7 +112,8 @@ impl Links {
                 return Err(error);
             }
         };
-        let device = self.ops.enrolment.admit(key, proof).await?;
+        // Large, and over long before the session is.
+        let device = Box::pin(self.ops.enrolment.admit(key, proof)).await?;
         tracing::info!(remote = %visit.remote(), device_id = %device.id, uid = %device.uid, state = ?device.state, "a device has connected");
         session::run(self, visit, socket, device.uid).await
     }

@@ -10,8 +10,9 @@ use fleet_core::Chain;
 use fleet_core::api::CommandState;
 use fleet_core::codec;
 use fleet_core::id::Uid;
-use fleet_core::net::socket::Incoming;
-use fleet_core::wire::{Standing, ToAgent, ToServer};
+use fleet_core::net::socket::{Incoming, SocketError};
+use fleet_core::wire::{Progress, Standing, ToAgent, ToServer};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep_until};
 
 use super::{LinkError, Links, Socket};
@@ -55,6 +56,47 @@ struct Session<'a> {
     room_due: Option<Instant>,
 }
 
+/// What a device said.
+enum Said {
+    Frame(ToServer),
+    Ping,
+    Pong,
+    Closed,
+}
+
+impl Said {
+    fn read(incoming: Incoming) -> Result<Self, LinkError> {
+        Ok(match incoming {
+            Incoming::Closed(_) => Self::Closed,
+            Incoming::Ping => Self::Ping,
+            Incoming::Pong(_) => Self::Pong,
+            Incoming::Frame(bytes) => {
+                Self::Frame(codec::decode(&bytes).map_err(SocketError::Frame)?)
+            }
+        })
+    }
+
+    /// Whether it is news of the command that a frame has news of.
+    fn is_of_the_same(&self, frame: &ToServer) -> bool {
+        match (self, frame) {
+            (Self::Frame(ToServer::Command(later)), ToServer::Command(news)) => later.id == news.id,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a frame is news of a command that is not over.
+fn is_on_the_way(frame: &ToServer) -> bool {
+    match frame {
+        ToServer::Command(news) => !matches!(news.progress, Progress::Done(_)),
+        ToServer::Facts(_)
+        | ToServer::Samples(_)
+        | ToServer::ConfigReported(_)
+        | ToServer::ConfigTrial(_)
+        | ToServer::Logs(_) => false,
+    }
+}
+
 /// Whether the session goes on.
 enum Next {
     GoOn,
@@ -83,12 +125,15 @@ pub(super) async fn run(
         room_due: None,
     };
     links.ops.presence.heard(uid, links.ops.world.now());
-    // A device that was turned away is told so, and does not take the place of one that was not.
-    let reason = match session.look().await? {
-        Next::End(reason) => reason,
-        Next::GoOn => {
+    let reason = loop {
+        // It has its place before it is told that it belongs to the fleet.
+        if session.is_let_in().await? {
             let seat = links.hub.sit(uid);
-            session.converse(&seat).await?
+            break session.converse(&seat).await?;
+        }
+        // A device that was turned away is told so, and does not take the place of one that was not.
+        if let Next::End(reason) = session.look().await? {
+            break reason;
         }
     };
     session.socket.close(reason).await;
@@ -96,10 +141,15 @@ pub(super) async fn run(
 }
 
 impl Session<'_> {
+    /// Whether the device belongs to the fleet, or may do so one day.
+    async fn is_let_in(&mut self) -> Result<bool, LinkError> {
+        let standing = self.links.ops.enrolment.standing(self.uid).await?;
+        Ok(matches!(standing, Some(Standing::Active { .. } | Standing::Pending { .. })))
+    }
+
     async fn converse(&mut self, seat: &Seat) -> Result<&'static str, LinkError> {
         self.has_seat = true;
         self.lines = Some(self.links.logs.link(self.uid));
-        // Something may have changed between the first look and taking the seat.
         let mut next = self.look().await?;
         let mut deadline = Instant::now() + SILENCE_MAX;
         loop {
@@ -155,21 +205,31 @@ impl Session<'_> {
     }
 
     async fn hear(&mut self, incoming: Incoming) -> Result<Next, LinkError> {
-        match incoming {
-            Incoming::Closed(_) => return Ok(Next::End("the device left")),
-            Incoming::Ping => {
-                self.heard();
-                self.send_again().await?;
+        let mut said = Said::read(incoming)?;
+        loop {
+            self.heard();
+            let frame = match said {
+                Said::Closed => return Ok(Next::End("the device left")),
+                Said::Pong => return Ok(Next::GoOn),
+                Said::Ping => {
+                    self.send_again().await?;
+                    return Ok(Next::GoOn);
+                }
+                Said::Frame(frame) => frame,
+            };
+            // A device that is quick says that it accepts a command, is at it and has done it all at
+            // once. To note the last of it is enough.
+            let later =
+                if is_on_the_way(&frame) { self.socket.receive().now_or_never() } else { None };
+            let Some(later) = later else { return self.act(frame).await };
+            let later = later.map_err(LinkError::from).and_then(Said::read);
+            if !later.as_ref().is_ok_and(|later| later.is_of_the_same(&frame))
+                && let next @ Next::End(_) = self.act(frame).await?
+            {
+                return Ok(next);
             }
-            Incoming::Pong(_) => self.heard(),
-            Incoming::Frame(bytes) => {
-                let frame: ToServer =
-                    codec::decode(&bytes).map_err(fleet_core::net::socket::SocketError::Frame)?;
-                self.heard();
-                return self.act(frame).await;
-            }
+            said = later?;
         }
-        Ok(Next::GoOn)
     }
 
     fn heard(&self) {
@@ -202,6 +262,11 @@ impl Session<'_> {
                 ops.configs.reported(self.uid, word).await?;
                 self.push_config().await?;
             }
+            ToServer::ConfigTrial(word) if is_active => {
+                self.config_reported = word.version;
+                ops.configs.tried(self.uid, word).await?;
+                self.push_config().await?;
+            }
             ToServer::Command(news) if is_active => {
                 let id = news.id;
                 if ops.commands.heard(self.uid, news).await? {
@@ -217,6 +282,7 @@ impl Session<'_> {
             }
             ToServer::Samples(_)
             | ToServer::ConfigReported(_)
+            | ToServer::ConfigTrial(_)
             | ToServer::Command(_)
             | ToServer::Logs(_) => {
                 tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
@@ -231,6 +297,7 @@ impl Session<'_> {
         if let Some(push) = self.links.ops.configs.push_after(self.uid, known).await? {
             self.config_sent = push.version;
             self.socket.send(&ToAgent::Config(push)).await?;
+            self.links.ops.configs.sent(self.uid, self.config_sent);
         }
         Ok(())
     }

@@ -231,6 +231,8 @@ pub(super) mod tests {
             config_version: 0,
             config_reported: None,
             config_error: None,
+            config_state: None,
+            config_drift: false,
             interval_secs: 60,
             hostname: none(),
             model: none(),

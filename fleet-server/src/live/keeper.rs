@@ -190,7 +190,7 @@ impl Keeper {
     async fn show(&mut self, device: Device) -> Result<(), OpsError> {
         let uid = device.uid;
         let devices = &self.ops.devices;
-        let config_version = devices.versions.latest(&devices.world, uid).await?;
+        let latest = devices.versions.latest(&devices.world, uid).await?;
         let terms = Terms::of(&device);
         // Waiting begins before judging, so that what is heard in between is not missed.
         self.presence().await_return(uid, terms.is_some());
@@ -203,8 +203,7 @@ impl Keeper {
         if let Some(terms) = terms {
             self.follow(terms, before, &device, &standing, now);
         }
-        if let Err(error) = self.board.put(uid, |slot| row(slot, device, standing, config_version))
-        {
+        if let Err(error) = self.board.put(uid, |slot| row(slot, device, standing, &latest)) {
             tracing::error!(%uid, %error, "a device's row cannot be written");
         }
         Ok(())
@@ -225,7 +224,7 @@ impl Keeper {
         let mut told = before.as_ref().map_or(status, |before| before.told);
         let is_online = status == DeviceStatus::Online;
         if told != status {
-            match self.return_until(standing).filter(|until| now < *until && !is_online) {
+            match self.return_until(uid, standing).filter(|until| now < *until && !is_online) {
                 Some(return_until) => until = Some(until.unwrap_or(return_until).min(return_until)),
                 None => {
                     let silent_since = before.as_ref().and_then(|before| before.silent_since);
@@ -241,11 +240,14 @@ impl Keeper {
         self.schedule(uid, until);
     }
 
-    /// Until when a device that was not heard since the server's start may still come back.
-    fn return_until(&self, standing: &Standing) -> Option<Timestamp> {
-        let deaf = self.presence().deaf()?;
-        let is_back = standing.last_seen.is_some_and(|seen| seen > deaf.from);
-        (!is_back).then(|| deaf.to.plus(RETURN_MAX))
+    /// Until when a device may still come back that begins anew as it was told, or that was not heard
+    /// since the server's start.
+    fn return_until(&self, uid: Uid, standing: &Standing) -> Option<Timestamp> {
+        let after_start = self.presence().deaf().and_then(|deaf| {
+            let is_back = standing.last_seen.is_some_and(|seen| seen > deaf.from);
+            (!is_back).then(|| deaf.to.plus(RETURN_MAX))
+        });
+        after_start.max(self.presence().back_by(uid))
     }
 
     fn schedule(&mut self, uid: Uid, until: Option<Timestamp>) {

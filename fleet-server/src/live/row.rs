@@ -1,15 +1,18 @@
 //! A device's row of the index, made of its record.
 
-use fleet_core::api::IndexRow;
+use fleet_core::api::{ConfigState, IndexRow};
 use fleet_core::identity::PublicKey;
 use fleet_core::untrusted::Untrusted;
 
+use crate::ops::configs::Latest;
 use crate::ops::devices::{metadata, or_other};
 use crate::ops::status::Standing;
 use crate::store::Device;
 
 /// A device's row.
-pub(super) fn row(slot: u32, device: Device, standing: Standing, config_version: u64) -> IndexRow {
+pub(super) fn row(slot: u32, device: Device, standing: Standing, latest: &Latest) -> IndexRow {
+    let (config_state, config_drift) = (latest.state(&device), latest.has_drifted(&device));
+    let config_version = latest.version;
     let facts = device.facts;
     let name = device.name.or(facts.name).filter(|name| !name.is_empty());
     let reported = device.reported;
@@ -31,6 +34,8 @@ pub(super) fn row(slot: u32, device: Device, standing: Standing, config_version:
             .filter(|reported| reported.version == config_version)
             .and_then(|reported| reported.error)
             .map(Untrusted::new),
+        config_state: Some(config_state).filter(|state| *state != ConfigState::None),
+        config_drift,
         interval_secs: facts.interval_secs,
         hostname: facts.hostname.into(),
         model: facts.model.into(),

@@ -26,7 +26,7 @@ use super::command_state::{Input, apply};
 use super::devices::find;
 use super::events::NewEvent;
 use super::waiting::{Place, Waiting};
-use super::{Actor, Events, OpsError, World};
+use super::{Actor, Events, OpsError, Presence, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::meters::Meters;
@@ -36,6 +36,8 @@ use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, Inse
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Commands that one look settles at a time.
 const DUE_MAX: usize = 500;
+/// How long a device may be away that begins anew; as long as it gives itself.
+pub(super) const BEGINS_ANEW: Duration = Duration::from_secs(300);
 /// Characters of an event's text that say why.
 const WHY_CHARS_MAX: usize = 500;
 
@@ -45,6 +47,7 @@ pub(crate) struct Commands {
     pub(crate) hub: Arc<Hub>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) events: Arc<Events>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) waiting: Waiting,
     /// Rings for commands that are over, as the batches that they are of want to know.
@@ -296,6 +299,7 @@ impl Commands {
                 match changed {
                     Ok(changed) => {
                         self.ring(&changed.command);
+                        self.expect_back(&changed.command);
                         events.extend(changed.event(&Actor::Server));
                     }
                     Err(error) => outcome = Err(error),
@@ -335,8 +339,25 @@ impl Commands {
     /// Tells those who wait, and writes down what has come to an end.
     async fn noted(&self, changed: &Changed, actor: &Actor) {
         self.ring(&changed.command);
+        self.expect_back(&changed.command);
         if let Some(event) = changed.event(actor) {
             self.events.record(event).await;
+        }
+    }
+
+    /// Nobody need worry about a device that is silent because it begins anew.
+    fn expect_back(&self, command: &CommandRecord) {
+        let (device, state) = (command.device, command.state);
+        match command.command {
+            Command::Restart | Command::Reboot if state == CommandState::Running => {
+                self.presence.expect_back(device, Some(self.world.now().plus(BEGINS_ANEW)));
+            }
+            Command::Restart | Command::Reboot if state.is_over() => {
+                self.presence.expect_back(device, None);
+                // If it is silent all the same, that is to be told now.
+                self.hub.wake(device);
+            }
+            _ => {}
         }
     }
 

@@ -277,7 +277,9 @@ impl Devices {
     async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let Standing { status, why, last_seen, .. } =
             standing(&device, &self.presence, &self.hub, self.world.now());
-        let config_version = self.versions.latest(&self.world, device.uid).await?;
+        let latest = self.versions.latest(&self.world, device.uid).await?;
+        let (config_state, config_drift) = (latest.state(&device), latest.has_drifted(&device));
+        let config_version = latest.version;
         let name = device.name.or(device.facts.name.clone());
         Ok(api::Device {
             name: Untrusted::new(name.unwrap_or_else(|| device.id.to_string())),
@@ -298,6 +300,8 @@ impl Devices {
                 .filter(|reported| reported.version == config_version)
                 .and_then(|reported| reported.error)
                 .map(Untrusted::new),
+            config_state: Some(config_state),
+            config_drift,
             latest: self.latest(device.uid),
             facts: DeviceFacts {
                 hostname: device.facts.hostname.into(),

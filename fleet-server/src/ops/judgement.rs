@@ -21,6 +21,8 @@ pub(crate) struct Judgement {
     pub(crate) until: Option<Timestamp>,
     silence: Option<Duration>,
     interval: Duration,
+    /// It begins anew, as it was told.
+    is_expected: bool,
 }
 
 /// A time in which nobody listened, so that silence in it says nothing.
@@ -30,25 +32,33 @@ pub(crate) struct Deaf {
     pub(crate) to: Timestamp,
 }
 
-/// How an active device is doing.
+/// How an active device is doing. One that begins anew, because it was told to, is expected back by
+/// a time, and is not offline before.
 pub(crate) fn judge(
     now: Timestamp,
     last_seen: Option<Timestamp>,
     interval: Duration,
     deaf: Option<Deaf>,
+    back_by: Option<Timestamp>,
 ) -> Judgement {
     let silence = last_seen.map(|seen| now.since(seen));
-    let said = |status, until| Judgement { status, until, silence, interval };
+    let back_by = back_by.filter(|back_by| now < *back_by);
+    let is_expected = back_by.is_some();
+    let said = |status, until| Judgement { status, until, silence, interval, is_expected };
     let Some(last_seen) = last_seen else { return said(DeviceStatus::Offline, None) };
     let from = silent_from(last_seen, interval, deaf);
     let counted = now.since(from);
     let ends = Ends::of(interval);
     if counted >= ends.offline {
         said(DeviceStatus::Lost, None)
-    } else if counted >= ends.late {
-        said(DeviceStatus::Offline, Some(from.plus(ends.offline)))
     } else if counted > ends.online {
-        said(DeviceStatus::Late, Some(from.plus(ends.late)))
+        let offline_from = back_by.unwrap_or(from).max(from.plus(ends.late));
+        let lost_from = from.plus(ends.offline);
+        if now < offline_from {
+            said(DeviceStatus::Late, Some(offline_from.min(lost_from)))
+        } else {
+            said(DeviceStatus::Offline, Some(lost_from))
+        }
     } else {
         said(DeviceStatus::Online, Some(from.plus(ends.online + TICK)))
     }
@@ -89,6 +99,9 @@ impl Judgement {
             (Some(silence), DeviceStatus::Online) => {
                 format!("last heard from {} ago, {expected}", short(silence))
             }
+            (Some(silence), _) if self.is_expected => {
+                format!("no report for {}: it begins anew, as it was told", short(silence))
+            }
             (Some(silence), _) => format!("no report for {}, {expected}", short(silence)),
         }
     }
@@ -98,6 +111,7 @@ impl Judgement {
         let expected = format!("expected every {}", short(self.interval));
         match (self.silence, self.status) {
             (_, DeviceStatus::Online) => None,
+            (Some(_), _) if self.is_expected => Some("it begins anew, as it was told".to_owned()),
             (None, _) => Some(format!("no report yet, {expected}")),
             (Some(_), _) => Some(format!("no reports, {expected}")),
         }
@@ -150,13 +164,31 @@ mod tests {
             (60, 30 * 86_400, DeviceStatus::Lost, "no report for 30d, expected every 60s"),
         ] {
             let seen = now.minus(Duration::from_secs(silence));
-            let found = judge(now, Some(seen), Duration::from_secs(interval), None);
+            let found = judge(now, Some(seen), Duration::from_secs(interval), None, None);
             assert_eq!((found.status, found.why()), (status, why.to_owned()));
         }
-        assert_eq!(judge(now, None, MINUTE, None).status, DeviceStatus::Offline);
+        assert_eq!(judge(now, None, MINUTE, None, None).status, DeviceStatus::Offline);
         // A clock that was set back makes nobody late.
-        let ahead = judge(now, Some(now.plus(MINUTE)), MINUTE, None);
+        let ahead = judge(now, Some(now.plus(MINUTE)), MINUTE, None, None);
         assert_eq!(ahead.status, DeviceStatus::Online);
+    }
+
+    #[test]
+    fn a_device_that_begins_anew_is_expected_back() {
+        let judged =
+            |now, back_by| judge(at(now), Some(at(1_000)), MINUTE, None, Some(at(back_by)));
+        for (now, back_by, status) in [
+            (1_075, 1_300, DeviceStatus::Online),
+            (1_076, 1_300, DeviceStatus::Late),
+            (1_299, 1_300, DeviceStatus::Late),
+            (1_300, 1_300, DeviceStatus::Offline),
+            (1_100, 1_050, DeviceStatus::Late),
+            (1_180, 1_050, DeviceStatus::Offline),
+        ] {
+            assert_eq!(judged(now, back_by).status, status, "{now}, back by {back_by}");
+        }
+        assert_eq!(judged(1_250, 1_300).why(), "no report for 4m: it begins anew, as it was told");
+        assert_eq!(judged(1_100, 1_050).why(), "no report for 100s, expected every 60s");
     }
 
     #[test]
@@ -175,7 +207,7 @@ mod tests {
             // Heard since.
             (9_001, 9_077, DeviceStatus::Late),
         ] {
-            let found = judge(at(now), Some(at(seen)), MINUTE, deaf);
+            let found = judge(at(now), Some(at(seen)), MINUTE, deaf, None);
             assert_eq!(found.status, status, "seen at {seen}, judged at {now}");
         }
     }
@@ -185,10 +217,11 @@ mod tests {
         fn a_status_holds_until_it_says_and_no_longer(
             seen in 0_u64..100_000, silence in 0_u64..5_000_000, interval in 1_u64..90_000,
             deaf in proptest::option::of((0_u64..100_000, 0_u64..100_000)),
+            back_by in proptest::option::of(0_u64..5_000_000),
         ) {
             let deaf = deaf.map(|(from, long)| Deaf { from: at(from), to: at(from + long) });
             let interval = Duration::from_secs(interval);
-            let judge = |now| judge(now, Some(at(seen)), interval, deaf);
+            let judge = |now| judge(now, Some(at(seen)), interval, deaf, back_by.map(at));
             let now = at(seen + silence);
             let found = judge(now);
             if let Some(until) = found.until {

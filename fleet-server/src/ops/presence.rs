@@ -41,6 +41,8 @@ struct Known {
     /// The time of the device's own newest report.
     own: Option<Timestamp>,
     vitals: Vitals,
+    /// When it is expected back, if it begins anew because it was told to.
+    back_by: Option<Timestamp>,
     /// Reports since the server's start.
     reports: u64,
     /// The state's `change` as something was last heard of this device.
@@ -124,14 +126,27 @@ impl Presence {
         self.lock().devices.get(&uid)?.own
     }
 
+    /// A device begins anew, as it was told, and is expected back by a time; or it is no more.
+    pub(crate) fn expect_back(&self, uid: Uid, by: Option<Timestamp>) {
+        if let Some(known) = self.lock().devices.get_mut(&uid) {
+            known.back_by = by;
+        }
+    }
+
+    /// When a device is expected back that begins anew.
+    pub(crate) fn back_by(&self, uid: Uid) -> Option<Timestamp> {
+        self.lock().devices.get(&uid)?.back_by
+    }
+
     /// How an active device is doing that was last heard at a time.
     pub(crate) fn judge(
         &self,
+        uid: Uid,
         now: Timestamp,
         last_seen: Option<Timestamp>,
         interval: Duration,
     ) -> Judgement {
-        judgement::judge(now, last_seen, interval, self.deaf)
+        judgement::judge(now, last_seen, interval, self.deaf, self.back_by(uid))
     }
 
     /// When the server went deaf before its start, and when it began to listen again.

@@ -53,7 +53,7 @@ impl Terms {
             .last_seen(self.uid)
             .or(self.stored_seen)
             .filter(|seen| *seen >= self.since || hub.is_connected(self.uid));
-        presence.judge(now, last_seen, self.interval)
+        presence.judge(self.uid, now, last_seen, self.interval)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{ConfigView, Device};
+use fleet_core::api::{ConfigState, ConfigView, Device};
 use fleet_core::field::Field;
 use fleet_core::glyph::Glyph;
 use fleet_core::time::Timestamp;
@@ -187,7 +187,11 @@ fn configuration(html: &mut Html, config: &ConfigView, now: Timestamp) {
     let reported = config.reported.as_ref().filter(|told| told.version == config.version);
     match reported {
         Some(told) if told.error.is_some() => {
-            words::marked(html, Glyph::Failed, "refused");
+            let state = config.state.unwrap_or(ConfigState::Refused);
+            words::marked(html, Glyph::Failed, state.word());
+        }
+        Some(_) if config.state == Some(ConfigState::Trying) => {
+            words::marked(html, Glyph::Busy, "being tried");
         }
         Some(_) => words::marked(html, Glyph::Done, "applied"),
         None => words::marked(html, Glyph::Differs, "waiting for the device"),

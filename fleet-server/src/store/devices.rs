@@ -124,4 +124,32 @@ pub struct ReportedConfig {
     pub at: Timestamp,
     /// Why it was not applied.
     pub error: Option<String>,
+    /// How far the device is with it.
+    pub phase: ReportedPhase,
+}
+
+/// How far a device is with a configuration that it spoke of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ReportedPhase {
+    /// It has it, or refused it.
+    #[default]
+    Said,
+    /// It follows it, and it has to show that it works.
+    Trying,
+    /// It followed it and went back.
+    Reverted {
+        /// To which version; 0 to its own file.
+        holds: u64,
+    },
+}
+
+impl ReportedConfig {
+    /// The version that the device follows, if it is known: of one that refused a version it is not.
+    pub fn holds(&self) -> Option<u64> {
+        match self.phase {
+            ReportedPhase::Said if self.error.is_some() => None,
+            ReportedPhase::Said | ReportedPhase::Trying => Some(self.version),
+            ReportedPhase::Reverted { holds } => Some(holds),
+        }
+    }
 }

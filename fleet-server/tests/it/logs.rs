@@ -18,6 +18,13 @@ use crate::stream_kit::Raw;
 
 const LOGS: &str = "/api/v1/devices/a/logs";
 
+/// A device whose link has its place: what it reports is taken.
+async fn connected(rig: &Rig) -> Agent {
+    let mut agent = rig.enrolled("a", 1).await;
+    agent.report(1, &[1], 1.0).await;
+    agent
+}
+
 /// The next ask.
 async fn asked(agent: &mut Agent) -> LogAsk {
     match agent.next().await {
@@ -71,7 +78,7 @@ async fn texts(stream: &mut LogStream, count: usize) -> (Vec<String>, u64) {
 #[tokio::test]
 async fn the_last_lines_are_asked_of_the_device_and_remembered() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let path =
         format!("{LOGS}?unit=nginx&since=2024-01-15T10:00:00Z&level=warn&grep=a%20b&limit=2");
     let answer = async {
@@ -122,7 +129,7 @@ async fn the_last_lines_are_asked_of_the_device_and_remembered() {
 #[tokio::test]
 async fn what_the_device_cannot_or_will_not_say_is_told() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     for end in [LogEnd::Refused("the policy says no".to_owned()), LogEnd::Failed("no".to_owned())] {
         let answer = async {
             let ask = asked(&mut agent).await;
@@ -165,7 +172,7 @@ async fn what_the_device_cannot_or_will_not_say_is_told() {
 #[tokio::test]
 async fn a_device_that_says_nothing_is_not_waited_for_without_end() {
     let rig = Rig::start().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let problem = rig.ask("GET", LOGS, None).await.problem(504);
     assert_eq!(problem, "a: it did not answer in time");
     let ask = asked(&mut agent).await;
@@ -175,7 +182,7 @@ async fn a_device_that_says_nothing_is_not_waited_for_without_end() {
 #[tokio::test]
 async fn many_who_follow_share_one_ask_until_the_last_leaves() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let mut one = follow(&rig, 2).await;
     let ask = asked(&mut agent).await;
     assert_eq!((ask.past, ask.follow, &ask.source), (2, true, &LogSource::Agent));
@@ -208,7 +215,7 @@ async fn many_who_follow_share_one_ask_until_the_last_leaves() {
 #[tokio::test]
 async fn who_follows_waits_for_the_device_and_goes_on_where_it_was() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let mut stream = follow(&rig, 5).await;
     let ask = asked(&mut agent).await;
     says(&mut agent, ask.ask, vec![line(1, "one"), line(2, "two")], None).await;
@@ -243,7 +250,7 @@ async fn who_follows_waits_for_the_device_and_goes_on_where_it_was() {
 #[tokio::test]
 async fn a_slow_reader_loses_the_oldest_lines_and_holds_up_nobody() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let mut quick = follow(&rig, 5).await;
     let ask = asked(&mut agent).await;
     // One who takes almost nothing, as far as the system lets them.
@@ -313,7 +320,7 @@ fn messages(text: &str) -> impl Iterator<Item = Value> {
 #[tokio::test]
 async fn hostile_devices_do_no_harm() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let mut raw = Raw::open(&rig, &format!("{LOGS}?follow=true")).await;
     let ask = asked(&mut agent).await;
     // Of what nobody asked for.
@@ -332,7 +339,7 @@ async fn hostile_devices_do_no_harm() {
 #[tokio::test]
 async fn a_stream_ends_with_its_key() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let key = rig.key(json!({"kind": "operator"})).await;
     let client = client(&rig, &key);
     let mut stream = client.logs_follow("a", &LogQuery::default()).await.unwrap();
@@ -350,7 +357,7 @@ async fn a_stream_ends_with_its_key() {
 #[tokio::test]
 async fn a_devices_page_shows_the_last_lines_and_harms_nobody() {
     let rig = Rig::start_patient().await;
-    let mut agent = rig.enrolled("a", 1).await;
+    let mut agent = connected(&rig).await;
     let mut browser = Browser::signed_in(&rig, &rig.admin()).await;
     let answer = async {
         let ask = asked(&mut agent).await;

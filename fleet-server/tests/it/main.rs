@@ -21,6 +21,7 @@ mod influx;
 mod link;
 mod link_batches;
 mod link_commands;
+mod link_configs;
 mod logs;
 mod metrics;
 mod model_kit;

@@ -7,8 +7,8 @@ use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
 use fleet_server::store::{
     Admission, Conflict, Device, Incoming, KeyRecord, KeyRefusal, Outcome, Point, Query, RedbStore,
-    Refusal, ReportedConfig, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError, StoreHealth,
-    Tier,
+    Refusal, ReportedConfig, ReportedPhase, STREAMS_PER_DEVICE_MAX, SessionRecord, Store,
+    StoreError, StoreHealth, Tier,
 };
 
 use crate::store_batches::{
@@ -118,6 +118,7 @@ async fn devices_are_found_by_uid_id_and_key(store: Any) {
         last_seen: Some(time(7)),
         missed_reports: 3,
         reported: Some(ReportedConfig {
+            phase: ReportedPhase::Said,
             version: 4,
             hash: "abc".to_owned(),
             at: time(6),

@@ -14,12 +14,13 @@ use fleet_core::metric::Sample;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::stream::{Arrived, EventStream};
-use fleet_core::wire::{QueuedReport, Samples, ToAgent, ToServer};
+use fleet_core::wire::{Outcome, Progress, QueuedReport, Samples, ToAgent, ToServer};
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
+use crate::commands_kit::{becomes, done, ends, given, ordered, says};
 use crate::server_kit::{Agent, BOUND, Rig, key_id, wait_for};
 use crate::stream_kit::Raw;
 
@@ -431,6 +432,38 @@ async fn a_restart_makes_nobody_late_and_no_news() {
     let events = wait_for_events(&client, 2).await;
     let offline = events.iter().filter(|(kind, _)| *kind == EventKind::DeviceOffline).count();
     assert_eq!((events.len(), offline), (2, 2), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_device_that_begins_anew_as_it_was_told_is_no_news() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("rpi4-001", 1).await;
+    let client = client(&rig, &rig.admin());
+    let mut screen = Screen::open(&client, None).await;
+    let id = given(&rig, "rpi4-001", "reboot").await;
+    let order = ordered(&mut agent).await;
+    says(&mut agent, order.id, Progress::Running).await;
+    becomes(&rig, &id, "running").await;
+    drop(agent);
+    rig.clock.advance(Duration::from_secs(200));
+    let row = screen.until_row("its silence", |row| row.status == DeviceStatus::Late).await;
+    assert_eq!(row.why.unwrap().raw(), "it begins anew, as it was told");
+    let mut back = Agent::dial(&rig, "rpi4-001", 1, None).await;
+    assert_eq!(ordered(&mut back).await.id, order.id);
+    ends(&mut back, order.id, done(Outcome::Succeeded, "", b"")).await;
+    screen.until_row("its return", |row| row.status == DeviceStatus::Online).await;
+    assert!(wait_for_events(&client, 0).await.is_empty());
+
+    let id = given(&rig, "rpi4-001", "reboot").await;
+    let order = ordered(&mut back).await;
+    says(&mut back, order.id, Progress::Running).await;
+    becomes(&rig, &id, "running").await;
+    drop(back);
+    rig.clock.advance(Duration::from_secs(301));
+    screen.until_row("its silence", |row| row.status == DeviceStatus::Offline).await;
+    let events = wait_for_events(&client, 1).await;
+    let expected = (EventKind::DeviceOffline, "no report for 5m, expected every 60s".to_owned());
+    assert_eq!(events, [expected]);
 }
 
 #[tokio::test]

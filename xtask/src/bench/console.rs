@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use super::figures::{Bench, KIB, MIB, kib_of};
+use super::figures::{Bench, KIB, MIB};
 use crate::cargo::{self, Programs};
-use crate::child;
+use crate::child::{self, kib_of};
 use crate::fleet::Fleet;
 use crate::interrupt::Interrupt;
 use crate::pty::Pty;

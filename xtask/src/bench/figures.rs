@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::console::{self, FrameTimes, Large};
 use crate::cargo::{Programs, cargo};
+use crate::child::kib_of;
 use crate::fleet::{Fleet, Plan};
 use crate::interrupt::Interrupt;
 
@@ -48,6 +49,7 @@ pub(super) enum Unit {
     Mebibytes,
     Megabytes,
     Kilobytes,
+    Kibibytes,
     Bytes,
     Seconds,
     Times,
@@ -61,6 +63,7 @@ impl Unit {
             Self::Mebibytes => format!("{value:.2} MiB"),
             Self::Megabytes => format!("{value:.2} MB"),
             Self::Kilobytes => format!("{value:.1} kB"),
+            Self::Kibibytes => format!("{value:.1} KiB"),
             Self::Bytes => format!("{value:.3} B"),
             Self::Times => format!("{value:.2} ×"),
             Self::Count => format!("{value:.0}"),
@@ -225,13 +228,4 @@ fn configure_many(bench: &Bench<'_>) -> anyhow::Result<f64> {
     let started = Instant::now();
     fleet.configure()?;
     Ok(started.elapsed().as_secs_f64())
-}
-
-/// A line such as `Pss:  4096 kB` of a file of `/proc/PID`.
-pub(super) fn kib_of(pid: u32, file: &str, field: &str) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/{file}");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field));
-    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    number.with_context(|| format!("{path} has no {field}"))
 }

@@ -5,6 +5,7 @@
 
 mod console;
 mod figures;
+mod link;
 mod telemetry;
 
 use std::cell::OnceCell;
@@ -31,12 +32,16 @@ pub struct Args {
 enum Other {
     /// Measure telemetry, beside VictoriaMetrics: about ten minutes
     Telemetry(telemetry::Args),
+    /// Measure a fleet of 10,000 on its links, beside mosquitto: about two minutes
+    Link(link::Args),
 }
 
 /// Builds as a release is built, measures, prints the table.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(Other::Telemetry(args)) = &args.other {
-        return telemetry::run(args);
+    match &args.other {
+        Some(Other::Telemetry(args)) => return telemetry::run(args),
+        Some(Other::Link(args)) => return link::run(args),
+        None => {}
     }
     note("building fleets and fleet-tui (release) and fleetd (agent): minutes the first time")?;
     cargo::build(&["fleet-server", "fleet-tui"], "release")?;
@@ -68,11 +73,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     rows.extend(built.map(|secs| row("debug build from nothing", secs, None, Unit::Seconds)));
     let mut out = io::stdout().lock();
-    writeln!(out, "{:<56} {:>12} {:>12}", "FIGURE", "MEASURED", "GOAL")?;
+    writeln!(out, "{}", head())?;
     for row in rows {
         writeln!(out, "{row}")?;
     }
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn head() -> String {
+    format!("{:<56} {:>12} {:>12}", "FIGURE", "MEASURED", "GOAL")
 }
 
 fn row(name: &str, value: f64, goal: Option<f64>, unit: Unit) -> String {

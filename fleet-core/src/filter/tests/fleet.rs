@@ -179,6 +179,8 @@ fn index_row(device: &Device) -> IndexRow {
         config_version: device.config_version,
         config_reported: device.config_reported,
         config_error: device.config_error.clone(),
+        config_state: device.config_state,
+        config_drift: device.config_drift,
         interval_secs: device.facts.interval_secs,
         hostname: device.facts.hostname.clone(),
         model: device.facts.model.clone(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{ConfigDocument, ConfigUpdate, ConfigView, diff};
+use fleet_core::api::{ConfigDocument, ConfigState, ConfigUpdate, ConfigView, diff};
 use fleet_core::cli::args::{self, Assignment};
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
@@ -251,8 +251,10 @@ async fn watch(
     Ok(last)
 }
 
+/// Whether the device has said its last word of this version, or of a later one.
 fn has_reported(view: &ConfigView, version: u64) -> bool {
-    view.reported.as_ref().is_some_and(|reported| reported.version >= version)
+    let is_trying = view.state == Some(ConfigState::Trying);
+    !is_trying && view.reported.as_ref().is_some_and(|reported| reported.version >= version)
 }
 
 fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exit, Failure> {
@@ -261,8 +263,14 @@ fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exi
     if output.format.is_table() {
         let (id, version) = (&view.device_id, view.version);
         output.line(&match error {
+            Some(error) if view.state == Some(ConfigState::Reverted) => {
+                format!("✗ {id} tried version {version} and went back: {error}")
+            }
             Some(error) => format!("✗ {id} refused version {version}: {error}"),
             None if reported => format!("✅ {id} has version {version}"),
+            None if view.state == Some(ConfigState::Trying) => {
+                format!("⏳ {id} tries version {version}")
+            }
             None => format!("⏳ version {version} is stored; {id} has not confirmed it yet"),
         })?;
         if let Some(not_applied) = &view.not_applied {

@@ -128,6 +128,7 @@ pub(super) async fn differences(
 fn held(current: &ConfigView) -> Result<u64, Failure> {
     match &current.reported {
         None => Ok(0),
+        Some(ReportedView { holds: Some(holds), .. }) => Ok(*holds),
         Some(ReportedView { version, error: None, .. }) => Ok(*version),
         Some(ReportedView { version, error: Some(error), .. }) => {
             let id = &current.device_id;

@@ -1,6 +1,8 @@
 //! How configurations, their versions and what differs between them are shown.
 
-use fleet_core::api::{ConfigVersionView, ConfigView, Difference, LayerPreview, LayerView};
+use fleet_core::api::{
+    ConfigState, ConfigVersionView, ConfigView, Difference, LayerPreview, LayerView,
+};
 use fleet_core::cli::listed::{Listed, Reader};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::glyph::Tone;
@@ -17,12 +19,14 @@ impl Listed for Shown<'_> {
         Column::new("DEVICE ID", 20),
         Column::new("VERSION", 7).of_numbers(),
         Column::new("REPORTED", 8).of_numbers(),
+        Column::new("STATE", 8),
         Column::new("CONFIG", 40),
         Column::spare("SERVER URL", 20, 1),
         Column::spare("AUTHOR", 10, 2),
         Column::spare("AT", 20, 3),
         Column::spare("COMMENT", 20, 4),
         Column::spare("FROM", 20, 5),
+        Column::spare("DRIFT", 20, 6),
         Column::new("ERROR", 20),
     ];
 
@@ -35,12 +39,14 @@ impl Listed for Shown<'_> {
             Cell::new(&view.device_id),
             Cell::new(view.version),
             Cell::maybe(reported).toned(if current { Tone::Good } else { Tone::Warn }),
+            state_cell(view),
             Cell::new(&view.config),
             Cell::maybe(view.server_url.as_ref()),
             Cell::maybe(view.author.as_ref()),
             reader.time(view.at),
             Cell::maybe(view.comment.as_ref()),
             Cell::new(provenance(view)),
+            Cell::new(drift(view)).toned(Tone::Warn),
             Cell::maybe(error).toned(Tone::Bad),
         ]
     }
@@ -48,6 +54,21 @@ impl Listed for Shown<'_> {
     fn name(&self) -> String {
         self.0.device_id.to_string()
     }
+}
+
+fn state_cell(view: &ConfigView) -> Cell {
+    let Some(state) = view.state else { return Cell::default() };
+    Cell::new(state.word()).toned(match state {
+        ConfigState::None => Tone::Muted,
+        ConfigState::Waiting | ConfigState::Sent | ConfigState::Trying => Tone::Warn,
+        ConfigState::Applied => Tone::Plain,
+        ConfigState::Refused | ConfigState::Reverted => Tone::Bad,
+    })
+}
+
+/// What the device goes by that is otherwise than it shall be.
+fn drift(view: &ConfigView) -> String {
+    view.drift.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Which layer each path is from.

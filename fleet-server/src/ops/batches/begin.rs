@@ -14,7 +14,7 @@ use crate::ops::configs::{self, own_of, tags_of};
 use crate::ops::events::NewEvent;
 use crate::store::{
     Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberRecord, NewConfig, Place,
-    Step, StoreError,
+    ReportedPhase, Step, StoreError,
 };
 
 /// How often a configuration is made anew because somebody else changed it meanwhile.
@@ -148,7 +148,7 @@ impl Batches {
         if let Some(inserted) = command {
             events = self.commands.given(&inserted, &batch.author);
         } else if let Some(stored) = config {
-            self.versions.grew(device.uid, stored.version);
+            self.versions.grew(device.uid, Some(&stored));
             self.hub.wake(device.uid);
             // A layer may have changed since it was looked at.
             self.layers.look_at(device.uid, None);
@@ -174,13 +174,21 @@ pub(super) fn said(device: &Device, version: u64) -> Option<(MemberState, String
         return Some((MemberState::Succeeded, "there was nothing to change".to_owned()));
     }
     let reported = device.reported.as_ref().filter(|reported| reported.version >= version)?;
+    if reported.phase == ReportedPhase::Trying {
+        // It has to show first that it works.
+        return None;
+    }
     match &reported.error {
         None => {
             let why = format!("the device has version {}", reported.version);
             Some((MemberState::Succeeded, why))
         }
         Some(error) if reported.version == version => {
-            Some((MemberState::Failed, format!("version {version}: {error}")))
+            let went_back = match reported.phase {
+                ReportedPhase::Reverted { .. } => "tried and left: ",
+                ReportedPhase::Said | ReportedPhase::Trying => "",
+            };
+            Some((MemberState::Failed, format!("version {version}: {went_back}{error}")))
         }
         // What it says of a later version says nothing of this one.
         Some(_) => None,

@@ -20,6 +20,7 @@ use super::begin::said;
 use super::machine::{Member, Next, Plan, next};
 use super::view::{counted, words};
 use super::{Batches, event};
+use crate::ops::commands::BEGINS_ANEW;
 use crate::ops::{Actor, OpsError};
 use crate::store::{
     Action, BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError,
@@ -28,12 +29,15 @@ use crate::store::{
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches that a device's word about its configuration is noted in.
 const REPORTED_MAX: usize = 64;
-/// How long a device may be away that begins anew, besides its time; as long as it gives itself.
-const BEGINS_ANEW: Duration = Duration::from_secs(300);
 /// Commands that are taken back at once, so that they share their commits.
 const TAKEN_BACK_MAX: usize = 100;
+/// Ends that are noted at once, so that they share their commits.
+const NOTED_AT_ONCE: usize = 500;
 /// Characters of a reason that are kept with a member.
 const WHY_CHARS_MAX: usize = 500;
+
+/// A member that something was noted of, as it and its batch were then.
+type Noted = (Place, BatchRecord, MemberRecord);
 
 /// The batches of which something is to come, as far as they are known.
 #[derive(Default)]
@@ -93,9 +97,11 @@ impl Live {
 
     /// Takes over what the store says now.
     pub(super) fn note(&mut self, batch: BatchRecord, ordinal: u32, record: &MemberRecord) {
-        // Of two answers the one that came later may be the earlier one; the state is not theirs to
-        // say.
-        self.batch.counts = batch.counts;
+        // Of two answers the one that came later may be the earlier one: what is left never grows.
+        // The state is not theirs to say.
+        if batch.counts.left() <= self.batch.counts.left() {
+            self.batch.counts = batch.counts;
+        }
         if let Ok(at) = self.members.binary_search_by_key(&ordinal, |seat| seat.ordinal) {
             self.members[at] = Seat::new(ordinal, record);
         }
@@ -205,13 +211,12 @@ impl Batches {
         let members = members.iter().map(|(ordinal, member)| Seat::new(*ordinal, member)).collect();
         open.batches.insert(id, Live { batch, members, is_called_off: false });
         open.due.insert(id);
-        for (command, device) in running {
-            match command {
-                Some(command) => self.command_ended(open, command).await?,
-                None => self.config_reported(open, device).await?,
-            }
-        }
-        Ok(())
+        let (commands, devices): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|(command, _)| command.is_some());
+        let commands = commands.into_iter().filter_map(|(command, _)| command).collect();
+        self.commands_ended(open, commands).await?;
+        let devices = devices.into_iter().map(|(_, device)| device).collect();
+        self.configs_reported(open, devices).await
     }
 
     /// Somebody wants something of batches.
@@ -379,19 +384,21 @@ impl Batches {
         Ok(command.state.is_over())
     }
 
+    /// Notes what became of commands, some at a time.
     async fn commands_ended(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
-        for id in ids {
-            self.command_ended(open, id).await?;
+        for some in ids.chunks(NOTED_AT_ONCE) {
+            let noted = join_all(some.iter().map(|id| self.command_ended(*id))).await;
+            open.take_over(noted)?;
         }
         Ok(())
     }
 
     /// Notes what became of a command, if it is over and one of a batch.
-    async fn command_ended(&self, open: &mut Open, id: Uid) -> Result<(), OpsError> {
+    async fn command_ended(&self, id: Uid) -> Result<Option<Noted>, OpsError> {
         let store = &self.world.store;
         let place = if_sound(store.batch_of_command(id).await)?.flatten();
         let command = if_sound(store.command_get(id).await)?.flatten();
-        let (Some(place), Some(command)) = (place, command) else { return Ok(()) };
+        let (Some(place), Some(command)) = (place, command) else { return Ok(None) };
         let state = match command.state {
             CommandState::Succeeded => MemberState::Succeeded,
             CommandState::Failed => MemberState::Failed,
@@ -402,7 +409,7 @@ impl Batches {
             | CommandState::Sent
             | CommandState::Accepted
             | CommandState::Running
-            | CommandState::Later(_) => return Ok(()),
+            | CommandState::Later(_) => return Ok(None),
         };
         let (now, why) = (self.world.now(), cut(command.why));
         // What the device says of the end is the truth, whatever was supposed before. That it was
@@ -415,23 +422,30 @@ impl Batches {
             }
             Ok(())
         };
-        self.noted(open, place, Box::new(change)).await
+        self.note(place, Box::new(change)).await
     }
 
+    /// Notes what devices say of their configurations, some at a time.
     async fn configs_reported(&self, open: &mut Open, uids: Vec<Uid>) -> Result<(), OpsError> {
-        for uid in uids {
-            self.config_reported(open, uid).await?;
+        for some in uids.chunks(NOTED_AT_ONCE) {
+            for noted in join_all(some.iter().map(|uid| self.config_reported(*uid))).await {
+                open.take_over(noted?)?;
+            }
         }
         Ok(())
     }
 
     /// Notes what a device says of its configuration, if a batch waits for it or gave it up.
-    async fn config_reported(&self, open: &mut Open, uid: Uid) -> Result<(), OpsError> {
+    async fn config_reported(
+        &self,
+        uid: Uid,
+    ) -> Result<Vec<Result<Option<Noted>, OpsError>>, OpsError> {
         let store = &self.world.store;
         let device = if_sound(store.device_get(uid).await)?.flatten();
-        let Some(device) = device else { return Ok(()) };
-        let Some(reported) = &device.reported else { return Ok(()) };
+        let Some(device) = device else { return Ok(Vec::new()) };
+        let Some(reported) = &device.reported else { return Ok(Vec::new()) };
         let places = store.batch_of_config(uid, reported.version, REPORTED_MAX).await;
+        let mut noted = Vec::new();
         for place in if_sound(places)?.unwrap_or_default() {
             let (device, now) = (device.clone(), self.world.now());
             let change = move |member: &mut MemberRecord| {
@@ -442,28 +456,17 @@ impl Batches {
                 }
                 Ok(())
             };
-            self.noted(open, place, Box::new(change)).await?;
+            noted.push(self.note(place, Box::new(change)).await);
         }
-        Ok(())
+        Ok(noted)
     }
 
-    /// Notes what became of a member, and looks at its batch if something of that is to come.
-    async fn noted(
-        &self,
-        open: &mut Open,
-        place: Place,
-        change: MemberChange,
-    ) -> Result<(), OpsError> {
+    /// Notes what became of a member.
+    async fn note(&self, place: Place, change: MemberChange) -> Result<Option<Noted>, OpsError> {
         match self.world.store.batch_member_change(place, change).await {
-            Ok((batch, member)) => {
-                if let Some(live) = open.batches.get_mut(&place.batch) {
-                    live.note(batch, place.ordinal, &member);
-                    open.due.insert(place.batch);
-                }
-                Ok(())
-            }
+            Ok((batch, member)) => Ok(Some((place, batch, member))),
             // It has given way, or cannot be read, which health says.
-            Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => Ok(()),
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -478,6 +481,22 @@ impl Batches {
 }
 
 impl Open {
+    /// Takes over what was noted of members, and has their batches looked at if something of them is
+    /// to come.
+    fn take_over(
+        &mut self,
+        noted: impl IntoIterator<Item = Result<Option<Noted>, OpsError>>,
+    ) -> Result<(), OpsError> {
+        for noted in noted {
+            let Some((place, batch, member)) = noted? else { continue };
+            if let Some(live) = self.batches.get_mut(&place.batch) {
+                live.note(batch, place.ordinal, &member);
+                self.due.insert(place.batch);
+            }
+        }
+        Ok(())
+    }
+
     /// Has batches looked at in which one of some devices waits.
     fn touch(&mut self, devices: &BTreeSet<Uid>) {
         let waits = |seat: &Seat| {

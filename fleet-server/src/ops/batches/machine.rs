@@ -11,7 +11,7 @@ use fleet_core::time::Timestamp;
 /// How long after its time is over a device may still answer.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// Members that one step is about, so that no batch keeps the others waiting.
-const STEP_MAX: usize = 100;
+const STEP_MAX: usize = 250;
 
 /// What a batch goes by.
 #[derive(Clone, Copy, Debug)]

@@ -3,33 +3,39 @@
 mod layer_ops;
 mod layers;
 mod settle;
+mod versions;
 mod view;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use fleet_core::api::{
-    ConfigUpdate, ConfigVersionView, ConfigView, EventKind, config_of_paths, config_paths, diff,
+    ConfigUpdate, ConfigVersionView, ConfigView, Difference, EventKind, config_of_paths,
+    config_paths, diff,
 };
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
 use fleet_core::net::url::ServerUrl;
-use fleet_core::wire::{ConfigPush, ConfigReported};
+use fleet_core::wire::{ConfigPush, ConfigReported, ConfigTrial, TrialState};
 
 pub(crate) use self::layers::{Cause, Layers, TAGS_ENTRY, own_of, tags_of};
 use self::layers::{Stack, canonical, own_part, parsed};
+pub(crate) use self::versions::{Latest, Versions};
 pub(super) use self::view::set;
 use self::view::{hash, not_applied, version_view, view};
+use serde_json::Value;
+
 use super::devices::find;
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
-use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig};
+use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig, ReportedPhase};
 
 /// Bytes of a comment.
 const COMMENT_BYTES_MAX: usize = 1000;
+/// The path that a device tells the value of by itself.
+const INTERVAL_PATH: &str = "telemetry.interval";
 /// The document before the first version.
 pub(super) const EMPTY_DOCUMENT: &str = "{}";
 
@@ -87,11 +93,17 @@ impl Configs {
         }
         let latest = self.world.store.config_latest(device.uid).await?;
         if let Some(latest) = &latest {
-            self.versions.grew(device.uid, latest.version);
+            self.versions.grew(device.uid, Some(latest));
         }
         let expected = basis(expected, &update, latest.as_ref());
         let new = self.new_config(&device, latest.as_ref(), &stack, update, author)?;
-        let (stored, is_new) = match latest.filter(|latest| says_the_same(&new, &latest.config)) {
+        // Who wants what a device went back from, or refused, wants it tried anew.
+        let failed = device.reported.as_ref().filter(|reported| reported.error.is_some());
+        let failed = failed.map(|reported| reported.version);
+        let is_same = |latest: &ConfigVersion| {
+            says_the_same(&new, &latest.config) && failed != Some(latest.version)
+        };
+        let (stored, is_new) = match latest.filter(is_same) {
             Some(latest) if expected.is_none_or(|expected| expected == latest.version) => {
                 (latest, false)
             }
@@ -105,7 +117,7 @@ impl Configs {
                 (appended.inspect_err(|_| self.versions.forget(device.uid))?, true)
             }
         };
-        self.versions.grew(device.uid, stored.version);
+        self.versions.grew(device.uid, Some(&stored));
         self.hub.wake(device.uid);
         if is_new {
             // A layer may have changed since it was looked at.
@@ -123,12 +135,19 @@ impl Configs {
         uid: Uid,
         known: u64,
     ) -> Result<Option<ConfigPush>, OpsError> {
-        if self.versions.latest(&self.world, uid).await? <= known {
+        if self.versions.latest(&self.world, uid).await?.version <= known {
             return Ok(None);
         }
         let Some(latest) = self.world.store.config_latest(uid).await? else { return Ok(None) };
         let document = latest.config.document;
         Ok(Some(ConfigPush::sign(uid.bytes(), latest.version, document, &self.server)))
+    }
+
+    /// Takes note that a device was sent a version.
+    pub(crate) fn sent(&self, uid: Uid, version: u64) {
+        if self.versions.sent(uid, version) {
+            self.hub.note(uid);
+        }
     }
 
     /// The version that a device last said it has; 0 if none.
@@ -139,33 +158,53 @@ impl Configs {
 
     /// Notes what a device says about a version. Saying it again changes nothing.
     pub(crate) async fn reported(&self, uid: Uid, word: ConfigReported) -> Result<(), OpsError> {
-        let Some(version) = self.world.store.config_get(uid, word.version).await? else {
+        self.heard(uid, word.version, word.error, ReportedPhase::Said).await
+    }
+
+    /// Notes how far a device is with trying a version.
+    pub(crate) async fn tried(&self, uid: Uid, word: ConfigTrial) -> Result<(), OpsError> {
+        let (error, phase) = match word.state {
+            TrialState::Trying => (None, ReportedPhase::Trying),
+            TrialState::Reverted { holds, why } => (Some(why), ReportedPhase::Reverted { holds }),
+        };
+        self.heard(uid, word.version, error, phase).await
+    }
+
+    async fn heard(
+        &self,
+        uid: Uid,
+        version: u64,
+        error: Option<String>,
+        phase: ReportedPhase,
+    ) -> Result<(), OpsError> {
+        let Some(version) = self.world.store.config_get(uid, version).await? else {
             // Version 0, or one of another server's: the device has none of ours.
             return Ok(());
         };
-        let error = word.error.map(cut);
+        let error = error.map(cut);
         let reported = ReportedConfig {
             version: version.version,
             hash: hash(&version.config.document),
             at: self.world.now(),
             error,
+            phase,
         };
         let is_known = |device: &Device, reported: &ReportedConfig| {
             device.reported.as_ref().is_some_and(|known| {
-                let is_same = (known.version, &known.error) == (reported.version, &reported.error);
+                let said = |it: &ReportedConfig| (it.version, it.error.clone(), it.phase);
                 // A device that refused a version goes on with the one before, and says so whenever
                 // it connects.
                 let goes_on = known.error.is_some()
                     && reported.error.is_none()
                     && reported.version < known.version;
-                is_same || goes_on
+                said(known) == said(reported) || goes_on
             })
         };
         let device = self.world.store.device_get(uid).await?;
         if device.is_some_and(|device| is_known(&device, &reported)) {
             return Ok(());
         }
-        let (kind, text) = outcome(&reported);
+        let outcome = outcome(&reported);
         let change = move |device: &mut Device| {
             let is_news = !is_known(device, &reported);
             if is_news {
@@ -176,8 +215,10 @@ impl Configs {
         let (device, is_news) = self.world.change(uid, change).await?;
         if is_news {
             self.hub.wake(uid);
-            self.reports.ring(uid);
-            self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
+            if let Some((kind, text)) = outcome {
+                self.reports.ring(uid);
+                self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
+            }
         }
         Ok(())
     }
@@ -189,7 +230,38 @@ impl Configs {
     ) -> Result<ConfigView, OpsError> {
         let stack = self.layers.stack().await?;
         let effective = stack.effective(&tags_of(device), own_of(latest.as_ref()))?;
-        Ok(view(device, latest, effective))
+        let known = self.versions.latest(&self.world, device.uid).await?;
+        let drift = self.drift(device, latest.as_ref()).await?;
+        let view = view(device, latest, effective);
+        Ok(ConfigView { state: Some(known.state(device)), drift, ..view })
+    }
+
+    /// What a device goes by that is otherwise than it shall be, as far as that is known. What it is
+    /// trying now it goes by.
+    async fn drift(
+        &self,
+        device: &Device,
+        latest: Option<&ConfigVersion>,
+    ) -> Result<Vec<Difference>, OpsError> {
+        let Some(latest) = latest else { return Ok(Vec::new()) };
+        let desired = parsed(&latest.config.document)?;
+        let held = match device.reported.as_ref().map(ReportedConfig::holds) {
+            Some(None) => return Ok(Vec::new()),
+            None | Some(Some(0)) => parsed(EMPTY_DOCUMENT)?,
+            Some(Some(version)) => match self.world.store.config_get(device.uid, version).await? {
+                Some(held) => parsed(&held.config.document)?,
+                None => return Ok(Vec::new()),
+            },
+        };
+        let mut drift = diff(&held, &desired);
+        let is_told = drift.iter().any(|known| known.path.raw() == INTERVAL_PATH);
+        let wanted = config_paths(&desired).remove(INTERVAL_PATH);
+        let has = Some(Value::from(device.facts.interval_secs));
+        let is_other = wanted.is_some() && device.facts.interval_secs > 0 && wanted != has;
+        if !is_told && is_other {
+            drift.push(Difference { path: INTERVAL_PATH.into(), before: has, after: wanted });
+        }
+        Ok(drift)
     }
 
     /// Makes an update say what an earlier version said, as far as the device's own part can: what its
@@ -285,13 +357,28 @@ fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
         && (new.server_url.is_none() || new.server_url == before.server_url)
 }
 
-/// What is told of a device's word about a version.
-fn outcome(reported: &ReportedConfig) -> (EventKind, String) {
+/// What is told of a device's word about a version; nothing of one on the way.
+fn outcome(reported: &ReportedConfig) -> Option<(EventKind, String)> {
     let version = reported.version;
-    match &reported.error {
-        None => (EventKind::ConfigApplied, format!("version {version}")),
-        Some(error) => (EventKind::ConfigRefused, format!("version {version}: {error}")),
+    let error = reported.error.as_deref().unwrap_or_default();
+    match reported.phase {
+        ReportedPhase::Trying => None,
+        ReportedPhase::Said if reported.error.is_none() => {
+            Some((EventKind::ConfigApplied, format!("version {version}")))
+        }
+        ReportedPhase::Said => {
+            Some((EventKind::ConfigRefused, format!("version {version}: {error}")))
+        }
+        ReportedPhase::Reverted { holds } => {
+            let text = format!("version {version}, back to {}: {error}", named(holds));
+            Some((EventKind::ConfigReverted, text))
+        }
     }
+}
+
+/// What a device went back to.
+fn named(holds: u64) -> String {
+    if holds == 0 { "its own file".to_owned() } else { format!("version {holds}") }
 }
 
 /// A device's error cut to what the server is willing to keep, with a mark where it was.
@@ -301,36 +388,6 @@ fn cut(mut error: String) -> String {
         error.push('…');
     }
     error
-}
-
-/// The devices' latest version numbers, so that a list of devices is not a thousand reads.
-#[derive(Default)]
-pub(crate) struct Versions(Mutex<HashMap<Uid, u64>>);
-
-impl Versions {
-    pub(crate) async fn latest(&self, world: &World, uid: Uid) -> Result<u64, OpsError> {
-        if let Some(version) = self.lock().get(&uid) {
-            return Ok(*version);
-        }
-        let version = world.store.config_latest(uid).await?.map_or(0, |latest| latest.version);
-        self.grew(uid, version);
-        Ok(self.lock().get(&uid).copied().unwrap_or(version))
-    }
-
-    /// Notes a version. Versions only grow, so of two notes the larger is right.
-    pub(super) fn grew(&self, uid: Uid, version: u64) {
-        let mut versions = self.lock();
-        let known = versions.entry(uid).or_default();
-        *known = version.max(*known);
-    }
-
-    pub(crate) fn forget(&self, uid: Uid) {
-        self.lock().remove(&uid);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uid, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Configs {
         for (appended, device) in join_all(appends).await {
             match appended {
                 Ok(stored) => {
-                    self.versions.grew(device.uid, stored.version);
+                    self.versions.grew(device.uid, Some(&stored));
                     self.hub.wake(device.uid);
                     let (kind, author) = (EventKind::ConfigSet, stored.config.author.clone());
                     events.push(NewEvent::about(&device, kind, author, set(&stored)));

@@ -20,6 +20,7 @@ pub(super) fn view(
     effective: Effective,
 ) -> ConfigView {
     let reported = device.reported.clone().map(|reported| ReportedView {
+        holds: reported.holds(),
         version: reported.version,
         hash: reported.hash,
         applied_at: reported.at,
@@ -44,6 +45,8 @@ pub(super) fn view(
         author: config.as_ref().map(|config| config.author.clone()),
         at: config.as_ref().map(|config| config.at),
         comment: config.and_then(|config| config.comment).map(Untrusted::new),
+        state: None,
+        drift: Vec::new(),
         reported,
         own: Some(own),
         provenance,

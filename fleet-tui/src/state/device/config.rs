@@ -72,7 +72,8 @@ pub fn state(view: &ConfigView) -> ConfigState {
     let reported = view.reported.as_ref();
     let error = reported.filter(|reported| reported.version == view.version);
     let error = error.and_then(|reported| reported.error.as_ref());
-    ConfigState::of(view.version, reported.map(|reported| reported.version), error)
+    let said = reported.map(|reported| reported.version);
+    view.state.unwrap_or_else(|| ConfigState::of(view.version, said, error))
 }
 
 /// Everything there is to say: how it stands, who wanted it so, key by key, and what it was before.
@@ -91,6 +92,13 @@ pub fn lines(
         }
         (ConfigState::Applied, Some(reported)) => {
             word(Tone::Good, format!("applied {}", ago(reported.applied_at, now)));
+        }
+        (ConfigState::Trying, Some(_)) => {
+            word(Tone::Warn, "being tried: it has to show that it works".to_owned());
+        }
+        (ConfigState::Reverted, Some(reported)) => {
+            let why = reported.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            word(Tone::Bad, format!("reverted {}: {why}", ago(reported.applied_at, now)));
         }
         (ConfigState::Refused, Some(reported)) => {
             let why = reported.error.as_ref().map(ToString::to_string).unwrap_or_default();

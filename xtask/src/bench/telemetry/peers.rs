@@ -13,9 +13,9 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use tempfile::TempDir;
 
 use super::http::Connection;
-use crate::bench::figures::{KIB, kib_of};
+use crate::bench::figures::KIB;
 use crate::cargo::Programs;
-use crate::child::{self, Child, cpu_secs};
+use crate::child::{self, Child, cpu_secs, kib_of};
 use crate::fleet::{self, address};
 use crate::interrupt::Interrupt;
 

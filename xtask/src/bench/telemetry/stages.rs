@@ -202,7 +202,7 @@ fn single(
 fn link(kind: Kind, scale: Scale, host: &Host<'_>, findings: &mut Findings) -> anyhow::Result<()> {
     let peer = Peer::start(kind, host)?;
     let mut command = child::command(&host.link_load);
-    command.arg(peer.url()).arg(peer.key_file());
+    command.arg("reports").arg(peer.url()).arg(peer.key_file());
     command.args([&peer.pid().to_string(), LINKS, &scale.link_secs.to_string()]);
     let bound = LINK_BOUND + Duration::from_secs(scale.link_secs.into());
     let said = child::finish("link_load", &mut command, peer.folder(), bound, host.interrupt)?;

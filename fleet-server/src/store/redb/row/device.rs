@@ -8,7 +8,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 
 use super::device_id;
-use crate::store::{Admission, Device, ReportedConfig};
+use crate::store::{Admission, Device, ReportedConfig, ReportedPhase};
 
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(in crate::store::redb) struct DeviceRow {
@@ -21,7 +21,7 @@ pub(in crate::store::redb) struct DeviceRow {
     facts: FactsRow,
     metadata: Vec<(String, String)>,
     created_at_millis: i64,
-    reported: Option<ReportedRow>,
+    reported: SaidRow,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -48,6 +48,15 @@ struct FactsRow {
     memory_bytes: Option<u64>,
     addresses: Vec<String>,
     interval_secs: u32,
+}
+
+/// What a device said of its configuration. The first two are what an option of a row is.
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum SaidRow {
+    Nothing,
+    Said(ReportedRow),
+    Trying(ReportedRow),
+    Reverted(ReportedRow, u64),
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -101,7 +110,7 @@ impl DeviceRow {
             created_at: Timestamp::from_millis(self.created_at_millis),
             last_seen: seen.last_seen_millis.map(Timestamp::from_millis),
             missed_reports: seen.missed_reports,
-            reported: self.reported.map(Into::into),
+            reported: self.reported.into_reported(),
         })
     }
 }
@@ -122,7 +131,7 @@ pub(in crate::store::redb) fn device_rows(device: Device) -> (DeviceRow, SeenRow
         facts: device.facts.into(),
         metadata: device.metadata.into_iter().collect(),
         created_at_millis: device.created_at.millis(),
-        reported: device.reported.map(Into::into),
+        reported: device.reported.into(),
     };
     (row, seen)
 }
@@ -191,24 +200,29 @@ impl From<FactsRow> for Facts {
     }
 }
 
-impl From<ReportedConfig> for ReportedRow {
-    fn from(reported: ReportedConfig) -> Self {
-        Self {
-            version: reported.version,
-            hash: reported.hash,
-            at_millis: reported.at.millis(),
-            error: reported.error,
+impl From<Option<ReportedConfig>> for SaidRow {
+    fn from(reported: Option<ReportedConfig>) -> Self {
+        let Some(ReportedConfig { version, hash, at, error, phase }) = reported else {
+            return Self::Nothing;
+        };
+        let row = ReportedRow { version, hash, at_millis: at.millis(), error };
+        match phase {
+            ReportedPhase::Said => Self::Said(row),
+            ReportedPhase::Trying => Self::Trying(row),
+            ReportedPhase::Reverted { holds } => Self::Reverted(row, holds),
         }
     }
 }
 
-impl From<ReportedRow> for ReportedConfig {
-    fn from(row: ReportedRow) -> Self {
-        Self {
-            version: row.version,
-            hash: row.hash,
-            at: Timestamp::from_millis(row.at_millis),
-            error: row.error,
-        }
+impl SaidRow {
+    fn into_reported(self) -> Option<ReportedConfig> {
+        let (row, phase) = match self {
+            Self::Nothing => return None,
+            Self::Said(row) => (row, ReportedPhase::Said),
+            Self::Trying(row) => (row, ReportedPhase::Trying),
+            Self::Reverted(row, holds) => (row, ReportedPhase::Reverted { holds }),
+        };
+        let ReportedRow { version, hash, at_millis, error } = row;
+        Some(ReportedConfig { version, hash, at: Timestamp::from_millis(at_millis), error, phase })
     }
 }

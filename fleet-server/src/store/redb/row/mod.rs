@@ -133,7 +133,7 @@ mod tests {
     use crate::series::wal::Lsn;
     use crate::store::{
         Action, Admission, BatchRecord, CommandRecord, Counts, Device, Event, GrantRecord,
-        KeyRecord, MemberRecord, NewConfig, Place, ReportedConfig, SessionRecord,
+        KeyRecord, MemberRecord, NewConfig, Place, ReportedConfig, ReportedPhase, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -220,6 +220,12 @@ mod tests {
     fn what_a_row_stores_comes_back() {
         let (row, seen) = device_rows(device());
         assert_eq!(row.into_device(device().uid, seen), Ok(device()));
+        for phase in [ReportedPhase::Trying, ReportedPhase::Reverted { holds: 4 }] {
+            let mut device = device();
+            device.reported = device.reported.map(|reported| ReportedConfig { phase, ..reported });
+            let (row, seen) = device_rows(device.clone());
+            assert_eq!(row.into_device(device.uid, seen), Ok(device));
+        }
         assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
@@ -313,6 +319,7 @@ mod tests {
                 hash: "f".to_owned(),
                 at: time(6),
                 error: Some("e".to_owned()),
+                phase: ReportedPhase::Said,
             }),
         }
     }

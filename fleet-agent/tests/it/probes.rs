@@ -1,0 +1,129 @@
+//! Probes of real sockets.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fleet_agent::collect::{Sampler, Selection};
+use fleet_agent::probe::{Probe, Probes, Target};
+use fleet_agent::sys::SysRoot;
+use fleet_core::net::shutdown::Tasks;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::within::until;
+
+/// Answers every request with a status, and notes none.
+async fn web(tasks: &Tasks, status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stopping = tasks.clone();
+    tasks.spawn("web", async move {
+        loop {
+            let (mut stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                () = stopping.stopping() => return,
+            };
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"GET /health?a=b HTTP/1.1\r\n"));
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nok");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    format!("http://{address}/health?a=b")
+}
+
+#[tokio::test]
+async fn what_is_reached_has_a_time_and_what_is_not_is_lost() {
+    let tasks = Tasks::default();
+    let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = open.local_addr().map(|address| (address, open)).unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let tcp = |address: &dyn ToString| Target::Tcp(address.to_string());
+    let targets = [
+        ("open", tcp(&open.0)),
+        ("closed", tcp(&closed)),
+        ("nowhere", tcp(&"no-such-host.invalid:80")),
+        ("well", Target::Http(web(&tasks, "200 OK").await.parse().unwrap())),
+        ("refused", Target::Http(web(&tasks, "404 Not Found").await.parse().unwrap())),
+        ("ill", Target::Http(web(&tasks, "503 Service Unavailable").await.parse().unwrap())),
+    ];
+    let probe = |(name, target): (&str, Target)| Probe {
+        name: name.to_owned(),
+        target,
+        interval: Duration::from_millis(20),
+    };
+    let probes = Probes::new(targets.map(probe).into());
+    let mut sampler = Sampler::new(&SysRoot::real());
+    sampler.add(Box::new(probes.clone())).unwrap();
+    let selection = sampler.select(&["probes".to_owned()]).unwrap();
+    let before = sampler.collect(Instant::now(), &selection);
+    assert!(before.samples.is_empty() && before.failures.is_empty());
+
+    probes.start(&tasks);
+    let sampler = std::sync::Mutex::new(sampler);
+    let measured = || measured(&sampler, &selection);
+    until("two answers each", || {
+        let found = measured();
+        let has =
+            |name: &str, metric: &str| found.contains_key(&(metric.to_owned(), name.to_owned()));
+        ["open", "well", "refused"].iter().all(|name| has(name, "jitter_ms"))
+            && ["closed", "nowhere", "ill"].iter().all(|name| has(name, "packet_loss"))
+    })
+    .await;
+    let found = measured();
+    let value =
+        |metric: &str, name: &str| found.get(&(metric.to_owned(), name.to_owned())).copied();
+    for name in ["open", "well", "refused"] {
+        assert_eq!(value("packet_loss", name), Some(0.0), "{name}");
+        assert!(value("rtt_p95_ms", name).is_some(), "{name}");
+    }
+    for name in ["closed", "nowhere", "ill"] {
+        assert_eq!(value("packet_loss", name), Some(100.0), "{name}");
+        assert_eq!(value("rtt_ms", name), None, "{name}");
+    }
+    tasks.finish(Duration::from_secs(5)).await.unwrap();
+}
+
+/// The values by metric and target.
+fn measured(
+    sampler: &std::sync::Mutex<Sampler>,
+    selection: &Selection,
+) -> BTreeMap<(String, String), f64> {
+    let collected = sampler.lock().unwrap().collect(Instant::now(), selection);
+    let samples = collected.samples.into_iter().map(|sample| {
+        let (label, target) = sample.labels.first().expect("each has a target").clone();
+        assert_eq!(label, "target");
+        ((sample.name, target), sample.value)
+    });
+    samples.collect()
+}
+
+/// Where the agent may send echo requests, which root may.
+#[tokio::test]
+async fn an_echo_comes_back() {
+    let probe = |name: &str, host: &str| Probe {
+        name: name.to_owned(),
+        target: Target::Icmp(host.to_owned()),
+        interval: Duration::from_millis(20),
+    };
+    let probes = Probes::new(vec![probe("four", "127.0.0.1"), probe("six", "[::1]")]);
+    let mut sampler = Sampler::new(&SysRoot::real());
+    sampler.add(Box::new(probes.clone())).unwrap();
+    let selection = sampler.select(&["packet_loss".to_owned()]).unwrap();
+    let tasks = Tasks::default();
+    probes.start(&tasks);
+    let sampler = std::sync::Mutex::new(sampler);
+    let key = |name: &str| ("packet_loss".to_owned(), name.to_owned());
+    let may = nix::unistd::geteuid().is_root();
+    if may {
+        until("an echo", || measured(&sampler, &selection).get(&key("four")) == Some(&0.0)).await;
+        if std::path::Path::new("/proc/sys/net/ipv6/conf/lo/disable_ipv6").exists()
+            && std::net::TcpListener::bind("[::1]:0").is_ok()
+        {
+            until("an echo", || measured(&sampler, &selection).get(&key("six")) == Some(&0.0))
+                .await;
+        }
+    }
+    tasks.finish(Duration::from_secs(5)).await.unwrap();
+}
