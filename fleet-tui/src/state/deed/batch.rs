@@ -173,18 +173,22 @@ pub fn previewed(request: &BatchRequest, answer: Result<Answer, Failed>, desk: &
     else {
         return;
     };
-    match answer {
+    let problem = match answer {
         Ok(Answer::Preview(preview)) if preview.devices.is_empty() => {
             let excluded = excluded(&preview).unwrap_or_else(|| "no device was found".to_owned());
-            confirm.fail(format!("no device can take part: {excluded}"));
+            format!("no device can take part: {excluded}")
         }
         Ok(Answer::Preview(preview)) => {
             let agreed = agreed(request, &preview, confirm);
             confirm.answer(agreed);
+            return;
         }
-        Ok(_) => {}
-        Err(failed) => confirm.fail(failed.text),
-    }
+        Ok(_) => return,
+        Err(failed) => failed.text,
+    };
+    confirm.fail(problem.clone());
+    // There it may have no room.
+    desk.warn(problem);
 }
 
 /// The question with all that the server said.
