@@ -20,8 +20,9 @@ use crate::paths;
 use crate::settings::{Overrides, Settings};
 use crate::sys::{SysRoot, process};
 
-/// Threads for looking up names; the rest of the agent has one.
-const LOOKUP_THREADS: usize = 1;
+/// Threads for looking up names: one for probes, of which one looks at a time, and one for the way
+/// to the server. The rest of the agent has one.
+const LOOKUP_THREADS: usize = 2;
 /// Bytes of such a thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleet_core::limits::LABEL_BYTES_MAX;
 use fleet_core::time::parse_duration;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::yaml::Document;
@@ -50,8 +51,14 @@ pub(super) fn check(
         };
         let name = document.check(name, name_of)?.unwrap_or_else(|| match &target {
             Target::Icmp(host) | Target::Tcp(host) => host.clone(),
-            Target::Http(uri) => uri.to_string(),
+            // What follows the path may be a secret.
+            Target::Http(uri) => {
+                format!("{}{}", uri.authority().map_or("", |host| host.as_str()), uri.path())
+            }
         });
+        if name.len() > LABEL_BYTES_MAX {
+            return Err(place.error("this probe needs a name: what it asks is too long for one"));
+        }
         if probes.iter().any(|probe| probe.name == name) {
             let name = Untrusted::new(name);
             return Err(place.error(format!("there is a probe called {name:?} already")));

@@ -9,7 +9,7 @@ mod window;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,9 @@ use http_body_util::Empty;
 use hyper::Uri;
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::collect::{Batch, CollectError, Collector};
@@ -107,10 +109,9 @@ impl Running {
         let mut is_told = false;
         loop {
             due.tick().await;
-            let asked = Instant::now();
             let answer = timeout(TIMEOUT.min(*time), ask(target)).await;
             let outcome = match answer {
-                Ok(Ok(())) => Some(asked.elapsed()),
+                Ok(Ok(took)) => Some(took),
                 Ok(Err(error)) if echo::is_forbidden(target, &error) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::warn!(probe = %Untrusted::from(name.as_str()), %error,
@@ -129,24 +130,46 @@ impl Running {
     }
 }
 
-/// Asks a target once; returns when it has answered.
-async fn ask(target: &Target) -> io::Result<()> {
+/// Asks a target once; how long its answer took, without the time in which its name was looked up.
+async fn ask(target: &Target) -> io::Result<Duration> {
+    let address = match target {
+        Target::Icmp(host) => resolve(format!("{host}:0")).await?,
+        Target::Tcp(host) => resolve(host.clone()).await?,
+        Target::Http(uri) => {
+            let host = uri.host().unwrap_or_default();
+            resolve(format!("{host}:{}", uri.port_u16().unwrap_or(80))).await?
+        }
+    };
+    let asked = Instant::now();
     match target {
-        Target::Icmp(host) => echo::ask(resolve(&format!("{host}:0")).await?.ip()).await,
-        Target::Tcp(host) => TcpStream::connect(resolve(host).await?).await.map(drop),
-        Target::Http(uri) => get(uri).await,
+        Target::Icmp(_) => echo::ask(address.ip()).await?,
+        Target::Tcp(_) => drop(TcpStream::connect(address).await?),
+        Target::Http(uri) => get(uri, address).await?,
     }
+    Ok(asked.elapsed())
 }
+
+/// One probe looks up a name at a time, however many have given up waiting: what a resolver is slow
+/// about must not keep the agent from its server.
+static LOOKING: Semaphore = Semaphore::const_new(1);
 
 /// The first address of a host.
-async fn resolve(host: &str) -> io::Result<SocketAddr> {
-    let mut found = lookup_host(host).await?;
-    found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+async fn resolve(host: String) -> io::Result<SocketAddr> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let looking = LOOKING.acquire().await.map_err(io::Error::other)?;
+    let found = spawn_blocking(move || {
+        let found = host.to_socket_addrs().map(|mut found| found.next());
+        drop(looking);
+        found
+    });
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    found.await.map_err(io::Error::other)??.ok_or_else(none)
 }
 
-async fn get(uri: &Uri) -> io::Result<()> {
+async fn get(uri: &Uri, address: SocketAddr) -> io::Result<()> {
     let host = uri.host().unwrap_or_default();
-    let address = resolve(&format!("{host}:{}", uri.port_u16().unwrap_or(80))).await?;
     let stream = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(stream).await.map_err(io::Error::other)?;

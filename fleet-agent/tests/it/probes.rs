@@ -7,6 +7,7 @@ use fleet_agent::collect::{Sampler, Selection};
 use fleet_agent::probe::{Probe, Probes, Target};
 use fleet_agent::sys::SysRoot;
 use fleet_core::net::shutdown::Tasks;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -51,7 +52,7 @@ async fn what_is_reached_has_a_time_and_what_is_not_is_lost() {
     let probe = |(name, target): (&str, Target)| Probe {
         name: name.to_owned(),
         target,
-        interval: Duration::from_millis(20),
+        interval: Duration::from_millis(500),
     };
     let probes = Probes::new(targets.map(probe).into());
     let mut sampler = Sampler::new(&SysRoot::real());
@@ -99,30 +100,42 @@ fn measured(
     samples.collect()
 }
 
-/// Where the agent may send echo requests, which root may.
+/// Whether the system lets this process send echo requests.
+fn may_send(family: AddressFamily, protocol: SockProtocol) -> bool {
+    [SockType::Datagram, SockType::Raw]
+        .into_iter()
+        .any(|kind| socket(family, kind, SockFlag::empty(), protocol).is_ok())
+}
+
 #[tokio::test]
 async fn an_echo_comes_back() {
-    let probe = |name: &str, host: &str| Probe {
-        name: name.to_owned(),
-        target: Target::Icmp(host.to_owned()),
-        interval: Duration::from_millis(20),
+    let all = [
+        ("four", "127.0.0.1", may_send(AddressFamily::Inet, SockProtocol::Icmp)),
+        (
+            "six",
+            "[::1]",
+            may_send(AddressFamily::Inet6, SockProtocol::IcmpV6)
+                && std::net::TcpListener::bind("[::1]:0").is_ok(),
+        ),
+    ];
+    let probe = |(name, host, _): &(&str, &str, bool)| Probe {
+        name: (*name).to_owned(),
+        target: Target::Icmp((*host).to_owned()),
+        interval: Duration::from_millis(500),
     };
-    let probes = Probes::new(vec![probe("four", "127.0.0.1"), probe("six", "[::1]")]);
+    let probes = Probes::new(all.iter().map(probe).collect());
     let mut sampler = Sampler::new(&SysRoot::real());
     sampler.add(Box::new(probes.clone())).unwrap();
-    let selection = sampler.select(&["packet_loss".to_owned()]).unwrap();
+    let selection = sampler.select(&["rtt_ms".to_owned()]).unwrap();
     let tasks = Tasks::default();
     probes.start(&tasks);
     let sampler = std::sync::Mutex::new(sampler);
-    let key = |name: &str| ("packet_loss".to_owned(), name.to_owned());
-    let may = nix::unistd::geteuid().is_root();
-    if may {
-        until("an echo", || measured(&sampler, &selection).get(&key("four")) == Some(&0.0)).await;
-        if std::path::Path::new("/proc/sys/net/ipv6/conf/lo/disable_ipv6").exists()
-            && std::net::TcpListener::bind("[::1]:0").is_ok()
-        {
-            until("an echo", || measured(&sampler, &selection).get(&key("six")) == Some(&0.0))
-                .await;
+    for (name, host, may_send) in all {
+        let key = ("rtt_ms".to_owned(), name.to_owned());
+        if may_send {
+            until("an echo", || measured(&sampler, &selection).contains_key(&key)).await;
+        } else {
+            eprintln!("not run: this system lets nobody ask {host} for an echo");
         }
     }
     tasks.finish(Duration::from_secs(5)).await.unwrap();

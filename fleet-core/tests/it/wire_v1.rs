@@ -86,9 +86,9 @@ fn what_an_agent_says() {
     let reported = ConfigReported { version: 7, at_millis: 1, error: Some("e".to_owned()) };
     check(&ToServer::ConfigReported(reported), "0401 02 07 02 010165");
     let trial = |state| ToServer::ConfigTrial(ConfigTrial { version: 7, at_millis: 1, state });
-    check(&trial(TrialState::Trying), "0401 04 07 02 00");
+    check(&trial(TrialState::Trying), "0401 05 07 02 00");
     let reverted = TrialState::Reverted { holds: 6, why: "w".to_owned() };
-    check(&trial(reverted), "0401 04 07 02 01 06 0177");
+    check(&trial(reverted), "0401 05 07 02 01 06 0177");
 }
 
 #[test]

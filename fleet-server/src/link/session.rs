@@ -190,7 +190,11 @@ impl Session<'_> {
                 self.visit.welcome();
                 if !matches!(self.told, Some(Standing::Active { .. })) {
                     let configs = &self.links.ops.configs;
-                    configs.settle(self.uid).await?;
+                    if let Err(error) = configs.settle(self.uid).await {
+                        // It is tried again, and no reason to lose touch.
+                        tracing::warn!(uid = %self.uid, error = %Chain(&error), "a configuration is not settled");
+                        configs.layers.look_at(self.uid, None);
+                    }
                     self.config_reported = configs.reported_version(self.uid).await?;
                 }
                 self.push_config().await?;

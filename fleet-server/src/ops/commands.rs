@@ -347,17 +347,15 @@ impl Commands {
 
     /// Nobody need worry about a device that is silent because it begins anew.
     fn expect_back(&self, command: &CommandRecord) {
-        let (device, state) = (command.device, command.state);
-        match command.command {
-            Command::Restart | Command::Reboot if state == CommandState::Running => {
-                self.presence.expect_back(device, Some(self.world.now().plus(BEGINS_ANEW)));
-            }
-            Command::Restart | Command::Reboot if state.is_over() => {
-                self.presence.expect_back(device, None);
-                // If it is silent all the same, that is to be told now.
-                self.hub.wake(device);
-            }
-            _ => {}
+        if !matches!(command.command, Command::Restart | Command::Reboot) {
+            return;
+        }
+        let (device, id) = (command.device, command.id);
+        if command.state == CommandState::Running {
+            self.presence.expect_back(device, id, self.world.now().plus(BEGINS_ANEW));
+        } else if command.state.is_over() && self.presence.expect_no_more(device, id) {
+            // If it is silent all the same, that is to be told now.
+            self.hub.wake(device);
         }
     }
 

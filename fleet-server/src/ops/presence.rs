@@ -41,8 +41,8 @@ struct Known {
     /// The time of the device's own newest report.
     own: Option<Timestamp>,
     vitals: Vitals,
-    /// When it is expected back, if it begins anew because it was told to.
-    back_by: Option<Timestamp>,
+    /// The command by which it begins anew, if it does, and when it is expected back.
+    back_by: Option<(Uid, Timestamp)>,
     /// Reports since the server's start.
     reports: u64,
     /// The state's `change` as something was last heard of this device.
@@ -126,16 +126,23 @@ impl Presence {
         self.lock().devices.get(&uid)?.own
     }
 
-    /// A device begins anew, as it was told, and is expected back by a time; or it is no more.
-    pub(crate) fn expect_back(&self, uid: Uid, by: Option<Timestamp>) {
+    /// A device begins anew, as a command has told it, and is expected back by a time.
+    pub(crate) fn expect_back(&self, uid: Uid, command: Uid, by: Timestamp) {
         if let Some(known) = self.lock().devices.get_mut(&uid) {
-            known.back_by = by;
+            known.back_by = Some((command, by));
         }
+    }
+
+    /// The command is over; whether the device was expected back because of it.
+    pub(crate) fn expect_no_more(&self, uid: Uid, command: Uid) -> bool {
+        let mut state = self.lock();
+        let Some(known) = state.devices.get_mut(&uid) else { return false };
+        known.back_by.take_if(|(by, _)| *by == command).is_some()
     }
 
     /// When a device is expected back that begins anew.
     pub(crate) fn back_by(&self, uid: Uid) -> Option<Timestamp> {
-        self.lock().devices.get(&uid)?.back_by
+        Some(self.lock().devices.get(&uid)?.back_by?.1)
     }
 
     /// How an active device is doing that was last heard at a time.

@@ -7,10 +7,11 @@ use fleet_core::api::{
 };
 use fleet_core::untrusted::Untrusted;
 
-use super::layers::{Stack, canonical, parsed};
+use super::layers::{Stack, canonical, has_layer, parsed, tags_of};
 use super::settle::by_layer;
 use super::view::{hash, set, version_view};
 use super::{Configs, EMPTY_DOCUMENT, check_comment};
+use crate::ops::commands::require_able;
 use crate::ops::events::NewEvent;
 use crate::ops::{Actor, OpsError};
 use crate::store::{ConfigVersion, NewConfig};
@@ -30,11 +31,14 @@ impl Configs {
     /// All layers.
     pub(crate) async fn layer_list(&self) -> Result<Vec<LayerView>, OpsError> {
         let stack = self.layers.stack().await?;
-        let mut views = Vec::new();
-        for (layer, stored) in stack.all() {
-            views.push(self.layer_view(layer, Some(stored.clone())).await?);
-        }
-        Ok(views)
+        let devices = self.world.store.device_list().await?;
+        let able = devices.iter().filter(|device| require_able(device).is_ok());
+        let tags: Vec<_> = able.map(tags_of).collect();
+        let view = |(layer, stored): (&ConfigLayer, &ConfigVersion)| {
+            let devices = tags.iter().filter(|tags| has_layer(tags, layer)).count();
+            layer_view(layer, Some(stored.clone()), devices)
+        };
+        Ok(stack.all().map(view).collect())
     }
 
     /// One layer.
@@ -160,20 +164,24 @@ impl Configs {
         layer: &ConfigLayer,
         latest: Option<ConfigVersion>,
     ) -> Result<LayerView, OpsError> {
-        let version = latest.as_ref().map_or(0, |latest| latest.version);
-        let config = latest.map(|latest| latest.config);
-        let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document);
-        Ok(LayerView {
-            status: None,
-            layer: layer.clone(),
-            hash: hash(document),
-            config: document.to_owned(),
-            version,
-            author: config.as_ref().map(|config| config.author.as_str().into()),
-            at: config.as_ref().map(|config| config.at),
-            comment: config.and_then(|config| config.comment).map(Untrusted::new),
-            devices: self.having(layer).await?.len(),
-        })
+        Ok(layer_view(layer, latest, self.having(layer).await?.len()))
+    }
+}
+
+fn layer_view(layer: &ConfigLayer, latest: Option<ConfigVersion>, devices: usize) -> LayerView {
+    let version = latest.as_ref().map_or(0, |latest| latest.version);
+    let config = latest.map(|latest| latest.config);
+    let document = config.as_ref().map_or(EMPTY_DOCUMENT, |config| &config.document);
+    LayerView {
+        status: None,
+        layer: layer.clone(),
+        hash: hash(document),
+        config: document.to_owned(),
+        version,
+        author: config.as_ref().map(|config| config.author.as_str().into()),
+        at: config.as_ref().map(|config| config.at),
+        comment: config.and_then(|config| config.comment).map(Untrusted::new),
+        devices,
     }
 }
 
