@@ -118,7 +118,7 @@ fn what_is_no_filter_is_told_with_its_place_and_a_way_out() {
         ),
         (
             "config~xyz",
-            "column 8: config is never xyz, it is one of none, waiting, applied, refused",
+            "column 8: config is never xyz, it is one of none, waiting, sent, trying, applied, refused, reverted",
         ),
         ("status<late", "column 7: status takes = != ~ and in, not <"),
         ("tag>a", "column 4: tag takes = != ~ and in, not >"),
