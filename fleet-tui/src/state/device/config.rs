@@ -161,10 +161,15 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
 /// did not, only the interval is known, which the device tells by itself.
 pub fn keys(view: &ConfigView, versions: &Versions, interval_secs: Option<u32>) -> Vec<ConfigKey> {
     let desired: Value = serde_json::from_str(&view.config).unwrap_or_default();
-    let reported = view.reported.as_ref().filter(|reported| reported.error.is_none());
-    let reported = reported.and_then(|reported| {
-        let is_it = reported.version == view.version;
-        if is_it { Some(&desired) } else { versions.document(reported.version) }
+    let nothing = Value::Null;
+    let reported = view.reported.as_ref().and_then(|reported| {
+        // What it goes by; one that does not say goes by what it took.
+        let taken = || reported.error.is_none().then_some(reported.version);
+        match reported.holds.or_else(taken)? {
+            0 => Some(&nothing),
+            version if version == view.version => Some(&desired),
+            version => versions.document(version),
+        }
     });
     let paths = |document: &Value| {
         let mut paths = config_paths(document);
