@@ -19,9 +19,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet_core::id::Uid;
-use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX};
+use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
 use fleet_core::time::Timestamp;
-use fleet_core::wire::{LogAsk, LogEnd, LogNews, LogSource, Severity, ToAgent};
+use fleet_core::wire::{LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity, ToAgent};
 use tokio::sync::watch;
 
 use crate::hub::Hub;
@@ -33,6 +33,8 @@ use seen::Seen;
 const ASKS_MAX: usize = 128;
 /// Bytes of a unit's name, as systemd has it.
 const UNIT_BYTES_MAX: usize = 255;
+/// Lines of one and the same time that a line is compared with, to find out whether it came before.
+const SAME_TIME_MAX: usize = 64;
 
 /// What is asked of devices, and what came of it.
 pub(crate) struct Logs {
@@ -251,7 +253,11 @@ impl Link {
     }
 
     /// Takes what the device says.
-    pub(crate) fn heard(&self, news: LogNews, now: Timestamp) {
+    pub(crate) fn heard(&self, mut news: LogNews, now: Timestamp) {
+        // Of more lines than any agent sends the oldest are left out. What takes long is done before
+        // the lock is taken, which the links of all devices share.
+        let surplus = news.lines.len().saturating_sub(LOG_NEWS_LINES_MAX);
+        let lines: Vec<_> = news.lines.drain(..).skip(surplus).map(heard_line).collect();
         let mut state = self.logs.lock();
         let State { devices, seen, .. } = &mut *state;
         let Some(device) = devices.get_mut(&self.uid) else { return };
@@ -259,9 +265,8 @@ impl Link {
         let mut asks = device.asks.iter_mut();
         let Some(ask) = asks.find(|ask| current && ask.told == Some(news.ask)) else { return };
         ask.ring.leave_out(news.dropped);
-        for mut line in news.lines {
-            line.unit.truncate(cut_at(&line.unit, UNIT_BYTES_MAX));
-            let line = Arc::new(line.cut());
+        ask.ring.leave_out(surplus as u64);
+        for line in lines {
             if ask.resumed_millis == Some(line.at_millis) && ask.ring.has(&line) {
                 continue;
             }
@@ -287,6 +292,12 @@ impl Drop for Link {
     }
 }
 
+/// A line with an end to its unit's name and to its text.
+fn heard_line(mut line: LogLine) -> Arc<LogLine> {
+    line.unit.truncate(cut_at(&line.unit, UNIT_BYTES_MAX));
+    Arc::new(line.cut())
+}
+
 fn cut_at(text: &str, bytes_max: usize) -> usize {
     let end = bytes_max.min(text.len());
     (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()
@@ -294,8 +305,6 @@ fn cut_at(text: &str, bytes_max: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::wire::LogLine;
-
     use super::*;
 
     fn wish(past: usize, follow: bool) -> Wish {
@@ -376,6 +385,24 @@ mod tests {
         drop(next);
         let taken = reader.take(usize::MAX);
         assert!(!taken.is_linked && taken.over.is_none());
+    }
+
+    #[test]
+    fn more_lines_than_an_agent_sends_at_once_are_left_out_and_counted() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let mut reader = logs.read(uid, wish(LOG_LINES_MAX, true)).unwrap();
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        let sent: Vec<i64> = (0..150_000).collect();
+        let mut many = news(ask, &sent, None);
+        for line in &mut many.lines {
+            line.at_millis = 0;
+        }
+        link.heard(many, now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!(taken.lines.len(), LOG_NEWS_LINES_MAX);
+        assert_eq!(taken.lost, (sent.len() - LOG_NEWS_LINES_MAX) as u64);
+        assert_eq!(taken.lines.last().unwrap().text, "149999");
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fleet_core::limits::LOG_LINES_MAX;
 use fleet_core::wire::LogLine;
 
+use super::SAME_TIME_MAX;
+
 /// Bytes of the lines of one ask.
 const BYTES_MAX: usize = 1024 * 1024;
 
@@ -48,9 +50,10 @@ impl Ring {
         self.lines.back()
     }
 
-    /// Whether it has this very line.
+    /// Whether it has this very line, among the last of the same time.
     pub(super) fn has(&self, line: &LogLine) -> bool {
-        self.lines.iter().rev().any(|held| **held == *line)
+        let same = self.lines.iter().rev().filter(|held| held.at_millis == line.at_millis);
+        same.take(SAME_TIME_MAX).any(|held| **held == *line)
     }
 
     /// Where a reader begins who wants the last so many lines.
@@ -110,6 +113,22 @@ mod tests {
         assert_eq!(take(&ring, &mut late, usize::MAX), (vec![1, 2], 0));
         assert_eq!(take(&ring, &mut late, usize::MAX), (vec![], 0));
         assert_eq!(ring.newest().map(|line| line.at_millis), Some(2));
+    }
+
+    #[test]
+    fn a_line_is_looked_for_among_so_many_of_its_time() {
+        let line = |at_millis: i64, text: usize| LogLine {
+            at_millis,
+            unit: String::new(),
+            level: Severity::Info,
+            text: text.to_string(),
+        };
+        let mut ring = Ring::default();
+        for text in 0..=SAME_TIME_MAX {
+            ring.push(Arc::new(line(1, text)));
+            ring.push(Arc::new(line(2, text)));
+        }
+        assert!(ring.has(&line(1, 1)) && !ring.has(&line(1, 0)) && !ring.has(&line(3, 1)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use fleet_core::limits::LOG_LINES_MAX;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{LogLine, LogSource};
 
-use super::Wish;
+use super::{SAME_TIME_MAX, Wish};
 
 /// Bytes of the lines of one device, and of all.
 const DEVICE_BYTES_MAX: usize = 256 * 1024;
@@ -85,8 +85,8 @@ impl Device {
     fn add(&mut self, source: &LogSource, line: &Arc<LogLine>) {
         let at = self.lines.partition_point(|(_, held)| held.at_millis <= line.at_millis);
         let of_the_time = self.lines.range(..at).rev();
-        let mut same = of_the_time.take_while(|(_, held)| held.at_millis == line.at_millis);
-        if same.any(|(of, held)| of == source && held == line) {
+        let same = of_the_time.take_while(|(_, held)| held.at_millis == line.at_millis);
+        if same.take(SAME_TIME_MAX).any(|(of, held)| of == source && held == line) {
             return;
         }
         self.bytes += line.bytes();
