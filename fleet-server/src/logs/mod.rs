@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet_core::id::Uid;
-use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
+use fleet_core::limits::{ERROR_CHARS_MAX, LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity, ToAgent};
 use tokio::sync::watch;
@@ -274,7 +274,7 @@ impl Link {
             ask.ring.push(line);
         }
         if let Some(end) = news.end {
-            ask.end = Some(End::Told(end));
+            ask.end = Some(End::Told(heard_end(end)));
         }
         ask.news.send_replace(());
     }
@@ -296,6 +296,17 @@ impl Drop for Link {
 fn heard_line(mut line: LogLine) -> Arc<LogLine> {
     line.unit.truncate(cut_at(&line.unit, UNIT_BYTES_MAX));
     Arc::new(line.cut())
+}
+
+/// An end whose reason has an end, too, with a mark where it was cut.
+fn heard_end(mut end: LogEnd) -> LogEnd {
+    if let LogEnd::Refused(why) | LogEnd::Failed(why) = &mut end
+        && let Some((at, _)) = why.char_indices().nth(ERROR_CHARS_MAX)
+    {
+        why.truncate(at);
+        why.push('…');
+    }
+    end
 }
 
 fn cut_at(text: &str, bytes_max: usize) -> usize {
@@ -413,6 +424,21 @@ mod tests {
         asked(&link.frames());
         drop(link);
         assert_eq!(reader.take(usize::MAX).over, Some(End::Left));
+    }
+
+    #[test]
+    fn a_devices_reason_is_cut() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let link = logs.link(uid);
+        let cut = format!("{}…", "ü".repeat(ERROR_CHARS_MAX));
+        for make in [LogEnd::Refused, LogEnd::Failed] {
+            let mut reader = logs.read(uid, wish(1, false)).unwrap();
+            let ask = asked(&link.frames()).ask;
+            let end = make("ü".repeat(ERROR_CHARS_MAX + 1));
+            link.heard(news(ask, &[], Some(end)), now());
+            let over = reader.take(usize::MAX).over;
+            assert_eq!(over, Some(End::Told(make(cut.clone()))));
+        }
     }
 
     #[test]
