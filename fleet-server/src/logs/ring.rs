@@ -66,7 +66,7 @@ impl Ring {
     pub(super) fn take(&self, place: &mut Place, bytes_max: usize) -> (Vec<Arc<LogLine>>, u64) {
         let first = self.next - self.lines.len() as u64;
         let overtaken = first.saturating_sub(place.next);
-        let lost = overtaken + (self.left_out - place.left_out);
+        let lost = overtaken.saturating_add(self.left_out.saturating_sub(place.left_out));
         place.left_out = self.left_out;
         place.next += overtaken;
         let skip = usize::try_from(place.next - first).unwrap_or(usize::MAX);
@@ -140,6 +140,13 @@ mod tests {
         }
         let (found, lost) = take(&ring, &mut place, usize::MAX);
         assert_eq!((found.len(), found[0], lost), (LOG_LINES_MAX, 7, 7));
+        // However many the device says that it left out.
+        ring.leave_out(u64::MAX);
+        ring.leave_out(1);
+        for number in 0..LOG_LINES_MAX as i64 + 7 {
+            push(&mut ring, number);
+        }
+        assert_eq!(take(&ring, &mut place, usize::MAX).1, u64::MAX);
         let long = |_| LogLine {
             at_millis: 0,
             unit: String::new(),

@@ -337,6 +337,20 @@ async fn hostile_devices_do_no_harm() {
 }
 
 #[tokio::test]
+async fn counts_that_no_number_holds_do_no_harm() {
+    let rig = Rig::start_patient().await;
+    let mut agent = connected(&rig).await;
+    let mut stream = follow(&rig, 5).await;
+    let ask = asked(&mut agent).await.ask;
+    for (at, told) in [(1, u64::MAX), (2, 0)] {
+        let news = LogNews { ask, dropped: u64::MAX, lines: vec![line(at, "x")], end: None };
+        agent.say(&ToServer::Logs(news)).await;
+        assert_eq!(agent.next().await, ToAgent::LogsNoted { ask });
+        assert_eq!(texts(&mut stream, 1).await, (vec!["x".to_owned()], told));
+    }
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_its_key() {
     let rig = Rig::start_patient().await;
     let mut agent = connected(&rig).await;
