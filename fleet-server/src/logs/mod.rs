@@ -9,7 +9,8 @@
 //! Who wants the very same shares one ask. Lines go into the ask's ring, and each reader takes them
 //! from there when it can; so one that is slow loses the oldest, which it is told, and holds up
 //! neither the device nor others. An ask ends with its last reader. One that follows outlives the
-//! device's link: it is asked again on the next one, from the last line on.
+//! device's link: it is asked again on the next one, from the last line on. If that one does not come
+//! again, the device has more lines than can be asked for, or has lost some: readers are told so.
 
 mod reader;
 mod ring;
@@ -92,6 +93,8 @@ struct Ask {
     told: Option<u64>,
     /// When the last line came that was there before the link was lost.
     resumed_millis: Option<i64>,
+    /// That line, until lines come that it has to be among.
+    resumed: Option<Arc<LogLine>>,
     ring: Ring,
     end: Option<End>,
     /// Rung when there is something to take.
@@ -147,6 +150,7 @@ impl Logs {
             readers: 1,
             told: None,
             resumed_millis: None,
+            resumed: None,
             ring: Ring::default(),
             end: None,
             news: watch::Sender::new(()),
@@ -219,7 +223,8 @@ impl Ask {
     fn frame(&mut self, number: u64) -> ToAgent {
         let Wish { source, level, grep, since_millis, past, follow } = self.wish.clone();
         self.told = Some(number);
-        self.resumed_millis = self.ring.newest().map(|line| line.at_millis);
+        self.resumed = self.ring.newest().cloned();
+        self.resumed_millis = self.resumed.as_ref().map(|line| line.at_millis);
         let past = if self.resumed_millis.is_some() { LOG_LINES_MAX } else { past };
         ToAgent::Logs(Box::new(LogAsk {
             ask: number,
@@ -266,6 +271,12 @@ impl Link {
         let Some(ask) = asks.find(|ask| current && ask.told == Some(news.ask)) else { return };
         ask.ring.leave_out(news.dropped);
         ask.ring.leave_out(surplus as u64);
+        if !lines.is_empty()
+            && let Some(last) = ask.resumed.take()
+            && !lines.contains(&last)
+        {
+            ask.ring.tear();
+        }
         for line in lines {
             if ask.resumed_millis == Some(line.at_millis) && ask.ring.has(&line) {
                 continue;
@@ -396,6 +407,30 @@ mod tests {
         drop(next);
         let taken = reader.take(usize::MAX);
         assert!(!taken.is_linked && taken.over.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_follows_is_told_that_lines_may_be_missing() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let mut reader = logs.read(uid, wish(2, true)).unwrap();
+        let link = logs.link(uid);
+        link.heard(news(asked(&link.frames()).ask, &[10, 20], None), now());
+        assert_eq!(numbers(&mut reader), [10, 20]);
+        // What the device left out, it says; the last line may come behind that.
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        link.heard(LogNews { dropped: 1, ..news(ask, &[], None) }, now());
+        link.heard(news(ask, &[20, 30], None), now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!((taken.lines.len(), taken.lost, taken.is_torn), (1, 1, false));
+        // The line of the same time is another one.
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        link.heard(news(ask, &[31, 40], None), now());
+        link.heard(news(ask, &[50], None), now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!((taken.lines.len(), taken.lost, taken.is_torn), (3, 0, true));
+        assert!(!reader.take(usize::MAX).is_torn);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use fleet_core::wire::{LogEnd, LogLine};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::ring::Place;
+use super::ring::{Next, Place};
 use super::{Ask, End, Full, Logs, Wish};
 
 /// Somebody reads lines, until this is dropped.
@@ -28,6 +28,8 @@ pub(crate) struct Taken {
     pub(crate) lines: Vec<Arc<LogLine>>,
     /// How many are lost before them.
     pub(crate) lost: u64,
+    /// Whether lines may be missing before them, and nobody knows how many.
+    pub(crate) is_torn: bool,
     /// Whether the device is connected.
     pub(crate) is_linked: bool,
     /// Why nothing more comes, once all lines are taken.
@@ -74,11 +76,12 @@ impl Reader {
         let is_linked = device.is_some_and(|device| device.link.is_some());
         let asks = device.map(|device| device.asks.as_slice()).unwrap_or_default();
         let Some(ask) = asks.iter().find(|ask| ask.number == self.ask) else {
-            return Taken { lines: Vec::new(), lost: 0, is_linked, over: Some(End::Left) };
+            let over = Some(End::Left);
+            return Taken { lines: Vec::new(), lost: 0, is_torn: false, is_linked, over };
         };
-        let (lines, lost) = ask.ring.take(&mut self.place, bytes_max);
+        let Next { lines, lost, is_torn } = ask.ring.take(&mut self.place, bytes_max);
         let over = if lines.is_empty() { ask.end.clone() } else { None };
-        Taken { lines, lost, is_linked, over }
+        Taken { lines, lost, is_torn, is_linked, over }
     }
 
     /// Whether the device is connected.
