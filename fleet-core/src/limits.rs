@@ -97,6 +97,8 @@ pub const LOG_LINES_DEFAULT: usize = 200;
 pub const LOG_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of what must be in a line.
 pub const LOG_GREP_BYTES_MAX: usize = 256;
+/// Lines of a log that a device sends at once.
+pub const LOG_NEWS_LINES_MAX: usize = 512;
 /// Different asks for lines that one device answers at one time.
 pub const LOG_ASKS_MAX: usize = 4;
 /// Bytes of a filter's text.

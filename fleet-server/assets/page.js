@@ -206,9 +206,10 @@ const hearLog = {
     const list = log.querySelector("ol");
     const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
     const items = lines.map(item);
-    if (dropped) {
+    // Neither lines nor a count: some may be missing, and nobody knows how many.
+    if (dropped || !lines.length) {
       const li = document.createElement("li");
-      li.append(mark(`${dropped} lines are left out here`, "muted"));
+      li.append(mark(dropped ? `${dropped} lines are left out here` : "Lines may be missing here", "muted"));
       items.unshift(li);
     }
     if (isFresh) list.replaceChildren(...items);

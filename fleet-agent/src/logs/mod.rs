@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::command::{Command, UnitName};
-use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX};
+use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::wire::{LogAsk, LogEnd, LogNews, LogSource};
 use tokio::sync::Notify;
@@ -154,7 +154,7 @@ impl Asks {
     pub(crate) fn take(&mut self) -> Option<LogNews> {
         let at = self.open.iter().position(|open| open.queue.has_news())?;
         let open = self.open.remove(at);
-        let (dropped, lines, end) = open.queue.take(NEWS_BYTES_MAX);
+        let (dropped, lines, end) = open.queue.take(LOG_NEWS_LINES_MAX, NEWS_BYTES_MAX);
         let news = LogNews { ask: open.ask, dropped, lines, end };
         if news.end.is_none() {
             self.open.push(open);

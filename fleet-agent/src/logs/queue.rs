@@ -84,11 +84,16 @@ impl Queue {
 
     /// How many are left out; the oldest lines behind those, as many as fit; and that nothing comes
     /// after them.
-    pub(super) fn take(&self, bytes_max: usize) -> (u64, Vec<LogLine>, Option<LogEnd>) {
+    pub(super) fn take(
+        &self,
+        lines_max: usize,
+        bytes_max: usize,
+    ) -> (u64, Vec<LogLine>, Option<LogEnd>) {
         let mut waiting = self.lock();
         let dropped = std::mem::take(&mut waiting.dropped);
         let (mut lines, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = waiting.lines.front()
+        while lines.len() < lines_max
+            && let Some(next) = waiting.lines.front()
             && (lines.is_empty() || bytes + next.bytes() <= bytes_max)
         {
             bytes += next.bytes();
@@ -147,15 +152,16 @@ mod tests {
         for number in 0..LINES_MAX + 7 {
             queue.push(line(number, 0));
         }
-        let (dropped, lines, end) = queue.take(usize::MAX);
+        let (dropped, lines, end) = queue.take(usize::MAX, usize::MAX);
         assert_eq!((dropped, lines.len(), end), (7, LINES_MAX, None));
         assert_eq!(numbers(&lines)[0], 7);
         assert!(!queue.has_news());
         for number in 0..100 {
             queue.push(line(number, BYTES_MAX / 10));
         }
-        let (dropped, lines, _) = queue.take(usize::MAX);
-        assert_eq!((dropped, lines.len()), (91, 9));
+        assert_eq!(queue.take(4, usize::MAX).1.len(), 4);
+        let (dropped, lines, _) = queue.take(usize::MAX, usize::MAX);
+        assert_eq!((dropped, lines.len()), (0, 5));
     }
 
     #[test]
@@ -164,9 +170,9 @@ mod tests {
         queue.push(line(1, 100));
         queue.push(line(2, 100));
         queue.close(LogEnd::Complete);
-        let (_, lines, end) = queue.take(1);
+        let (_, lines, end) = queue.take(usize::MAX, 1);
         assert_eq!((numbers(&lines), end), (vec![1], None));
-        let (_, lines, end) = queue.take(1);
+        let (_, lines, end) = queue.take(usize::MAX, 1);
         assert_eq!((numbers(&lines), end), (vec![2], Some(LogEnd::Complete)));
     }
 
@@ -178,9 +184,9 @@ mod tests {
         }
         let mut next = std::pin::pin!(queue.push_past(line(LINES_MAX, 0)));
         assert!(next.as_mut().now_or_never().is_none());
-        assert_eq!(queue.take(1).1.len(), 1);
+        assert_eq!(queue.take(usize::MAX, 1).1.len(), 1);
         next.await;
-        let (dropped, lines, _) = queue.take(usize::MAX);
+        let (dropped, lines, _) = queue.take(usize::MAX, usize::MAX);
         assert_eq!((dropped, lines.len()), (0, LINES_MAX));
     }
 }

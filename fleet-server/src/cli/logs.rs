@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use fleet_core::api::{LogEntry, LogMessage, LogOver, LogOverKind};
+use fleet_core::api::{LogEntries, LogEntry, LogMessage, LogOver, LogOverKind};
 use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
@@ -101,10 +101,7 @@ async fn follow(
                 output.note(&format!("{device} is not connected; this waits for it"))?;
             }
             LogMessage::Lines(lines) => {
-                tell_dropped(lines.dropped, output)?;
-                for line in lines.lines {
-                    Line(line).tell(output)?;
-                }
+                tell_lines(lines, output)?;
             }
             LogMessage::Link(link) if link.connected => {
                 output.note(&format!("{device} is connected; its lines go on"))?;
@@ -118,6 +115,19 @@ async fn follow(
     }
     Err(Failure::new(Exit::Unreachable, "the server has ended the stream")
         .hint("it may be starting again; the same command follows on"))
+}
+
+fn tell_lines(entries: LogEntries, output: &mut Output<'_>) -> Result<(), Failure> {
+    let LogEntries { lines, dropped } = entries;
+    if lines.is_empty() && dropped == 0 {
+        // The device was away, and the last line before that has not come again.
+        output.note("lines may be missing here, from while the device was away")?;
+    }
+    tell_dropped(dropped, output)?;
+    for line in lines {
+        Line(line).tell(output)?;
+    }
+    Ok(())
 }
 
 fn tell_dropped(count: u64, output: &mut Output<'_>) -> Result<(), Failure> {
@@ -262,6 +272,20 @@ mod tests {
         line("a\tb").tell(&mut output).unwrap();
         let shown = r#"{"timestamp":"2024-01-15T10:30:00.123Z","unit":"nginx.service","level":"warn","text":"a\tb"}"#;
         assert_eq!(out.text(), format!("{shown}\n"));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_beside_the_lines() {
+        let told = |lines: Vec<LogEntry>, dropped| {
+            let (mut output, out, err) = written(Format::Jsonl, Terminal::default());
+            tell_lines(LogEntries { lines, dropped }, &mut output).unwrap();
+            (out.text().lines().count(), err.text())
+        };
+        let (count, said) = told(Vec::new(), 0);
+        assert!(count == 0 && said.contains("lines may be missing here"), "{said}");
+        let (count, said) = told(vec![line("a").0], 2);
+        assert!(count == 1 && said.contains("2 lines are left out here"), "{said}");
+        assert_eq!(told(vec![line("a").0], 0), (1, String::new()));
     }
 
     #[test]

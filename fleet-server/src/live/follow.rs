@@ -150,7 +150,11 @@ impl Follower {
             return Ok(Some(over));
         }
         let taken = self.lines.take(MESSAGE_BYTES_MAX);
-        self.lost += taken.lost;
+        self.lost = self.lost.saturating_add(taken.lost);
+        if taken.is_torn {
+            // No lines and no count: some may be missing here, and nobody knows how many.
+            piece.add("lines", None, &LogEntries::default())?;
+        }
         if !taken.lines.is_empty() || taken.lost > 0 {
             let lines = taken.lines.iter().map(|line| LogEntry::from(&**line)).collect();
             piece.add("lines", None, &LogEntries { lines, dropped: taken.lost })?;

@@ -9,7 +9,8 @@
 //! Who wants the very same shares one ask. Lines go into the ask's ring, and each reader takes them
 //! from there when it can; so one that is slow loses the oldest, which it is told, and holds up
 //! neither the device nor others. An ask ends with its last reader. One that follows outlives the
-//! device's link: it is asked again on the next one, from the last line on.
+//! device's link: it is asked again on the next one, from the last line on. If that one does not come
+//! again, the device has more lines than can be asked for, or has lost some: readers are told so.
 
 mod reader;
 mod ring;
@@ -19,9 +20,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet_core::id::Uid;
-use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINES_MAX};
+use fleet_core::limits::{ERROR_CHARS_MAX, LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
 use fleet_core::time::Timestamp;
-use fleet_core::wire::{LogAsk, LogEnd, LogNews, LogSource, Severity, ToAgent};
+use fleet_core::wire::{LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity, ToAgent};
 use tokio::sync::watch;
 
 use crate::hub::Hub;
@@ -33,6 +34,8 @@ use seen::Seen;
 const ASKS_MAX: usize = 128;
 /// Bytes of a unit's name, as systemd has it.
 const UNIT_BYTES_MAX: usize = 255;
+/// Lines of one and the same time that a line is compared with, to find out whether it came before.
+const SAME_TIME_MAX: usize = 64;
 
 /// What is asked of devices, and what came of it.
 pub(crate) struct Logs {
@@ -90,6 +93,8 @@ struct Ask {
     told: Option<u64>,
     /// When the last line came that was there before the link was lost.
     resumed_millis: Option<i64>,
+    /// That line, until lines come that it has to be among.
+    resumed: Option<Arc<LogLine>>,
     ring: Ring,
     end: Option<End>,
     /// Rung when there is something to take.
@@ -145,6 +150,7 @@ impl Logs {
             readers: 1,
             told: None,
             resumed_millis: None,
+            resumed: None,
             ring: Ring::default(),
             end: None,
             news: watch::Sender::new(()),
@@ -217,7 +223,8 @@ impl Ask {
     fn frame(&mut self, number: u64) -> ToAgent {
         let Wish { source, level, grep, since_millis, past, follow } = self.wish.clone();
         self.told = Some(number);
-        self.resumed_millis = self.ring.newest().map(|line| line.at_millis);
+        self.resumed = self.ring.newest().cloned();
+        self.resumed_millis = self.resumed.as_ref().map(|line| line.at_millis);
         let past = if self.resumed_millis.is_some() { LOG_LINES_MAX } else { past };
         ToAgent::Logs(Box::new(LogAsk {
             ask: number,
@@ -251,7 +258,11 @@ impl Link {
     }
 
     /// Takes what the device says.
-    pub(crate) fn heard(&self, news: LogNews, now: Timestamp) {
+    pub(crate) fn heard(&self, mut news: LogNews, now: Timestamp) {
+        // Of more lines than any agent sends the oldest are left out. What takes long is done before
+        // the lock is taken, which the links of all devices share.
+        let surplus = news.lines.len().saturating_sub(LOG_NEWS_LINES_MAX);
+        let lines: Vec<_> = news.lines.drain(..).skip(surplus).map(heard_line).collect();
         let mut state = self.logs.lock();
         let State { devices, seen, .. } = &mut *state;
         let Some(device) = devices.get_mut(&self.uid) else { return };
@@ -259,9 +270,14 @@ impl Link {
         let mut asks = device.asks.iter_mut();
         let Some(ask) = asks.find(|ask| current && ask.told == Some(news.ask)) else { return };
         ask.ring.leave_out(news.dropped);
-        for mut line in news.lines {
-            line.unit.truncate(cut_at(&line.unit, UNIT_BYTES_MAX));
-            let line = Arc::new(line.cut());
+        ask.ring.leave_out(surplus as u64);
+        if !lines.is_empty()
+            && let Some(last) = ask.resumed.take()
+            && !lines.contains(&last)
+        {
+            ask.ring.tear();
+        }
+        for line in lines {
             if ask.resumed_millis == Some(line.at_millis) && ask.ring.has(&line) {
                 continue;
             }
@@ -269,7 +285,7 @@ impl Link {
             ask.ring.push(line);
         }
         if let Some(end) = news.end {
-            ask.end = Some(End::Told(end));
+            ask.end = Some(End::Told(heard_end(end)));
         }
         ask.news.send_replace(());
     }
@@ -287,6 +303,23 @@ impl Drop for Link {
     }
 }
 
+/// A line with an end to its unit's name and to its text.
+fn heard_line(mut line: LogLine) -> Arc<LogLine> {
+    line.unit.truncate(cut_at(&line.unit, UNIT_BYTES_MAX));
+    Arc::new(line.cut())
+}
+
+/// An end whose reason has an end, too, with a mark where it was cut.
+fn heard_end(mut end: LogEnd) -> LogEnd {
+    if let LogEnd::Refused(why) | LogEnd::Failed(why) = &mut end
+        && let Some((at, _)) = why.char_indices().nth(ERROR_CHARS_MAX)
+    {
+        why.truncate(at);
+        why.push('…');
+    }
+    end
+}
+
 fn cut_at(text: &str, bytes_max: usize) -> usize {
     let end = bytes_max.min(text.len());
     (0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()
@@ -294,8 +327,6 @@ fn cut_at(text: &str, bytes_max: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::wire::LogLine;
-
     use super::*;
 
     fn wish(past: usize, follow: bool) -> Wish {
@@ -379,6 +410,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_follows_is_told_that_lines_may_be_missing() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let mut reader = logs.read(uid, wish(2, true)).unwrap();
+        let link = logs.link(uid);
+        link.heard(news(asked(&link.frames()).ask, &[10, 20], None), now());
+        assert_eq!(numbers(&mut reader), [10, 20]);
+        // What the device left out, it says; the last line may come behind that.
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        link.heard(LogNews { dropped: 1, ..news(ask, &[], None) }, now());
+        link.heard(news(ask, &[20, 30], None), now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!((taken.lines.len(), taken.lost, taken.is_torn), (1, 1, false));
+        // The line of the same time is another one.
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        link.heard(news(ask, &[31, 40], None), now());
+        link.heard(news(ask, &[50], None), now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!((taken.lines.len(), taken.lost, taken.is_torn), (3, 0, true));
+        assert!(!reader.take(usize::MAX).is_torn);
+    }
+
+    #[test]
+    fn more_lines_than_an_agent_sends_at_once_are_left_out_and_counted() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let mut reader = logs.read(uid, wish(LOG_LINES_MAX, true)).unwrap();
+        let link = logs.link(uid);
+        let ask = asked(&link.frames()).ask;
+        let sent: Vec<i64> = (0..150_000).collect();
+        let mut many = news(ask, &sent, None);
+        for line in &mut many.lines {
+            line.at_millis = 0;
+        }
+        link.heard(many, now());
+        let taken = reader.take(usize::MAX);
+        assert_eq!(taken.lines.len(), LOG_NEWS_LINES_MAX);
+        assert_eq!(taken.lost, (sent.len() - LOG_NEWS_LINES_MAX) as u64);
+        assert_eq!(taken.lines.last().unwrap().text, "149999");
+    }
+
+    #[tokio::test]
     async fn what_is_read_once_is_over_with_the_link() {
         let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
         let link = logs.link(uid);
@@ -386,6 +459,21 @@ mod tests {
         asked(&link.frames());
         drop(link);
         assert_eq!(reader.take(usize::MAX).over, Some(End::Left));
+    }
+
+    #[test]
+    fn a_devices_reason_is_cut() {
+        let (logs, uid) = (Arc::new(Logs::new(Arc::default())), Uid::new());
+        let link = logs.link(uid);
+        let cut = format!("{}…", "ü".repeat(ERROR_CHARS_MAX));
+        for make in [LogEnd::Refused, LogEnd::Failed] {
+            let mut reader = logs.read(uid, wish(1, false)).unwrap();
+            let ask = asked(&link.frames()).ask;
+            let end = make("ü".repeat(ERROR_CHARS_MAX + 1));
+            link.heard(news(ask, &[], Some(end)), now());
+            let over = reader.take(usize::MAX).over;
+            assert_eq!(over, Some(End::Told(make(cut.clone()))));
+        }
     }
 
     #[test]

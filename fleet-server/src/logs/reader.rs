@@ -7,10 +7,13 @@ use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{LogEnd, LogLine};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::ring::Place;
+use super::ring::{Next, Place};
 use super::{Ask, End, Full, Logs, Wish};
+
+/// So many times the patience for one news is waited for all of them.
+const PATIENCE_TIMES: u32 = 4;
 
 /// Somebody reads lines, until this is dropped.
 pub(crate) struct Reader {
@@ -28,6 +31,8 @@ pub(crate) struct Taken {
     pub(crate) lines: Vec<Arc<LogLine>>,
     /// How many are lost before them.
     pub(crate) lost: u64,
+    /// Whether lines may be missing before them, and nobody knows how many.
+    pub(crate) is_torn: bool,
     /// Whether the device is connected.
     pub(crate) is_linked: bool,
     /// Why nothing more comes, once all lines are taken.
@@ -74,11 +79,12 @@ impl Reader {
         let is_linked = device.is_some_and(|device| device.link.is_some());
         let asks = device.map(|device| device.asks.as_slice()).unwrap_or_default();
         let Some(ask) = asks.iter().find(|ask| ask.number == self.ask) else {
-            return Taken { lines: Vec::new(), lost: 0, is_linked, over: Some(End::Left) };
+            let over = Some(End::Left);
+            return Taken { lines: Vec::new(), lost: 0, is_torn: false, is_linked, over };
         };
-        let (lines, lost) = ask.ring.take(&mut self.place, bytes_max);
+        let Next { lines, lost, is_torn } = ask.ring.take(&mut self.place, bytes_max);
         let over = if lines.is_empty() { ask.end.clone() } else { None };
-        Taken { lines, lost, is_linked, over }
+        Taken { lines, lost, is_torn, is_linked, over }
     }
 
     /// Whether the device is connected.
@@ -141,7 +147,8 @@ impl Taken {
 
 impl Logs {
     /// Reads lines once, from the device if it is connected and answers in time, and otherwise from
-    /// memory.
+    /// memory. The patience begins anew with each news, and has an end in all. Lines whose end does not
+    /// come in time are given all the same; what is missing counts as one line that is left out.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
         uid: Uid,
@@ -152,15 +159,21 @@ impl Logs {
             return self.remembered(uid, &wish).ok_or(NoLines::NotConnected);
         }
         let mut reader = self.read(uid, wish.clone())?;
-        let ended = timeout(patience, ended(&mut reader)).await;
-        match ended.map_err(|_| NoLines::Silent)? {
-            End::Told(LogEnd::Complete) => {
-                let Taken { mut lines, lost, .. } = reader.take(usize::MAX);
+        let end = ended(&mut reader, patience).await;
+        match end {
+            None | Some(End::Told(LogEnd::Complete)) => {
+                let Taken { mut lines, mut lost, .. } = reader.take(usize::MAX);
+                if end.is_none() {
+                    if lines.is_empty() {
+                        return Err(NoLines::Silent);
+                    }
+                    lost = lost.saturating_add(1);
+                }
                 lines.drain(..lines.len().saturating_sub(wish.past));
                 Ok(Fetched { lines, lost, seen: None })
             }
-            End::Told(LogEnd::Refused(why) | LogEnd::Failed(why)) => Err(NoLines::Said(why)),
-            End::Left => self.remembered(uid, &wish).ok_or(NoLines::NotConnected),
+            Some(End::Told(LogEnd::Refused(why) | LogEnd::Failed(why))) => Err(NoLines::Said(why)),
+            Some(End::Left) => self.remembered(uid, &wish).ok_or(NoLines::NotConnected),
         }
     }
 
@@ -171,13 +184,63 @@ impl Logs {
     }
 }
 
-/// Waits until nothing more comes of what is read once. Until then the lines stay in their ring, so
-/// there is an end to how many there are.
-async fn ended(reader: &mut Reader) -> End {
+/// Waits until nothing more comes of what is read once; nothing if the patience ends before. Until then
+/// the lines stay in their ring, so there is an end to how many there are.
+async fn ended(reader: &mut Reader, patience: Duration) -> Option<End> {
+    let begun = Instant::now();
     loop {
         if let Some(end) = reader.end() {
-            return end;
+            return Some(end);
         }
-        reader.changed().await;
+        let until = due(begun, Instant::now(), patience);
+        timeout_at(until, reader.changed()).await.ok()?;
+    }
+}
+
+/// When the next news must have come, if the last one came now.
+fn due(begun: Instant, now: Instant, patience: Duration) -> Instant {
+    (now + patience).min(begun + patience * PATIENCE_TIMES)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::wire::{LogNews, LogSource, Severity, ToAgent};
+
+    use super::*;
+    use crate::hub::Hub;
+
+    #[test]
+    fn patience_begins_anew_with_each_news_and_has_an_end() {
+        let begun = Instant::now();
+        let after = |secs| begun + Duration::from_secs(secs);
+        for (now, until) in [(0, 15), (14, 29), (44, 59), (45, 60), (50, 60), (60, 60)] {
+            assert_eq!(due(begun, after(now), Duration::from_secs(15)), after(until), "{now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_without_an_end_are_given_and_said_to_be_incomplete() {
+        let (hub, uid) = (Arc::new(Hub::default()), Uid::new());
+        let logs = Arc::new(Logs::new(hub.clone()));
+        let (seat, link) = (hub.sit(uid), logs.link(uid));
+        let device = async {
+            seat.woken().await;
+            let Some(ToAgent::Logs(ask)) = link.frames().pop() else { panic!("an ask") };
+            let (unit, text) = ("agent".to_owned(), "one".to_owned());
+            let line = LogLine { at_millis: 0, unit, level: Severity::Info, text };
+            let news = LogNews { ask: ask.ask, dropped: 3, lines: vec![line], end: None };
+            link.heard(news, Timestamp::from_millis(0));
+            std::future::pending::<()>().await;
+        };
+        let (source, level) = (LogSource::Agent, Severity::Trace);
+        let (grep, since_millis) = (String::new(), None);
+        let wish = Wish { source, level, grep, since_millis, past: 10, follow: false };
+        let found = tokio::select! {
+            // Whenever the reader is looked at, the device has said what it had to say.
+            biased;
+            () = device => panic!("the device stays"),
+            found = logs.fetch(uid, wish, Duration::from_millis(20)) => found.unwrap(),
+        };
+        assert_eq!((found.lines.len(), found.lost, found.seen), (1, 4, None));
     }
 }

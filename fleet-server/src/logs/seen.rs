@@ -10,7 +10,7 @@ use fleet_core::limits::LOG_LINES_MAX;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{LogLine, LogSource};
 
-use super::Wish;
+use super::{SAME_TIME_MAX, Wish};
 
 /// Bytes of the lines of one device, and of all.
 const DEVICE_BYTES_MAX: usize = 256 * 1024;
@@ -27,11 +27,17 @@ pub(super) struct Seen {
 
 /// What was seen of one device, in the order of its clock.
 struct Device {
-    lines: VecDeque<(LogSource, Arc<LogLine>)>,
+    lines: VecDeque<Held>,
     bytes: usize,
-    /// When the newest was seen.
-    at: Timestamp,
     look: u64,
+}
+
+/// A line that was seen.
+struct Held {
+    source: LogSource,
+    line: Arc<LogLine>,
+    /// When it was seen last.
+    at: Timestamp,
 }
 
 impl Seen {
@@ -44,11 +50,11 @@ impl Seen {
         now: Timestamp,
     ) {
         self.looks += 1;
-        let fresh = || Device { lines: VecDeque::new(), bytes: 0, at: now, look: 0 };
+        let fresh = || Device { lines: VecDeque::new(), bytes: 0, look: 0 };
         let device = self.devices.entry(uid).or_insert_with(fresh);
-        (device.look, device.at) = (self.looks, now);
+        device.look = self.looks;
         let before = device.bytes;
-        device.add(source, line);
+        device.add(source, line, now);
         self.bytes = self.bytes - before + device.bytes;
         while self.bytes > BYTES_MAX {
             let Some(oldest) = self.devices.iter().min_by_key(|(_, device)| device.look) else {
@@ -65,35 +71,37 @@ impl Seen {
         }
     }
 
-    /// The last lines that are wanted, and when they were seen; nothing if there are none.
+    /// The last lines that are wanted, and when the newest of them was seen; nothing if there are none.
     pub(super) fn find(&self, uid: Uid, wish: &Wish) -> Option<(Vec<Arc<LogLine>>, Timestamp)> {
         let device = self.devices.get(&uid)?;
-        let wanted = device.lines.iter().filter(|(source, line)| {
+        let wanted = device.lines.iter().filter(|Held { source, line, .. }| {
             *source == wish.source
                 && line.level >= wish.level
                 && wish.since_millis.is_none_or(|since| line.at_millis >= since)
                 && line.text.contains(&wish.grep)
         });
-        let mut lines: Vec<_> =
-            wanted.rev().take(wish.past).map(|(_, line)| line.clone()).collect();
-        lines.reverse();
-        (!lines.is_empty()).then_some((lines, device.at))
+        let mut shown: Vec<&Held> = wanted.rev().take(wish.past).collect();
+        shown.reverse();
+        let at = shown.iter().map(|held| held.at).max()?;
+        Some((shown.into_iter().map(|held| held.line.clone()).collect(), at))
     }
 }
 
 impl Device {
-    fn add(&mut self, source: &LogSource, line: &Arc<LogLine>) {
-        let at = self.lines.partition_point(|(_, held)| held.at_millis <= line.at_millis);
-        let of_the_time = self.lines.range(..at).rev();
-        let mut same = of_the_time.take_while(|(_, held)| held.at_millis == line.at_millis);
-        if same.any(|(of, held)| of == source && held == line) {
+    fn add(&mut self, source: &LogSource, line: &Arc<LogLine>, now: Timestamp) {
+        let at = self.lines.partition_point(|held| held.line.at_millis <= line.at_millis);
+        let of_the_time = self.lines.range_mut(..at).rev();
+        let same = of_the_time.take_while(|held| held.line.at_millis == line.at_millis);
+        let mut same = same.take(SAME_TIME_MAX);
+        if let Some(held) = same.find(|held| held.source == *source && held.line == *line) {
+            held.at = now;
             return;
         }
         self.bytes += line.bytes();
-        self.lines.insert(at, (source.clone(), line.clone()));
+        self.lines.insert(at, Held { source: source.clone(), line: line.clone(), at: now });
         while self.lines.len() > LOG_LINES_MAX || self.bytes > DEVICE_BYTES_MAX {
-            let Some((_, oldest)) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.bytes();
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= oldest.line.bytes();
         }
     }
 }
@@ -143,6 +151,23 @@ mod tests {
         assert_eq!(seen.find(uid, &wish()).unwrap().1, now);
         seen.forget(uid);
         assert_eq!(seen.bytes, 0);
+    }
+
+    #[test]
+    fn the_newest_of_the_shown_lines_says_until_when_they_were_seen() {
+        let (mut seen, uid) = (Seen::default(), Uid::new());
+        let other = LogSource::Unit("x".to_owned());
+        let [first, second, third] = [1, 2, 3].map(Timestamp::from_millis);
+        seen.note(uid, &OWN, &line(1, "a"), first);
+        seen.note(uid, &OWN, &line(2, "b"), first);
+        seen.note(uid, &other, &line(3, "c"), second);
+        let until = |seen: &Seen, wish: &Wish| seen.find(uid, wish).unwrap().1;
+        assert_eq!(until(&seen, &wish()), first);
+        assert_eq!(until(&seen, &Wish { source: other, ..wish() }), second);
+        // What is seen again was there until then.
+        seen.note(uid, &OWN, &line(1, "a"), third);
+        assert_eq!(until(&seen, &wish()), third);
+        assert_eq!(until(&seen, &Wish { past: 1, ..wish() }), first);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use fleet_core::api::{LogMessage, LogOverKind};
+use fleet_core::api::{LogEntries, LogMessage, LogOverKind};
 use fleet_core::limits::{LOG_ASKS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 use fleet_core::operator::logs::{LogQuery, LogStream};
 use fleet_core::wire::{LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity, ToAgent, ToServer};
@@ -248,6 +248,30 @@ async fn who_follows_waits_for_the_device_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn who_follows_is_told_that_lines_may_be_missing() {
+    let rig = Rig::start_patient().await;
+    let mut agent = connected(&rig).await;
+    let mut stream = follow(&rig, 5).await;
+    let ask = asked(&mut agent).await.ask;
+    says(&mut agent, ask, vec![line(1, "one")], None).await;
+    assert_eq!(texts(&mut stream, 1).await.0, ["one"]);
+    drop(agent);
+    let mut agent = Agent::dial(&rig, "a", 1, None).await;
+    let ask = asked(&mut agent).await.ask;
+    // So many were written meanwhile that the last one is not among those that are told.
+    says(&mut agent, ask, vec![line(5_000, "5000")], None).await;
+    let gap = loop {
+        match next(&mut stream).await {
+            LogMessage::Link(_) => {}
+            LogMessage::Lines(lines) => break lines,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(gap, LogEntries::default());
+    assert_eq!(texts(&mut stream, 1).await, (vec!["5000".to_owned()], 0));
+}
+
+#[tokio::test]
 async fn a_slow_reader_loses_the_oldest_lines_and_holds_up_nobody() {
     let rig = Rig::start_patient().await;
     let mut agent = connected(&rig).await;
@@ -334,6 +358,20 @@ async fn hostile_devices_do_no_harm() {
     assert!(!text.contains("\nevent: over"), "{text}");
     assert!(text.contains("9999-12-30") && text.contains("1970-01-01"), "{text}");
     assert!(text.len() < 4 * LOG_LINE_BYTES_MAX, "{}", text.len());
+}
+
+#[tokio::test]
+async fn counts_that_no_number_holds_do_no_harm() {
+    let rig = Rig::start_patient().await;
+    let mut agent = connected(&rig).await;
+    let mut stream = follow(&rig, 5).await;
+    let ask = asked(&mut agent).await.ask;
+    for (at, told) in [(1, u64::MAX), (2, 0)] {
+        let news = LogNews { ask, dropped: u64::MAX, lines: vec![line(at, "x")], end: None };
+        agent.say(&ToServer::Logs(news)).await;
+        assert_eq!(agent.next().await, ToAgent::LogsNoted { ask });
+        assert_eq!(texts(&mut stream, 1).await, (vec!["x".to_owned()], told));
+    }
 }
 
 #[tokio::test]
