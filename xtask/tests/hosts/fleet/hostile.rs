@@ -106,7 +106,7 @@ fn assert_harmless_on_terminal(server: &Server<'_>, words: &str) {
 }
 
 /// What `fleets` itself sends to a terminal: colours, and nothing that moves or clears.
-const OUR_MARKS: [&str; 8] = [
+const OUR_MARKS: [&str; 9] = [
     "\u{1b}[0m",
     "\u{1b}[1m",
     "\u{1b}[2m",
@@ -115,6 +115,7 @@ const OUR_MARKS: [&str; 8] = [
     "\u{1b}[33m",
     "\u{1b}[36m",
     "\u{1b}[39m",
+    "\u{1b}[90m",
 ];
 
 fn is_harmful(c: char) -> bool {
