@@ -136,7 +136,7 @@ impl Default for Patience {
             body: Duration::from_secs(60),
             hello: Duration::from_secs(10),
             reply: Duration::from_secs(30),
-            // A device gives up by itself before that.
+            // Anew with each part of an answer, and four times as long in all.
             lines: Duration::from_secs(15),
         }
     }

@@ -102,6 +102,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// From now on columns have no titles: they have been told.
+    pub fn leave_titles_out(&mut self) {
+        self.titles = false;
+    }
+
     /// One line of a result.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         self.progress("")?;

@@ -1,5 +1,7 @@
 //! Lines of a device's log, once or as they come.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 
 use super::client::{Ask, Client};
@@ -38,11 +40,14 @@ pub struct LogAnswer {
 /// An open stream of lines.
 pub struct LogStream(Events);
 
+/// How long lines of a slow device may take. The server gives what has come earlier than that.
+const LINES_MAX: Duration = Duration::from_secs(70);
+
 impl Client {
     /// The last lines of a device's log.
     pub async fn logs(&self, device: &str, query: &LogQuery) -> Result<LogAnswer, ClientError> {
         let route = Route::DeviceLogs(device.to_owned());
-        let answer = self.exchange(&route, query.ask()).await?;
+        let answer = self.exchange(&route, query.ask().patient(LINES_MAX)).await?;
         let lines = serde_json::from_slice(&answer.body)
             .map_err(|source| ClientError::Answer { route: Box::new(route), source })?;
         let dropped = number(&answer.headers, LOGS_DROPPED).unwrap_or_default();

@@ -19,6 +19,7 @@ use fleet_core::cli::listed::FormatArgs;
 use fleet_core::cli::output::Output;
 use fleet_core::cli::prompt;
 use fleet_core::cli::session::{self, TimeLimit};
+use fleet_core::limits::TAG_BYTES_MAX;
 
 /// What to do with which devices.
 #[derive(Debug, clap::Args)]
@@ -186,7 +187,9 @@ fn read_tags(words: &[String]) -> Result<TagUpdate, Failure> {
             }
         };
         if !is_tag(tag) {
-            let text = format!("{word:?} must have one word without commas behind its sign");
+            let text = format!(
+                "{word:?} must have one word behind its sign, without commas and of {TAG_BYTES_MAX} bytes at most"
+            );
             return Err(Failure::usage(text));
         }
         list.push(tag.to_owned());

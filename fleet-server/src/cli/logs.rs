@@ -181,7 +181,10 @@ impl Line {
     /// Tells it by itself. For a person it is not cut, as a cell of a table would be.
     fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         if !output.format.is_table() {
-            return Ok(output.list(std::slice::from_ref(self))?);
+            output.list(std::slice::from_ref(self))?;
+            // Columns have their titles once.
+            output.leave_titles_out();
+            return Ok(());
         }
         let Self(LogEntry { timestamp, unit, level, text }) = self;
         let level = level.word().to_ascii_uppercase();
@@ -259,6 +262,16 @@ mod tests {
             level: Severity::Warn,
             text: text.into(),
         })
+    }
+
+    #[test]
+    fn titles_come_once_however_many_lines_do() {
+        let (mut output, out, _) = written(Format::Csv, Terminal::default());
+        line("a").tell(&mut output).unwrap();
+        line("b").tell(&mut output).unwrap();
+        let rows =
+            ["a", "b"].map(|text| format!("2024-01-15T10:30:00.123Z,warn,nginx.service,{text}\n"));
+        assert_eq!(out.text(), format!("timestamp,level,unit,text\n{}", rows.concat()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::store::Device;
 
 /// Lines that are shown. The script asks for as many.
 const LINES: usize = 50;
-/// How long a page waits for them. They may come later to who has scripts.
+/// How long a page waits for each part of them. They may come later to who has scripts.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The lines of a device, or why there are none; nothing if it is a device without a log.

@@ -226,8 +226,12 @@ impl Change {
                 let stored = client.config_set(&id, &update, Some(expect)).await;
                 let stored = stored.map_err(conflict)?;
                 let wait = if how.no_wait { Duration::ZERO } else { how.wait };
-                let last = watch(client, &id, stored, wait).await?;
-                tell(&last, how.no_wait, output)
+                let version = stored.version;
+                let last = watch(client, &id, stored, wait).await.map_err(|error| {
+                    let goes_on = format!("version {version} is stored, and goes on");
+                    Failure::from(error).hint(format!("{goes_on}: fleets config get {id}"))
+                })?;
+                tell(&last, version, how.no_wait, output)
             }
         }
     }
@@ -243,7 +247,8 @@ async fn watch(
     let deadline = Instant::now() + wait;
     let mut last = stored;
     let version = last.version;
-    while !has_reported(&last, version) && Instant::now() + LOOK_INTERVAL <= deadline {
+    let is_over = |view: &ConfigView| view.version > version || has_reported(view, version);
+    while !is_over(&last) && Instant::now() + LOOK_INTERVAL <= deadline {
         sleep(LOOK_INTERVAL).await;
         let status = last.status.take();
         last = ConfigView { status, ..client.config_get(id).await? };
@@ -257,12 +262,26 @@ fn has_reported(view: &ConfigView, version: u64) -> bool {
     !is_trying && view.reported.as_ref().is_some_and(|reported| reported.version >= version)
 }
 
-fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exit, Failure> {
+/// Tells what became of a version.
+fn tell(
+    view: &ConfigView,
+    version: u64,
+    no_wait: bool,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let is_replaced = view.version != version;
     let reported = has_reported(view, view.version);
     let error = view.reported.as_ref().filter(|_| reported).and_then(|it| it.error.as_ref());
     if output.format.is_table() {
-        let (id, version) = (&view.device_id, view.version);
+        let id = &view.device_id;
         output.line(&match error {
+            _ if is_replaced => {
+                let by = view.author.as_deref().unwrap_or("somebody");
+                format!(
+                    "✗ {id}: version {version} was replaced by version {} of {by}",
+                    view.version
+                )
+            }
             Some(error) if view.state == Some(ConfigState::Reverted) => {
                 format!("✗ {id} tried version {version} and went back: {error}")
             }
@@ -279,7 +298,7 @@ fn tell(view: &ConfigView, no_wait: bool, output: &mut Output<'_>) -> Result<Exi
     } else {
         output.one(&Shown(view))?;
     }
-    let done = error.is_none() && (reported || no_wait);
+    let done = !is_replaced && error.is_none() && (reported || no_wait);
     Ok(if done { Exit::Done } else { Exit::NotDone })
 }
 
@@ -326,9 +345,15 @@ mod tests {
             (view(3, Some((2, None))), false, Exit::NotDone, "⏳"),
             (view(3, None), true, Exit::Done, "⏳"),
             (view(3, Some((3, Some("no such metric")))), true, Exit::NotDone, "✗"),
+            (
+                view(4, Some((4, None))),
+                true,
+                Exit::NotDone,
+                "✗ a: version 3 was replaced by version 4",
+            ),
         ] {
             let (mut output, out, _) = written(Format::Table, Terminal::default());
-            assert_eq!(tell(&view, no_wait, &mut output).unwrap(), exit);
+            assert_eq!(tell(&view, 3, no_wait, &mut output).unwrap(), exit);
             assert!(out.text().starts_with(start), "{}", out.text());
         }
     }
@@ -340,7 +365,7 @@ mod tests {
             let mut hostile = view(3, Some((3, Some(text))));
             hostile.comment = Some((*text).into());
             hostile.not_applied = Some((*text).to_owned());
-            tell(&hostile, false, &mut output).unwrap();
+            tell(&hostile, 3, false, &mut output).unwrap();
             output.one(&Shown(&hostile)).unwrap();
             assert_harmless(&out.text());
             assert_harmless(&err.text());

@@ -1,7 +1,9 @@
 //! Deeds that need a word first: a name, tags, entries of metadata, a span of time. What is typed
 //! here is written as on the command line.
 
-use fleet_core::api::{ConfigDocument, DeviceUpdate};
+use std::collections::BTreeSet;
+
+use fleet_core::api::{ConfigDocument, DeviceUpdate, TagUpdate};
 use fleet_core::cli::args::Assignment;
 use fleet_core::filter::tags;
 use fleet_core::limits::{METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX};
@@ -141,27 +143,29 @@ impl Tags {
         }
     }
 
-    /// What that means for a device; nothing if its tags stay as they are.
+    /// What that means for a device; nothing if its tags stay as they are. Only what is otherwise is
+    /// said: somebody else may give it tags meanwhile.
     fn change(&self, row: &Row) -> Option<Change> {
-        let before: Vec<String> = tags(row.index.metadata.get("tags")).map(str::to_owned).collect();
-        let mut after = Vec::new();
-        let wanted = match self {
-            Self::Exactly(tags) => tags.clone(),
-            Self::Changed { added, removed } => {
-                before.iter().filter(|tag| !removed.contains(tag)).chain(added).cloned().collect()
+        let before: BTreeSet<&str> = tags(row.index.metadata.get("tags")).collect();
+        let (wanted, unwanted): (BTreeSet<&str>, BTreeSet<&str>) = match self {
+            Self::Exactly(tags) => {
+                let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+                let unwanted = before.difference(&wanted).copied().collect();
+                (wanted, unwanted)
             }
+            Self::Changed { added, removed } => (
+                added.iter().map(String::as_str).collect(),
+                removed.iter().map(String::as_str).collect(),
+            ),
         };
-        for tag in wanted {
-            if !after.contains(&tag) {
-                after.push(tag);
-            }
-        }
-        if after == before {
+        let add: Vec<String> = wanted.difference(&before).map(ToString::to_string).collect();
+        let remove = unwanted.intersection(&before).filter(|tag| !wanted.contains(*tag));
+        let remove: Vec<String> = remove.map(ToString::to_string).collect();
+        if add.is_empty() && remove.is_empty() {
             return None;
         }
-        let value = if after.is_empty() { Value::Null } else { json!(after) };
-        let metadata = Some(json!({ "tags": value }));
-        Some(Change::Update(DeviceUpdate { metadata, ..DeviceUpdate::default() }))
+        let tags = Some(TagUpdate { add, remove });
+        Some(Change::Update(DeviceUpdate { tags, ..DeviceUpdate::default() }))
     }
 }
 
@@ -241,18 +245,20 @@ mod tests {
         let mut row = crate::testing::device(1, "pump-1", DeviceStatus::Online);
         row.metadata.insert("tags".to_owned(), json!("eu canary"));
         let row = Row::new(row);
-        for (text, after) in [
-            ("lab", Some(json!(["lab"]))),
-            ("+lab -eu", Some(json!(["canary", "lab"]))),
-            ("-eu,-canary", Some(Value::Null)),
-            ("", Some(Value::Null)),
-            ("eu canary", None),
+        let both = &["canary", "eu"][..];
+        for (text, otherwise) in [
+            ("lab", Some((&["lab"][..], both))),
+            ("+lab -eu -gone", Some((&["lab"], &["eu"][..]))),
+            ("-eu,-canary", Some((&[], both))),
+            ("", Some((&[], both))),
+            ("canary eu", None),
             ("+eu", None),
         ] {
             let change = Tags::read(text).unwrap().change(&row);
-            let expected = after.map(|tags| {
+            let owned = |tags: &[&str]| tags.iter().map(ToString::to_string).collect();
+            let expected = otherwise.map(|(add, remove)| {
                 Change::Update(DeviceUpdate {
-                    metadata: Some(json!({ "tags": tags })),
+                    tags: Some(TagUpdate { add: owned(add), remove: owned(remove) }),
                     ..DeviceUpdate::default()
                 })
             });

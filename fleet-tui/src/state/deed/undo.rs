@@ -2,7 +2,10 @@
 //! configuration, a command that a device has not begun, the pause of a batch. It is shown first and
 //! asked about, and what somebody else has changed meanwhile is left as it is.
 
-use fleet_core::api::{CommandView, DeviceUpdate};
+use std::collections::BTreeSet;
+
+use fleet_core::api::{CommandView, DeviceUpdate, TagUpdate};
+use fleet_core::filter;
 use fleet_core::id::Uid;
 use fleet_core::untrusted::{Untrusted, escaped};
 use serde_json::{Map, Value};
@@ -89,7 +92,10 @@ fn before(change: &Change, row: &Row) -> Option<Change> {
                 Value::Object(entries.collect::<Map<String, Value>>())
             });
             let name = update.name.as_ref().map(|_| name.unwrap_or_default());
-            Some(Change::Update(DeviceUpdate { name, metadata, ..DeviceUpdate::default() }))
+            // It names only what was otherwise.
+            let back = |tags: TagUpdate| TagUpdate { add: tags.remove, remove: tags.add };
+            let tags = update.tags.clone().map(back);
+            Some(Change::Update(DeviceUpdate { name, metadata, tags }))
         }
         Change::Interval(_) | Change::GoBack { .. } if row.index.config_version > 0 => {
             let to = row.index.config_version;
@@ -108,7 +114,13 @@ fn has(row: &Row, change: &Change) -> bool {
     let has_entry = |(key, value): (&String, &Value)| {
         row.index.metadata.get(key).unwrap_or(&Value::Null) == value
     };
-    has_name && entries.is_none_or(|entries| entries.iter().all(has_entry))
+    let tags: BTreeSet<&str> = filter::tags(row.index.metadata.get("tags")).collect();
+    let has_tag = |tag: &String| tags.contains(tag.as_str());
+    has_name
+        && entries.is_none_or(|entries| entries.iter().all(has_entry))
+        && update.tags.as_ref().is_none_or(|wanted| {
+            wanted.add.iter().all(has_tag) && !wanted.remove.iter().any(has_tag)
+        })
 }
 
 /// A change in words that are safe to show.
@@ -129,7 +141,14 @@ fn told(change: &Change) -> String {
                     }
                 }
             });
-            name.into_iter().chain(entries).collect::<Vec<_>>().join(", ")
+            let signed = |sign: char, tags: &[String]| -> Vec<String> {
+                tags.iter().map(|tag| format!("{sign}{}", escaped(tag))).collect()
+            };
+            let tags = update.tags.as_ref().map(|tags| {
+                let words = [signed('+', &tags.add), signed('-', &tags.remove)].concat();
+                format!("tags {}", words.join(" "))
+            });
+            name.into_iter().chain(entries).chain(tags).collect::<Vec<_>>().join(", ")
         }
         Change::GoBack { to, .. } => format!("configuration as at r{to}, as a new version"),
         _ => String::new(),

@@ -2,7 +2,7 @@
 
 use fleet_core::api::{
     BatchState, CommandState, CommandView, DeviceStatus, DeviceUpdate, IndexPage, IndexRow,
-    MemberState, StreamMessage,
+    MemberState, StreamMessage, TagUpdate,
 };
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
@@ -62,9 +62,10 @@ fn question(app: &App) -> &Confirm {
     confirm
 }
 
-fn tags(tags: Value) -> Change {
+fn tags(add: &[&str], remove: &[&str]) -> Change {
+    let owned = |tags: &[&str]| tags.iter().map(ToString::to_string).collect();
     Change::Update(DeviceUpdate {
-        metadata: Some(json!({ "tags": tags })),
+        tags: Some(TagUpdate { add: owned(add), remove: owned(remove) }),
         ..DeviceUpdate::default()
     })
 }
@@ -78,16 +79,16 @@ fn tags_are_as_they_were_and_undone_again_as_they_were_set() {
     index(&mut app, vec![row(0, json!(["eu", "lab"])), row(1, json!(["lab"]))]);
     press(&mut app, "u");
     let shown: Vec<_> = question(&app).lines.iter().map(|(_, text)| text.as_str()).collect();
-    assert!(shown.contains(&"pump-0000: tags [\"eu\"]"), "{shown:?}");
-    assert!(shown.contains(&"pump-0001: no tags"), "{shown:?}");
+    assert!(shown.contains(&"pump-0000: tags -lab"), "{shown:?}");
+    assert!(shown.contains(&"pump-0001: tags -lab"), "{shown:?}");
     assert_eq!(requests(&press(&mut app, "Enter")), [], "Cancel has the focus");
     let effects = press(&mut app, "u y");
     let undone = done(&mut app, effects);
-    assert!(undone.contains(&(sample::uid(0), tags(json!(["eu"])))));
-    assert!(undone.contains(&(sample::uid(1), tags(Value::Null))));
+    assert!(undone.contains(&(sample::uid(0), tags(&[], &["lab"]))));
+    assert!(undone.contains(&(sample::uid(1), tags(&[], &["lab"]))));
     index(&mut app, vec![row(0, json!(["eu"])), row(1, Value::Null)]);
     let effects = press(&mut app, "u y");
-    assert!(done(&mut app, effects).contains(&(sample::uid(1), tags(json!(["lab"])))));
+    assert!(done(&mut app, effects).contains(&(sample::uid(1), tags(&["lab"], &[]))));
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn a_device_that_was_not_changed_is_not_set_back() {
     app.desk.notice = None;
     let effects = press(&mut app, "u y");
     let Request::Change(uid, _) = asked[1] else { panic!("{asked:?}") };
-    assert_eq!(done(&mut app, effects), [(uid, tags(json!(["eu"])))]);
+    assert_eq!(done(&mut app, effects), [(uid, tags(&["eu"], &["lab"]))]);
 }
 
 #[test]
