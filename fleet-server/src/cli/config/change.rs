@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{ConfigDocument, ConfigState, ConfigUpdate, ConfigView, diff};
+use fleet_core::api::{ConfigDocument, ConfigState, ConfigUpdate, ConfigView, config_paths, diff};
 use fleet_core::cli::args::{self, Assignment};
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
@@ -156,7 +156,7 @@ pub(super) async fn unset(
     let current = current(&whose, client).await?;
     let before = look::read(&current.own)?;
     for path in &paths {
-        let has_it = fleet_core::api::config_paths(&before)
+        let has_it = config_paths(&before)
             .keys()
             .any(|known| known == path || known.starts_with(&format!("{path}.")));
         if !has_it {
@@ -178,7 +178,7 @@ pub(super) async fn rollback(
 ) -> Result<Exit, Failure> {
     let RollbackArgs { whose, to, yes, how, layer_how } = args;
     let whose = whose.read();
-    let Current { name, version: seen, document, .. } = current(&whose, client).await?;
+    let Current { name, version: seen, document, own } = current(&whose, client).await?;
     let earlier = look::version(&whose, to, client).await?;
     let differences = diff(&look::read(&document)?, &earlier.document);
     if differences.is_empty() {
@@ -191,8 +191,20 @@ pub(super) async fn rollback(
                 .hint("give --yes if you mean it"));
         }
         client.may_change()?;
-        for difference in &differences {
+        let own = config_paths(&look::read(&own)?);
+        let (unset, set): (Vec<_>, Vec<_>) =
+            differences.iter().partition(|difference| difference.after.is_none());
+        for difference in set {
             output.note(&format!("  {difference}"))?;
+        }
+        // What a layer says stays said, and may be said below what goes.
+        for difference in unset {
+            let path = &difference.path;
+            output.note(&if own.contains_key(path.raw()) {
+                format!("  {difference}, or what its layers say")
+            } else {
+                format!("  {path} stays: a layer says it")
+            })?;
         }
         let question = format!("Have {name} be as version {to} says?");
         if !prompt::confirm(&question, output).await? {
