@@ -113,8 +113,7 @@ impl Server {
             interfaces: config.interfaces.clone(),
         };
         let presence = Arc::new(remembered(&world).await?);
-        let newest = world.store.event_newest().await?;
-        let events = Arc::new(Events::new(world.clone(), newest));
+        let events = Arc::new(Events::new(world.clone()));
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
         let logs = Arc::new(Logs::new(hub.clone()));
@@ -250,7 +249,6 @@ fn wire(
         world: world(),
         hub: hub.clone(),
         server: server(),
-        events: events.clone(),
         presence: presence.clone(),
         meters: meters.clone(),
         waiting: Waiting::default(),

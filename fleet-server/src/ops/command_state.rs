@@ -100,6 +100,14 @@ pub(crate) fn apply(
     Ok(())
 }
 
+/// Has a command that is not stored yet go out as soon as it is.
+pub(crate) fn send(command: &mut CommandRecord) {
+    let now = command.created_at;
+    command.why = why(command, &Input::Sent, now);
+    command.state = CommandState::Sent;
+    command.sent_at = Some(now);
+}
+
 /// The state after an input.
 fn after(state: CommandState, kind: Kind) -> CommandState {
     use CommandState::{Accepted, Cancelled, Expired, Queued, Running, Sent, Unknown};

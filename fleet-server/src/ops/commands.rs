@@ -1,9 +1,9 @@
 //! Commands: what operators have devices do, on its way there and back.
 //!
-//! A change of a command is on the disk before anything follows from it: before its order is sent,
-//! before its event is written, before the device is told that its word was noted. So a crash in
-//! between costs nothing: an order that was about to be sent is sent again, and the device answers
-//! for what it has done already.
+//! A change of a command is on the disk, and with it the event that tells of it, before anything
+//! follows from it: before its order is sent, before the device is told that its word was noted. So
+//! a crash in between costs nothing: an order that was about to be sent is sent again, and the device
+//! answers for what it has done already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,18 +19,17 @@ use fleet_core::time::parse_duration;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{CommandNews, CommandOrder, Progress, ToAgent};
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::command_state::{Input, apply};
+use super::command_state::{self, Input, apply};
 use super::devices::find;
 use super::events::NewEvent;
 use super::waiting::{Place, Waiting};
-use super::{Actor, Events, OpsError, Presence, World};
+use super::{Actor, OpsError, Presence, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::meters::Meters;
-use crate::store::{Admission, CommandQuery, CommandRecord, Device, Failure, Inserted, StoreError};
+use crate::store::{Admission, CommandQuery, CommandRecord, Device, Event, Inserted, StoreError};
 
 /// Between two looks at what is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,7 +45,6 @@ pub(crate) struct Commands {
     pub(crate) world: World,
     pub(crate) hub: Arc<Hub>,
     pub(crate) server: Arc<PrivateKey>,
-    pub(crate) events: Arc<Events>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) meters: Arc<Meters>,
     pub(crate) waiting: Waiting,
@@ -86,7 +84,7 @@ impl Commands {
         }
         require_able(&device)?;
         let now = self.world.now();
-        let command = CommandRecord::queued(
+        let mut command = CommandRecord::queued(
             request.id.unwrap_or_else(Uid::new),
             &device,
             wish.command,
@@ -94,30 +92,28 @@ impl Commands {
             (now, now.plus(wish.expires_in)),
             wish.timeout,
         );
-        let inserted = self.world.store.command_insert(vec![command]).await?;
+        self.send_if_connected(&mut command);
+        let told = Box::new(told);
+        let inserted = self.world.store.command_insert(vec![command], told).await?;
         let inserted = inserted.into_iter().next().ok_or(OpsError::Defect)?;
-        let events = self.given(&inserted, &actor.to_string());
-        self.events.record_all(events).await;
+        self.given(&inserted);
         Ok((view(inserted.command), inserted.is_new))
     }
 
-    /// Has a command that was just stored go its way; what is to be told of it.
-    pub(super) fn given(&self, inserted: &Inserted, actor: &str) -> Vec<NewEvent> {
-        if !inserted.is_new {
-            return Vec::new();
+    /// A command for a device that is connected is on its way as soon as it is stored, which saves
+    /// it a commit of its own.
+    pub(super) fn send_if_connected(&self, command: &mut CommandRecord) {
+        if self.hub.is_connected(command.device) {
+            command_state::send(command);
         }
-        let command = &inserted.command;
-        self.hub.wake(command.device);
-        let mut events = Vec::new();
-        for older in &inserted.superseded {
-            self.ring(older);
-            events.push(event(older, EventKind::CommandCancelled, actor));
+    }
+
+    /// Has a command that was just stored go its way.
+    pub(super) fn given(&self, inserted: &Inserted) {
+        if inserted.is_new {
+            inserted.superseded.iter().for_each(|older| self.ring(older));
+            self.hub.ring(inserted.command.device);
         }
-        let text = format!("{}, until {}", words(command), command.expires_at);
-        let device = Some((command.device_id.clone(), command.device));
-        let kind = EventKind::CommandQueued;
-        events.push(NewEvent { kind, actor: actor.to_owned(), device, text });
-        events
     }
 
     /// Tells those who want to know of a command to look at it.
@@ -186,11 +182,10 @@ impl Commands {
     pub(crate) async fn cancel(&self, id: Uid, actor: &Actor) -> Result<CommandView, OpsError> {
         let before = self.load(id).await?;
         let by = actor.to_string();
-        let changed = self.change(&before, Input::Cancel { by }).await?;
+        let changed = self.change(&before, Input::Cancel { by }, actor).await?;
         // Whoever has it on its way looks again.
-        self.hub.wake(changed.command.device);
-        self.noted(&changed, actor).await;
-        Ok(view(changed.command))
+        self.hub.ring(changed.device);
+        Ok(view(changed))
     }
 
     /// Takes back all that has not begun on a device, which is told nothing any more.
@@ -198,10 +193,9 @@ impl Commands {
         let mut outcome = Ok(());
         for command in self.world.store.command_open(device).await? {
             let by = actor.to_string();
-            match self.change(&command, Input::Cancel { by }).await {
-                Ok(changed) => self.noted(&changed, actor).await,
+            match self.change(&command, Input::Cancel { by }, actor).await {
                 // The device is at it, or was quicker.
-                Err(StoreError::Refused(_)) => {}
+                Ok(_) | Err(StoreError::Refused(_)) => {}
                 Err(error) => outcome = Err(error.into()),
             }
         }
@@ -227,8 +221,7 @@ impl Commands {
         // What is no news costs no commit, however often it comes.
         let mut tried = before.clone();
         if apply(&mut tried, input.clone(), self.world.now()).is_ok() && tried != before {
-            let changed = self.change(&before, input).await?;
-            self.noted(&changed, &Actor::Device).await;
+            self.change(&before, input, &Actor::Device).await?;
         }
         Ok(is_end)
     }
@@ -245,11 +238,7 @@ impl Commands {
         let command = match command.state {
             // It is about to expire.
             CommandState::Queued if command.expires_at <= now => return Ok(None),
-            CommandState::Queued => {
-                let changed = self.change(&command, Input::Sent).await?;
-                self.noted(&changed, &Actor::Server).await;
-                changed.command
-            }
+            CommandState::Queued => self.change(&command, Input::Sent, &Actor::Server).await?,
             _ => command,
         };
         if command.state.is_over() || is_taken_back(&command) {
@@ -293,22 +282,14 @@ impl Commands {
         loop {
             let due = self.world.store.command_due(self.world.now(), DUE_MAX).await?;
             // All at once, so that they share their commits.
-            let settled = join_all(due.iter().map(|before| self.change(before, Input::Due))).await;
-            let (mut events, mut outcome) = (Vec::new(), Ok(()));
+            let settle = |before| self.change(before, Input::Due, &Actor::Server);
+            let settled = join_all(due.iter().map(settle)).await;
+            let is_none_over = !settled.iter().flatten().any(|changed| changed.state.is_over());
             for changed in settled {
-                match changed {
-                    Ok(changed) => {
-                        self.ring(&changed.command);
-                        self.expect_back(&changed.command);
-                        events.extend(changed.event(&Actor::Server));
-                    }
-                    Err(error) => outcome = Err(error),
-                }
+                changed?;
             }
-            let is_all = due.len() < DUE_MAX || events.is_empty();
-            self.events.record_all(events).await;
-            if is_all || outcome.is_err() {
-                return outcome;
+            if due.len() < DUE_MAX || is_none_over {
+                return Ok(());
             }
         }
     }
@@ -318,31 +299,27 @@ impl Commands {
         found.ok_or_else(|| OpsError::NotFound(format!("command {id}")))
     }
 
-    /// Has the store make of a command what an input makes of it then, with what its program wrote
-    /// as far as that is known here.
-    async fn change(&self, command: &CommandRecord, input: Input) -> Result<Changed, StoreError> {
-        let now = self.world.now();
-        let (tell, told) = oneshot::channel();
+    /// Has the store make of a command what an input makes of it then, and write down if that is
+    /// an end; tells those who wait. Returns the command with what its program wrote as far as that
+    /// is known here.
+    async fn change(
+        &self,
+        command: &CommandRecord,
+        input: Input,
+        actor: &Actor,
+    ) -> Result<CommandRecord, StoreError> {
+        let (now, actor) = (self.world.now(), actor.to_string());
         let change = move |command: &mut CommandRecord| {
             let before = command.state;
             apply(command, input, now)?;
-            // Whoever asked may have gone; the change holds all the same.
-            tell.send(before).ok();
-            Ok(())
+            let end = kind(command.state).filter(|_| command.state != before);
+            Ok(end.map(|kind| event(command, kind, &actor).at(now)))
         };
         let after = self.world.store.command_change(command.id, Box::new(change)).await?;
-        let before = told.await.map_err(|_| Failure::Closed)?;
+        self.ring(&after);
+        self.expect_back(&after);
         let output = after.output.or_else(|| command.output.clone());
-        Ok(Changed { before, command: CommandRecord { output, ..after } })
-    }
-
-    /// Tells those who wait, and writes down what has come to an end.
-    async fn noted(&self, changed: &Changed, actor: &Actor) {
-        self.ring(&changed.command);
-        self.expect_back(&changed.command);
-        if let Some(event) = changed.event(actor) {
-            self.events.record(event).await;
-        }
+        Ok(CommandRecord { output, ..after })
     }
 
     /// Nobody need worry about a device that is silent because it begins anew.
@@ -366,20 +343,6 @@ impl Commands {
             (Err(OpsError::NotFound(_)), Ok(uid)) => Ok(uid),
             (Err(error), _) => Err(error),
         }
-    }
-}
-
-/// A command after a change, and its state before.
-struct Changed {
-    before: CommandState,
-    command: CommandRecord,
-}
-
-impl Changed {
-    /// The event that tells of it; none if that is no end, or was one already.
-    fn event(&self, actor: &Actor) -> Option<NewEvent> {
-        let kind = kind(self.command.state).filter(|_| self.command.state != self.before);
-        kind.map(|kind| event(&self.command, kind, &actor.to_string()))
     }
 }
 
@@ -485,6 +448,19 @@ fn event(command: &CommandRecord, kind: EventKind, actor: &str) -> NewEvent {
     let device = Some((command.device_id.clone(), command.device));
     let text = format!("{}: {why}", words(command));
     NewEvent { kind, actor: actor.to_owned(), device, text }
+}
+
+/// What is told of a command that was just added, by its author.
+pub(super) fn told(inserted: &Inserted) -> Vec<Event> {
+    let command = &inserted.command;
+    let (kind, actor) = (EventKind::CommandQueued, command.author.clone());
+    let device = Some((command.device_id.clone(), command.device));
+    let text = format!("{}, until {}", words(command), command.expires_at);
+    let older = inserted.superseded.iter();
+    let mut told: Vec<_> =
+        older.map(|older| event(older, EventKind::CommandCancelled, &actor)).collect();
+    told.push(NewEvent { kind, actor, device, text });
+    told.into_iter().map(|new| new.at(command.created_at)).collect()
 }
 
 /// A command in an event: its number first, since the words may be many.

@@ -399,7 +399,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let presence = Arc::new(Presence::default());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
-        let events = Arc::new(Events::new(world.clone(), 0));
+        let events = Arc::new(Events::new(world.clone()));
         let enrolment = Enrolment {
             world,
             server: PrivateKey::from_seed(&[1; 32]).public(),

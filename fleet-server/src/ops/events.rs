@@ -1,8 +1,8 @@
 //! Events: writing down what happened, and reading it again.
 //!
-//! An event is written right after the change that it tells of, in a commit of its own. A server
-//! that crashes between the two keeps the change and never tells of it; it never tells of a change
-//! that was not kept.
+//! What happens to commands is told in the commit of the change itself. Other events are written
+//! right after the change that they tell of, in a commit of their own. A server that crashes between
+//! the two keeps the change and never tells of it; it never tells of a change that was not kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +31,6 @@ pub(crate) struct Events {
     waiting: Mutex<Vec<Event>>,
     /// Held by the one who writes for all who wait.
     turn: tokio::sync::Mutex<()>,
-    newest: watch::Sender<u64>,
 }
 
 /// Something that has just happened.
@@ -69,13 +68,17 @@ impl NewEvent {
         let device = Some((device.id.clone(), device.uid));
         Self { kind, actor: actor.to_string(), device, text: text.into() }
     }
+
+    /// The event as it is stored.
+    pub(crate) fn at(self, at: Timestamp) -> Event {
+        let Self { kind, actor, device, text } = self;
+        Event { at, kind, actor, device, text: cut(text) }
+    }
 }
 
 impl Events {
-    /// Goes on after the event with the number `newest`.
-    pub(crate) fn new(world: World, newest: u64) -> Self {
-        let newest = watch::Sender::new(newest);
-        Self { world, waiting: Mutex::default(), turn: tokio::sync::Mutex::default(), newest }
+    pub(crate) fn new(world: World) -> Self {
+        Self { world, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Writes down what has happened. When this returns, the event is on the disk; if the store
@@ -87,13 +90,7 @@ impl Events {
     /// The same for many events, which share their commits.
     pub(crate) async fn record_all(&self, new: Vec<NewEvent>) {
         let at = self.world.now();
-        self.wait_in_line(new.into_iter().map(|new| Event {
-            at,
-            kind: new.kind,
-            actor: new.actor,
-            device: new.device,
-            text: cut(new.text),
-        }));
+        self.wait_in_line(new.into_iter().map(|new| new.at(at)));
         // While one wave is being written the next gathers. So there is one job in the store's
         // queue, however many events come, and telemetry does not wait behind them.
         let _turn = self.turn.lock().await;
@@ -131,7 +128,7 @@ impl Events {
 
     /// The number of the newest event, now and whenever it grows.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+        self.world.store.event_news()
     }
 
     /// The device that a name means; one that is gone still has its events.
@@ -155,16 +152,12 @@ impl Events {
     }
 
     async fn write(&self, wave: Vec<Event>) {
-        match self.world.store.event_append(wave.clone()).await {
-            Ok(newest) => drop(self.newest.send_replace(newest)),
-            Err(error) => {
-                for event in wave {
-                    let (kind, actor) = (event.kind.word(), event.actor);
-                    let device = event.device.map(|(id, uid)| format!("{id} {uid}"));
-                    let text = Untrusted::new(event.text);
-                    tracing::warn!(error = %Chain(&error), kind, actor, ?device, %text, "an event was not stored");
-                }
-            }
+        let Err(error) = self.world.store.event_append(wave.clone()).await else { return };
+        for event in wave {
+            let (kind, actor) = (event.kind.word(), event.actor);
+            let device = event.device.map(|(id, uid)| format!("{id} {uid}"));
+            let text = Untrusted::new(event.text);
+            tracing::warn!(error = %Chain(&error), kind, actor, ?device, %text, "an event was not stored");
         }
     }
 
@@ -209,7 +202,7 @@ mod tests {
     fn events() -> (Arc<RedbStore>, Events) {
         let store = Arc::new(RedbStore::in_memory());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
-        (store, Events::new(world, 0))
+        (store, Events::new(world))
     }
 
     fn new(text: impl ToString) -> NewEvent {

@@ -392,7 +392,7 @@ mod tests {
         let world = World { store, clock: Arc::new(SystemClock) };
         let (hub, presence) =
             (Arc::default(), Arc::new(Presence::rebuilt([], Vec::new(), &HashSet::new(), None)));
-        let events = Arc::new(Events::new(world.clone(), 0));
+        let events = Arc::new(Events::new(world.clone()));
         let telemetry = Telemetry {
             world: world.clone(),
             presence: presence.clone(),

@@ -8,7 +8,7 @@ use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::time::Timestamp;
 
-use super::{CommandRecord, ConfigVersion, Inserted, NewConfig, Refusal, StoreError};
+use super::{CommandRecord, ConfigVersion, Inserted, NewConfig, Refusal, StoreError, Tell};
 
 /// Batches and their members. A batch's id is given once, and ids of later batches sort after those
 /// of earlier ones. A batch's counts are always those of its members.
@@ -51,25 +51,32 @@ pub trait BatchStore: Send + Sync {
         query: MemberQuery,
     ) -> Result<Vec<(u32, MemberRecord)>, StoreError>;
 
-    /// Has a member that waits begin, in one commit: what it is to do is stored, and that it is at
-    /// it. Refused if the batch is not running or the member does not wait.
+    /// Has members that wait begin, in one commit: what each is to do is stored, and that it is at
+    /// it. Refused if the batch is not running; a member is if it does not wait. `tell` makes the
+    /// events of each that begins. Returns what became of each.
     async fn batch_begin(
         &self,
-        place: Place,
+        batch: Uid,
         at: Timestamp,
-        step: Step,
-    ) -> Result<Begun, StoreError>;
+        steps: Vec<(u32, Step)>,
+        tell: Tell<Begun>,
+    ) -> Result<Members<Begun>, StoreError>;
 
-    /// Changes a member in one piece; it may change anything but the device. Returns it and its
-    /// batch as they are now.
-    async fn batch_member_change(
+    /// Changes members of a batch, each in one piece and all in one commit. A change may change
+    /// anything but the device and what it was given, and runs on the writer's thread, so it only
+    /// computes. Returns what became of each.
+    async fn batch_members_change(
         &self,
-        place: Place,
-        change: MemberChange,
-    ) -> Result<(BatchRecord, MemberRecord), StoreError>;
+        batch: Uid,
+        changes: Vec<(u32, MemberChange)>,
+    ) -> Result<Members<MemberRecord>, StoreError>;
 
-    /// The member that was given a command.
-    async fn batch_of_command(&self, command: Uid) -> Result<Option<Place>, StoreError>;
+    /// Those of some commands that members were given, without what their programs wrote. Damaged
+    /// ones are left out, and health says so.
+    async fn batch_commands(
+        &self,
+        commands: Vec<Uid>,
+    ) -> Result<Vec<(Place, CommandRecord)>, StoreError>;
 
     /// The members that were given versions of a device's configuration up to one, the latest first.
     async fn batch_of_config(
@@ -86,8 +93,17 @@ pub trait BatchStore: Send + Sync {
 /// A change of a batch, or its reason not to.
 pub type BatchChange = Box<dyn FnOnce(&mut BatchRecord) -> Result<(), Refusal> + Send>;
 
-/// A change of a member, or its reason not to.
-pub type MemberChange = Box<dyn FnOnce(&mut MemberRecord) -> Result<(), Refusal> + Send>;
+/// A change of a member.
+pub type MemberChange = Box<dyn FnOnce(&mut MemberRecord) + Send>;
+
+/// What became of some members of a batch.
+#[derive(Debug)]
+pub struct Members<T> {
+    /// The batch as it is now.
+    pub batch: BatchRecord,
+    /// The members by their places, in the order in which they were asked for.
+    pub members: Vec<(u32, Result<T, StoreError>)>,
+}
 
 /// Where a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -255,8 +271,6 @@ pub enum Step {
 /// A member that has begun.
 #[derive(Clone, Debug)]
 pub struct Begun {
-    /// Its batch.
-    pub batch: BatchRecord,
     /// It.
     pub member: MemberRecord,
     /// What became of its command.

@@ -8,7 +8,7 @@ use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::time::Timestamp;
 
-use super::{Device, Refusal, StoreError};
+use super::{Device, Event, Refusal, StoreError, Tell};
 
 /// How long after a device should have spoken it is given up.
 const GRACE: Duration = Duration::from_secs(600);
@@ -26,11 +26,12 @@ pub trait CommandStore: Send + Sync {
     /// words that still wait are cancelled, where
     /// [`Command::is_superseded_by_its_like`] says so. A device has at most
     /// [`COMMANDS_PER_DEVICE_MAX`](fleet_core::limits::COMMANDS_PER_DEVICE_MAX) that are not over;
-    /// more are a [`Conflict::CommandsOpen`](super::Conflict::CommandsOpen). Returns what became of
-    /// each.
+    /// more are a [`Conflict::CommandsOpen`](super::Conflict::CommandsOpen). `tell` makes the events of
+    /// each one that is new. Returns what became of each.
     async fn command_insert(
         &self,
         commands: Vec<CommandRecord>,
+        tell: Tell<Inserted>,
     ) -> Result<Vec<Inserted>, StoreError>;
 
     /// A command with what its program wrote.
@@ -45,8 +46,9 @@ pub trait CommandStore: Send + Sync {
     async fn command_open(&self, device: Uid) -> Result<Vec<CommandRecord>, StoreError>;
 
     /// Changes a command in one piece: nobody else's change comes between what the closure reads
-    /// and what it leaves. It may change anything but the id and the device. The closure runs on the
-    /// writer's thread, so it only computes. Returns the command as it is now, with what its program
+    /// and what it leaves. It may change anything but the id and the device, and returns the event
+    /// that tells of it, if any, for the same commit. The closure runs on the writer's thread, so it
+    /// only computes. Returns the command as it is now, with what its program
     /// wrote only if the closure put it there.
     async fn command_change(
         &self,
@@ -63,8 +65,9 @@ pub trait CommandStore: Send + Sync {
     ) -> Result<Vec<CommandRecord>, StoreError>;
 }
 
-/// A change of a command, or its reason not to.
-pub type CommandChange = Box<dyn FnOnce(&mut CommandRecord) -> Result<(), Refusal> + Send>;
+/// A change of a command, and what is to be told of it, or its reason not to.
+pub type CommandChange =
+    Box<dyn FnOnce(&mut CommandRecord) -> Result<Option<Event>, Refusal> + Send>;
 
 /// A command, as the server knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -155,6 +155,9 @@ impl From<Failure> for StoreError {
 /// Why a database did not open. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Its events.
+    #[error("cannot read the events in the database")]
+    Events(#[source] StoreError),
     /// Its devices.
     #[error("cannot read the devices in the database")]
     Devices(#[source] StoreError),

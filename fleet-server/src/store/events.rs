@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use fleet_core::api::EventKind;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::time::Timestamp;
+use tokio::sync::watch;
 
 use super::StoreError;
 
@@ -18,12 +19,19 @@ pub trait EventStore: Send + Sync {
     /// The newest number; 0 if nothing has happened yet.
     async fn event_newest(&self) -> Result<u64, StoreError>;
 
+    /// The newest number, now and whenever it grows.
+    fn event_news(&self) -> watch::Receiver<u64>;
+
     /// Events after a number, oldest first. Damaged ones are left out, and health says so.
     async fn event_after(&self, seq: u64, limit: usize) -> Result<Vec<(u64, Event)>, StoreError>;
 
     /// Events that are asked for, newest first. Damaged ones are left out, and health says so.
     async fn event_list(&self, query: EventQuery) -> Result<Vec<(u64, Event)>, StoreError>;
 }
+
+/// Makes the events that tell of a change, which are added in the change's own commit: the one is
+/// never there without the other. Runs on the writer's thread, so it only computes.
+pub type Tell<T> = Box<dyn Fn(&T) -> Vec<Event> + Send>;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,14 +27,14 @@ mod telemetry;
 pub use backup::{BackupStore, Part, TakePart};
 pub use batches::{
     Action, BatchChange, BatchRecord, BatchStore, Begun, Counts, MemberChange, MemberQuery,
-    MemberRecord, Place, Step,
+    MemberRecord, Members, Place, Step,
 };
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig, ReportedPhase};
 pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
-pub use events::{About, Event, EventQuery, EventStore};
+pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};

@@ -63,6 +63,16 @@ pub(crate) async fn members_become(rig: &Rig, id: &str, wanted: &[&str]) {
         .await;
 }
 
+/// Waits until the server knows that so many devices are not connected.
+pub(crate) async fn are_away(rig: &Rig, count: usize) {
+    wait_for("devices that are gone", async || {
+        let wish = json!({"filter": "", "command": "restart"});
+        let path = format!("{BATCHES}/preview");
+        rig.ask("POST", &path, Some(wish)).await.expect(200)["offline"] == count
+    })
+    .await;
+}
+
 /// Kind and actor of what is told of batches, oldest first, and the texts.
 pub(crate) async fn told(rig: &Rig) -> (Vec<[String; 2]>, Vec<String>) {
     let events = rig.ask("GET", "/api/v1/events?kind=batch", None).await.expect(200);

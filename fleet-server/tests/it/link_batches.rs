@@ -6,8 +6,8 @@ use fleet_core::wire::{ConfigReported, Outcome, Progress, ToAgent, ToServer};
 use serde_json::json;
 
 use crate::batches_kit::{
-    BATCHES, Deeds, act, batch, becomes, begun, deeds, fleet, lives, members, members_become, name,
-    states, told,
+    BATCHES, Deeds, act, are_away, batch, becomes, begun, deeds, fleet, lives, members,
+    members_become, name, states, told,
 };
 use crate::commands_kit::{done, ends, ordered, says, text};
 use crate::server_kit::{Agent, Rig, key_id, wait_for};
@@ -123,12 +123,7 @@ async fn devices_that_are_away_do_it_when_they_come_until_it_is_too_late() {
     for (id, seed) in [("d01", 2), ("d02", 3)] {
         drop(rig.enrolled(id, seed).await);
     }
-    wait_for("two that are gone", async || {
-        let wish = json!({"filter": "", "command": "restart"});
-        let path = format!("{BATCHES}/preview");
-        rig.ask("POST", &path, Some(wish)).await.expect(200)["offline"] == 2
-    })
-    .await;
+    are_away(&rig, 2).await;
     let id = begun(&rig, json!({"command": "restart", "window": 3})).await;
     members_become(&rig, &id, &["succeeded", "waiting", "waiting"]).await;
     let why = members(&rig, &id).await["d01"].1.clone();
@@ -226,6 +221,7 @@ async fn a_command_that_makes_way_for_a_newer_one_is_called_off() {
     let id = begun(&rig, json!({"command": "restart"})).await;
     members_become(&rig, &id, &["running"]).await;
     drop(agent);
+    are_away(&rig, 1).await;
     // It has its order already, so somebody else's is another one, and both are open.
     let wish = json!({"device_id": "d00", "command": "restart"});
     let other = rig.ask("POST", "/api/v1/commands", Some(wish)).await.expect(201);

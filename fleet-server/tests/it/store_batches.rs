@@ -7,12 +7,12 @@ use fleet_core::api::{BatchState, MemberState, WhenOffline};
 use fleet_core::id::Uid;
 use fleet_core::limits::BATCHES_OPEN_MAX;
 use fleet_server::store::{
-    Action, BatchRecord, Conflict, Counts, Device, MemberQuery, MemberRecord, Place, Step, Store,
-    StoreError,
+    Action, BatchRecord, Begun, Conflict, Counts, Device, MemberChange, MemberQuery, MemberRecord,
+    Place, Step, Store, StoreError,
 };
 
 use crate::store_commands::command;
-use crate::store_kit::{config, device, id, time};
+use crate::store_kit::{config, device, id, silent, time};
 
 type Any = Arc<dyn Store>;
 
@@ -83,11 +83,18 @@ fn place(batch: &BatchRecord, ordinal: u32) -> Place {
 }
 
 async fn becomes(store: &Any, place: Place, state: MemberState) -> BatchRecord {
-    let change = move |member: &mut MemberRecord| {
-        member.state = state;
-        Ok(())
-    };
-    store.batch_member_change(place, Box::new(change)).await.unwrap().0
+    let change = move |member: &mut MemberRecord| member.state = state;
+    let changes: Vec<(u32, MemberChange)> = vec![(place.ordinal, Box::new(change))];
+    let changed = store.batch_members_change(place.batch, changes).await.unwrap();
+    assert_eq!(changed.members[0].1.as_ref().unwrap().state, state);
+    changed.batch
+}
+
+/// What becomes of a member that is to begin.
+async fn begins(store: &Any, place: Place, at: i64, step: Step) -> Result<Begun, StoreError> {
+    let steps = vec![(place.ordinal, step)];
+    let begun = store.batch_begin(place.batch, time(at), steps, silent()).await?;
+    begun.members.into_iter().next().unwrap().1
 }
 
 pub(crate) async fn a_batch_comes_with_all_its_members(store: Any) {
@@ -127,24 +134,25 @@ pub(crate) async fn a_member_begins_with_what_it_is_to_do(store: Any) {
     let batch = begun(&store, &devices).await;
     let order = command(&devices[0], "restart nginx", 20);
     let step = || Step::Command(Box::new(order.clone()));
-    let begun = store.batch_begin(place(&batch, 0), time(30), step()).await.unwrap();
+    let begun = begins(&store, place(&batch, 0), 30, step()).await.unwrap();
     assert!(begun.command.unwrap().is_new);
     assert_eq!((begun.member.state, begun.member.begun_at), (MemberState::Running, Some(time(30))));
-    assert_eq!(begun.batch.counts.get(MemberState::Running), 1);
+    let counts = store.batch_get(batch.id).await.unwrap().unwrap().counts;
+    assert_eq!(counts.get(MemberState::Running), 1);
     assert_eq!(store.command_get(order.id).await.unwrap(), Some(order.clone()));
-    assert_eq!(store.batch_of_command(order.id).await.unwrap(), Some(place(&batch, 0)));
-    assert_eq!(store.batch_of_command(Uid::new()).await.unwrap(), None);
+    let found = store.batch_commands(vec![Uid::new(), order.id]).await.unwrap();
+    assert_eq!(found, [(place(&batch, 0), order)]);
 
     // Once, and by nobody while the batch is not running.
     let other = command(&devices[0], "collect", 21);
-    let twice = store.batch_begin(place(&batch, 0), time(31), Step::Command(other.clone().into()));
+    let twice = begins(&store, place(&batch, 0), 31, Step::Command(other.clone().into()));
     assert!(matches!(twice.await, Err(StoreError::Refused(_))));
     let pause = |batch: &mut BatchRecord| {
         batch.state = BatchState::Paused;
         Ok(())
     };
     store.batch_change(batch.id, Box::new(pause)).await.unwrap();
-    let late = store.batch_begin(place(&batch, 1), time(31), Step::Command(other.clone().into()));
+    let late = begins(&store, place(&batch, 1), 31, Step::Command(other.clone().into()));
     assert!(matches!(late.await, Err(StoreError::Refused(_))));
     assert_eq!(store.command_get(other.id).await.unwrap(), None, "nothing is left behind");
     assert_eq!(states(&store, &batch).await, [MemberState::Running, MemberState::Waiting]);
@@ -155,26 +163,26 @@ pub(crate) async fn a_member_begins_with_the_next_configuration(store: Any) {
     let batch = begun(&store, &devices).await;
     store.config_append(devices[0].uid, None, config("{}")).await.unwrap();
     let step = |expected, config| Step::Config { expected, config };
-    let stale = store.batch_begin(place(&batch, 0), time(30), step(0, Some(config("{}")))).await;
+    let stale = begins(&store, place(&batch, 0), 30, step(0, Some(config("{}")))).await;
     assert!(
         matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 1, .. }))),
         "{stale:?}"
     );
     assert_eq!(states(&store, &batch).await, [MemberState::Waiting; 3]);
-    let next = store.batch_begin(place(&batch, 0), time(30), step(1, Some(config("{}")))).await;
+    let next = begins(&store, place(&batch, 0), 30, step(1, Some(config("{}")))).await;
     let next = next.unwrap();
     assert_eq!((next.member.version, next.config.unwrap().version), (Some(2), 2));
     assert_eq!(store.config_latest(devices[0].uid).await.unwrap().unwrap().version, 2);
-    let stale = store.batch_begin(place(&batch, 1), time(30), step(1, None)).await;
+    let stale = begins(&store, place(&batch, 1), 30, step(1, None)).await;
     assert!(matches!(stale, Err(StoreError::Conflict(Conflict::Config { current: 0, .. }))));
-    let same = store.batch_begin(place(&batch, 1), time(30), step(0, None)).await.unwrap();
+    let same = begins(&store, place(&batch, 1), 30, step(0, None)).await.unwrap();
     assert_eq!((same.member.version, same.config), (Some(0), None));
     let of = |device: &Device, version| store.batch_of_config(device.uid, version, 9);
     assert_eq!(of(&devices[0], 1).await.unwrap(), []);
     assert_eq!(of(&devices[0], 7).await.unwrap(), [place(&batch, 0)]);
     assert_eq!(of(&devices[2], 7).await.unwrap(), []);
     store.device_delete(devices[2].uid, time(40)).await.unwrap();
-    let gone = store.batch_begin(place(&batch, 2), time(50), step(0, Some(config("{}")))).await;
+    let gone = begins(&store, place(&batch, 2), 50, step(0, Some(config("{}")))).await;
     assert!(matches!(gone, Err(StoreError::Missing("device"))));
 }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::api::CommandState;
+use fleet_core::api::{CommandState, EventKind};
 use fleet_core::id::Uid;
 use fleet_core::limits::COMMANDS_PER_DEVICE_MAX;
 use fleet_server::store::{
-    CommandQuery, CommandRecord, Conflict, Device, Refusal, Store, StoreError,
+    CommandQuery, CommandRecord, Conflict, Device, Event, Inserted, Refusal, Store, StoreError,
+    Tell,
 };
 
-use crate::store_kit::{device, time};
+use crate::store_kit::{device, silent, time};
 
 type Any = Arc<dyn Store>;
 
@@ -49,7 +50,7 @@ async fn with_devices(store: &Any) -> (Device, Device) {
 }
 
 async fn add(store: &Any, command: &CommandRecord) {
-    let inserted = store.command_insert(vec![command.clone()]).await.unwrap();
+    let inserted = store.command_insert(vec![command.clone()], silent()).await.unwrap();
     assert!(inserted[0].is_new && inserted[0].superseded.is_empty(), "{inserted:?}");
     assert_eq!(inserted[0].command, *command);
 }
@@ -57,7 +58,7 @@ async fn add(store: &Any, command: &CommandRecord) {
 async fn becomes(store: &Any, id: Uid, state: CommandState) -> CommandRecord {
     let change = move |command: &mut CommandRecord| {
         command.state = state;
-        Ok(())
+        Ok(None)
     };
     store.command_change(id, Box::new(change)).await.unwrap()
 }
@@ -113,7 +114,7 @@ pub(crate) async fn a_command_is_changed_in_one_piece(store: Any) {
             command.state = CommandState::Sent;
             command.sent_at = Some(time(at));
             (command.id, command.device) = (Uid::new(), Uid::new());
-            Ok(())
+            Ok(None)
         };
         store.command_change(given.id, Box::new(change))
     });
@@ -130,7 +131,7 @@ pub(crate) async fn a_command_is_changed_in_one_piece(store: Any) {
         command.exit_code = Some(3);
         command.output = Some(written);
         command.output_left_out = 9;
-        Ok(())
+        Ok(None)
     };
     store.command_change(given.id, Box::new(change)).await.unwrap();
     let stored = store.command_get(given.id).await.unwrap().unwrap();
@@ -142,7 +143,7 @@ pub(crate) async fn a_command_is_changed_in_one_piece(store: Any) {
     assert_eq!((stored.output, stored.state), (Some(output), CommandState::Failed));
     assert_eq!(store.command_open(one.uid).await.unwrap(), []);
     assert_eq!(store.command_open(two.uid).await.unwrap(), []);
-    let missing = store.command_change(Uid::new(), Box::new(|_| Ok(()))).await.unwrap_err();
+    let missing = store.command_change(Uid::new(), Box::new(|_| Ok(None))).await.unwrap_err();
     assert_eq!(missing.to_string(), "no such command");
 }
 
@@ -152,7 +153,7 @@ pub(crate) async fn a_command_is_given_once(store: Any) {
     add(&store, &given).await;
     becomes(&store, given.id, CommandState::Succeeded).await;
     let again = CommandRecord { created_at: time(99), author: "bob".to_owned(), ..given.clone() };
-    let inserted = store.command_insert(vec![again.clone(), again]).await.unwrap();
+    let inserted = store.command_insert(vec![again.clone(), again], silent()).await.unwrap();
     for inserted in inserted {
         assert!(!inserted.is_new);
         let (command, at) = (inserted.command, time(10));
@@ -164,13 +165,13 @@ pub(crate) async fn a_command_is_given_once(store: Any) {
     ] {
         // None of them is added, then.
         let innocent = command(&two, "logs", 20);
-        let refused = store.command_insert(vec![innocent, other]).await.unwrap_err();
+        let refused = store.command_insert(vec![innocent, other], silent()).await.unwrap_err();
         let exists = Conflict::Exists("command");
         assert!(matches!(refused, StoreError::Conflict(conflict) if conflict == exists));
     }
     assert_eq!(store.command_list(everything()).await.unwrap().len(), 1);
     let nobodys = CommandRecord { device: Uid::new(), ..command(&one, "logs", 30) };
-    let refused = store.command_insert(vec![nobodys]).await.unwrap_err();
+    let refused = store.command_insert(vec![nobodys], silent()).await.unwrap_err();
     assert_eq!(refused.to_string(), "no such device");
 }
 
@@ -187,7 +188,8 @@ pub(crate) async fn a_newer_command_takes_the_place_of_its_like(store: Any) {
     }
     let new = command(&one, "restart nginx.service", 20);
     let more_reads = command(&one, "logs", 21);
-    let inserted = store.command_insert(vec![new.clone(), more_reads.clone()]).await.unwrap();
+    let inserted =
+        store.command_insert(vec![new.clone(), more_reads.clone()], silent()).await.unwrap();
     assert_eq!(ids(&inserted[0].superseded), [old.id]);
     assert_eq!(inserted[1].superseded, []);
     let stored = store.command_get(old.id).await.unwrap().unwrap();
@@ -203,7 +205,7 @@ pub(crate) async fn a_newer_command_takes_the_place_of_its_like(store: Any) {
     add(&store, &newest).await;
     // Of those that come together the last one stands.
     let together: Vec<_> = (40..43).map(|at| command(&two, "reboot", at)).collect();
-    let inserted = store.command_insert(together.clone()).await.unwrap();
+    let inserted = store.command_insert(together.clone(), silent()).await.unwrap();
     assert_eq!(ids(&inserted[2].superseded), [together[1].id]);
     let open = store.command_open(two.uid).await.unwrap();
     assert_eq!(ids(&open), [other_device.id, together[2].id]);
@@ -213,19 +215,20 @@ pub(crate) async fn a_newer_command_takes_the_place_of_its_like(store: Any) {
 pub(crate) async fn a_device_has_so_many_commands_to_do(store: Any) {
     let (one, two) = with_devices(&store).await;
     let many = |count| (0..count).map(|at| command(&one, "exec a", at as i64)).collect::<Vec<_>>();
-    let too_many = store.command_insert(many(COMMANDS_PER_DEVICE_MAX + 1)).await.unwrap_err();
+    let too_many =
+        store.command_insert(many(COMMANDS_PER_DEVICE_MAX + 1), silent()).await.unwrap_err();
     assert!(too_many.to_string().contains("has 64 commands to do"), "{too_many}");
     assert_eq!(store.command_list(everything()).await.unwrap(), [], "none is added, then");
     let all = many(COMMANDS_PER_DEVICE_MAX);
-    store.command_insert(all.clone()).await.unwrap();
-    store.command_insert(many(1)).await.unwrap_err();
+    store.command_insert(all.clone(), silent()).await.unwrap();
+    store.command_insert(many(1), silent()).await.unwrap_err();
     add(&store, &command(&two, "exec a", 1)).await;
     // What makes way makes room.
     becomes(&store, all[0].id, CommandState::Expired).await;
     let reboot = command(&one, "reboot", 99);
     add(&store, &reboot).await;
-    store.command_insert(many(1)).await.unwrap_err();
-    let instead = store.command_insert(vec![command(&one, "reboot", 100)]).await.unwrap();
+    store.command_insert(many(1), silent()).await.unwrap_err();
+    let instead = store.command_insert(vec![command(&one, "reboot", 100)], silent()).await.unwrap();
     assert_eq!(ids(&instead[0].superseded), [reboot.id]);
 }
 
@@ -252,7 +255,7 @@ pub(crate) async fn commands_are_due_in_their_order(store: Any) {
 pub(crate) async fn commands_go_with_their_device(store: Any) {
     let (one, two) = with_devices(&store).await;
     let commands: Vec<_> = (0..5).map(|at| command(&one, "exec a", at)).collect();
-    store.command_insert(commands.clone()).await.unwrap();
+    store.command_insert(commands.clone(), silent()).await.unwrap();
     becomes(&store, commands[0].id, CommandState::Failed).await;
     let kept = command(&two, "exec a", 9);
     add(&store, &kept).await;
@@ -262,4 +265,52 @@ pub(crate) async fn commands_go_with_their_device(store: Any) {
     assert_eq!(ids(&store.command_list(everything()).await.unwrap()), [kept.id]);
     assert_eq!(ids(&store.command_due(time(i64::MAX), 99).await.unwrap()), [kept.id]);
     assert_eq!(store.command_get(commands[0].id).await.unwrap(), None);
+}
+
+pub(crate) async fn what_is_told_of_a_command_comes_with_its_change(store: Any) {
+    let (one, _) = with_devices(&store).await;
+    let mut news = store.event_news();
+    let before = *news.borrow_and_update();
+    let event = |text: &str| Event {
+        at: time(1),
+        kind: EventKind::CommandQueued,
+        actor: "operator:ada".to_owned(),
+        device: None,
+        text: text.to_owned(),
+    };
+    let told = async || {
+        let events = store.event_after(before, 9).await.unwrap();
+        events.into_iter().map(|(_, event)| event.text).collect::<Vec<_>>()
+    };
+    let given = command(&one, "collect", 10);
+    let tell = || -> Tell<Inserted> {
+        Box::new(move |inserted| vec![event(inserted.command.command.word())])
+    };
+    store.command_insert(vec![given.clone(), given.clone()], tell()).await.unwrap();
+    assert_eq!(told().await, ["collect"], "what is there already is no news");
+    assert_eq!(*news.borrow_and_update(), before + 1);
+
+    let change = move |command: &mut CommandRecord| {
+        command.state = CommandState::Failed;
+        Ok(Some(event("failed")))
+    };
+    store.command_change(given.id, Box::new(change)).await.unwrap();
+    assert_eq!(told().await, ["collect", "failed"]);
+    assert_eq!(*news.borrow_and_update(), before + 2);
+
+    // Where it cannot be told, it is not done.
+    let change = move |command: &mut CommandRecord| {
+        command.state = CommandState::Succeeded;
+        Ok(Some(event(&"x".repeat(2 << 20))))
+    };
+    let refused = store.command_change(given.id, Box::new(change)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooLarge("event")), "{refused:?}");
+    let large: Tell<Inserted> = Box::new(move |_| vec![event(&"x".repeat(2 << 20))]);
+    let other = command(&one, "reboot", 20);
+    let refused = store.command_insert(vec![other.clone()], large).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooLarge("event")), "{refused:?}");
+    assert_eq!(store.command_get(other.id).await.unwrap(), None);
+    assert_eq!(store.command_get(given.id).await.unwrap().unwrap().state, CommandState::Failed);
+    assert_eq!(told().await.len(), 2);
+    assert!(!news.has_changed().unwrap());
 }

@@ -19,7 +19,7 @@ use crate::store_commands::{
     a_command_is_changed_in_one_piece, a_command_is_given_once,
     a_device_has_so_many_commands_to_do, a_newer_command_takes_the_place_of_its_like,
     commands_are_due_in_their_order, commands_are_found_by_id_device_and_state,
-    commands_go_with_their_device,
+    commands_go_with_their_device, what_is_told_of_a_command_comes_with_its_change,
 };
 use crate::store_disk::Disk;
 use crate::store_events::{
@@ -88,6 +88,7 @@ contract! {
     commands_are_found_by_id_device_and_state,
     a_command_is_changed_in_one_piece,
     a_command_is_given_once,
+    what_is_told_of_a_command_comes_with_its_change,
     a_newer_command_takes_the_place_of_its_like,
     a_device_has_so_many_commands_to_do,
     commands_are_due_in_their_order,

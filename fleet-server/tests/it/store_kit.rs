@@ -9,7 +9,7 @@ use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 use fleet_server::store::{
-    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, Query, StoreHealth,
+    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, Query, StoreHealth, Tell,
 };
 
 pub(crate) fn time(millis: i64) -> Timestamp {
@@ -104,6 +104,11 @@ pub(crate) fn query(device: Uid, metric: &str) -> Query {
         to: time(i64::MAX),
         limit: 1_000,
     }
+}
+
+/// Nothing is told.
+pub(crate) fn silent<T>() -> Tell<T> {
+    Box::new(|_| Vec::new())
 }
 
 /// Waits until the store's health is as described, with a bound.

@@ -4,24 +4,23 @@
 use fleet_core::api::{EventKind, MemberState};
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
-use futures_util::future::join_all;
 
 use super::engine::Live;
 use super::{Batches, patch};
 use crate::ops::OpsError;
-use crate::ops::commands::require_able;
+use crate::ops::commands::{self, require_able};
 use crate::ops::configs::{self, own_of, tags_of};
 use crate::ops::events::NewEvent;
 use crate::store::{
-    Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberRecord, NewConfig, Place,
-    ReportedPhase, Step, StoreError,
+    Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberChange, NewConfig,
+    ReportedPhase, Step, StoreError, Tell,
 };
 
 /// How often a configuration is made anew because somebody else changed it meanwhile.
 const TRIES_MAX: usize = 5;
 
-/// A member that was to begin, as it and its batch are now, and what is to be told.
-type Started = (BatchRecord, u32, MemberRecord, Vec<NewEvent>);
+/// Members that do not begin, or are over at once, by their places.
+type Ended = Vec<(u32, MemberChange)>;
 
 impl Batches {
     /// Has members begin.
@@ -30,95 +29,136 @@ impl Batches {
         live: &mut Live,
         places: &[usize],
     ) -> Result<(), OpsError> {
-        let batch = &live.batch;
-        let begun = places.iter().map(|place| {
-            let seat = &live.members[*place];
-            self.begin_one(batch, seat.ordinal, seat.device)
-        });
-        let (mut events, mut outcome) = (Vec::new(), Ok(()));
-        for begun in join_all(begun).await {
-            match begun {
-                Ok((batch, ordinal, member, new)) => {
-                    live.note(batch, ordinal, &member);
-                    events.extend(new);
-                }
-                Err(error) => outcome = Err(error),
+        let seats = places.iter().map(|place| &live.members[*place]);
+        let mut members: Vec<_> = seats.map(|seat| (seat.ordinal, seat.device)).collect();
+        for _ in 0..TRIES_MAX {
+            if members.is_empty() {
+                return Ok(());
             }
+            members = self.try_to_begin(live, members).await?;
         }
-        self.events.record_all(events).await;
-        outcome
+        let why = "its configuration was changed by others all the time";
+        let failed = members.iter().map(|(ordinal, _)| (*ordinal, self.failed_at_once(why)));
+        let failed = failed.collect();
+        self.change_members(live, failed).await
     }
 
-    async fn begin_one(
+    /// Has members begin, in one commit. Returns those whose configuration somebody else changed
+    /// meanwhile.
+    async fn try_to_begin(
         &self,
-        batch: &BatchRecord,
-        ordinal: u32,
-        device: Uid,
-    ) -> Result<Started, OpsError> {
-        let place = Place { batch: batch.id, ordinal };
-        let called_off = async |why: String| {
-            let state = MemberState::Cancelled;
-            let (batch, ordinal, member) = self.settle(place, None, state, why).await?;
-            Ok((batch, ordinal, member, Vec::new()))
-        };
-        let Some(device) = self.world.store.device_get(device).await? else {
-            return called_off("the device was removed".to_owned()).await;
-        };
-        if let Err(problem) = require_able(&device) {
-            return called_off(problem.to_string()).await;
+        live: &mut Live,
+        members: Vec<(u32, Uid)>,
+    ) -> Result<Vec<(u32, Uid)>, OpsError> {
+        let now = self.world.now();
+        let (mut steps, mut ended) = (Vec::with_capacity(members.len()), Ended::new());
+        for (ordinal, uid) in &members {
+            match self.first_step(&live.batch, *uid, now).await? {
+                Ok(step) => steps.push((*ordinal, step)),
+                Err(change) => ended.push((*ordinal, change)),
+            }
         }
-        for _ in 0..TRIES_MAX {
-            let now = self.world.now();
-            let step = match self.first_step(batch, &device, now).await {
-                Ok(step) => step,
-                Err(OpsError::Invalid { field, problem }) => {
-                    return self.failed_at_once(place, format!("{field}: {problem}")).await;
+        let mut again = Vec::new();
+        let mut outcome = Ok(());
+        if !steps.is_empty() {
+            let all: Vec<u32> = steps.iter().map(|(ordinal, _)| *ordinal).collect();
+            let tell = tell(live.batch.author.clone(), now);
+            match self.world.store.batch_begin(live.batch.id, now, steps, tell).await {
+                Ok(begun) => {
+                    live.note(&begun.batch);
+                    for (ordinal, begun) in begun.members {
+                        match begun {
+                            Ok(begun) => {
+                                live.note_member(ordinal, &begun.member);
+                                let over = self.begun(begun).await?;
+                                ended.extend(over.map(|change| (ordinal, change)));
+                            }
+                            Err(StoreError::Conflict(Conflict::Config { .. })) => {
+                                again.extend(members.iter().find(|(known, _)| *known == ordinal));
+                            }
+                            Err(error) => match self.not_begun(error) {
+                                Ok(change) => ended.push((ordinal, change)),
+                                Err(error) => outcome = Err(error.into()),
+                            },
+                        }
+                    }
                 }
-                Err(error) => return Err(error),
-            };
-            match self.world.store.batch_begin(place, now, step).await {
-                Ok(begun) => return self.begun(begun, ordinal, &device).await,
-                Err(StoreError::Conflict(Conflict::Config { .. })) => {}
-                Err(error @ (StoreError::Conflict(_) | StoreError::TooLarge(_))) => {
-                    return self.failed_at_once(place, error.to_string()).await;
-                }
-                Err(StoreError::Missing("device")) => {
-                    return called_off("the device was removed".to_owned()).await;
+                // There are too many commands for any of them.
+                Err(error @ StoreError::Conflict(_)) => {
+                    let why = error.to_string();
+                    ended.extend(
+                        all.into_iter().map(|ordinal| (ordinal, self.failed_at_once(&why))),
+                    );
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        let why = "its configuration was changed by others all the time";
-        self.failed_at_once(place, why.to_owned()).await
+        self.change_members(live, ended).await?;
+        outcome.map(|()| again)
     }
 
-    async fn failed_at_once(&self, place: Place, why: String) -> Result<Started, OpsError> {
-        let waiting = Some(MemberState::Waiting);
-        let (batch, ordinal, member) =
-            self.settle(place, waiting, MemberState::Failed, why).await?;
-        Ok((batch, ordinal, member, Vec::new()))
+    /// What becomes of a member that the store had not begin; back comes what is no reason of it.
+    fn not_begun(&self, error: StoreError) -> Result<MemberChange, StoreError> {
+        match error {
+            StoreError::Conflict(_) | StoreError::TooLarge(_) => {
+                Ok(self.failed_at_once(&error.to_string()))
+            }
+            StoreError::Missing("device") => Ok(self.called_off("the device was removed")),
+            error => Err(error),
+        }
     }
 
-    /// What a device begins with.
+    fn failed_at_once(&self, why: &str) -> MemberChange {
+        self.settled(Some(MemberState::Waiting), MemberState::Failed, why.to_owned())
+    }
+
+    fn called_off(&self, why: &str) -> MemberChange {
+        self.settled(None, MemberState::Cancelled, why.to_owned())
+    }
+
+    /// What a device begins with; or what becomes of it because it cannot.
     async fn first_step(
         &self,
         batch: &BatchRecord,
-        device: &Device,
+        device: Uid,
         now: Timestamp,
-    ) -> Result<Step, OpsError> {
-        let text = match &batch.action {
+    ) -> Result<Result<Step, MemberChange>, OpsError> {
+        let Some(device) = self.world.store.device_get(device).await? else {
+            return Ok(Err(self.called_off("the device was removed")));
+        };
+        if let Err(problem) = require_able(&device) {
+            return Ok(Err(self.called_off(&problem.to_string())));
+        }
+        match &batch.action {
             Action::Command(command) => {
-                return Ok(Step::Command(Box::new(CommandRecord::queued(
+                let mut command = CommandRecord::queued(
                     Uid::new(),
-                    device,
+                    &device,
                     command.clone(),
                     batch.author.clone(),
                     (now, batch.expires_at),
                     batch.timeout,
-                ))));
+                );
+                self.commands.send_if_connected(&mut command);
+                Ok(Ok(Step::Command(Box::new(command))))
             }
-            Action::Config(text) => text,
-        };
+            Action::Config(text) => match self.config_step(batch, text, &device, now).await {
+                Ok(step) => Ok(Ok(step)),
+                Err(OpsError::Invalid { field, problem }) => {
+                    Ok(Err(self.failed_at_once(&format!("{field}: {problem}"))))
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn config_step(
+        &self,
+        batch: &BatchRecord,
+        text: &str,
+        device: &Device,
+        now: Timestamp,
+    ) -> Result<Step, OpsError> {
         let latest = self.world.store.config_latest(device.uid).await?;
         let expected = latest.as_ref().map_or(0, |latest| latest.version);
         let before = own_of(latest.as_ref());
@@ -136,36 +176,40 @@ impl Batches {
         Ok(Step::Config { expected, config })
     }
 
-    /// Has what a member begins with go its way.
-    async fn begun(
-        &self,
-        begun: Begun,
-        ordinal: u32,
-        device: &Device,
-    ) -> Result<Started, OpsError> {
-        let Begun { batch, member, command, config } = begun;
-        let mut events = Vec::new();
+    /// Has what a member begins with go its way; what becomes of it if it is over at once.
+    async fn begun(&self, begun: Begun) -> Result<Option<MemberChange>, OpsError> {
+        let Begun { member, command, config } = begun;
         if let Some(inserted) = command {
-            events = self.commands.given(&inserted, &batch.author);
-        } else if let Some(stored) = config {
-            self.versions.grew(device.uid, Some(&stored));
-            self.hub.wake(device.uid);
-            // A layer may have changed since it was looked at.
-            self.layers.look_at(device.uid, None);
-            let kind = EventKind::ConfigSet;
-            let text = configs::set(&stored);
-            events.push(NewEvent::about(device, kind, &batch.author, text));
-        } else {
-            // The device may have said long ago that it has this version.
-            let place = Place { batch: batch.id, ordinal };
-            if let Some((state, why)) = said(device, member.version.unwrap_or(0)) {
-                let running = Some(MemberState::Running);
-                let (batch, ordinal, member) = self.settle(place, running, state, why).await?;
-                return Ok((batch, ordinal, member, events));
-            }
+            self.commands.given(&inserted);
+            return Ok(None);
         }
-        Ok((batch, ordinal, member, events))
+        if let Some(stored) = config {
+            self.versions.grew(member.device, Some(&stored));
+            self.hub.wake(member.device);
+            // A layer may have changed since it was looked at.
+            self.layers.look_at(member.device, None);
+            return Ok(None);
+        }
+        // The device may have said long ago that it has this version.
+        let Some(device) = self.world.store.device_get(member.device).await? else {
+            return Ok(Some(self.called_off("the device was removed")));
+        };
+        let said = said(&device, member.version.unwrap_or(0));
+        Ok(said.map(|(state, why)| self.settled(Some(MemberState::Running), state, why)))
     }
+}
+
+/// Tells of what members begin with.
+fn tell(author: String, at: Timestamp) -> Tell<Begun> {
+    Box::new(move |begun| match (&begun.command, &begun.config) {
+        (Some(inserted), _) if inserted.is_new => commands::told(inserted),
+        (_, Some(stored)) => {
+            let device = Some((begun.member.device_id.clone(), begun.member.device));
+            let (kind, actor, text) = (EventKind::ConfigSet, author.clone(), configs::set(stored));
+            vec![NewEvent { kind, actor, device, text }.at(at)]
+        }
+        (Some(_) | None, _) => Vec::new(),
+    })
 }
 
 /// What a device has said of a version, or of one after it.

@@ -5,6 +5,7 @@
 //! is thrown away and read anew, so nothing is done from what is not so any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
@@ -23,7 +24,7 @@ use super::{Batches, event};
 use crate::ops::commands::BEGINS_ANEW;
 use crate::ops::{Actor, OpsError};
 use crate::store::{
-    Action, BatchRecord, MemberChange, MemberQuery, MemberRecord, Place, StoreError,
+    Action, BatchRecord, CommandRecord, Device, MemberChange, MemberQuery, MemberRecord, StoreError,
 };
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,8 +37,8 @@ const NOTED_AT_ONCE: usize = 500;
 /// Characters of a reason that are kept with a member.
 const WHY_CHARS_MAX: usize = 500;
 
-/// A member that something was noted of, as it and its batch were then.
-type Noted = (Place, BatchRecord, MemberRecord);
+/// What is to be noted of members, by batches and places.
+type Notes = BTreeMap<Uid, Vec<(u32, MemberChange)>>;
 
 /// The batches of which something is to come, as far as they are known.
 #[derive(Default)]
@@ -95,13 +96,16 @@ impl Live {
         }
     }
 
-    /// Takes over what the store says now.
-    pub(super) fn note(&mut self, batch: BatchRecord, ordinal: u32, record: &MemberRecord) {
+    /// Takes over how many are how far; the state is not theirs to say.
+    pub(super) fn note(&mut self, batch: &BatchRecord) {
         // Of two answers the one that came later may be the earlier one: what is left never grows.
-        // The state is not theirs to say.
         if batch.counts.left() <= self.batch.counts.left() {
             self.batch.counts = batch.counts;
         }
+    }
+
+    /// Takes over what the store says now of a member.
+    pub(super) fn note_member(&mut self, ordinal: u32, record: &MemberRecord) {
         if let Ok(at) = self.members.binary_search_by_key(&ordinal, |seat| seat.ordinal) {
             self.members[at] = Seat::new(ordinal, record);
         }
@@ -331,43 +335,44 @@ impl Batches {
         state: MemberState,
         why: &str,
     ) -> Result<(), OpsError> {
-        let id = live.batch.id;
         let seats = places.iter().map(|place| &live.members[*place]);
-        let from: Vec<_> = seats.map(|seat| (seat.ordinal, seat.member.state)).collect();
-        let changes = from.iter().map(|(ordinal, before)| {
-            self.settle(
-                Place { batch: id, ordinal: *ordinal },
-                Some(*before),
-                state,
-                why.to_owned(),
-            )
+        let changes = seats.map(|seat| {
+            (seat.ordinal, self.settled(Some(seat.member.state), state, why.to_owned()))
         });
-        // All at once, so that they share their commits.
-        for changed in join_all(changes).await {
-            let (batch, ordinal, member) = changed?;
-            live.note(batch, ordinal, &member);
+        let changes = changes.collect();
+        self.change_members(live, changes).await
+    }
+
+    /// Changes members; all of them have to be there.
+    pub(super) async fn change_members(
+        &self,
+        live: &mut Live,
+        changes: Vec<(u32, MemberChange)>,
+    ) -> Result<(), OpsError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changed = self.world.store.batch_members_change(live.batch.id, changes).await?;
+        live.note(&changed.batch);
+        for (ordinal, member) in changed.members {
+            live.note_member(ordinal, &member?);
         }
         Ok(())
     }
 
-    /// Brings a member from one state, or from any, into another one.
-    pub(super) async fn settle(
+    /// The change of a member from one state, or from any, to another one.
+    pub(super) fn settled(
         &self,
-        place: Place,
         from: Option<MemberState>,
         state: MemberState,
         why: String,
-    ) -> Result<(BatchRecord, u32, MemberRecord), OpsError> {
-        let now = self.world.now();
-        let why = cut(why);
-        let change = move |member: &mut MemberRecord| {
+    ) -> MemberChange {
+        let (now, why) = (self.world.now(), cut(why));
+        Box::new(move |member| {
             if member.state != state && from.is_none_or(|from| from == member.state) {
                 (member.state, member.state_at, member.why) = (state, now, why);
             }
-            Ok(())
-        };
-        let changed = self.world.store.batch_member_change(place, Box::new(change)).await?;
-        Ok((changed.0, place.ordinal, changed.1))
+        })
     }
 
     /// Takes a command back, unless its device has said that it will do it. Whether it is over.
@@ -384,21 +389,22 @@ impl Batches {
         Ok(command.state.is_over())
     }
 
-    /// Notes what became of commands, some at a time.
+    /// Notes what became of commands that are over and of batches, some at a time.
     async fn commands_ended(&self, open: &mut Open, ids: Vec<Uid>) -> Result<(), OpsError> {
         for some in ids.chunks(NOTED_AT_ONCE) {
-            let noted = join_all(some.iter().map(|id| self.command_ended(*id))).await;
-            open.take_over(noted)?;
+            let mut notes = Notes::new();
+            for (place, command) in self.world.store.batch_commands(some.to_vec()).await? {
+                if let Some(change) = self.ended(command) {
+                    notes.entry(place.batch).or_default().push((place.ordinal, change));
+                }
+            }
+            self.note(open, notes).await?;
         }
         Ok(())
     }
 
-    /// Notes what became of a command, if it is over and one of a batch.
-    async fn command_ended(&self, id: Uid) -> Result<Option<Noted>, OpsError> {
-        let store = &self.world.store;
-        let place = if_sound(store.batch_of_command(id).await)?.flatten();
-        let command = if_sound(store.command_get(id).await)?.flatten();
-        let (Some(place), Some(command)) = (place, command) else { return Ok(None) };
+    /// What the end of a command makes of its member.
+    fn ended(&self, command: CommandRecord) -> Option<MemberChange> {
         let state = match command.state {
             CommandState::Succeeded => MemberState::Succeeded,
             CommandState::Failed => MemberState::Failed,
@@ -409,66 +415,72 @@ impl Batches {
             | CommandState::Sent
             | CommandState::Accepted
             | CommandState::Running
-            | CommandState::Later(_) => return Ok(None),
+            | CommandState::Later(_) => return None,
         };
         let (now, why) = (self.world.now(), cut(command.why));
         // What the device says of the end is the truth, whatever was supposed before. That it was
         // taken back from a device that did not answer is no such word.
-        let change = move |member: &mut MemberRecord| {
+        Some(Box::new(move |member| {
             let is_given_up =
                 member.state == MemberState::Unknown && state == MemberState::Cancelled;
             if member.state != state && !is_given_up {
                 (member.state, member.state_at, member.why) = (state, now, why);
             }
-            Ok(())
-        };
-        self.note(place, Box::new(change)).await
+        }))
     }
 
-    /// Notes what devices say of their configurations, some at a time.
+    /// Notes what devices say of their configurations, where a batch waits for it or gave it up.
     async fn configs_reported(&self, open: &mut Open, uids: Vec<Uid>) -> Result<(), OpsError> {
+        let store = &self.world.store;
         for some in uids.chunks(NOTED_AT_ONCE) {
-            for noted in join_all(some.iter().map(|uid| self.config_reported(*uid))).await {
-                open.take_over(noted?)?;
+            let mut notes = Notes::new();
+            for uid in some {
+                let device = if_sound(store.device_get(*uid).await)?.flatten();
+                let Some(device) = device.map(Arc::new) else { continue };
+                let Some(reported) = &device.reported else { continue };
+                let places = store.batch_of_config(*uid, reported.version, REPORTED_MAX).await;
+                for place in if_sound(places)?.unwrap_or_default() {
+                    let change = (place.ordinal, self.reported(device.clone()));
+                    notes.entry(place.batch).or_default().push(change);
+                }
             }
+            self.note(open, notes).await?;
         }
         Ok(())
     }
 
-    /// Notes what a device says of its configuration, if a batch waits for it or gave it up.
-    async fn config_reported(
-        &self,
-        uid: Uid,
-    ) -> Result<Vec<Result<Option<Noted>, OpsError>>, OpsError> {
-        let store = &self.world.store;
-        let device = if_sound(store.device_get(uid).await)?.flatten();
-        let Some(device) = device else { return Ok(Vec::new()) };
-        let Some(reported) = &device.reported else { return Ok(Vec::new()) };
-        let places = store.batch_of_config(uid, reported.version, REPORTED_MAX).await;
-        let mut noted = Vec::new();
-        for place in if_sound(places)?.unwrap_or_default() {
-            let (device, now) = (device.clone(), self.world.now());
-            let change = move |member: &mut MemberRecord| {
-                let is_open = matches!(member.state, MemberState::Running | MemberState::Unknown);
-                let said = said(&device, member.version.unwrap_or(0)).filter(|_| is_open);
-                if let Some((state, why)) = said {
-                    (member.state, member.state_at, member.why) = (state, now, cut(why));
-                }
-                Ok(())
-            };
-            noted.push(self.note(place, Box::new(change)).await);
-        }
-        Ok(noted)
+    /// What a device's word about its configuration makes of a member that was given a version.
+    fn reported(&self, device: Arc<Device>) -> MemberChange {
+        let now = self.world.now();
+        Box::new(move |member| {
+            let is_open = matches!(member.state, MemberState::Running | MemberState::Unknown);
+            let said = said(&device, member.version.unwrap_or(0)).filter(|_| is_open);
+            if let Some((state, why)) = said {
+                (member.state, member.state_at, member.why) = (state, now, cut(why));
+            }
+        })
     }
 
-    /// Notes what became of a member.
-    async fn note(&self, place: Place, change: MemberChange) -> Result<Option<Noted>, OpsError> {
-        match self.world.store.batch_member_change(place, change).await {
-            Ok((batch, member)) => Ok(Some((place, batch, member))),
-            // It has given way, or cannot be read, which health says.
-            Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Notes what became of members, and has their batches looked at if something of them is to
+    /// come.
+    async fn note(&self, open: &mut Open, notes: Notes) -> Result<(), OpsError> {
+        for (id, changes) in notes {
+            let changed = match self.world.store.batch_members_change(id, changes).await {
+                // It has given way, or cannot be read, which health says.
+                Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => continue,
+                changed => changed?,
+            };
+            let Some(live) = open.batches.get_mut(&id) else { continue };
+            live.note(&changed.batch);
+            for (ordinal, member) in changed.members {
+                // So may a member.
+                if let Ok(member) = member {
+                    live.note_member(ordinal, &member);
+                }
+            }
+            open.due.insert(id);
         }
+        Ok(())
     }
 
     /// Removes batches beyond those that are kept, a piece at a time.
@@ -481,22 +493,6 @@ impl Batches {
 }
 
 impl Open {
-    /// Takes over what was noted of members, and has their batches looked at if something of them is
-    /// to come.
-    fn take_over(
-        &mut self,
-        noted: impl IntoIterator<Item = Result<Option<Noted>, OpsError>>,
-    ) -> Result<(), OpsError> {
-        for noted in noted {
-            let Some((place, batch, member)) = noted? else { continue };
-            if let Some(live) = self.batches.get_mut(&place.batch) {
-                live.note(batch, place.ordinal, &member);
-                self.due.insert(place.batch);
-            }
-        }
-        Ok(())
-    }
-
     /// Has batches looked at in which one of some devices waits.
     fn touch(&mut self, devices: &BTreeSet<Uid>) {
         let waits = |seat: &Seat| {

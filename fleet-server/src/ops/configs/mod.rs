@@ -420,7 +420,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let configs = Configs {
-            events: Arc::new(Events::new(world.clone(), 0)),
+            events: Arc::new(Events::new(world.clone())),
             versions: Arc::default(),
             hub: Arc::default(),
             server: Arc::new(PrivateKey::from_seed(&[1; 32])),

@@ -11,15 +11,14 @@ use fleet_core::time::Timestamp;
 use redb::{ReadableTable, Table};
 
 use super::RedbStore;
-use super::commands;
-use super::configs;
 use super::row::{BatchRow, MemberRow, PlaceRow, UidRow};
 use super::tables::{
-    BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, Fault, View, Writing, seal,
+    BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, COMMANDS, Fault, View, Writing, seal,
 };
+use super::{commands, configs, events};
 use crate::store::{
-    BatchChange, BatchRecord, BatchStore, Begun, Conflict, MemberChange, MemberQuery, MemberRecord,
-    Place, Refusal, Step, StoreError,
+    BatchChange, BatchRecord, BatchStore, Begun, CommandRecord, Conflict, MemberChange,
+    MemberQuery, MemberRecord, Members, Place, Refusal, Step, StoreError, Tell,
 };
 
 /// Members that one commit removes, so that others need not wait long.
@@ -37,7 +36,7 @@ impl BatchStore for RedbStore {
     }
 
     async fn batch_get(&self, id: Uid) -> Result<Option<BatchRecord>, StoreError> {
-        self.read(move |txn| load(&txn.open(&BATCHES)?, id)).await
+        self.read_few(move |txn| load(&txn.open(&BATCHES)?, id)).await
     }
 
     async fn batch_list(
@@ -125,38 +124,48 @@ impl BatchStore for RedbStore {
 
     async fn batch_begin(
         &self,
-        place: Place,
+        batch: Uid,
         at: Timestamp,
-        step: Step,
-    ) -> Result<Begun, StoreError> {
-        self.write(move |txn| begin(txn, place, at, step)).await
+        steps: Vec<(u32, Step)>,
+        tell: Tell<Begun>,
+    ) -> Result<Members<Begun>, StoreError> {
+        let weight = steps.len();
+        self.write_heavy(weight, move |txn| begin(txn, batch, at, steps, &tell)).await
     }
 
-    async fn batch_member_change(
+    async fn batch_members_change(
         &self,
-        place: Place,
-        change: MemberChange,
-    ) -> Result<(BatchRecord, MemberRecord), StoreError> {
-        self.write(move |txn| {
+        batch: Uid,
+        changes: Vec<(u32, MemberChange)>,
+    ) -> Result<Members<MemberRecord>, StoreError> {
+        let weight = changes.len();
+        self.write_heavy(weight, move |txn| {
             let mut tables = Tables::open(txn)?;
-            let mut batch = tables.batch(place.batch)?;
-            let before = tables.member(place)?;
-            let mut after = before.clone();
-            change(&mut after).map_err(StoreError::from)?;
-            (after.device, after.command, after.version) =
-                (before.device, before.command, before.version);
-            if after != before {
-                tables.put_member(&mut batch, place, before.state, &after)?;
+            let mut batch = tables.batch(batch)?;
+            let mut members = Vec::with_capacity(changes.len());
+            for (ordinal, change) in changes {
+                let place = Place { batch: batch.id, ordinal };
+                members.push((ordinal, alone(tables.change_member(&mut batch, place, change))?));
             }
-            Ok((batch, after))
+            tables.put_batch(&batch)?;
+            Ok(Members { batch, members })
         })
         .await
     }
 
-    async fn batch_of_command(&self, command: Uid) -> Result<Option<Place>, StoreError> {
+    async fn batch_commands(
+        &self,
+        commands: Vec<Uid>,
+    ) -> Result<Vec<(Place, CommandRecord)>, StoreError> {
         self.read(move |txn| {
-            let row = txn.open(&BATCH_STEPS)?.get(&command.bytes())?;
-            Ok(row.map(|row| row.place()))
+            let (steps, records) = (txn.open(&BATCH_STEPS)?, txn.open(&COMMANDS)?);
+            let mut found = Vec::new();
+            for id in commands {
+                let place = alone(steps.get(&id.bytes()))?.ok().flatten();
+                let Some(place) = place.map(|row| row.place()) else { continue };
+                found.extend(commands::sound(&records, id)?.map(|command| (place, command)));
+            }
+            Ok(found)
         })
         .await
     }
@@ -219,27 +228,61 @@ fn insert(
     Ok(batch)
 }
 
-fn begin(txn: &Writing<'_>, place: Place, at: Timestamp, step: Step) -> Result<Begun, Fault> {
-    let (mut batch, mut member) = {
-        let tables = Tables::open(txn)?;
-        (tables.batch(place.batch)?, tables.member(place)?)
-    };
-    let refused = |why: &str| Fault::from(StoreError::from(Refusal(why.to_owned())));
+/// Has members begin. What is refused of one concerns it alone, and leaves nothing behind.
+fn begin(
+    txn: &Writing<'_>,
+    batch: Uid,
+    at: Timestamp,
+    steps: Vec<(u32, Step)>,
+    tell: &Tell<Begun>,
+) -> Result<Members<Begun>, Fault> {
+    let mut tables = Tables::open(txn)?;
+    let mut batch = tables.batch(batch)?;
     if batch.state != BatchState::Running {
-        return Err(refused("the batch is not running"));
+        return Err(StoreError::from(Refusal("the batch is not running".to_owned())).into());
     }
-    if member.state != MemberState::Waiting {
-        return Err(refused("the device has begun already"));
+    let (mut given, mut members) = (commands::Plan::open(txn)?, Vec::with_capacity(steps.len()));
+    for (ordinal, step) in steps {
+        let place = Place { batch: batch.id, ordinal };
+        let begun = tables.waiting(place).and_then(|mut member| {
+            member.state = MemberState::Running;
+            (member.state_at, member.begun_at) = (at, Some(at));
+            begin_one(txn, &mut given, member, step)
+        });
+        members.push((ordinal, alone(begun)?));
     }
-    member.state = MemberState::Running;
-    (member.state_at, member.begun_at) = (at, Some(at));
+    let begun = members.iter().filter_map(|(_, begun)| begun.as_ref().ok());
+    let told: Vec<_> = begun.flat_map(tell).collect();
+    given.carry_out(COMMANDS_MAX, || events::tell(txn, told))?;
+    for (ordinal, begun) in &members {
+        let (place, Ok(begun)) = (Place { batch: batch.id, ordinal: *ordinal }, begun) else {
+            continue;
+        };
+        let (member, at) = (&begun.member, PlaceRow::from(place));
+        if let Some(command) = member.command {
+            tables.steps.put(&command.bytes(), &at)?;
+        }
+        if let Some(version) = member.version {
+            tables.steps.put(&config_key(member.device, version, place), &at)?;
+        }
+        tables.put_member(&mut batch, place, MemberState::Waiting, member)?;
+    }
+    tables.put_batch(&batch)?;
+    Ok(Members { batch, members })
+}
+
+fn begin_one(
+    txn: &Writing<'_>,
+    given: &mut commands::Plan<'_>,
+    mut member: MemberRecord,
+    step: Step,
+) -> Result<Begun, Fault> {
     let (mut command, mut config) = (None, None);
     match step {
         Step::Command(record) => {
             member.command = Some(record.id);
             member.why = format!("was given the command {}", record.id);
-            let inserted = commands::insert(txn, vec![*record], COMMANDS_MAX)?;
-            command = inserted.into_iter().next();
+            command = Some(given.add(txn, *record)?);
         }
         Step::Config { expected, config: Some(new) } => {
             let stored = configs::append(txn, member.device, Some(expected), new)?;
@@ -253,16 +296,16 @@ fn begin(txn: &Writing<'_>, place: Place, at: Timestamp, step: Step) -> Result<B
             member.why = format!("has version {expected} of its configuration, which says so");
         }
     }
-    let mut tables = Tables::open(txn)?;
-    let at = PlaceRow::from(place);
-    if let Some(command) = member.command {
-        tables.steps.put(&command.bytes(), &at)?;
+    Ok(Begun { member, command, config })
+}
+
+/// Of a group, what is refused of one concerns that one; only the database's failure ends it.
+fn alone<T>(outcome: Result<T, Fault>) -> Result<Result<T, StoreError>, Fault> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
+        Err(Fault::Refused(error)) => Ok(Err(error)),
+        Err(fault) => Err(fault),
     }
-    if let Some(version) = member.version {
-        tables.steps.put(&config_key(member.device, version, place), &at)?;
-    }
-    tables.put_member(&mut batch, place, MemberState::Waiting, &member)?;
-    Ok(Begun { batch, member, command, config })
 }
 
 /// Removes some of what is kept beyond `kept` batches, the oldest that are over first.
@@ -336,6 +379,34 @@ impl<'a> Tables<'a> {
         Ok(self.members.sound(&key, row.into_member())?)
     }
 
+    /// A member that waits.
+    fn waiting(&self, place: Place) -> Result<MemberRecord, Fault> {
+        let member = self.member(place)?;
+        if member.state != MemberState::Waiting {
+            let refusal = Refusal("the device has begun already".to_owned());
+            return Err(StoreError::from(refusal).into());
+        }
+        Ok(member)
+    }
+
+    /// Changes a member, and its batch's counts, which are put later.
+    fn change_member(
+        &mut self,
+        batch: &mut BatchRecord,
+        place: Place,
+        change: MemberChange,
+    ) -> Result<MemberRecord, Fault> {
+        let before = self.member(place)?;
+        let mut after = before.clone();
+        change(&mut after);
+        (after.device, after.command, after.version) =
+            (before.device, before.command, before.version);
+        if after != before {
+            self.put_member(batch, place, before.state, &after)?;
+        }
+        Ok(after)
+    }
+
     fn put_batch(&mut self, batch: &BatchRecord) -> Result<(), Fault> {
         let key = batch.id.bytes();
         let value = seal(&key, &BatchRow::from(batch), "batch")?;
@@ -347,7 +418,7 @@ impl<'a> Tables<'a> {
         self.batches.put_sealed(&key, &value)
     }
 
-    /// Puts a member that was in another state, and its batch with it.
+    /// Puts a member that was in another state, which its batch's counts then know.
     fn put_member(
         &mut self,
         batch: &mut BatchRecord,
@@ -359,7 +430,6 @@ impl<'a> Tables<'a> {
         let value = seal(&key, &MemberRow::from(member), "batch's member")?;
         if before != member.state {
             batch.counts.moved(before, member.state);
-            self.put_batch(batch)?;
             // Of what is unknown the device may still speak; all else is told.
             if let Some(version) = member.version
                 && member.state.is_over()

@@ -16,13 +16,14 @@ use redb::{ReadableTable, Table};
 
 use super::RedbStore;
 use super::devices::require_live;
+use super::events;
 use super::row::{CommandOutputRow, CommandRow, UidRow};
 use super::tables::{
     Bytes, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER,
     Fault, View, Writing, seal,
 };
 use crate::store::{
-    CommandChange, CommandQuery, CommandRecord, CommandStore, Conflict, Inserted, StoreError,
+    CommandChange, CommandQuery, CommandRecord, CommandStore, Conflict, Inserted, StoreError, Tell,
 };
 
 /// Commands that one commit removes beyond as many as it adds, so that others need not wait long.
@@ -33,13 +34,23 @@ impl CommandStore for RedbStore {
     async fn command_insert(
         &self,
         commands: Vec<CommandRecord>,
+        tell: Tell<Inserted>,
     ) -> Result<Vec<Inserted>, StoreError> {
         let weight = commands.len();
-        self.write_heavy(weight, move |txn| insert(txn, commands, COMMANDS_MAX)).await
+        self.write_heavy(weight, move |txn| {
+            let mut plan = Plan::open(txn)?;
+            let inserted = commands.into_iter().map(|command| plan.add(txn, command));
+            let inserted = inserted.collect::<Result<Vec<_>, Fault>>()?;
+            let new = inserted.iter().filter(|inserted| inserted.is_new);
+            let told = new.flat_map(|inserted| tell(inserted)).collect();
+            plan.carry_out(COMMANDS_MAX, || events::tell(txn, told))?;
+            Ok(inserted)
+        })
+        .await
     }
 
     async fn command_get(&self, id: Uid) -> Result<Option<CommandRecord>, StoreError> {
-        self.read(move |txn| {
+        self.read_few(move |txn| {
             let Some(stored) = load(&txn.open(&COMMANDS)?, id)? else { return Ok(None) };
             let output = txn.open(&COMMAND_OUTPUTS)?.get(&id.bytes())?;
             let output = output.map(|row| row.output);
@@ -65,7 +76,7 @@ impl CommandStore for RedbStore {
     }
 
     async fn command_open(&self, device: Uid) -> Result<Vec<CommandRecord>, StoreError> {
-        self.read(move |txn| {
+        self.read_few(move |txn| {
             let open = open_of(&txn.open(&COMMANDS)?, &txn.open(&COMMANDS_OPEN)?, device)?;
             Ok(open.into_iter().map(|stored| stored.command).collect())
         })
@@ -82,11 +93,12 @@ impl CommandStore for RedbStore {
             let stored = load(&tables.commands, id)?.ok_or(StoreError::Missing("command"))?;
             let before = stored.command;
             let mut after = before.clone();
-            change(&mut after).map_err(StoreError::from)?;
+            let told = change(&mut after).map_err(StoreError::from)?;
             (after.id, after.device) = (before.id, before.device);
-            if after != before {
-                let put = Put::new(&after)?;
-                tables.put(stored.due_at, put)?;
+            let put = (after != before).then(|| Put::new(&after)).transpose()?;
+            events::tell(txn, told.into_iter().collect())?;
+            if let Some(put) = put {
+                tables.put(Was::There { due_at: stored.due_at }, put)?;
             }
             Ok(after)
         })
@@ -113,51 +125,36 @@ impl CommandStore for RedbStore {
     }
 }
 
-/// Adds commands and removes the oldest that are over beyond `kept`.
-pub(super) fn insert(
-    txn: &Writing<'_>,
-    commands: Vec<CommandRecord>,
-    kept: u64,
-) -> Result<Vec<Inserted>, Fault> {
-    let mut tables = Tables::open(txn)?;
-    let (mut plan, mut outcome) = (Plan::default(), Vec::with_capacity(commands.len()));
-    for command in commands {
-        outcome.push(plan.add(txn, &tables, command)?);
-    }
-    let added = outcome.iter().filter(|inserted| inserted.is_new).count();
-    if tables.open.count()? + added as u64 > kept {
-        return Err(Conflict::CommandsFull(kept).into());
-    }
-    // Everything is checked before anything is written.
-    let puts =
-        plan.changed.into_values().map(|(due_at, command)| Ok((due_at, Put::new(&command)?)));
-    for (due_at, put) in puts.collect::<Result<Vec<_>, Fault>>()? {
-        tables.put(due_at, put)?;
-    }
-    let surplus = usize::try_from(tables.commands.count()?.saturating_sub(kept)).unwrap_or(0);
-    tables.trim(surplus.min(added.saturating_add(TRIM_ROWS_MAX)))?;
-    Ok(outcome)
-}
-
-/// What a group of new commands changes.
-#[derive(Default)]
-struct Plan {
-    /// Commands as they are to be, and when they are due so far.
-    changed: BTreeMap<Uid, (Option<Timestamp>, CommandRecord)>,
+/// New commands on their way into the tables: everything is checked before anything is written.
+pub(super) struct Plan<'a> {
+    tables: Tables<'a>,
+    changed: BTreeMap<Uid, Planned>,
     /// The devices' commands that are not over then.
     open: HashMap<Uid, Vec<Stored>>,
 }
 
-impl Plan {
-    fn add(
+/// A command as it is to be.
+struct Planned {
+    command: CommandRecord,
+    put: Put,
+    was: Was,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn open(txn: &Writing<'a>) -> Result<Self, Fault> {
+        let tables = Tables::open(txn)?;
+        Ok(Self { tables, changed: BTreeMap::new(), open: HashMap::new() })
+    }
+
+    /// Plans to add a command. One that is refused changes nothing.
+    pub(super) fn add(
         &mut self,
         txn: &Writing<'_>,
-        tables: &Tables<'_>,
         command: CommandRecord,
     ) -> Result<Inserted, Fault> {
         let known = match self.changed.get(&command.id) {
-            Some((_, known)) => Some(known.clone()),
-            None => load(&tables.commands, command.id)?.map(|stored| stored.command),
+            Some(planned) => Some(planned.command.clone()),
+            None => load(&self.tables.commands, command.id)?.map(|stored| stored.command),
         };
         match known {
             Some(known) if known.is_like(&command) => {
@@ -166,30 +163,58 @@ impl Plan {
             Some(_) => return Err(Conflict::Exists("command").into()),
             None => require_live(txn, command.device)?,
         }
+        let put = Put::new(&command)?;
         let open = match self.open.entry(command.device) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
+                let tables = &self.tables;
                 entry.insert(open_of(&tables.commands, &tables.open, command.device)?)
             }
         };
-        let mut superseded = Vec::new();
-        if command.command.is_superseded_by_its_like() {
-            let makes_way = |older: &mut Stored| {
-                older.command.state == CommandState::Queued && older.command.is_like(&command)
-            };
-            for Stored { command: mut older, due_at } in open.extract_if(.., makes_way) {
-                older.give_way(&command);
-                self.changed.insert(older.id, (due_at, older.clone()));
-                superseded.push(older);
-            }
-        }
-        if open.len() >= COMMANDS_PER_DEVICE_MAX {
+        let makes_way = |older: &Stored| {
+            command.command.is_superseded_by_its_like()
+                && older.command.state == CommandState::Queued
+                && older.command.is_like(&command)
+        };
+        if open.iter().filter(|older| !makes_way(older)).count() >= COMMANDS_PER_DEVICE_MAX {
             return Err(Conflict::CommandsOpen(COMMANDS_PER_DEVICE_MAX).into());
+        }
+        let mut superseded = Vec::new();
+        for Stored { command: mut older, due_at } in open.extract_if(.., |older| makes_way(older)) {
+            older.give_way(&command);
+            let was = match self.changed.get(&older.id) {
+                Some(planned) => planned.was,
+                None => Was::There { due_at },
+            };
+            let planned = Planned { command: older.clone(), put: Put::new(&older)?, was };
+            self.changed.insert(older.id, planned);
+            superseded.push(older);
         }
         // It is not in the table of what is due yet.
         open.push(Stored { command: command.clone(), due_at: None });
-        self.changed.insert(command.id, (None, command.clone()));
+        let planned = Planned { command: command.clone(), put, was: Was::Absent };
+        self.changed.insert(command.id, planned);
         Ok(Inserted { command, is_new: true, superseded })
+    }
+
+    /// Writes what is planned, right after `first`, and removes the oldest that are over beyond
+    /// `kept`.
+    pub(super) fn carry_out(
+        mut self,
+        kept: u64,
+        first: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let added = self.changed.values().filter(|planned| planned.was == Was::Absent).count();
+        if self.tables.open.count()? + added as u64 > kept {
+            return Err(Conflict::CommandsFull(kept).into());
+        }
+        first()?;
+        for planned in self.changed.into_values() {
+            self.tables.put(planned.was, planned.put)?;
+        }
+        let surplus = self.tables.commands.count()?.saturating_sub(kept);
+        let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
+        self.tables.trim(surplus.min(added.saturating_add(TRIM_ROWS_MAX)))
     }
 }
 
@@ -217,25 +242,36 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Puts a command that was due at `due_at`, if it was there and not over.
-    fn put(&mut self, due_at: Option<Timestamp>, put: Put) -> Result<(), Fault> {
+    /// Puts a command. Of the other tables it changes what is to be another than it was.
+    fn put(&mut self, was: Was, put: Put) -> Result<(), Fault> {
         let Put { id, device, due_at: next_due_at, value, output } = put;
         let (key, key_of) = (id.bytes(), pair(device, id.bytes()));
-        if let Some(due_at) = due_at {
-            self.due.remove(&due_key(due_at, key))?;
-        }
         let about_id = UidRow { uid: key };
-        self.of.put(&key_of, &about_id)?;
-        match next_due_at {
-            Some(due_at) => {
+        let (is_there, due_at) = match was {
+            Was::Absent => (false, None),
+            Was::There { due_at } => (true, due_at),
+        };
+        if !is_there {
+            self.of.put(&key_of, &about_id)?;
+        }
+        if due_at != next_due_at {
+            if let Some(due_at) = due_at {
+                self.due.remove(&due_key(due_at, key))?;
+            }
+            if let Some(due_at) = next_due_at {
                 self.due.put(&due_key(due_at, key), &about_id)?;
+            }
+        }
+        match (due_at, next_due_at) {
+            (None, Some(_)) => {
                 self.open.put(&key_of, &about_id)?;
                 self.over.remove(&key)?;
             }
-            None => {
-                self.open.remove(&key_of)?;
-                self.over.put(&key, &UidRow { uid: device.bytes() })?;
-            }
+            (Some(_), None) => self.open.remove(&key_of)?,
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if next_due_at.is_none() && (due_at.is_some() || !is_there) {
+            self.over.put(&key, &UidRow { uid: device.bytes() })?;
         }
         self.commands.put_sealed(&key, &value)?;
         match output {
@@ -301,6 +337,16 @@ pub(super) fn purge(txn: &Writing<'_>, device: Uid, max: usize) -> Result<usize,
     Ok(keys.len())
 }
 
+/// How a command stands in the tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Was {
+    Absent,
+    /// With the time when it is due, unless it is over.
+    There {
+        due_at: Option<Timestamp>,
+    },
+}
+
 /// A command as it is put, made before anything is written.
 struct Put {
     id: Uid,
@@ -342,7 +388,7 @@ fn load<T: ReadableTable<Bytes, Bytes>>(
 }
 
 /// The command with an id; nothing if it is damaged, which is then noted.
-fn sound<T: ReadableTable<Bytes, Bytes>>(
+pub(super) fn sound<T: ReadableTable<Bytes, Bytes>>(
     commands: &View<'_, CommandRow, T>,
     id: Uid,
 ) -> Result<Option<CommandRecord>, Fault> {
@@ -501,8 +547,14 @@ mod tests {
         let add = |states: &[CommandState], kept| {
             let commands: Vec<_> = states.iter().map(|state| command(&device, *state)).collect();
             let ids: Vec<_> = commands.iter().map(|command| command.id).collect();
-            let write = store.write(move |txn| insert(txn, commands, kept));
-            async move { write.await.map(|_| ids) }
+            let write = store.write(move |txn| {
+                let mut plan = Plan::open(txn)?;
+                for command in commands {
+                    plan.add(txn, command)?;
+                }
+                plan.carry_out(kept, || Ok(()))
+            });
+            async move { write.await.map(|()| ids) }
         };
         let (open, over) = (CommandState::Queued, CommandState::Failed);
         let first = add(&[open, over, over, open], 5).await.unwrap();
@@ -526,16 +578,22 @@ mod tests {
     async fn a_damaged_command_is_left_out_and_is_in_nobodys_way() {
         let (store, device) = with_device().await;
         let [bad, good] = [(); 2].map(|()| command(&device, CommandState::Queued));
-        store.command_insert(vec![bad.clone(), good.clone()]).await.unwrap();
+        store
+            .command_insert(vec![bad.clone(), good.clone()], Box::new(|_| Vec::new()))
+            .await
+            .unwrap();
         let key = bad.id.bytes();
         store.write(move |txn| txn.open(&COMMANDS)?.put_sealed(&key, b"junk")).await.unwrap();
         assert_eq!(listed(&store).await, [good.id]);
         assert_eq!(store.command_open(device.uid).await.unwrap().len(), 1);
         let due = store.command_due(Timestamp::from_millis(9), 9).await.unwrap();
         assert_eq!(due.iter().map(|command| command.id).collect::<Vec<_>>(), [good.id]);
-        let damaged = store.command_change(bad.id, Box::new(|_| Ok(()))).await.unwrap_err();
+        let damaged = store.command_change(bad.id, Box::new(|_| Ok(None))).await.unwrap_err();
         assert!(matches!(damaged, StoreError::Damaged { table: "commands", .. }), "{damaged:?}");
-        store.command_insert(vec![command(&device, CommandState::Queued)]).await.unwrap();
+        store
+            .command_insert(vec![command(&device, CommandState::Queued)], Box::new(|_| Vec::new()))
+            .await
+            .unwrap();
         let health = "1 stored value in commands is damaged";
         assert_eq!(store.health(), StoreHealth::Degraded(health.to_owned()));
         store.device_delete(device.uid, Timestamp::default()).await.unwrap();

@@ -14,7 +14,7 @@ use crate::store::{ConfigStore, ConfigVersion, Conflict, NewConfig, StoreError};
 #[async_trait]
 impl ConfigStore for RedbStore {
     async fn config_latest(&self, device: Uid) -> Result<Option<ConfigVersion>, StoreError> {
-        self.read(move |txn| latest_of(txn, device)).await
+        self.read_few(move |txn| latest_of(txn, device)).await
     }
 
     async fn config_get(
@@ -22,7 +22,7 @@ impl ConfigStore for RedbStore {
         device: Uid,
         version: u64,
     ) -> Result<Option<ConfigVersion>, StoreError> {
-        self.read(move |txn| whole(txn, device, version)).await
+        self.read_few(move |txn| whole(txn, device, version)).await
     }
 
     async fn config_latest_of(

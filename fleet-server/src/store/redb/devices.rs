@@ -24,7 +24,7 @@ impl DeviceStore for RedbStore {
     }
 
     async fn device_get(&self, uid: Uid) -> Result<Option<Device>, StoreError> {
-        let found = self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await?;
+        let found = self.read_few(move |txn| DeviceTables::reading(txn)?.load(uid)).await?;
         Ok(found.map(|device| self.told(device)))
     }
 
@@ -34,7 +34,7 @@ impl DeviceStore for RedbStore {
             let bytes = id.as_str().as_bytes();
             DeviceTables::reading(txn)?.find(&txn.open(&DEVICE_IDS)?, bytes, |row| row.has_id(&id))
         };
-        Ok(self.read(find).await?.map(|device| self.told(device)))
+        Ok(self.read_few(find).await?.map(|device| self.told(device)))
     }
 
     async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError> {
@@ -42,7 +42,7 @@ impl DeviceStore for RedbStore {
             let index = txn.open(&DEVICE_KEYS)?;
             DeviceTables::reading(txn)?.find(&index, &key.bytes(), |row| row.has_key(key))
         };
-        Ok(self.read(find).await?.map(|device| self.told(device)))
+        Ok(self.read_few(find).await?.map(|device| self.told(device)))
     }
 
     async fn device_list(&self) -> Result<Vec<Device>, StoreError> {
@@ -161,7 +161,7 @@ impl RedbStore {
     async fn noted(&self, changed: Device) {
         let _turn = self.turn.lock().await;
         let uid = changed.uid;
-        let stored = self.read(move |txn| DeviceTables::reading(txn)?.load(uid)).await;
+        let stored = self.read_few(move |txn| DeviceTables::reading(txn)?.load(uid)).await;
         let device = stored.ok().flatten().unwrap_or(changed);
         self.directory.note(uid, &device);
         if device.state == Admission::Deleted {
@@ -248,12 +248,7 @@ impl<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>> DeviceTable
 
     /// Whether a device is there and not deleted.
     pub(super) fn is_live(&self, uid: Uid) -> Result<bool, Fault> {
-        match self.devices.get(&uid.bytes()) {
-            Ok(row) => Ok(row.is_some_and(|row| !row.is_deleted())),
-            // It is there, but nobody can say more; what it sends is kept.
-            Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(true),
-            Err(fault) => Err(fault),
-        }
+        is_live(&self.devices, uid)
     }
 
     /// All devices, and whether each is there and not deleted.
@@ -312,9 +307,21 @@ pub(super) fn directory(txn: &Reading<'_>) -> Result<Directory, Fault> {
     Ok(directory)
 }
 
+fn is_live<T: ReadableTable<Bytes, Bytes>>(
+    devices: &View<'_, DeviceRow, T>,
+    uid: Uid,
+) -> Result<bool, Fault> {
+    match devices.get(&uid.bytes()) {
+        Ok(row) => Ok(row.is_some_and(|row| !row.is_deleted())),
+        // It is there, but nobody can say more; what it sends is kept.
+        Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(true),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Refuses unless the device is there and not deleted.
 pub(super) fn require_live(txn: &Writing<'_>, uid: Uid) -> Result<(), Fault> {
-    if DeviceTables::writing(txn)?.is_live(uid)? {
+    if is_live(&txn.open(&DEVICES)?, uid)? {
         Ok(())
     } else {
         Err(StoreError::Missing("device").into())

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use fleet_core::id::Uid;
 use fleet_core::limits::EVENTS_MAX;
 use redb::ReadableTable;
+use tokio::sync::watch;
 
 use super::RedbStore;
 use super::row::EventRow;
-use super::tables::{Bytes, EVENTS, Fault, View, Writing, seal};
+use super::tables::{Bytes, EVENTS, Fault, Reading, View, Writing, seal};
 use crate::store::{About, Event, EventQuery, EventStore, StoreError};
 
 /// Events that one commit removes beyond as many as it adds, so that others need not wait long.
@@ -23,7 +24,11 @@ impl EventStore for RedbStore {
     }
 
     async fn event_newest(&self) -> Result<u64, StoreError> {
-        self.read(|txn| newest(&txn.open(&EVENTS)?)).await
+        self.read(newest_number).await
+    }
+
+    fn event_news(&self) -> watch::Receiver<u64> {
+        self.shared.newest_event.subscribe()
     }
 
     async fn event_after(&self, seq: u64, limit: usize) -> Result<Vec<(u64, Event)>, StoreError> {
@@ -69,6 +74,20 @@ impl EventStore for RedbStore {
     }
 }
 
+/// Adds the events that tell of a change, if there are any. Refuses before anything of them is
+/// written.
+pub(super) fn tell(txn: &Writing<'_>, events: Vec<Event>) -> Result<(), Fault> {
+    if !events.is_empty() {
+        append(txn, events, EVENTS_MAX)?;
+    }
+    Ok(())
+}
+
+/// The newest number; 0 if nothing has happened yet.
+pub(super) fn newest_number(txn: &Reading<'_>) -> Result<u64, Fault> {
+    newest(&txn.open(&EVENTS)?)
+}
+
 /// Adds events and removes the oldest beyond `kept`. Returns the newest number.
 fn append(txn: &Writing<'_>, events: Vec<Event>, kept: u64) -> Result<u64, Fault> {
     let mut table = txn.open(&EVENTS)?;
@@ -87,6 +106,7 @@ fn append(txn: &Writing<'_>, events: Vec<Event>, kept: u64) -> Result<u64, Fault
     if let Some(oldest) = seq.checked_sub(kept) {
         table.remove_range(&[], &last_key(oldest), added.saturating_add(TRIM_ROWS_MAX))?;
     }
+    txn.newest_event.set(Some(seq));
     Ok(seq)
 }
 

@@ -32,7 +32,7 @@ impl GrantStore for RedbStore {
     }
 
     async fn grant_get(&self, uid: Uid) -> Result<Option<GrantRecord>, StoreError> {
-        self.read(move |txn| load(&txn.open(&GRANTS)?, uid)).await
+        self.read_few(move |txn| load(&txn.open(&GRANTS)?, uid)).await
     }
 
     async fn grant_live(

@@ -23,7 +23,7 @@ impl KeyStore for RedbStore {
 
     async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
         let id = id.to_owned();
-        self.read(move |txn| {
+        self.read_few(move |txn| {
             let row = txn.open(&KEYS)?.get(id.as_bytes())?;
             Ok(row.map(|row| row.into_key(id)))
         })

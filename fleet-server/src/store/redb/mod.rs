@@ -1,7 +1,7 @@
 //! The store in one redb file, with telemetry beside it.
 //!
 //! One thread writes ([`writer`]), in groups, each group one durable commit. Reads take a snapshot
-//! and run beside it on blocking threads. redb may panic over a damaged file and refuses all
+//! and run beside it, those of a few rows at once and all others on blocking threads. redb may panic over a damaged file and refuses all
 //! writes after an I/O error: panics are contained where it is called, and the writer opens the
 //! database anew, during which reads wait or say that it is not available.
 
@@ -30,11 +30,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use fleet_core::disk::{Disk, Folder};
 use redb::{Database, ReadableDatabase as _, StorageBackend};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::backup::Loader;
 use self::damage::DamageLog;
@@ -117,7 +117,10 @@ impl RedbStore {
             damage,
             trouble: Mutex::new(None),
             commits: AtomicU64::new(0),
+            newest_event: watch::Sender::new(0),
         });
+        let newest = shared.read(events::newest_number).map_err(OpenError::Events)?;
+        shared.newest_event.send_replace(newest);
         let writer = Arc::new(Writer::start(Arc::clone(&shared)).map_err(OpenError::Thread)?);
         let index = Index { shared: Arc::clone(&shared), writer: Arc::clone(&writer) };
         let series = Engine::open(disk, Arc::new(index)).map_err(OpenError::Telemetry)?;
@@ -131,6 +134,19 @@ impl RedbStore {
             directory,
             turn: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// Reads a few rows from a snapshot, at once: to hand that to another thread takes many times as
+    /// long. Only where the database is being opened anew it is left to one that may wait.
+    async fn read_few<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reading<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        match self.shared.read_at_once(work) {
+            Ok(outcome) => outcome,
+            Err(work) => self.read(work).await,
+        }
     }
 
     /// Reads from a snapshot, on a blocking thread.
@@ -203,6 +219,7 @@ struct Shared {
     /// Why the database does not work at present.
     trouble: Mutex<Option<String>>,
     commits: AtomicU64,
+    newest_event: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -210,8 +227,27 @@ impl Shared {
         &self,
         work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = database.as_ref() else { return Err(Failure::Reopening.into()) };
+        self.read_in(&self.database.read().unwrap_or_else(PoisonError::into_inner), work)
+    }
+
+    /// Reads unless that would wait; then the work comes back.
+    fn read_at_once<T, F>(&self, work: F) -> Result<Result<T, StoreError>, F>
+    where
+        F: FnOnce(&Reading<'_>) -> Result<T, Fault>,
+    {
+        match self.database.try_read() {
+            Ok(database) => Ok(self.read_in(&database, work)),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(self.read_in(&poisoned.into_inner(), work)),
+            Err(TryLockError::WouldBlock) => Err(work),
+        }
+    }
+
+    fn read_in<T>(
+        &self,
+        database: &Option<Database>,
+        work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let Some(database) = database else { return Err(Failure::Reopening.into()) };
         let outcome = contain(|| {
             let txn = database.begin_read().map_err(|error| Fault::Storage(error.into()))?;
             work(&Reading { txn: &txn, damage: &self.damage })

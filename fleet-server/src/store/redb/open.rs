@@ -82,7 +82,7 @@ impl Opener {
         damage: &DamageLog,
     ) -> Result<Database, OpenError> {
         let txn = super::writer::begin(&database).map_err(|error| self.failed(error))?;
-        let migrated = migrate(&Writing { txn: &txn, damage }).map_err(|fault| match fault {
+        let migrated = migrate(&Writing::new(&txn, damage)).map_err(|fault| match fault {
             Fault::Refused(error) => self.damaged(Failure::Storage(error.into())),
             Fault::Storage(error) => self.failed(error),
         })?;

@@ -20,7 +20,7 @@ impl SessionStore for RedbStore {
     }
 
     async fn session_get(&self, hash: [u8; 32]) -> Result<Option<SessionRecord>, StoreError> {
-        self.read(move |txn| match txn.open(&SESSIONS)?.get(&hash) {
+        self.read_few(move |txn| match txn.open(&SESSIONS)?.get(&hash) {
             Ok(row) => Ok(row.map(|row| row.into_session(hash))),
             Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(None),
             Err(fault) => Err(fault),

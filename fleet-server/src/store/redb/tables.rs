@@ -36,6 +36,7 @@
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use fleet_core::codec::{self, CodecError, Coded};
@@ -156,9 +157,15 @@ impl<'a> Reading<'a> {
 pub(super) struct Writing<'a> {
     pub(super) txn: &'a WriteTransaction,
     pub(super) damage: &'a DamageLog,
+    /// The number of the newest event, if events were added.
+    pub(super) newest_event: Cell<Option<u64>>,
 }
 
 impl<'a> Writing<'a> {
+    pub(super) fn new(txn: &'a WriteTransaction, damage: &'a DamageLog) -> Self {
+        Self { txn, damage, newest_event: Cell::new(None) }
+    }
+
     pub(super) fn open<R: Coded>(
         &self,
         table: &Sealed<R>,

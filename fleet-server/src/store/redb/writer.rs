@@ -124,15 +124,19 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
     let database = database.as_ref().ok_or(Failure::Reopening)?;
     let done = contain(|| {
         let txn = begin(database)?;
-        let writing = Writing { txn: &txn, damage: &shared.damage };
+        let writing = Writing::new(&txn, &shared.damage);
         for queued in &mut *group {
             queued.job.run(&writing)?;
         }
         if group.iter().all(|queued| queued.job.refused()) {
             txn.abort()?;
         } else {
+            let newest_event = writing.newest_event.get();
             txn.commit()?;
             shared.commits.fetch_add(1, Ordering::Relaxed);
+            if let Some(newest) = newest_event {
+                shared.newest_event.send_replace(newest);
+            }
         }
         Ok::<(), redb::Error>(())
     })?;

@@ -9,7 +9,7 @@ use fleet_server::store::{CommandRecord, CommandStore as _, RedbStore, StoreErro
 
 use super::{Owner, Stands, words};
 use crate::store_commands::command;
-use crate::store_kit::time;
+use crate::store_kit::{silent, time};
 
 /// What is known of a command.
 #[derive(Debug)]
@@ -42,12 +42,12 @@ impl Owner {
         let is_new = given.sure.is_none();
         given.unsure = Some(next.clone());
         if is_new {
-            store.command_insert(vec![next.clone()]).await?;
+            store.command_insert(vec![next.clone()], silent()).await?;
         } else {
             let changed = next.clone();
             let change = move |command: &mut CommandRecord| {
                 *command = changed;
-                Ok(())
+                Ok(None)
             };
             store.command_change(next.id, Box::new(change)).await?;
         }
