@@ -1,5 +1,6 @@
 //! Questions about what many devices measured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::filter::{Filter, Words};
@@ -10,7 +11,7 @@ use fleet_core::time::{Timestamp, parse_duration};
 use hyper::StatusCode;
 
 use super::query::Query;
-use super::reply::{Failure, Reply, bytes_reply, json};
+use super::reply::{Failure, Reply, bytes_reply, json, parts_reply};
 use super::rows::{self, LatestRows};
 use super::telemetry::{metric_names, resolved, wrong_step};
 use crate::ops::Ops;
@@ -27,14 +28,14 @@ const STEP_MIN: Duration = Duration::from_secs(1);
 /// `GET /telemetry/latest`: the newest values of some metrics, of all devices.
 pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     let metrics = metric_names(query.need("metrics")?)?;
-    let metrics: Vec<String> = metrics.iter().map(ToString::to_string).collect();
+    let metrics: Arc<[String]> = metrics.iter().map(ToString::to_string).collect();
     let store = ops.world.store.clone();
-    let rows = LatestRows::new(metrics.clone(), store.directory().ids().count());
+    let begin = |devices| LatestRows::new(&metrics, devices);
     let show = move |rows: &mut LatestRows, device: &DeviceId, values: &[NewestValue]| {
         rows.put(device, values, store.names());
     };
-    let rows = ops.telemetry.latest(metrics, rows, show).await?;
-    Ok(bytes_reply(StatusCode::OK, rows.finish()))
+    let parts = ops.telemetry.latest(&metrics, begin, show).await?;
+    Ok(parts_reply(StatusCode::OK, LatestRows::finish(parts)))
 }
 
 /// `GET /telemetry/top`: the devices with the greatest mean of a metric, or the least.

@@ -3,6 +3,7 @@
 //! A [`Failure`] has two audiences. Its detail goes to the caller; what only an operator may know
 //! goes to the log, with the request's number to bring the two together.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,8 +12,8 @@ use bytes::Bytes;
 use fleet_core::Chain;
 use fleet_core::api::Problem;
 use fleet_core::untrusted::Untrusted;
-use http_body_util::{Either, Full};
-use hyper::body::{Body, Frame};
+use http_body_util::Either;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -25,7 +26,30 @@ use crate::store::StoreError;
 pub(crate) type Reply = Response<Content>;
 
 /// A reply's body: whole, or in pieces that come with time.
-pub(crate) type Content = Either<Full<Bytes>, Pieces>;
+pub(crate) type Content = Either<Whole, Pieces>;
+
+/// A body that is there at once, in one piece or in some.
+pub(crate) struct Whole(VecDeque<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
 
 /// Pieces, until their sender has no more.
 pub(crate) struct Pieces(mpsc::Receiver<Bytes>);
@@ -44,7 +68,7 @@ impl Body for Pieces {
 
 /// A body that is there at once.
 pub(crate) fn whole(bytes: Bytes) -> Content {
-    Either::Left(Full::new(bytes))
+    Either::Left(Whole((!bytes.is_empty()).then_some(bytes).into_iter().collect()))
 }
 
 /// A body that comes in pieces.
@@ -185,7 +209,16 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
 
 /// A reply of JSON that is written already.
 pub(crate) fn bytes_reply(status: StatusCode, body: Bytes) -> Reply {
-    let mut reply = Response::new(whole(body));
+    json_reply(status, whole(body))
+}
+
+/// The same in pieces.
+pub(crate) fn parts_reply(status: StatusCode, parts: Vec<Bytes>) -> Reply {
+    json_reply(status, Either::Left(Whole(parts.into())))
+}
+
+fn json_reply(status: StatusCode, body: Content) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

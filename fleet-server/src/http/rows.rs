@@ -4,6 +4,7 @@
 //! The rows are those of `fleet_core::api`, in the form in which serde writes them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_core::id::DeviceId;
@@ -77,7 +78,7 @@ pub(super) fn steps(points: &StepPoints) -> Bytes {
 
 /// The newest values of some metrics, a row for each device.
 pub(super) struct LatestRows {
-    metrics: Vec<String>,
+    metrics: Arc<[String]>,
     /// The keys of the values, by the places of their series; empty where none was needed yet.
     keys: Vec<Vec<u8>>,
     rows: Rows,
@@ -85,10 +86,10 @@ pub(super) struct LatestRows {
 
 impl LatestRows {
     /// For about so many devices.
-    pub(super) fn new(metrics: Vec<String>, devices: usize) -> Self {
+    pub(super) fn new(metrics: &Arc<[String]>, devices: usize) -> Self {
         let values = metrics.iter().map(|metric| metric.len() + VALUES_BYTES / 2);
         let rows = Rows::new(devices * values.sum::<usize>());
-        Self { metrics, keys: Vec::new(), rows }
+        Self { metrics: metrics.clone(), keys: Vec::new(), rows }
     }
 
     /// Appends a device's row; there is at least one value.
@@ -118,8 +119,9 @@ impl LatestRows {
         body.extend_from_slice(b"}}");
     }
 
-    pub(super) fn finish(self) -> Bytes {
-        self.rows.finish()
+    /// The rows of all parts as one array, in pieces.
+    pub(super) fn finish(parts: Vec<Self>) -> Vec<Bytes> {
+        Rows::joined(parts.into_iter().map(|part| part.rows))
     }
 }
 
@@ -147,6 +149,21 @@ impl Rows {
     fn finish(mut self) -> Bytes {
         self.body.push(b']');
         self.body.into()
+    }
+
+    /// Arrays as one, in pieces.
+    fn joined(arrays: impl Iterator<Item = Self>) -> Vec<Bytes> {
+        let mut bodies: Vec<_> =
+            arrays.map(|rows| rows.body).filter(|body| body.len() > 1).collect();
+        for body in bodies.iter_mut().skip(1) {
+            // What began an array goes on with the one before.
+            body[0] = b',';
+        }
+        match bodies.last_mut() {
+            Some(last) => last.push(b']'),
+            None => bodies.push(b"[]".to_vec()),
+        }
+        bodies.into_iter().map(Bytes::from).collect()
     }
 }
 
@@ -274,6 +291,30 @@ mod tests {
                 put_number(&mut out, number);
                 assert_eq!(str::from_utf8(&out), Ok(&*serde_json::to_string(&number).unwrap()));
             }
+        }
+    }
+
+    #[test]
+    fn parts_of_an_overview_are_one_array() {
+        let metrics: Arc<[String]> = ["cpu".to_owned()].into();
+        let names = Names::default();
+        let part = |devices: &[&str]| {
+            let mut rows = LatestRows::new(&metrics, devices.len());
+            for (at, device) in (1..).zip(devices) {
+                let at = Timestamp::from_millis(at);
+                let value =
+                    NewestValue { metric: 0, series: SeriesId(7), place: 0, at, value: 0.5 };
+                rows.put(&device.parse().unwrap(), &[value], &names);
+            }
+            rows
+        };
+        let cases: [&[&[&str]]; 4] =
+            [&[], &[&[]], &[&[], &["a"], &[]], &[&["a", "b"], &[], &["c"]]];
+        for parts in cases {
+            let joined = LatestRows::finish(parts.iter().map(|devices| part(devices)).collect());
+            let rows: Vec<serde_json::Value> = read(&Bytes::from(joined.concat()));
+            let ids: Vec<_> = rows.iter().map(|row| row["device_id"].as_str().unwrap()).collect();
+            assert_eq!(ids, parts.concat());
         }
     }
 

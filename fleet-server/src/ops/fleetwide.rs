@@ -2,6 +2,8 @@
 //! of each device, or of devices that have something in common.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::api::{GroupPoint, TopDevice};
@@ -20,6 +22,10 @@ use crate::store::{Curve, CurvesAsked, NewestValue, Stat, Tier, Top};
 
 /// The time that steps cover unless told otherwise.
 const SPAN_DEFAULT: Duration = Duration::from_secs(3_600);
+
+/// Parts that a large fleet is looked at in, and the devices that are worth one.
+const PARTS_MAX: usize = 4;
+const PART_DEVICES_MIN: usize = 1_000;
 
 /// What becomes of the values of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,29 +129,41 @@ impl StepPoints {
 }
 
 impl Telemetry {
-    /// Shows the newest values of some metrics of each device to `state`, and gives it back.
+    /// Shows the newest values of some metrics of each device. A large fleet keeps a thread busy for
+    /// some milliseconds, so it is looked at in parts, side by side: each is shown to what `begin`
+    /// makes for so many devices. Returns these in the order of the parts.
     pub(crate) async fn latest<S: Send + 'static>(
         &self,
-        metrics: Vec<String>,
-        mut state: S,
-        mut show: impl FnMut(&mut S, &DeviceId, &[NewestValue]) + Send + 'static,
-    ) -> Result<S, OpsError> {
+        metrics: &[String],
+        begin: impl Fn(usize) -> S,
+        show: impl Fn(&mut S, &DeviceId, &[NewestValue]) + Send + Sync + 'static,
+    ) -> Result<Vec<S>, OpsError> {
         let turn = self.lookers.clone().acquire_owned().await.map_err(|_| OpsError::Defect)?;
         let store = self.world.store.clone();
-        // A large fleet keeps a thread busy for some milliseconds.
-        let looking = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let ids = store.directory().ids();
-            let mut next = 0;
-            store.newest(&metrics, &mut |uid, values| {
-                if let Some(id) = ids.following(&mut next, uid) {
-                    show(&mut state, id, values);
-                }
-            });
-            drop(ids);
-            state
+        let overview = store.overview(metrics);
+        let parts = parts(overview.devices());
+        let look = Arc::new((overview, show, turn));
+        let looking = parts.map(|part| {
+            let (look, store, mut state) = (look.clone(), store.clone(), begin(part.len()));
+            tokio::task::spawn_blocking(move || {
+                let (overview, show, _turn) = &*look;
+                let (ids, mut next) = (store.directory().ids(), part.start);
+                overview.show(part, &mut |uid, values| {
+                    if let Some(id) = ids.following(&mut next, uid) {
+                        show(&mut state, id, values);
+                    }
+                });
+                drop(ids);
+                state
+            })
         });
-        looking.await.map_err(|_| OpsError::Defect)
+        // All have begun before the first is waited for.
+        let looking: Vec<_> = looking.collect();
+        let mut looked = Vec::with_capacity(looking.len());
+        for part in looking {
+            looked.push(part.await.map_err(|_| OpsError::Defect)?);
+        }
+        Ok(looked)
     }
 
     /// The devices with the greatest, or least, mean of a metric over a time.
@@ -338,6 +356,12 @@ fn step_millis(asked: &StepsAsked) -> i64 {
 
 fn begin(step: i64, step_millis: i64) -> Timestamp {
     Timestamp::from_millis(step.saturating_mul(step_millis))
+}
+
+/// So many devices in parts of about one size.
+fn parts(devices: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = (devices / PART_DEVICES_MIN).clamp(1, PARTS_MAX);
+    (0..parts).map(move |part| part * devices / parts..(part + 1) * devices / parts)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! | `head` | what is held of a device |
 //! | `engine`, `seal` | the order of things; the thread that seals |
 //! | `segments`, `catalog` | the files of chunks, and what the index must do |
-//! | `points`, `merge`, `query`, `scan`, [`curves`] | reading |
+//! | `points`, `merge`, `query`, [`overview`], `scan`, [`curves`] | reading |
 //! | `roll`, `again`, [`stat`], `keep` | coarser tiers; what goes, and how much there is |
 //! | `backup` | the files of one moment, to be copied |
 
@@ -29,6 +29,7 @@ pub mod keep;
 mod merge;
 pub mod names;
 pub mod number;
+pub mod overview;
 mod points;
 pub mod query;
 mod record;

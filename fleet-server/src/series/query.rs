@@ -16,25 +16,10 @@ use fleet_core::time::Timestamp;
 use super::catalog::{ChunkRef, Found, Tier, Unrolled};
 use super::chunk::{Chunk, ChunkError, Rows};
 use super::engine::{Device, Engine, Shared};
-use super::head::{Block, Finder, Newest};
+use super::head::{Block, Newest};
 use super::names::{SeriesId, SeriesName};
 use super::points::{Points, Values, Wanted};
 use crate::store::{Failure, Point, Query, StoreError, Top};
-
-/// The newest value of a series of a device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NewestValue {
-    /// Which of the metrics asked for.
-    pub metric: usize,
-    /// The series.
-    pub series: SeriesId,
-    /// Its place among all series of those metrics.
-    pub place: usize,
-    /// When.
-    pub at: Timestamp,
-    /// The value.
-    pub value: f64,
-}
 
 /// The newest value of a series, with its name.
 #[derive(Clone, Debug)]
@@ -99,35 +84,6 @@ impl Engine {
         all
     }
 
-    /// Shows the newest values of some metrics of each device that has any.
-    pub(crate) fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue])) {
-        let shared = &self.shared;
-        let mut asked = Vec::new();
-        for (place, metric) in metrics.iter().enumerate() {
-            asked.extend(shared.names.series_of(metric).into_iter().map(|id| (place, id)));
-        }
-        let wanted = Wanted::new(asked.iter().map(|(_, id)| *id));
-        let mut finder = Finder::new(&wanted);
-        let (mut found, mut values) = (Vec::new(), Vec::new());
-        let devices = live(shared);
-        for device in devices {
-            device.head().newest(&mut finder, &mut found);
-            if found.is_empty() {
-                continue;
-            }
-            found.sort_unstable_by_key(|(place, _)| *place);
-            values.clear();
-            values.extend(found.iter().map(|(place, newest)| NewestValue {
-                metric: asked[*place].0,
-                series: newest.series,
-                place: *place,
-                at: Timestamp::from_millis(newest.at),
-                value: newest.number.get(),
-            }));
-            visit(device.uid, &values);
-        }
-    }
-
     /// The devices with the greatest, or least, mean of a metric over a time.
     pub(crate) fn top(&self, top: &Top) -> Result<Vec<(Uid, f64)>, StoreError> {
         let shared = &self.shared;
@@ -158,7 +114,7 @@ impl Engine {
 }
 
 /// The devices that are not deleted.
-fn live(shared: &Shared) -> Vec<Arc<Device>> {
+pub(super) fn live(shared: &Shared) -> Vec<Arc<Device>> {
     shared.devices().values().filter(|device| device.is_live()).cloned().collect()
 }
 

@@ -44,8 +44,9 @@ pub(crate) use redb::check_row;
 pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
-    Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Point, Query,
-    STREAMS_PER_DEVICE_MAX, Stat, TelemetryStats, TelemetryStore, Tier, TierStats, Top, Visit,
+    Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Overview, Point,
+    Query, STREAMS_PER_DEVICE_MAX, Stat, TelemetryStats, TelemetryStore, Tier, TierStats, Top,
+    Visit,
 };
 
 /// Everything that the server remembers.

@@ -11,7 +11,8 @@ pub use crate::series::catalog::Tier;
 pub use crate::series::curves::{Curve, Curves, CurvesAsked};
 pub use crate::series::keep::Keep;
 use crate::series::names::{Names, SeriesId};
-pub use crate::series::query::{NamedValue, NewestValue};
+pub use crate::series::overview::{NewestValue, Overview};
+pub use crate::series::query::NamedValue;
 pub use crate::series::stat::Stat;
 
 /// Streams of one device whose last number is remembered. A device counts in one at a time.
@@ -67,9 +68,9 @@ pub trait TelemetryStore: Send + Sync {
     /// A device's newest value of each series.
     fn newest_of(&self, device: Uid) -> Vec<NamedValue>;
 
-    /// Shows the newest values of some metrics of each device that has any. They are in memory; of
-    /// ten thousand devices that takes some milliseconds.
-    fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue]));
+    /// Begins to look at the newest values of some metrics. They are in memory; to be shown those of
+    /// ten thousand devices takes some milliseconds.
+    fn overview(&self, metrics: &[String]) -> Overview;
 
     /// The devices with the greatest, or least, mean of a metric over a time.
     async fn top(&self, top: Top) -> Result<Vec<(Uid, f64)>, StoreError>;

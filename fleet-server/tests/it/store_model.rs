@@ -8,8 +8,8 @@ use fleet_core::id::Uid;
 use fleet_core::metric::{Report, Sample};
 use fleet_core::time::Timestamp;
 use fleet_server::store::{
-    CurvesAsked, DeviceStore as _, Incoming, Keep, MetaStore as _, Query, RedbStore, StoreHealth,
-    TelemetryStore as _, Tier, Top,
+    CurvesAsked, DeviceStore as _, Incoming, Keep, MetaStore as _, NewestValue, Query, RedbStore,
+    StoreHealth, TelemetryStore as _, Tier, Top,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -317,9 +317,13 @@ impl Run {
         let metrics = [METRICS[2], "none", METRICS[0]];
         let mut found = BTreeMap::new();
         let mut newest = Vec::new();
-        self.store().newest(&metrics.map(str::to_owned), &mut |uid, values| {
+        let overview = self.store().overview(&metrics.map(str::to_owned));
+        let mut visit = |uid, values: &[NewestValue]| {
             newest.extend(values.iter().map(|value| (uid, *value)));
-        });
+        };
+        let middle = overview.devices() / 2;
+        overview.show(0..middle, &mut visit);
+        overview.show(middle..overview.devices(), &mut visit);
         for (uid, newest) in newest {
             let name = self.store().names().name(newest.series).unwrap();
             prop_assert_eq!(metrics[newest.metric], &*name.metric);

@@ -16,7 +16,7 @@ use crate::series::catalog::Tier;
 use crate::series::engine::Engine;
 use crate::series::names::Names;
 use crate::store::{
-    Curves, CurvesAsked, Failure, Keep, NamedValue, NewestValue, Outcome, Point, Query, Shortage,
+    Curves, CurvesAsked, Failure, Keep, NamedValue, Outcome, Overview, Point, Query, Shortage,
     StoreError, TelemetryStats, TelemetryStore, Top, Visit,
 };
 
@@ -59,8 +59,8 @@ impl TelemetryStore for RedbStore {
         self.series.newest_of(device)
     }
 
-    fn newest(&self, metrics: &[String], visit: &mut dyn FnMut(Uid, &[NewestValue])) {
-        self.series.newest(metrics, visit);
+    fn overview(&self, metrics: &[String]) -> Overview {
+        self.series.overview(metrics)
     }
 
     async fn top(&self, top: Top) -> Result<Vec<(Uid, f64)>, StoreError> {
