@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::bell::Bell;
+use crate::certificate::{Certificate, CertificateError};
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
 use crate::door::Door;
@@ -84,21 +85,29 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// Its certificate.
+    /// The keys of its connections.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    /// The operator's certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl StartError {
     /// Whether it is about what the server was told, rather than about the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Keyring(error) if error.is_configuration())
+        match self {
+            Self::Keyring(error) => error.is_configuration(),
+            Self::Certificate(_) => true,
+            _ => false,
+        }
     }
 }
 
 impl Server {
     /// Starts a server. When this returns, it serves.
     pub async fn start(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let certificate = config.certificate.clone().map(Certificate::load).transpose()?;
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
         let redb = Arc::new(RedbStore::open(&config.database)?);
         let store: Arc<dyn Store> = redb.clone();
@@ -109,6 +118,7 @@ impl Server {
         let reach = Reach {
             bound: address.ip(),
             port: address.port(),
+            is_secure: certificate.is_some(),
             public_url: config.public_url.clone(),
             interfaces: config.interfaces.clone(),
         };
@@ -147,7 +157,11 @@ impl Server {
             },
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
-            tls: tls::server_config(&keys.server)?,
+            tls: match &certificate {
+                Some(certificate) => tls::server_config_beside(&keys.server, certificate.clone())?,
+                None => tls::server_config(&keys.server)?,
+            },
+            certificate: certificate.clone(),
             server: keys.server.clone(),
             patience: config.patience,
             page,
@@ -166,6 +180,9 @@ impl Server {
         let (within, settled) = (tasks.clone(), ops.clone());
         tasks.spawn("configurations", async move { settled.configs.run(&within).await });
         tasks.spawn("port", http.run(listener));
+        if let Some(certificate) = certificate {
+            tasks.spawn("certificate", certificate.keep(events.clone(), tasks.clone()));
+        }
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
         tasks.spawn("retention", tasks::retain(world.clone(), config.keep.clone(), tasks.clone()));

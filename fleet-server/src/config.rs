@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
+use crate::certificate::CertificateFiles;
 use crate::store::Keep;
 
 /// The port unless told otherwise.
@@ -37,6 +38,13 @@ pub struct ServerArgs {
     /// What the server's own key is sealed with; a file beside the database unless given
     #[arg(long, env = "FLEETD_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
     pub secret_key: Option<SecretText>,
+    /// The certificate that browsers and other people's programs are shown, in PEM form; from then
+    /// on plain HTTP is only sent on to https. FleetD's own programs need none
+    #[arg(long, env = "FLEETD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM form
+    #[arg(long, env = "FLEETD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// The URL by which devices find this server, where that is not its own address
     #[arg(long, env = "FLEETD_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
@@ -67,6 +75,8 @@ struct RawServerFile {
     bind: Option<Spanned<String>>,
     database: Option<Spanned<String>>,
     secret_key: Option<Spanned<SecretText>>,
+    tls_cert: Option<Spanned<PathBuf>>,
+    tls_key: Option<Spanned<PathBuf>>,
     public_url: Option<Spanned<String>>,
     interface: Option<Vec<String>>,
     public_status: Option<bool>,
@@ -81,6 +91,7 @@ struct ServerFile {
     bind: Option<IpAddr>,
     database: Option<PathBuf>,
     secret_key: Option<SecretText>,
+    certificate: Option<CertificateFiles>,
     public_url: Option<ServerUrl>,
     interface: Vec<String>,
     public_status: Option<bool>,
@@ -99,6 +110,8 @@ pub struct ServerConfig {
     pub database: PathBuf,
     /// What seals the server's key; a file beside the database if absent.
     pub secret_key: Option<SecretText>,
+    /// The certificate for those who are not of FleetD.
+    pub certificate: Option<CertificateFiles>,
     /// The one URL that devices are told.
     pub public_url: Option<ServerUrl>,
     /// Where to look for devices; everywhere if empty.
@@ -150,6 +163,7 @@ impl ServerConfig {
             bind: None,
             database: database.into(),
             secret_key: None,
+            certificate: None,
             public_url: None,
             interfaces: Vec::new(),
             keep: Keep::default(),
@@ -178,12 +192,17 @@ impl ServerConfig {
             return Err(ConfigError::EmptySecret);
         }
         let secret_key = args.secret_key.or(file.secret_key);
+        let certificate = match (args.tls_cert, args.tls_key) {
+            (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
+            _ => file.certificate,
+        };
         let or_file = |args: Vec<String>, file| if args.is_empty() { file } else { args };
         Ok(Self {
             port: args.port.or(file.port).unwrap_or(PORT_DEFAULT),
             bind: args.bind.or(file.bind),
             database,
             secret_key,
+            certificate,
             public_url,
             interfaces: or_file(args.interface, file.interface),
             keep: match args.keep {
@@ -237,6 +256,17 @@ impl ServerFile {
 impl RawServerFile {
     /// Every value checked, or the first that cannot be obeyed.
     fn check(self, document: &Document) -> Result<ServerFile, yaml::ConfigError> {
+        let alone = |file: Option<Spanned<PathBuf>>, other: &str| {
+            document
+                .check(file, |_| Err::<CertificateFiles, _>(format!("goes together with {other}")))
+        };
+        let certificate = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                Some(CertificateFiles { certificate: certificate.value, key: key.value })
+            }
+            (certificate, None) => alone(certificate, "tls_key")?,
+            (None, key) => alone(key, "tls_cert")?,
+        };
         Ok(ServerFile {
             port: document.check(self.port, |text| {
                 text.parse().map_err(|_| "port is not a number from 0 to 65535".to_owned())
@@ -254,6 +284,7 @@ impl RawServerFile {
                 }
                 Ok(secret)
             })?,
+            certificate,
             public_url: document.check(self.public_url, |text| {
                 text.parse().map_err(|error: ServerUrlError| format!("public_url is {error}"))
             })?,

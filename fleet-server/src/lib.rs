@@ -13,6 +13,7 @@
 pub mod app;
 mod backup;
 mod bell;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 mod discovery;

@@ -13,6 +13,8 @@ pub(crate) struct Reach {
     pub(crate) bound: IpAddr,
     /// The port it is bound to.
     pub(crate) port: u16,
+    /// Whether its URLs say https.
+    pub(crate) is_secure: bool,
     /// The only URL to tell, if set.
     pub(crate) public_url: Option<ServerUrl>,
     /// The interfaces to use; all if empty.
@@ -37,11 +39,10 @@ impl Reach {
             return vec![public.clone()];
         }
         if device.is_some_and(|address| address.to_canonical().is_loopback()) {
-            return vec![ServerUrl::from_address(self.loopback(), self.port)];
+            return vec![self.at(self.loopback())];
         }
         let own = self.own_addresses();
-        let mut urls: Vec<_> =
-            own.into_iter().map(|address| ServerUrl::from_address(address, self.port)).collect();
+        let mut urls: Vec<_> = own.into_iter().map(|address| self.at(address)).collect();
         match asked {
             Some(Asked::Used(url) | Asked::Wished(url)) if url.is_loopback() => {}
             Some(Asked::Wished(url)) if !urls.contains(&url) => urls.push(url),
@@ -60,10 +61,11 @@ impl Reach {
             return public.clone();
         }
         if self.bound.is_unspecified() {
-            let text = format!("http://localhost:{}", self.port);
-            return text.parse().unwrap_or(ServerUrl::from_address(self.loopback(), self.port));
+            let scheme = if self.is_secure { "https" } else { "http" };
+            let text = format!("{scheme}://localhost:{}", self.port);
+            return text.parse().unwrap_or(self.at(self.loopback()));
         }
-        ServerUrl::from_address(self.bound, self.port)
+        self.at(self.bound)
     }
 
     /// Whether an address and port are this server itself.
@@ -73,6 +75,11 @@ impl Reach {
             && (ip == self.bound
                 || (self.bound.is_unspecified()
                     && (ip.is_loopback() || interface_addresses(&[]).contains(&ip))))
+    }
+
+    fn at(&self, address: IpAddr) -> ServerUrl {
+        let url = ServerUrl::from_address(address, self.port);
+        if self.is_secure { url.secure() } else { url }
     }
 
     fn loopback(&self) -> IpAddr {
@@ -133,7 +140,7 @@ mod tests {
 
     fn reach(bound: IpAddr, public: Option<&str>) -> Reach {
         let public_url = public.map(|url| url.parse().unwrap());
-        Reach { bound, port: 8080, public_url, interfaces: Vec::new() }
+        Reach { bound, port: 8080, is_secure: false, public_url, interfaces: Vec::new() }
     }
 
     fn texts(urls: Vec<ServerUrl>) -> Vec<String> {

@@ -114,7 +114,7 @@ impl ClockTrust {
 }
 
 /// Waits; false if the server stops meanwhile.
-async fn sleep(tasks: &Tasks, duration: Duration) -> bool {
+pub(crate) async fn sleep(tasks: &Tasks, duration: Duration) -> bool {
     tokio::select! {
         () = tasks.stopping() => false,
         () = tokio::time::sleep(duration) => true,

@@ -15,6 +15,7 @@ pub const HOSTS: &[Package] = &[
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
     ("dbus", "dbus-daemon", "the neighbour's bus"),
     ("curl", "curl", "requests as a third party makes them"),
+    ("openssl", "openssl", "certificates as operators make them"),
     ("sqlite3", "sqlite3", "exports in a program of others"),
     ("faketime", "faketime", "clocks that are years off"),
     ("tmux", "tmux", "the console inside another terminal"),

@@ -90,6 +90,8 @@ kinds! {
     DbPruned "db.pruned" "An operator removed old telemetry.",
     DbBackedUp "db.backed_up" "An operator took a backup.",
     ConfigReverted "config.reverted" "A device tried its configuration and went back.",
+    CertificateRenewed "certificate.renewed" "The server shows a new certificate.",
+    CertificateAtRisk "certificate.at_risk" "The server's certificate ends soon, or a new one cannot be used.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
 }
 

@@ -1,7 +1,7 @@
 //! TLS pinned to keys.
 //!
 //! Server and agent show a certificate that their own ed25519 key signed; its names and dates mean
-//! nothing. A client checks that the handshake was signed by the very key it expects ([`Pin`]), so
+//! nothing. A server may show another one to those who are not of FleetD. A client checks that the handshake was signed by the very key it expects ([`Pin`]), so
 //! neither a certificate authority nor a correct clock is needed, and there is no fallback.
 
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ConnectionCommon, DigitallySignedStruct, Error, ServerConfig,
     SignatureScheme,
@@ -39,6 +41,9 @@ impl Pin {
     }
 }
 
+/// What FleetD's own programs call HTTP/1.1 with a server whose key they know.
+const OWN_PROTOCOL: &[u8] = b"fleetd/1";
+
 /// PKCS #8 around an ed25519 seed, and SubjectPublicKeyInfo around a public key (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -57,18 +62,56 @@ pub enum TlsError {
 
 /// How a server or agent presents its key.
 pub fn server_config(key: &PrivateKey) -> Result<Arc<ServerConfig>, TlsError> {
+    let own = Arc::new(certified(key)?);
+    serve(Arc::new(SingleCertAndKey::from(own)))
+}
+
+/// The same to FleetD's own programs, while everybody else is shown another certificate.
+pub fn server_config_beside(
+    key: &PrivateKey,
+    other: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    serve(Arc::new(OwnAndOther { own: Arc::new(certified(key)?), other }))
+}
+
+fn serve(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = alpn();
+    // A resumed session would skip nothing that we need, and save little.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// A key with a certificate that it signed itself.
+fn certified(key: &PrivateKey) -> Result<CertifiedKey, TlsError> {
     let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_PREFIX[..], key.seed().as_slice()].concat());
     let pair = rcgen::KeyPair::try_from(&pkcs8)?;
     let certificate =
         rcgen::CertificateParams::new(vec!["fleetd".to_owned()])?.self_signed(&pair)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], pkcs8.into())?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A resumed session would skip nothing that we need, and save little.
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    let chain = vec![certificate.der().clone()];
+    Ok(CertifiedKey::from_der(chain, pkcs8.into(), &ring::default_provider())?)
+}
+
+/// FleetD's own programs say that they are, and so are shown the key that they expect.
+fn alpn() -> Vec<Vec<u8>> {
+    vec![OWN_PROTOCOL.to_vec(), b"http/1.1".to_vec()]
+}
+
+#[derive(Debug)]
+struct OwnAndOther {
+    own: Arc<CertifiedKey>,
+    other: Arc<dyn ResolvesServerCert>,
+}
+
+impl ResolvesServerCert for OwnAndOther {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_own =
+            hello.alpn().is_some_and(|mut offered| offered.any(|name| name == OWN_PROTOCOL));
+        if is_own { Some(self.own.clone()) } else { self.other.resolve(hello) }
+    }
 }
 
 /// How a client insists on a key.
@@ -79,6 +122,7 @@ pub fn client_config(pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PinVerifier { pin, provider }))
         .with_no_client_auth();
+    config.alpn_protocols = alpn();
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(Arc::new(config))

@@ -26,6 +26,12 @@ impl ServerUrl {
         Self { secure: false, host: address.to_string(), port }
     }
 
+    /// The same, of https.
+    #[must_use]
+    pub fn secure(self) -> Self {
+        Self { secure: true, ..self }
+    }
+
     /// The host: a name or an address, without brackets.
     pub fn host(&self) -> &str {
         &self.host

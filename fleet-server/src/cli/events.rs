@@ -149,7 +149,8 @@ fn tone(kind: EventKind) -> Tone {
         EventKind::DeviceLate
         | EventKind::DevicePending
         | EventKind::CommandExpired
-        | EventKind::BatchPaused => Tone::Warn,
+        | EventKind::BatchPaused
+        | EventKind::CertificateAtRisk => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled
         | EventKind::ConfigApplied
@@ -172,6 +173,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::KeyRevoked
         | EventKind::DbPruned
         | EventKind::DbBackedUp
+        | EventKind::CertificateRenewed
         | EventKind::Later(_) => Tone::Plain,
     }
 }

@@ -183,6 +183,15 @@ fn tell_server(http: &Http, page: &mut Page) {
         let help = "Size of the database's file.";
         page.value("fleets_database_bytes", Kind::Gauge, help, file.len() as f64);
     }
+    if let Some(certificate) = &http.certificate {
+        let help = "When the certificate ends that browsers are shown, in Unix time.";
+        page.value(
+            "fleets_certificate_end_seconds",
+            Kind::Gauge,
+            help,
+            seconds(certificate.ends()),
+        );
+    }
 }
 
 /// What every program tells of itself, under the names that are usual for it.

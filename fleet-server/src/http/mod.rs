@@ -42,6 +42,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::certificate::Certificate;
 use crate::config::Patience;
 use crate::discovery::Discovery;
 use crate::door::{Door, Visit};
@@ -67,6 +68,8 @@ pub(crate) struct Http {
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tls: Arc<ServerConfig>,
+    /// The operator's certificate; with one, plain HTTP is sent on to https.
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) patience: Patience,
     pub(crate) page: Page,
     pub(crate) intake: Intake,

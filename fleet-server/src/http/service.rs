@@ -4,16 +4,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use fleet_core::api::{Done, Health, Identity, KeyCreate, Route, RouteError, Verdict};
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, StatusCode};
 
 use super::influx::{self, Dialect};
 use super::posts::posts;
 use super::query::Query;
-use super::reply::{Failure, Reply, bytes_reply, json};
+use super::reply::{Failure, Reply, bytes_reply, json, whole};
 use super::{
     Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export,
     fleetwide, logs, metrics, openapi, stream, telemetry,
@@ -84,6 +86,9 @@ async fn answer(
     let route = route.map_err(no_route)?;
     let class = route.spec().auth;
     let is_tls = exporter.is_some();
+    if !is_tls && http.certificate.is_some() {
+        return sent_on(http, &request);
+    }
     let (method, headers) = (request.method(), request.headers());
     let caller = auth::Caller { method, headers, is_tls, is_foreign: influx::is_foreign(&route) };
     let principal = auth::authorize(http, class, caller, visit).await?;
@@ -94,6 +99,18 @@ async fn answer(
         // All else is kept apart, so that what comes thousands of times a second stays small.
         route => Box::pin(answer_rest(http, visit, exporter, principal, route, request)).await,
     }
+}
+
+/// Who came without TLS is sent on to where it is spoken.
+fn sent_on(http: &Http, request: &Request<Incoming>) -> Result<Reply, Failure> {
+    let authority = http.page.own_name(request.headers())?;
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let place = format!("https://{authority}{path}");
+    let location = HeaderValue::from_str(&place).map_err(|_| Failure::internal())?;
+    let mut reply = Reply::new(whole(Bytes::new()));
+    *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    reply.headers_mut().insert(header::LOCATION, location);
+    Ok(reply)
 }
 
 async fn answer_rest(

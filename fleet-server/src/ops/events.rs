@@ -81,6 +81,11 @@ impl Events {
         Self { world, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
+    /// The time by the server's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
     /// Writes down what has happened. When this returns, the event is on the disk; if the store
     /// fails, it is in the log instead, because what it tells of is done all the same.
     pub(crate) async fn record(&self, new: NewEvent) {

@@ -56,6 +56,14 @@ pub(super) struct Reader {
     secret: Option<SessionSecret>,
 }
 
+impl Page {
+    /// The name and port by which a request calls this server, if they are its own.
+    pub(crate) fn own_name<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Failure> {
+        self.hosts.check(headers)?;
+        Ok(gate::authority(headers).unwrap_or_default())
+    }
+}
+
 impl Reader {
     /// What their forms carry.
     fn form_token(&self) -> Option<String> {

@@ -42,7 +42,7 @@ impl CommandStore for RedbStore {
             let inserted = commands.into_iter().map(|command| plan.add(txn, command));
             let inserted = inserted.collect::<Result<Vec<_>, Fault>>()?;
             let new = inserted.iter().filter(|inserted| inserted.is_new);
-            let told = new.flat_map(|inserted| tell(inserted)).collect();
+            let told = new.flat_map(tell).collect();
             plan.carry_out(COMMANDS_MAX, || events::tell(txn, told))?;
             Ok(inserted)
         })
@@ -578,10 +578,8 @@ mod tests {
     async fn a_damaged_command_is_left_out_and_is_in_nobodys_way() {
         let (store, device) = with_device().await;
         let [bad, good] = [(); 2].map(|()| command(&device, CommandState::Queued));
-        store
-            .command_insert(vec![bad.clone(), good.clone()], Box::new(|_| Vec::new()))
-            .await
-            .unwrap();
+        let add = |added| store.command_insert(added, Box::new(|_| Vec::new()));
+        add(vec![bad.clone(), good.clone()]).await.unwrap();
         let key = bad.id.bytes();
         store.write(move |txn| txn.open(&COMMANDS)?.put_sealed(&key, b"junk")).await.unwrap();
         assert_eq!(listed(&store).await, [good.id]);
@@ -590,10 +588,7 @@ mod tests {
         assert_eq!(due.iter().map(|command| command.id).collect::<Vec<_>>(), [good.id]);
         let damaged = store.command_change(bad.id, Box::new(|_| Ok(None))).await.unwrap_err();
         assert!(matches!(damaged, StoreError::Damaged { table: "commands", .. }), "{damaged:?}");
-        store
-            .command_insert(vec![command(&device, CommandState::Queued)], Box::new(|_| Vec::new()))
-            .await
-            .unwrap();
+        add(vec![command(&device, CommandState::Queued)]).await.unwrap();
         let health = "1 stored value in commands is damaged";
         assert_eq!(store.health(), StoreHealth::Degraded(health.to_owned()));
         store.device_delete(device.uid, Timestamp::default()).await.unwrap();

@@ -227,7 +227,8 @@ impl Shared {
         &self,
         work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        self.read_in(&self.database.read().unwrap_or_else(PoisonError::into_inner), work)
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        self.read_in(database.as_ref(), work)
     }
 
     /// Reads unless that would wait; then the work comes back.
@@ -236,15 +237,17 @@ impl Shared {
         F: FnOnce(&Reading<'_>) -> Result<T, Fault>,
     {
         match self.database.try_read() {
-            Ok(database) => Ok(self.read_in(&database, work)),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(self.read_in(&poisoned.into_inner(), work)),
+            Ok(database) => Ok(self.read_in(database.as_ref(), work)),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                Ok(self.read_in(poisoned.into_inner().as_ref(), work))
+            }
             Err(TryLockError::WouldBlock) => Err(work),
         }
     }
 
     fn read_in<T>(
         &self,
-        database: &Option<Database>,
+        database: Option<&Database>,
         work: impl FnOnce(&Reading<'_>) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
         let Some(database) = database else { return Err(Failure::Reopening.into()) };

@@ -191,6 +191,8 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         | EventKind::KeyRevoked
         | EventKind::DbPruned
         | EventKind::DbBackedUp
+        | EventKind::CertificateRenewed
+        | EventKind::CertificateAtRisk
         | EventKind::Later(_) => return None,
     })
 }

@@ -22,6 +22,7 @@ mod refusals;
 mod senders;
 mod small_disk;
 mod spool;
+mod tls;
 
 use std::cell::Cell;
 use std::fs;
@@ -134,6 +135,8 @@ impl Said {
 /// A server on a host, and the operator who sits there.
 struct Server<'a> {
     host: &'a Host,
+    /// The operator's certificate and its key, if it has one.
+    certificate: Option<[PathBuf; 2]>,
     pid: Cell<u32>,
     starts: Cell<u32>,
 }
@@ -141,7 +144,12 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     #[track_caller]
     fn start(host: &'a Host) -> Self {
-        let server = Self { host, pid: Cell::new(0), starts: Cell::new(0) };
+        Self::start_with(host, None)
+    }
+
+    #[track_caller]
+    fn start_with(host: &'a Host, certificate: Option<[PathBuf; 2]>) -> Self {
+        let server = Self { host, certificate, pid: Cell::new(0), starts: Cell::new(0) };
         server.start_again();
         server
     }
@@ -152,12 +160,15 @@ impl<'a> Server<'a> {
         fs::create_dir_all(self.host.path("server")).expect("a folder");
         let mut command = ours(self.host, "fleets");
         command.arg("server").arg("--database").arg(self.host.path("server/fleet.db"));
+        if let Some([certificate, key]) = &self.certificate {
+            command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+        }
         self.pid.set(self.host.start(&self.log_name(), &mut command));
         wait_for("the server to answer", SOON, || {
             let log = || self.host.log(&self.log_name());
             assert!(is_running(self.pid.get()), "the server ended by itself: {}", log());
-            let health = "http://localhost:8080/health";
-            let said = Said::of(self.host.command("curl").args(["-s", "-m2", health]));
+            let health = format!("{}://localhost:8080/health", self.scheme());
+            let said = Said::of(self.host.command("curl").args(["-sk", "-m2", &health]));
             said.stdout.contains("ok").then_some(())
         });
     }
@@ -183,7 +194,11 @@ impl<'a> Server<'a> {
     }
 
     fn url(&self) -> String {
-        format!("http://{}:8080", self.host.address())
+        format!("{}://{}:8080", self.scheme(), self.host.address())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.certificate.is_some() { "https" } else { "http" }
     }
 
     /// A command of the operator, with the admin key at hand.
