@@ -7,13 +7,13 @@ use clap::Subcommand;
 use fleet_core::api::{BatchMember, BatchState, BatchView, MemberState};
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
-use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
+use fleet_core::cli::listed::{self, Format, FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::command::Command;
 use fleet_core::glyph::Tone;
-use fleet_core::id::Uid;
+use fleet_core::id::{Uid, UidName};
 use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::operator::batches::MemberQuery;
 use fleet_core::operator::client::{Client, ClientError};
@@ -22,6 +22,7 @@ use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
 use super::batch_watch::{self, going_on};
+use super::named;
 
 /// Batches unless told otherwise.
 const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
@@ -41,6 +42,14 @@ pub(super) struct BatchArgs {
 enum Action {
     /// List batches, newest first
     List {
+        /// The columns of the table or csv, such as state,id,why
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_parser = listed::column::<Shown>,
+            value_name = "COLUMN,…"
+        )]
+        columns: Vec<usize>,
         /// Batches at most
         #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
         count_max: NonZeroUsize,
@@ -49,8 +58,8 @@ enum Action {
     },
     /// Show a batch and how far its devices have come
     Show {
-        /// Its number
-        id: Uid,
+        /// Its id, or the last characters of that, as lists have them
+        id: UidName,
         /// Only devices that failed, or of which it is not known
         #[arg(long)]
         failed: bool,
@@ -65,8 +74,8 @@ enum Action {
     Cancel(One),
     /// Do the same again to the devices that failed, as a batch of its own
     Retry {
-        /// Its number
-        id: Uid,
+        /// Its id, or the last characters of that, as lists have them
+        id: UidName,
         /// Do not wait for what becomes of it
         #[arg(long)]
         no_wait: bool,
@@ -75,8 +84,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct One {
-    /// Its number
-    id: Uid,
+    /// Its id, or the last characters of that, as lists have them
+    id: UidName,
     #[command(flatten)]
     limit: TimeLimit,
 }
@@ -94,8 +103,11 @@ pub(super) fn run(args: BatchArgs) -> ExitCode {
 async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
     match args.action {
-        Action::List { count_max, .. } => list(&client, count_max.get(), output).await,
+        Action::List { columns, count_max, .. } => {
+            list(&client, &columns, count_max.get(), output).await
+        }
         Action::Show { id, failed, .. } => {
+            let id = named::batch(id, &client).await?;
             let view = client.batch_get(id).await?;
             let states =
                 if failed { vec![MemberState::Failed, MemberState::Unknown] } else { Vec::new() };
@@ -108,10 +120,20 @@ async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure
             }
             Ok(Exit::Done)
         }
-        Action::Pause(one) => told("paused", client.batch_pause(one.id).await?, output),
-        Action::Continue(one) => told("goes on", client.batch_continue(one.id).await?, output),
-        Action::Cancel(one) => told("cancelled", client.batch_cancel(one.id).await?, output),
+        Action::Pause(one) => {
+            let id = named::batch(one.id, &client).await?;
+            told("paused", client.batch_pause(id).await?, output)
+        }
+        Action::Continue(one) => {
+            let id = named::batch(one.id, &client).await?;
+            told("goes on", client.batch_continue(id).await?, output)
+        }
+        Action::Cancel(one) => {
+            let id = named::batch(one.id, &client).await?;
+            told("cancelled", client.batch_cancel(id).await?, output)
+        }
         Action::Retry { id, no_wait } => {
+            let id = named::batch(id, &client).await?;
             let view = client.batch_retry(id).await?;
             output.set_going_on(going_on(view.id));
             if no_wait {
@@ -123,7 +145,12 @@ async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure
     }
 }
 
-async fn list(client: &Client, count_max: usize, output: &mut Output<'_>) -> Result<Exit, Failure> {
+async fn list(
+    client: &Client,
+    columns: &[usize],
+    count_max: usize,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     let mut batches: Vec<Shown> = Vec::new();
     while batches.len() < count_max {
         let page = PAGE_ROWS_MAX.min(count_max - batches.len());
@@ -135,7 +162,7 @@ async fn list(client: &Client, count_max: usize, output: &mut Output<'_>) -> Res
             break;
         }
     }
-    output.list(&batches)?;
+    output.list_under(columns, &batches)?;
     if batches.is_empty() {
         return Err(Failure::new(Exit::NothingFound, "no batches"));
     }
@@ -243,7 +270,7 @@ impl Listed for Shown {
             BatchState::Running | BatchState::Cancelled | BatchState::Later(_) => Tone::Plain,
         };
         vec![
-            Cell::new(view.id),
+            reader.uid(view.id),
             Cell::new(view.state.word()).toned(tone),
             Cell::new(what(view)),
             Cell::new(view.total),
@@ -285,7 +312,7 @@ impl Listed for ShownMember {
             Cell::new(member.state.word()).toned(tone(member.state)),
             Cell::new(&member.why),
             reader.moment(member.state_at),
-            Cell::maybe(member.command_id),
+            member.command_id.map(|id| reader.uid(id)).unwrap_or_default(),
             Cell::maybe(member.config_version),
             Cell::new(member.uid),
         ]

@@ -19,6 +19,7 @@ mod events;
 mod export;
 mod keys;
 mod logs;
+mod named;
 mod server;
 mod telemetry;
 mod version;

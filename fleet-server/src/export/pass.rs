@@ -169,6 +169,7 @@ impl Pass<'_> {
             let mut query = CommandQuery {
                 device: Some(*uid),
                 states: Vec::new(),
+                ending: None,
                 before: None,
                 limit: COMMANDS_PAGE,
             };

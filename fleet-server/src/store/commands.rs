@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::api::CommandState;
 use fleet_core::command::Command;
-use fleet_core::id::{DeviceId, Uid};
+use fleet_core::id::{DeviceId, Uid, UidEnding};
 use fleet_core::time::Timestamp;
 
 use super::{Device, Event, Refusal, StoreError, Tell};
@@ -188,6 +188,8 @@ pub struct CommandQuery {
     pub device: Option<Uid>,
     /// In these states; in all states if there is none.
     pub states: Vec<CommandState>,
+    /// Whose ids end so.
+    pub ending: Option<UidEnding>,
     /// Older than this one.
     pub before: Option<Uid>,
     /// At most so many; the caller bounds it, since that many are held in memory.

@@ -80,7 +80,7 @@ async fn devices_that_are_offline_restart_when_they_come() {
     );
     assert!(said.out.contains("pump-2     waiting  offline since 2024-01-15T10:30:0"), "{said:#?}");
     let id = ids(&desk).remove(0);
-    let shown = desk.fleets(&["batch", "show", &id]).ends(0);
+    let shown = desk.fleets(&["batch", "show", &id[28..]]).ends(0);
     for words in ["running", "status=offline", "4411", "2 waiting", "pump-1"] {
         assert!(shown.out.contains(words), "{words}: {shown:#?}");
     }

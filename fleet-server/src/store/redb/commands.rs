@@ -427,7 +427,8 @@ fn select<T: ReadableTable<Bytes, Bytes>>(
             break;
         }
         let id = id_of(&key?);
-        if query.before == Some(id) {
+        let is_named = query.ending.as_ref().is_none_or(|ending| ending.fits(id));
+        if query.before == Some(id) || !is_named {
             continue;
         }
         let command = sound(commands, id)?;
@@ -519,7 +520,13 @@ mod tests {
     }
 
     async fn listed(store: &RedbStore) -> Vec<Uid> {
-        let query = CommandQuery { device: None, states: Vec::new(), before: None, limit: 99 };
+        let query = CommandQuery {
+            device: None,
+            states: Vec::new(),
+            ending: None,
+            before: None,
+            limit: 99,
+        };
         let mut found: Vec<_> =
             store.command_list(query).await.unwrap().iter().map(|command| command.id).collect();
         found.reverse();
