@@ -6,7 +6,7 @@ use fleet_core::command::Command as DeviceCommand;
 use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 
-use super::{Known, counted, is_over, pace};
+use super::{Known, counted, devices, is_over, pace};
 use crate::effect::BatchChange;
 use crate::state::Desk;
 use crate::state::deed::{self, Last};
@@ -45,9 +45,7 @@ impl BatchChange {
             Self::Pause => Last::Batch { id, change: Self::Continue },
             Self::Continue => Last::Batch { id, change: Self::Pause },
             Self::Cancel => Last::Final(format!("what was called off of {words} is called off")),
-            Self::Retry => {
-                Last::Final(format!("{words}: in 4, P pauses it and K calls off the rest"))
-            }
+            Self::Retry => Last::Begun(id),
         }
     }
 
@@ -87,6 +85,23 @@ fn why_not(change: BatchChange, view: &BatchView) -> Option<String> {
         BatchChange::Continue if !is_over(view) => "it is not paused".to_owned(),
         _ => format!("it is {} already", view.state.word()),
     })
+}
+
+/// What can still be done about a batch that was begun, in words.
+pub(super) fn left(known: &Known) -> String {
+    let Known { view, words, .. } = known;
+    if !is_over(view) {
+        return format!("{words}: in 4, P pauses it and K calls off the rest");
+    }
+    let mut left = format!("{words} is over");
+    if view.command.is_none() {
+        left.push_str(": D in a device's Config sets that one back");
+    }
+    match failures(view) {
+        0 => {}
+        count => left.push_str(&format!("; in 4, R retries {} that failed", devices(count))),
+    }
+    left
 }
 
 /// What can be done about a batch.
