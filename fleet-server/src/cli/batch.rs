@@ -21,7 +21,7 @@ use fleet_core::operator::exit::Exit;
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
-use super::batch_watch::{self, going_on};
+use super::batch_retry::{self, RetryArgs};
 use super::named;
 
 /// Batches unless told otherwise.
@@ -73,13 +73,7 @@ enum Action {
     /// Call off what has not begun; devices that are at it go on
     Cancel(One),
     /// Do the same again to the devices that failed, as a batch of its own
-    Retry {
-        /// Its id, or the last characters of that, as lists have them
-        id: UidName,
-        /// Do not wait for what becomes of it
-        #[arg(long)]
-        no_wait: bool,
-    },
+    Retry(RetryArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,7 +89,7 @@ pub(super) fn run(args: BatchArgs) -> ExitCode {
     let limit = match &args.action {
         Action::List { limit, .. } | Action::Show { limit, .. } => Some(*limit),
         Action::Pause(one) | Action::Continue(one) | Action::Cancel(one) => Some(one.limit),
-        Action::Retry { .. } => None,
+        Action::Retry(_) => None,
     };
     session::run(args.format, limit, async |output| batch(args, output).await)
 }
@@ -130,18 +124,9 @@ async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure
         }
         Action::Cancel(one) => {
             let id = named::batch(one.id, &client).await?;
-            told("cancelled", client.batch_cancel(id).await?, output)
+            called_off(client.batch_cancel(id).await?, output)
         }
-        Action::Retry { id, no_wait } => {
-            let id = named::batch(id, &client).await?;
-            let view = client.batch_retry(id).await?;
-            output.set_going_on(going_on(view.id));
-            if no_wait {
-                return told("begun", view, output);
-            }
-            output.note(&format!("batch {}: {}", view.id, counted(&view)))?;
-            batch_watch::watch(view, &client, output).await
-        }
+        Action::Retry(args) => batch_retry::run(args, &client, output).await,
     }
 }
 
@@ -176,6 +161,22 @@ pub(super) fn told(word: &str, view: BatchView, output: &mut Output<'_>) -> Resu
     } else {
         output.one(&Shown(view))?;
     }
+    Ok(Exit::Done)
+}
+
+/// That what had not begun was called off, and what that leaves.
+fn called_off(view: BatchView, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    if !output.format.is_table() {
+        return told("cancelled", view, output);
+    }
+    let running = view.counts.get(&MemberState::Running).copied().unwrap_or_default();
+    let goes_on = match running {
+        0 => String::new(),
+        1 => "; 1 that has begun goes on".to_owned(),
+        _ => format!("; {running} that have begun go on"),
+    };
+    let (id, what) = (view.id, what(&view));
+    output.line(&format!("{id} cancelled: {what}: no further device begins{goes_on}"))?;
     Ok(Exit::Done)
 }
 
