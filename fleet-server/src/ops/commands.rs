@@ -16,7 +16,7 @@ use fleet_core::identity::PrivateKey;
 use fleet_core::limits::{COMMAND_EXPIRY_DEFAULT, COMMAND_EXPIRY_MAX, PAGE_ROWS_MAX};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::parse_duration;
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, cut};
 use fleet_core::wire::{CommandNews, CommandOrder, Progress, ToAgent};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -444,10 +444,7 @@ fn kind(state: CommandState) -> Option<EventKind> {
 }
 
 fn event(command: &CommandRecord, kind: EventKind, actor: &str) -> NewEvent {
-    let why = match command.why.char_indices().nth(WHY_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &command.why[..end]),
-        None => command.why.clone(),
-    };
+    let why = cut(command.why.clone(), WHY_CHARS_MAX);
     let device = Some((command.device_id.clone(), command.device));
     let text = format!("{}: {why}", words(command));
     NewEvent { kind, actor: actor.to_owned(), device, text }

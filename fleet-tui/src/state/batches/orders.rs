@@ -93,15 +93,15 @@ pub(super) fn left(known: &Known) -> String {
     if !is_over(view) {
         return format!("{words}: in 4, P pauses it and K calls off the rest");
     }
-    let mut left = format!("{words} is over");
-    if view.command.is_none() {
-        left.push_str(": D in a device's Config sets that one back");
-    }
-    match failures(view) {
-        0 => {}
-        count => left.push_str(&format!("; in 4, R retries {} that failed", devices(count))),
-    }
-    left
+    let back = match view.command {
+        None => ": D in a device's Config sets that one back",
+        Some(_) => "",
+    };
+    let again = match failures(view) {
+        0 => String::new(),
+        count => format!("; in 4, R retries {} that failed", devices(count)),
+    };
+    format!("{words} is over{back}{again}")
 }
 
 /// What can be done about a batch.
