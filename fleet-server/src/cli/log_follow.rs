@@ -35,10 +35,20 @@ pub(super) async fn follow(
     let mut stream = client.logs_follow(device, &follower.query).await?;
     loop {
         let lost = follower.read(&mut stream, output).await?;
-        let why = lost.map_or_else(|| "it ended the stream".to_owned(), |e| Chain(&e).to_string());
-        output.note(&format!("the server is away ({why}); this waits for it"))?;
+        output.note(&format!("the server is away: {}; this waits for it", why(lost.as_ref())))?;
         stream = follower.reopen(client).await?;
         output.note("the server is back; lines go on")?;
+    }
+}
+
+/// Why the server is away, in words that do not name it once more.
+fn why(lost: Option<&ClientError>) -> String {
+    match lost {
+        None => "it ended the stream".to_owned(),
+        Some(ClientError::Connect { source, .. } | ClientError::Exchange { source, .. }) => {
+            Chain(source).to_string()
+        }
+        Some(error) => Chain(error).to_string(),
     }
 }
 

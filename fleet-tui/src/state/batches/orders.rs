@@ -90,6 +90,9 @@ fn why_not(change: BatchChange, view: &BatchView) -> Option<String> {
 /// What can still be done about a batch that was begun, in words.
 pub(super) fn left(known: &Known) -> String {
     let Known { view, words, .. } = known;
+    if view.state == BatchState::Paused {
+        return format!("{words}: in 4, C has it go on and K calls off the rest");
+    }
     if !is_over(view) {
         return format!("{words}: in 4, P pauses it and K calls off the rest");
     }

@@ -187,7 +187,7 @@ fn whoever_begins_one_is_told_where_it_is_seen_and_how_it_ends() {
             [(MemberState::Waiting, 2), (MemberState::Failed, 1)],
             "restart nginx.service on 3 devices paused: because; 4 shows it",
             true,
-            "in 4, P pauses it and K calls off the rest",
+            "in 4, C has it go on and K calls off the rest",
         ),
     ] {
         let mut app = app_with(fleet_of(3));
