@@ -182,7 +182,7 @@ pub struct Inserted {
 }
 
 /// Which commands to look for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandQuery {
     /// Of one device.
     pub device: Option<Uid>,
@@ -194,4 +194,16 @@ pub struct CommandQuery {
     pub before: Option<Uid>,
     /// At most so many; the caller bounds it, since that many are held in memory.
     pub limit: usize,
+}
+
+impl CommandQuery {
+    /// Whether the command with an id is asked for, as far as the id says.
+    pub fn names(&self, id: Uid) -> bool {
+        self.before != Some(id) && self.ending.as_ref().is_none_or(|ending| ending.fits(id))
+    }
+
+    /// Whether a command is asked for, as far as its state says.
+    pub fn wants(&self, command: &CommandRecord) -> bool {
+        self.states.is_empty() || self.states.contains(&command.state)
+    }
 }

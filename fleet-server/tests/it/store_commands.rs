@@ -38,7 +38,7 @@ pub(crate) fn command(device: &Device, words: &str, at: i64) -> CommandRecord {
 }
 
 fn everything() -> CommandQuery {
-    CommandQuery { device: None, states: Vec::new(), ending: None, before: None, limit: 1_000 }
+    CommandQuery { limit: 1_000, ..CommandQuery::default() }
 }
 
 async fn with_devices(store: &Any) -> (Device, Device) {
