@@ -9,6 +9,11 @@ use uuid::Uuid;
 
 use crate::limits::DEVICE_ID_CHARS_MAX;
 
+/// Characters of a [`UidEnding`] at least: with fewer, too many ids end alike.
+const ENDING_CHARS_MIN: usize = 6;
+/// Characters of one that is shown in place of the whole id.
+const ENDING_CHARS_SHOWN: usize = 8;
+
 /// What people call a device: `rpi4-001`. Unique among active devices, but only a label: the
 /// device itself is its key, and the server's record of it is its [`Uid`].
 ///
@@ -116,6 +121,69 @@ impl Uid {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
+
+    /// Its last characters, for where the whole of it takes too much room.
+    pub fn ending(self) -> UidEnding {
+        let text = self.to_string();
+        UidEnding(text[text.len() - ENDING_CHARS_SHOWN..].to_owned())
+    }
+}
+
+/// The last characters of a [`Uid`]. Ids of about the same time begin alike; their ends tell them
+/// apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UidEnding(String);
+
+impl UidEnding {
+    /// Whether an id ends so.
+    pub fn fits(&self, uid: Uid) -> bool {
+        uid.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()).ends_with(&self.0)
+    }
+}
+
+impl FromStr for UidEnding {
+    type Err = UidNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_part = |b: u8| b.is_ascii_hexdigit() || b == b'-';
+        let lengths = ENDING_CHARS_MIN..=uuid::fmt::Hyphenated::LENGTH;
+        if lengths.contains(&text.len()) && text.bytes().all(is_part) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(UidNameError)
+        }
+    }
+}
+
+impl fmt::Display for UidEnding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// How people name what has a [`Uid`]: by all of it, or by its last characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UidName {
+    /// By all of it.
+    Whole(Uid),
+    /// By its last characters, which may be those of others too.
+    Ending(UidEnding),
+}
+
+/// A text that names nothing that has a [`Uid`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not an id, nor the last {ENDING_CHARS_MIN} or more characters of one")]
+pub struct UidNameError;
+
+impl FromStr for UidName {
+    type Err = UidNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(uid) => Ok(Self::Whole(uid)),
+            Err(_) => text.parse().map(Self::Ending),
+        }
+    }
 }
 
 impl FromStr for Uid {
@@ -144,6 +212,21 @@ mod tests {
         for bad in ["", "-a", "A", "a b", "a/b", "..", "a~", "a~~b", "\u{1b}[31m", &"x".repeat(64)]
         {
             assert_eq!(bad.parse::<DeviceId>(), Err(DeviceIdError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_goes_by_its_end() {
+        let uid: Uid = "018d0a6e-5b2c-7c3d-8e4f-0123456789ab".parse().unwrap();
+        assert_eq!(uid.ending().to_string(), "456789ab");
+        assert!(uid.ending().fits(uid) && !uid.ending().fits(Uid::from_bytes([7; 16])));
+        for end in ["6789AB", "456789ab", "8e4f-0123456789ab", &uid.to_string()[1..]] {
+            let Ok(UidName::Ending(ending)) = end.parse() else { panic!("{end}") };
+            assert!(ending.fits(uid), "{end}");
+        }
+        assert_eq!(uid.to_string().parse(), Ok(UidName::Whole(uid)));
+        for bad in ["", "999", "789ab", "6789ag", "…6789ab", &format!("0{uid}")] {
+            assert_eq!(bad.parse::<UidName>(), Err(UidNameError), "{bad}");
         }
     }
 

@@ -58,12 +58,23 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// so this is the only way one is shown.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
+/// What an error says. Of a connection that its other side just dropped the TLS library says too
+/// much, with a link.
+fn words(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(error) if error.to_string().contains("close_notify") => {
+            "the connection broke off".to_owned()
+        }
+        Some(_) | None => error.to_string(),
+    }
+}
+
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
+        let mut text = words(self.0);
         let mut source = self.0.source();
         while let Some(error) = source {
-            let next = error.to_string();
+            let next = words(error);
             // Some libraries do repeat their source; saying it twice helps nobody.
             if !text.contains(&next) {
                 text.push_str(": ");

@@ -11,6 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{COMBINING_MARKS_MAX, SHOWN_CHARS_MAX};
 
+/// A text cut to so many characters, with a mark where it was: what is kept of one that has no end of
+/// its own.
+pub fn cut(mut text: String, chars_max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Text that somebody else chose. Shown escaped and cut, stored as it came.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -125,6 +135,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_with_a_mark() {
+        assert_eq!(cut("üü".to_owned(), 2), "üü");
+        assert_eq!(cut("üüü".to_owned(), 2), "üü…");
+        assert_eq!(cut(String::new(), 0), "");
+    }
 
     #[test]
     fn what_acts_on_a_terminal_is_spelled_out() {

@@ -153,6 +153,13 @@ impl Document {
     }
 }
 
+/// What a text says that is no file of settings, such as one that was typed; `name` is how errors
+/// call it.
+pub fn value(name: &str, text: &str) -> Result<serde_json::Value, ConfigError> {
+    let text = Zeroizing::new(text.to_owned());
+    Document { path: Untrusted::from(name), text, mode: 0 }.parse()
+}
+
 /// The mode is that of the file that was read, whatever the path leads to by now.
 fn read_bounded(path: &Path) -> io::Result<(Zeroizing<String>, u32)> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;

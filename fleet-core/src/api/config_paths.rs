@@ -27,6 +27,16 @@ impl Difference {
     pub fn side(value: Option<&Value>) -> Untrusted {
         value.map_or_else(|| "unset".into(), |value| value.to_string().into())
     }
+
+    /// The same where a device that says `own` itself is to be as it was. What a layer says stays
+    /// said, and may be said below what goes.
+    pub fn when_set_back(&self, own: &BTreeMap<String, Value>) -> String {
+        match &self.after {
+            Some(_) => self.to_string(),
+            None if own.contains_key(self.path.raw()) => format!("{self}, or what its layers say"),
+            None => format!("{} stays: a layer says it", self.path),
+        }
+    }
 }
 
 impl fmt::Display for Difference {
@@ -102,6 +112,22 @@ mod tests {
 
     fn told(before: &Value, after: &Value) -> Vec<String> {
         diff(before, after).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_layers_say_stays_when_a_device_is_set_back() {
+        let now = json!({"telemetry": {"interval": 30, "metrics": ["a"]}, "b": 1});
+        let own = config_paths(&json!({"telemetry": {"interval": 30}, "b": 1}));
+        let differences = diff(&now, &json!({"b": 2}));
+        let told: Vec<_> = differences.iter().map(|it| it.when_set_back(&own)).collect();
+        assert_eq!(
+            told,
+            [
+                "b 1 → 2",
+                "telemetry.interval 30 → unset, or what its layers say",
+                "telemetry.metrics stays: a layer says it",
+            ]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::table::{Cell, Column};
+use crate::id::Uid;
 use crate::time::Timestamp;
 
 /// How results are written.
@@ -75,6 +76,15 @@ pub trait Listed: Serialize {
     fn name(&self) -> String;
 }
 
+/// The place of a column, by the name that programs have for it.
+pub fn column<T: Listed>(name: &str) -> Result<usize, String> {
+    let place = T::COLUMNS.iter().position(|column| column.key() == name);
+    place.ok_or_else(|| {
+        let known: Vec<_> = T::COLUMNS.iter().map(Column::key).collect();
+        format!("must be one of {}", known.join(", "))
+    })
+}
+
 /// For whom cells are written.
 #[derive(Clone, Copy, Debug)]
 pub enum Reader {
@@ -90,6 +100,14 @@ pub enum Reader {
 }
 
 impl Reader {
+    /// A cell for the id of something that is found by its last characters too.
+    pub fn uid(self, uid: Uid) -> Cell {
+        match self {
+            Self::Person { narrow: true, .. } => Cell::new(uid.ending()),
+            Self::Person { .. } | Self::Program => Cell::new(uid),
+        }
+    }
+
     /// A cell for when something was recorded.
     pub fn moment(self, time: Timestamp) -> Cell {
         Cell::new(match self {

@@ -182,6 +182,21 @@ impl<'a> Output<'a> {
         self.rows(T::COLUMNS, items, T::cells, T::name)
     }
 
+    /// A list with the columns that somebody asked for, by their places, whatever the terminal's
+    /// width; with those that it has unless told otherwise, if none was.
+    pub fn list_under<T: Listed>(&mut self, chosen: &[usize], items: &[T]) -> io::Result<()> {
+        if chosen.is_empty() {
+            return self.list(items);
+        }
+        let columns = chosen.iter().filter_map(|place| T::COLUMNS.get(*place));
+        let columns: Vec<_> = columns.map(|column| column.kept()).collect();
+        let cells = |item: &T, reader| {
+            let cells = item.cells(reader);
+            chosen.iter().filter_map(|place| cells.get(*place).cloned()).collect()
+        };
+        self.rows(&columns, items, cells, T::name)
+    }
+
     /// A list whose columns were chosen for this time.
     pub fn rows<T: Serialize>(
         &mut self,
@@ -208,7 +223,8 @@ impl<'a> Output<'a> {
     pub fn one<T: Listed>(&mut self, item: &T) -> io::Result<()> {
         match self.format {
             Format::Table | Format::Wide => {
-                let text = details(T::COLUMNS, item.cells(self.reader()), self.terminal.colour);
+                let reader = Reader::Person { now: SystemClock.now(), narrow: false };
+                let text = details(T::COLUMNS, item.cells(reader), self.terminal.colour);
                 self.write(&text)
             }
             Format::Json => self.write(&json_text(item)?),

@@ -102,7 +102,7 @@ impl Column {
     }
 
     /// What programs call it.
-    fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         let made = || self.title.to_lowercase().replace(' ', "_");
         self.key.map_or_else(made, str::to_owned)
     }

@@ -4,20 +4,22 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::api::DeviceStatus;
+use crate::api::{ConfigState, DeviceStatus};
 use crate::untrusted::Untrusted;
 
-/// What needs a word of explanation: why a device is not online, else why it refused its
-/// configuration. Of one that is as it should be there is nothing to say.
+/// What needs a word of explanation: why a device is not online, else why it did not
+/// keep its configuration. Of one that is as it should be there is nothing to say.
 pub fn why<'a>(
     status: DeviceStatus,
     reason: Option<&'a Untrusted>,
     config_error: Option<&Untrusted>,
+    config: ConfigState,
 ) -> Option<Cow<'a, Untrusted>> {
     match (status, reason, config_error) {
         (DeviceStatus::Online, _, None) => None,
         (DeviceStatus::Online, _, Some(error)) => {
-            let text = format!("configuration refused: {}", error.raw());
+            let word = if config == ConfigState::Reverted { "reverted" } else { "refused" };
+            let text = format!("configuration {word}: {}", error.raw());
             Some(Cow::Owned(Untrusted::new(text)))
         }
         (_, reason, _) => reason.filter(|reason| !reason.raw().is_empty()).map(Cow::Borrowed),
@@ -59,11 +61,16 @@ mod tests {
     #[test]
     fn only_what_is_wrong_is_explained() {
         let (reason, error) = (Untrusted::from("no report for 5m"), Untrusted::from("no such key"));
-        let shown = |status, error| why(status, Some(&reason), error).map(|why| why.to_string());
+        let shown = |status, error| {
+            why(status, Some(&reason), error, ConfigState::Refused).map(|why| why.to_string())
+        };
         assert_eq!(shown(DeviceStatus::Online, None), None);
         let refused = "configuration refused: no such key".to_owned();
         assert_eq!(shown(DeviceStatus::Online, Some(&error)), Some(refused));
         assert_eq!(shown(DeviceStatus::Late, Some(&error)), Some("no report for 5m".to_owned()));
-        assert_eq!(why(DeviceStatus::Pending, Some(&Untrusted::default()), None), None);
+        let reverted = why(DeviceStatus::Online, None, Some(&error), ConfigState::Reverted);
+        assert_eq!(reverted.unwrap().raw(), "configuration reverted: no such key");
+        let nothing = Untrusted::default();
+        assert_eq!(why(DeviceStatus::Pending, Some(&nothing), None, ConfigState::None), None);
     }
 }

@@ -12,25 +12,31 @@ const LAST: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub struct Backoff {
     span: Duration,
+    last: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { span: FIRST }
+        Self::within(LAST)
     }
 }
 
 impl Backoff {
+    /// One whose spans end at another limit.
+    pub fn within(last: Duration) -> Self {
+        Self { span: FIRST, last }
+    }
+
     /// The next wait. `random` is any number, all values equally likely.
     pub fn next_wait(&mut self, random: u32) -> Duration {
         let wait = self.span.mul_f64(f64::from(random) / f64::from(u32::MAX));
-        self.span = (self.span * 2).min(LAST);
+        self.span = (self.span * 2).min(self.last);
         wait
     }
 
     /// Begins anew, after a success.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        self.span = FIRST;
     }
 }
 
@@ -52,5 +58,8 @@ mod tests {
         assert_eq!(backoff.next_wait(0), Duration::ZERO);
         backoff.reset();
         assert_eq!(backoff.next_wait(u32::MAX), FIRST);
+        let mut backoff = Backoff::within(Duration::from_secs(15));
+        let waits: Vec<u64> = (0..6).map(|_| backoff.next_wait(u32::MAX).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 15, 15]);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::{Ask, Client};
 use super::error::ClientError;
 use crate::api::{CommandRequest, CommandState, CommandView, Route};
-use crate::id::Uid;
+use crate::id::{Uid, UidEnding};
 use crate::net::http;
 
 /// Which commands to ask for.
@@ -15,6 +15,8 @@ pub struct CommandQuery {
     pub device_id: Option<String>,
     /// In these states, separated by commas; `open` is every state that is not over.
     pub state: Option<String>,
+    /// Whose ids end so.
+    pub ending: Option<UidEnding>,
     /// Older than this one, as the last command of the page before is.
     pub before: Option<Uid>,
     /// Commands at most; the server's default if absent.
@@ -38,6 +40,7 @@ impl Client {
         let mut ask = Ask::default();
         ask.query_some("device_id", query.device_id.as_ref());
         ask.query_some("state", query.state.as_ref());
+        ask.query_some("ending", query.ending.as_ref());
         ask.query_some("before", query.before);
         ask.query_some("limit", query.limit);
         self.call(Route::CommandList, ask).await
@@ -102,6 +105,7 @@ mod tests {
         let query = CommandQuery {
             device_id: Some("a".to_owned()),
             state: Some("open,failed".to_owned()),
+            ending: Some(id.ending()),
             before: Some(id),
             limit: Some(3),
         };
@@ -112,7 +116,7 @@ mod tests {
         client.command_cancel(id).await.unwrap();
         let asked = pretend.asked();
         let lines: Vec<_> = asked.iter().map(|asked| asked.line.clone()).collect();
-        let list = format!("device_id=a&state=open%2Cfailed&before={id}&limit=3");
+        let list = format!("device_id=a&state=open%2Cfailed&ending=03030303&before={id}&limit=3");
         assert_eq!(
             lines,
             [

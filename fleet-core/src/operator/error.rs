@@ -116,6 +116,26 @@ impl ClientError {
         }
     }
 
+    /// Whether the server may answer when it is asked again later: it is away, or starts again.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Exchange { .. } | Self::Silent { .. } => true,
+            Self::Refused { status, .. } => matches!(
+                *status,
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::KeyWithoutServer
+            | Self::Name
+            | Self::ReadOnly
+            | Self::Encode(_)
+            | Self::OtherServer { .. }
+            | Self::Key { .. }
+            | Self::Answer { .. } => false,
+        }
+    }
+
     /// The request, as the server's log names it.
     pub fn request_id(&self) -> Option<&Untrusted> {
         match self {

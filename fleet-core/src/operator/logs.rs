@@ -37,6 +37,13 @@ pub struct LogAnswer {
     pub seen: Option<Timestamp>,
 }
 
+/// That so many lines are left out at a place: on their way here there were too many, or the device
+/// could not read them.
+pub fn left_out(count: u64) -> String {
+    let lines = if count == 1 { "1 line is" } else { &format!("{count} lines are") };
+    format!("{lines} left out here: too many at once, or not to be read")
+}
+
 /// An open stream of lines.
 pub struct LogStream(Events);
 

@@ -16,6 +16,7 @@ mod error;
 pub mod exit;
 pub mod export;
 pub mod keyfile;
+pub mod log_seam;
 pub mod logs;
 pub mod provision;
 mod sse;

@@ -146,6 +146,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::Chain;
     use crate::identity::PrivateKey;
     use crate::net::shutdown::Tasks;
     use crate::net::{accept, tls};
@@ -194,6 +195,28 @@ mod tests {
         let (_pretend, client) = pretend(200, "event: ping\ndata: nonsense\n\n").await;
         let error = client.stream(None).await.unwrap().next().await.unwrap_err();
         assert!(matches!(error, ClientError::Answer { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_drops_the_connection_is_told_in_our_words() {
+        let key = PrivateKey::from_seed(&[7; 32]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = tls::server_config(&key).unwrap();
+        let tasks = Tasks::default();
+        tasks.spawn("short server", async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = accept::negotiate(stream, config).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        let text = ApiKey::generate(KeyKind::Operator, key.public().identity()).unwrap();
+        let url = ServerUrl::from_address(address.ip(), address.port());
+        let mut stream = Client::new(url, text).unwrap().stream(None).await.unwrap();
+        let error = stream.next().await.unwrap_err();
+        assert!(error.is_passing());
+        let told = Chain(&error).to_string();
+        assert!(told.ends_with(": the connection broke off"), "{told}");
     }
 
     #[tokio::test]

@@ -7,13 +7,13 @@ use clap::Subcommand;
 use fleet_core::api::{BatchMember, BatchState, BatchView, MemberState};
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
-use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
+use fleet_core::cli::listed::{self, Format, FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::command::Command;
 use fleet_core::glyph::Tone;
-use fleet_core::id::Uid;
+use fleet_core::id::{Uid, UidName};
 use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::operator::batches::MemberQuery;
 use fleet_core::operator::client::{Client, ClientError};
@@ -21,7 +21,8 @@ use fleet_core::operator::exit::Exit;
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
-use super::batch_watch::{self, going_on};
+use super::batch_retry::{self, RetryArgs};
+use super::named;
 
 /// Batches unless told otherwise.
 const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
@@ -41,6 +42,14 @@ pub(super) struct BatchArgs {
 enum Action {
     /// List batches, newest first
     List {
+        /// The columns of the table or csv, such as state,id,why
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_parser = listed::column::<Shown>,
+            value_name = "COLUMN,…"
+        )]
+        columns: Vec<usize>,
         /// Batches at most
         #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
         count_max: NonZeroUsize,
@@ -49,8 +58,8 @@ enum Action {
     },
     /// Show a batch and how far its devices have come
     Show {
-        /// Its number
-        id: Uid,
+        /// Its id, or the last characters of that, as lists have them
+        id: UidName,
         /// Only devices that failed, or of which it is not known
         #[arg(long)]
         failed: bool,
@@ -64,19 +73,13 @@ enum Action {
     /// Call off what has not begun; devices that are at it go on
     Cancel(One),
     /// Do the same again to the devices that failed, as a batch of its own
-    Retry {
-        /// Its number
-        id: Uid,
-        /// Do not wait for what becomes of it
-        #[arg(long)]
-        no_wait: bool,
-    },
+    Retry(RetryArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct One {
-    /// Its number
-    id: Uid,
+    /// Its id, or the last characters of that, as lists have them
+    id: UidName,
     #[command(flatten)]
     limit: TimeLimit,
 }
@@ -86,7 +89,7 @@ pub(super) fn run(args: BatchArgs) -> ExitCode {
     let limit = match &args.action {
         Action::List { limit, .. } | Action::Show { limit, .. } => Some(*limit),
         Action::Pause(one) | Action::Continue(one) | Action::Cancel(one) => Some(one.limit),
-        Action::Retry { .. } => None,
+        Action::Retry(_) => None,
     };
     session::run(args.format, limit, async |output| batch(args, output).await)
 }
@@ -94,8 +97,11 @@ pub(super) fn run(args: BatchArgs) -> ExitCode {
 async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
     match args.action {
-        Action::List { count_max, .. } => list(&client, count_max.get(), output).await,
+        Action::List { columns, count_max, .. } => {
+            list(&client, &columns, count_max.get(), output).await
+        }
         Action::Show { id, failed, .. } => {
+            let id = named::batch(id, &client).await?;
             let view = client.batch_get(id).await?;
             let states =
                 if failed { vec![MemberState::Failed, MemberState::Unknown] } else { Vec::new() };
@@ -108,22 +114,28 @@ async fn batch(args: BatchArgs, output: &mut Output<'_>) -> Result<Exit, Failure
             }
             Ok(Exit::Done)
         }
-        Action::Pause(one) => told("paused", client.batch_pause(one.id).await?, output),
-        Action::Continue(one) => told("goes on", client.batch_continue(one.id).await?, output),
-        Action::Cancel(one) => told("cancelled", client.batch_cancel(one.id).await?, output),
-        Action::Retry { id, no_wait } => {
-            let view = client.batch_retry(id).await?;
-            output.set_going_on(going_on(view.id));
-            if no_wait {
-                return told("begun", view, output);
-            }
-            output.note(&format!("batch {}: {}", view.id, counted(&view)))?;
-            batch_watch::watch(view, &client, output).await
+        Action::Pause(one) => {
+            let id = named::batch(one.id, &client).await?;
+            told("paused", client.batch_pause(id).await?, output)
         }
+        Action::Continue(one) => {
+            let id = named::batch(one.id, &client).await?;
+            told("goes on", client.batch_continue(id).await?, output)
+        }
+        Action::Cancel(one) => {
+            let id = named::batch(one.id, &client).await?;
+            called_off(client.batch_cancel(id).await?, output)
+        }
+        Action::Retry(args) => batch_retry::run(args, &client, output).await,
     }
 }
 
-async fn list(client: &Client, count_max: usize, output: &mut Output<'_>) -> Result<Exit, Failure> {
+async fn list(
+    client: &Client,
+    columns: &[usize],
+    count_max: usize,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     let mut batches: Vec<Shown> = Vec::new();
     while batches.len() < count_max {
         let page = PAGE_ROWS_MAX.min(count_max - batches.len());
@@ -135,7 +147,7 @@ async fn list(client: &Client, count_max: usize, output: &mut Output<'_>) -> Res
             break;
         }
     }
-    output.list(&batches)?;
+    output.list_under(columns, &batches)?;
     if batches.is_empty() {
         return Err(Failure::new(Exit::NothingFound, "no batches"));
     }
@@ -149,6 +161,22 @@ pub(super) fn told(word: &str, view: BatchView, output: &mut Output<'_>) -> Resu
     } else {
         output.one(&Shown(view))?;
     }
+    Ok(Exit::Done)
+}
+
+/// That what had not begun was called off, and what that leaves.
+fn called_off(view: BatchView, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    if !output.format.is_table() {
+        return told("cancelled", view, output);
+    }
+    let running = view.counts.get(&MemberState::Running).copied().unwrap_or_default();
+    let goes_on = match running {
+        0 => String::new(),
+        1 => "; 1 that has begun goes on".to_owned(),
+        _ => format!("; {running} that have begun go on"),
+    };
+    let (id, what) = (view.id, what(&view));
+    output.line(&format!("{id} cancelled: {what}: no further device begins{goes_on}"))?;
     Ok(Exit::Done)
 }
 
@@ -243,7 +271,7 @@ impl Listed for Shown {
             BatchState::Running | BatchState::Cancelled | BatchState::Later(_) => Tone::Plain,
         };
         vec![
-            Cell::new(view.id),
+            reader.uid(view.id),
             Cell::new(view.state.word()).toned(tone),
             Cell::new(what(view)),
             Cell::new(view.total),
@@ -285,7 +313,7 @@ impl Listed for ShownMember {
             Cell::new(member.state.word()).toned(tone(member.state)),
             Cell::new(&member.why),
             reader.moment(member.state_at),
-            Cell::maybe(member.command_id),
+            member.command_id.map(|id| reader.uid(id)).unwrap_or_default(),
             Cell::maybe(member.config_version),
             Cell::new(member.uid),
         ]

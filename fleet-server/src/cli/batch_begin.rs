@@ -4,7 +4,6 @@
 //! one by one when the batch begins. Nobody begins one in passing: a person types how many devices
 //! there are, and a program says it beforehand.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use fleet_core::cli::session;
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
-use fleet_core::operator::client::Client;
+use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
@@ -28,7 +27,7 @@ use serde::Serialize;
 use super::batch;
 use super::batch_watch::{self, going_on};
 use super::command_run::unsure;
-use super::config::read_file;
+use super::config;
 use super::device_list::{check_filter, nothing_matches};
 
 /// Devices that a preview names.
@@ -55,10 +54,10 @@ pub(super) struct BatchCommandArgs {
 /// What to change in which devices' configurations.
 #[derive(Debug, clap::Args)]
 pub(super) struct BatchUpdateArgs {
-    /// What shall be otherwise: a JSON or YAML file, - for standard input; what it does not name is
-    /// left as it is, and null takes a key away
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    /// What shall be otherwise: JSON itself, or a YAML or JSON file, - for standard input; what it
+    /// does not name is left as it is, and null takes a key away
+    #[arg(long, value_name = "FILE|-|JSON")]
+    config: String,
     #[command(flatten)]
     how: How,
     #[command(flatten)]
@@ -70,8 +69,11 @@ pub(super) struct BatchUpdateArgs {
 #[derive(Debug, clap::Args)]
 struct How {
     /// Which devices, such as 'status=offline and type=raspberrypi'
-    #[arg(long, value_name = "FILTER")]
-    filter: String,
+    #[arg(long, value_name = "FILTER", required_unless_present = "all")]
+    filter: Option<String>,
+    /// All devices of the fleet
+    #[arg(long, conflicts_with = "filter")]
+    all: bool,
     /// How many are at it at once; a quarter of them but at most 10 unless given
     #[arg(long, value_name = "N")]
     window: Option<usize>,
@@ -141,7 +143,7 @@ pub(super) fn run_command(args: BatchCommandArgs) -> ExitCode {
 pub(super) fn run_update(args: BatchUpdateArgs) -> ExitCode {
     session::run(args.format, None, async |output| {
         let mut request = args.how.request()?;
-        let patch = read_file(&args.config)?;
+        let patch = config::read_document(&args.config)?;
         let what = format!("configuration {}", Untrusted::new(patch.to_string()));
         request.config = Some(patch);
         begin(request, &what, &args.how, &args.server.client(output)?, output).await
@@ -156,10 +158,14 @@ fn read_command(text: &str, args: &[String]) -> Result<Command, Failure> {
 impl How {
     /// The request without what is to be done.
     fn request(&self) -> Result<BatchRequest, Failure> {
-        check_filter(&self.filter)?;
+        let filter = self.filter.as_deref().unwrap_or_default();
+        if filter.trim().is_empty() && !self.all {
+            return Err(Failure::usage("--filter is empty").hint("--all means every device"));
+        }
+        check_filter(filter)?;
         let text = |duration: Duration| format!("{}ms", duration.as_millis());
         Ok(BatchRequest {
-            filter: Some(self.filter.clone()),
+            filter: Some(filter.to_owned()),
             window: self.window,
             canary: self.canary,
             max_fail: self.max_fail,
@@ -169,6 +175,16 @@ impl How {
             reason: self.reason.clone(),
             ..BatchRequest::default()
         })
+    }
+}
+
+impl How {
+    /// That there is no such device.
+    async fn nobody(&self, client: &Client) -> Result<Failure, ClientError> {
+        match &self.filter {
+            Some(filter) => nothing_matches(client, filter).await,
+            None => Ok(Failure::new(Exit::NothingFound, "there are no devices yet")),
+        }
     }
 }
 
@@ -183,7 +199,7 @@ async fn begin(
     let count = preview.devices.len();
     if count == 0 {
         return Err(match preview.excluded.first() {
-            None => nothing_matches(client, &how.filter).await?,
+            None => how.nobody(client).await?,
             Some(one) => {
                 let text = format!("no device can take part: {} is {}", one.device_id, one.why);
                 Failure::new(Exit::NothingFound, text)
@@ -260,14 +276,12 @@ fn lines(preview: &BatchPreview, what: &str, way: Way) -> Vec<String> {
             .map(|(word, count)| format!("{count} {}", Untrusted::from(word.as_str())));
         counts.collect::<Vec<_>>().join(", ")
     };
-    let named: Vec<_> =
-        preview.devices.iter().take(NAMED_MAX).map(|device| device.device_id.to_string()).collect();
-    let more = if count > NAMED_MAX { ", …" } else { "" };
+    let ids: Vec<_> = preview.devices.iter().map(|device| device.device_id.to_string()).collect();
     let mut lines = vec![
         format!("{what} on {}", devices(count)),
         format!("  status:   {}", by(&preview.by_status)),
         format!("  type:     {}", by(&preview.by_type)),
-        format!("  devices:  {}{more}", named.join(", ")),
+        format!("  devices:  {}", named(&ids)),
     ];
     if preview.offline > 0 {
         let fate = match way {
@@ -295,7 +309,13 @@ fn lines(preview: &BatchPreview, what: &str, way: Way) -> Vec<String> {
     lines
 }
 
-fn devices(count: usize) -> String {
+/// The first of some devices.
+pub(super) fn named(ids: &[String]) -> String {
+    let more = if ids.len() > NAMED_MAX { ", …" } else { "" };
+    format!("{}{more}", ids[..ids.len().min(NAMED_MAX)].join(", "))
+}
+
+pub(super) fn devices(count: usize) -> String {
     if count == 1 { "1 device".to_owned() } else { format!("{count} devices") }
 }
 
@@ -362,23 +382,24 @@ mod tests {
     fn the_command_is_a_text_or_words_one_by_one() {
         for (words, command) in [
             (&["--filter", "status=offline", "--command", "restart"][..], "restart"),
-            (&["--command", "restart nginx", "--filter", ""], "restart nginx.service"),
-            (&["--filter", "", "--command", "exec", "--", "ls", "-l", "a b"], "exec ls -l \"a b\""),
+            (&["--command", "restart nginx", "--all"], "restart nginx.service"),
+            (&["--all", "--command", "exec", "--", "ls", "-l", "a b"], "exec ls -l \"a b\""),
         ] {
             assert_eq!(read(words).unwrap().0, command, "{words:?}");
         }
         for (words, told) in [
             (&["--command", "restart"][..], "--filter"),
-            (&["--filter", ""], "--command"),
-            (&["--filter", "", "--command", "restrat"], "did you mean restart?"),
-            (&["--filter", "", "--command", "exec 'a b'"], "quotes mean nothing"),
+            (&["--all"], "--command"),
+            (&["--filter", " ", "--command", "restart"], "--filter is empty"),
+            (&["--all", "--command", "restrat"], "did you mean restart?"),
+            (&["--all", "--command", "exec 'a b'"], "quotes mean nothing"),
             (&["--filter", "cpu>", "--command", "restart"], "--filter: "),
-            (&["--filter", "", "--command", "restart", "--offline", "wait"], "queue, skip, fail"),
+            (&["--all", "--command", "restart", "--offline", "wait"], "queue, skip, fail"),
         ] {
             let refusal = read(words).unwrap_err();
             assert!(refusal.contains(told), "{words:?}: {refusal}");
         }
-        let words = ["--filter", "", "--command", "restart", "--expires", "2d", "--timeout", "5m"];
+        let words = ["--all", "--command", "restart", "--expires", "2d", "--timeout", "5m"];
         let request = read(&words).unwrap().1;
         assert_eq!(request.expires_in.as_deref(), Some("172800000ms"));
         assert_eq!(request.timeout.as_deref(), Some("300000ms"));

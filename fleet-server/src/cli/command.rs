@@ -9,13 +9,13 @@ use fleet_core::api::{CommandState, CommandView};
 use fleet_core::cli::args;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
-use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
+use fleet_core::cli::listed::{self, FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::command::Command;
 use fleet_core::glyph::Tone;
-use fleet_core::id::Uid;
+use fleet_core::id::{Uid, UidName};
 use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::commands::CommandQuery;
@@ -24,6 +24,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::command_run::{self, RunArgs};
+use super::named;
 
 /// Commands unless told otherwise.
 const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
@@ -51,15 +52,15 @@ enum Action {
     List(ListArgs),
     /// Show one command, and what its program wrote
     Show {
-        /// Its number
-        id: Uid,
+        /// Its id, or the last characters of that, as lists have them
+        id: UidName,
         #[command(flatten)]
         limit: TimeLimit,
     },
     /// Take a command back, unless the device has begun
     Cancel {
-        /// Its number
-        id: Uid,
+        /// Its id, or the last characters of that, as lists have them
+        id: UidName,
         /// How long to wait for the device's word, if the command is on its way already
         #[arg(long, default_value = "10s", value_parser = args::duration, value_name = "DURATION")]
         wait: Duration,
@@ -76,6 +77,14 @@ struct ListArgs {
     /// Only in these states; open is every state that is not over
     #[arg(long, value_delimiter = ',', value_parser = state, value_name = "STATE,…")]
     state: Vec<String>,
+    /// The columns of the table or csv, such as state,id,why
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = listed::column::<Shown>,
+        value_name = "COLUMN,…"
+    )]
+    columns: Vec<usize>,
     /// Commands at most
     #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
     count_max: NonZeroUsize,
@@ -105,15 +114,20 @@ async fn command(args: CommandArgs, output: &mut Output<'_>) -> Result<Exit, Fai
             let client = server.client(output)?;
             let found = select(&client, args.query(), args.count_max.get()).await?;
             let commands: Vec<_> = found.into_iter().map(Shown).collect();
-            output.list(&commands)?;
+            output.list_under(&args.columns, &commands)?;
             if commands.is_empty() {
                 return Err(Failure::new(Exit::NothingFound, "no such commands"));
             }
             Ok(Exit::Done)
         }
-        Action::Show { id, .. } => show(server.client(output)?.command_get(id).await?, output),
+        Action::Show { id, .. } => {
+            let client = server.client(output)?;
+            let id = named::command(id, &client).await?;
+            show(client.command_get(id).await?, output)
+        }
         Action::Cancel { id, wait, .. } => {
             let client = server.client(output)?;
+            let id = named::command(id, &client).await?;
             cancel(id, wait, &client, output).await
         }
     }
@@ -253,7 +267,7 @@ impl Listed for Shown {
             Cell::new(view.state.word()).toned(tone(view.state)),
             Cell::new(&view.device_id),
             Cell::new(words(view)),
-            Cell::new(view.id),
+            reader.uid(view.id),
             Cell::new(&view.why),
             reader.moment(view.state_at),
             Cell::maybe(view.exit_code),
@@ -308,6 +322,23 @@ mod tests {
         let refusal = query("begun").unwrap_err().to_string();
         assert!(refusal.contains("must be open, or one of queued, sent"), "{refusal}");
         assert_eq!(Call::parse_from(["list"]).args.query().state, None);
+    }
+
+    #[test]
+    fn a_terminal_shows_the_end_of_an_id_and_details_show_all_of_it() {
+        let terminal = Terminal { stdout: true, columns: Some(80), ..Terminal::default() };
+        let whole = view(CommandState::Failed, "").id.to_string();
+        for (format, is_whole) in [(Format::Table, false), (Format::Wide, true)] {
+            let (mut output, out, _) = written(format, terminal);
+            output.list(&[Shown(view(CommandState::Failed, ""))]).unwrap();
+            let text = out.text();
+            assert_eq!(text.contains(&whole), is_whole, "{text}");
+            assert!(text.contains("07070707"), "{text}");
+            assert!(is_whole || text.lines().all(|line| line.len() <= 80), "{text}");
+        }
+        let (mut output, out, _) = written(Format::Table, terminal);
+        show(view(CommandState::Failed, ""), &mut output).unwrap();
+        assert!(out.text().contains(&whole), "{}", out.text());
     }
 
     #[test]

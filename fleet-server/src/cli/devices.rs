@@ -1,10 +1,12 @@
 //! `fleets devices`: the fleet's devices, problems first; their names and notes; and an operator's
 //! word on those that wait.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use fleet_core::api::{DeviceUpdate, TagUpdate, Verdict, is_tag};
+use fleet_core::filter::{self, Subject as _};
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
@@ -165,10 +167,16 @@ async fn tag(
     words: &[String],
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    let update = DeviceUpdate { tags: Some(read_tags(words)?), ..DeviceUpdate::default() };
+    let tags = read_tags(words)?;
+    let device = client.device_get(id).await?;
+    let has: BTreeSet<&str> = filter::tags(device.metadata("tags")).collect();
+    let is_new = tags.add.iter().any(|tag| !has.contains(tag.as_str()))
+        || tags.remove.iter().any(|tag| has.contains(tag.as_str()));
+    let done = if is_new { "updated" } else { "unchanged" };
+    let update = DeviceUpdate { tags: Some(tags), ..DeviceUpdate::default() };
     let ids = [id.to_owned()];
     let update = async |id: &str| client.device_update(id, &update).await;
-    for_each(&ids, "updated", update, output).await
+    for_each(&ids, done, update, output).await
 }
 
 /// What `+canary -old` says.

@@ -7,7 +7,7 @@ use fleet_core::api::{EventKind, EventView};
 use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
-use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
+use fleet_core::cli::listed::{self, FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
@@ -36,6 +36,14 @@ pub(super) struct EventsArgs {
     /// Not after this time, or this long ago
     #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
+    /// The columns of the table or csv, such as timestamp,text
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = listed::column::<Event>,
+        value_name = "COLUMN,…"
+    )]
+    columns: Vec<usize>,
     /// Events at most
     #[arg(long = "limit", default_value_t = COUNT_USUAL, value_name = "N")]
     count_max: NonZeroUsize,
@@ -56,8 +64,9 @@ pub(super) fn run(args: EventsArgs) -> ExitCode {
 async fn events(args: EventsArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
     let found = select(&client, args.query(), args.count_max.get()).await?;
+    let columns = args.columns;
     let events: Vec<_> = found.into_iter().map(Event).collect();
-    output.list(&events)?;
+    output.list_under(&columns, &events)?;
     if events.is_empty() {
         return Err(Failure::new(Exit::NothingFound, "no such events"));
     }

@@ -4,22 +4,23 @@
 
 use std::process::ExitCode;
 
-use fleet_core::api::{LogEntries, LogEntry, LogMessage, LogOver, LogOverKind};
+use fleet_core::api::LogEntry;
 use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
-use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
+use fleet_core::cli::listed::{FormatArgs, Listed, Reader};
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::command::UnitName;
 use fleet_core::limits::{LOG_LINES_DEFAULT, LOG_LINES_MAX};
-use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::logs::LogQuery;
 use fleet_core::time::{Clock as _, SystemClock};
 use fleet_core::wire::Severity;
 use serde::Serialize;
+
+use super::log_follow::{self, tell_dropped};
 
 /// Which lines of which device.
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ pub(super) fn run(args: LogsArgs) -> ExitCode {
 async fn logs(args: &LogsArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
     if args.follow {
-        return follow(args, &client, output).await;
+        return log_follow::follow(&args.device, args.query(), &client, output).await;
     }
     let answer = client.logs(&args.device, &args.query()).await?;
     if let Some(seen) = answer.seen {
@@ -82,71 +83,6 @@ async fn logs(args: &LogsArgs, output: &mut Output<'_>) -> Result<Exit, Failure>
         return Err(Failure::new(Exit::NothingFound, "no such lines"));
     }
     Ok(Exit::Done)
-}
-
-/// Tells lines as they come. Each is whole by itself in every format.
-async fn follow(
-    args: &LogsArgs,
-    client: &Client,
-    output: &mut Output<'_>,
-) -> Result<Exit, Failure> {
-    let device = &args.device;
-    if output.format == Format::Json {
-        output.format = Format::Jsonl;
-    }
-    let mut stream = client.logs_follow(device, &args.query()).await?;
-    while let Some(message) = stream.next().await? {
-        match message {
-            LogMessage::Hello(hello) if !hello.connected => {
-                output.note(&format!("{device} is not connected; this waits for it"))?;
-            }
-            LogMessage::Lines(lines) => {
-                tell_lines(lines, output)?;
-            }
-            LogMessage::Link(link) if link.connected => {
-                output.note(&format!("{device} is connected; its lines go on"))?;
-            }
-            LogMessage::Link(_) => {
-                output.note(&format!("{device} is not connected any more; this waits for it"))?;
-            }
-            LogMessage::Over(over) => return Err(ended(device, &over)),
-            LogMessage::Hello(_) | LogMessage::Ping(_) => {}
-        }
-    }
-    Err(Failure::new(Exit::Unreachable, "the server has ended the stream")
-        .hint("it may be starting again; the same command follows on"))
-}
-
-fn tell_lines(entries: LogEntries, output: &mut Output<'_>) -> Result<(), Failure> {
-    let LogEntries { lines, dropped } = entries;
-    if lines.is_empty() && dropped == 0 {
-        // The device was away, and the last line before that has not come again.
-        output.note("lines may be missing here, from while the device was away")?;
-    }
-    tell_dropped(dropped, output)?;
-    for line in lines {
-        Line(line).tell(output)?;
-    }
-    Ok(())
-}
-
-fn tell_dropped(count: u64, output: &mut Output<'_>) -> Result<(), Failure> {
-    match count {
-        0 => {}
-        1 => output.note("1 line is left out here: there were too many")?,
-        _ => output.note(&format!("{count} lines are left out here: there were too many"))?,
-    }
-    Ok(())
-}
-
-fn ended(device: &str, over: &LogOver) -> Failure {
-    let exit = match over.kind {
-        LogOverKind::Access => Exit::NotAllowed,
-        LogOverKind::Refused | LogOverKind::Failed | LogOverKind::Gone | LogOverKind::Later => {
-            Exit::Failed
-        }
-    };
-    Failure::new(exit, format!("{device}: {}", over.reason))
 }
 
 impl LogsArgs {
@@ -175,11 +111,11 @@ fn lines(text: &str) -> Result<usize, String> {
 /// A line of a log.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-struct Line(LogEntry);
+pub(super) struct Line(pub(super) LogEntry);
 
 impl Line {
     /// Tells it by itself. For a person it is not cut, as a cell of a table would be.
-    fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
+    pub(super) fn tell(&self, output: &mut Output<'_>) -> Result<(), Failure> {
         if !output.format.is_table() {
             output.list(std::slice::from_ref(self))?;
             // Columns have their titles once.
@@ -215,6 +151,7 @@ impl Listed for Line {
 #[cfg(test)]
 mod tests {
     use clap::{Parser as _, ValueEnum as _};
+    use fleet_core::cli::listed::Format;
     use fleet_core::cli::output::Terminal;
     use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
     use fleet_core::time::Timestamp;
@@ -288,20 +225,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_beside_the_lines() {
-        let told = |lines: Vec<LogEntry>, dropped| {
-            let (mut output, out, err) = written(Format::Jsonl, Terminal::default());
-            tell_lines(LogEntries { lines, dropped }, &mut output).unwrap();
-            (out.text().lines().count(), err.text())
-        };
-        let (count, said) = told(Vec::new(), 0);
-        assert!(count == 0 && said.contains("lines may be missing here"), "{said}");
-        let (count, said) = told(vec![line("a").0], 2);
-        assert!(count == 1 && said.contains("2 lines are left out here"), "{said}");
-        assert_eq!(told(vec![line("a").0], 0), (1, String::new()));
-    }
-
-    #[test]
     fn hostile_lines_do_no_harm() {
         for format in Format::value_variants() {
             let terminal = Terminal { stdout: true, colour: true, ..Terminal::default() };
@@ -309,9 +232,6 @@ mod tests {
             for text in HOSTILE {
                 line(text).tell(&mut output).unwrap();
                 output.list(&[line(text)]).unwrap();
-                let reason = (*text).into();
-                let over = LogOver { kind: LogOverKind::Failed, reason };
-                output.fail(&ended("a", &over)).unwrap();
             }
             drop(output);
             assert_harmless(&out.text());

@@ -6,6 +6,7 @@
 mod backup;
 mod batch;
 mod batch_begin;
+mod batch_retry;
 mod batch_watch;
 mod command;
 mod command_run;
@@ -18,7 +19,9 @@ mod devices;
 mod events;
 mod export;
 mod keys;
+mod log_follow;
 mod logs;
+mod named;
 mod server;
 mod telemetry;
 mod version;
@@ -162,6 +165,7 @@ mod tests {
             "fleets config unset rpi4-001 telemetry.interval",
             "fleets config layers -o json",
             "fleets config set --layer fleet telemetry.interval=60s --dry-run",
+            "fleets config set rpi4-001 telemetry.interval=60s --dry-run",
             "fleets config set --layer tag:canary --config {} --yes --expect 3",
             "fleets config get --layer tag:canary --version 2",
             "fleets config history --layer fleet",
@@ -191,6 +195,9 @@ mod tests {
             "fleets batch continue 018d0d0a-0000-7000-8000-000000000001 --timeout 5s",
             "fleets batch cancel 018d0d0a-0000-7000-8000-000000000001",
             "fleets batch retry 018d0d0a-0000-7000-8000-000000000001 --no-wait",
+            "fleets batch retry 00000001 --yes --expect 2",
+            "fleets batch-command --all --command collect --dry-run",
+            "fleets batch-update --all --config {} --dry-run",
             "fleets export sqlite --out export.sqlite",
             "fleets export csv --out folder --from 7d --server http://your-server:8080",
             "fleets export csv --table telemetry --out -",
@@ -224,12 +231,12 @@ mod tests {
             "fleets command run rpi4-001",
             "fleets command show 1",
             "fleets batch-command --command restart",
+            "fleets batch-command --all --filter cpu>90 --command restart",
             "fleets batch-update --filter status=offline",
             "fleets batch show",
             "fleets config get",
             "fleets config get rpi4-001 --layer fleet",
             "fleets config get --layer tag:",
-            "fleets config set rpi4-001 a=1 --dry-run",
             "fleets config set --layer fleet a=1 --no-wait",
             "fleets config rollback rpi4-001",
             "fleets export sqlite",

@@ -168,9 +168,8 @@ impl Pass<'_> {
         for (uid, id) in devices {
             let mut query = CommandQuery {
                 device: Some(*uid),
-                states: Vec::new(),
-                before: None,
                 limit: COMMANDS_PAGE,
+                ..CommandQuery::default()
             };
             loop {
                 let commands = self.store.command_list(query.clone()).await?;

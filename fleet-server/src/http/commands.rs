@@ -26,6 +26,7 @@ pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     let asked = CommandsAsked {
         device: query.get("device_id").map(str::to_owned),
         states: query.get("state").map(states).transpose()?.unwrap_or_default(),
+        ending: query.parsed("ending")?,
         before: query.parsed("before")?,
         limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT),
     };

@@ -235,7 +235,8 @@ async fn answer_rest(
         }
 
         Route::CommandList => {
-            commands::list(ops, &query(&["device_id", "state", "before", "limit"])?).await
+            let query = query(&["device_id", "state", "ending", "before", "limit"])?;
+            commands::list(ops, &query).await
         }
         Route::CommandCreate => {
             let wish = body::json(request, patience).await?;

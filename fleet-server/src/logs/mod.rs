@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fleet_core::id::Uid;
 use fleet_core::limits::{ERROR_CHARS_MAX, LOG_ASKS_MAX, LOG_LINES_MAX, LOG_NEWS_LINES_MAX};
 use fleet_core::time::Timestamp;
+use fleet_core::untrusted::cut;
 use fleet_core::wire::{LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity, ToAgent};
 use tokio::sync::watch;
 
@@ -311,11 +312,8 @@ fn heard_line(mut line: LogLine) -> Arc<LogLine> {
 
 /// An end whose reason has an end, too, with a mark where it was cut.
 fn heard_end(mut end: LogEnd) -> LogEnd {
-    if let LogEnd::Refused(why) | LogEnd::Failed(why) = &mut end
-        && let Some((at, _)) = why.char_indices().nth(ERROR_CHARS_MAX)
-    {
-        why.truncate(at);
-        why.push('…');
+    if let LogEnd::Refused(why) | LogEnd::Failed(why) = &mut end {
+        *why = cut(std::mem::take(why), ERROR_CHARS_MAX);
     }
     end
 }

@@ -15,6 +15,7 @@
 use fleet_core::api::CommandState;
 use fleet_core::limits::{COMMAND_OUTPUT_BYTES_MAX, ERROR_CHARS_MAX};
 use fleet_core::time::Timestamp;
+use fleet_core::untrusted::cut;
 use fleet_core::wire::{CommandResult, Outcome, Progress};
 
 use crate::store::{CommandRecord, Refusal};
@@ -156,7 +157,7 @@ fn why(command: &CommandRecord, input: &Input, now: Timestamp) -> String {
         Input::News(Progress::Done(result)) if result.detail.trim().is_empty() => {
             said_nothing(result.outcome).to_owned()
         }
-        Input::News(Progress::Done(result)) => cut(&result.detail),
+        Input::News(Progress::Done(result)) => cut(result.detail.clone(), ERROR_CHARS_MAX),
         Input::Cancel { by } => format!("taken back by {by} before it was sent"),
         Input::Due if command.state == CommandState::Queued => {
             format!("the device did not come before {}", command.expires_at)
@@ -191,14 +192,6 @@ fn keep(command: &mut CommandRecord, result: CommandResult) {
     command.output_left_out = result.left_out_bytes.saturating_add(surplus as u64);
     // Nothing takes the place of what was there, if there was anything.
     command.output = Some(output);
-}
-
-/// A device's words cut to what the server is willing to keep, with a mark where they were.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(ERROR_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use std::time::Duration;
 use fleet_core::Chain;
 use fleet_core::api::{CommandRequest, CommandState, CommandView, EventKind};
 use fleet_core::command::{COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, Command};
-use fleet_core::id::Uid;
+use fleet_core::id::{Uid, UidEnding};
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::{COMMAND_EXPIRY_DEFAULT, COMMAND_EXPIRY_MAX, PAGE_ROWS_MAX};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::parse_duration;
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, cut};
 use fleet_core::wire::{CommandNews, CommandOrder, Progress, ToAgent};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -59,6 +59,8 @@ pub(crate) struct CommandsAsked {
     pub(crate) device: Option<String>,
     /// In these states; in all states if there is none.
     pub(crate) states: Vec<CommandState>,
+    /// Whose ids end so.
+    pub(crate) ending: Option<UidEnding>,
     /// Older than this one.
     pub(crate) before: Option<Uid>,
     pub(crate) limit: usize,
@@ -170,6 +172,7 @@ impl Commands {
         let query = CommandQuery {
             device,
             states: asked.states,
+            ending: asked.ending,
             before: asked.before,
             limit: asked.limit.min(PAGE_ROWS_MAX),
         };
@@ -441,10 +444,7 @@ fn kind(state: CommandState) -> Option<EventKind> {
 }
 
 fn event(command: &CommandRecord, kind: EventKind, actor: &str) -> NewEvent {
-    let why = match command.why.char_indices().nth(WHY_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &command.why[..end]),
-        None => command.why.clone(),
-    };
+    let why = cut(command.why.clone(), WHY_CHARS_MAX);
     let device = Some((command.device_id.clone(), command.device));
     let text = format!("{}: {why}", words(command));
     NewEvent { kind, actor: actor.to_owned(), device, text }

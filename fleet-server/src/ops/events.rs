@@ -11,7 +11,7 @@ use fleet_core::api::{EventKind, EventView};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::time::Timestamp;
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, cut};
 use tokio::sync::watch;
 
 use super::devices::find;
@@ -72,7 +72,7 @@ impl NewEvent {
     /// The event as it is stored.
     pub(crate) fn at(self, at: Timestamp) -> Event {
         let Self { kind, actor, device, text } = self;
-        Event { at, kind, actor, device, text: cut(text) }
+        Event { at, kind, actor, device, text: cut(text, TEXT_CHARS_MAX) }
     }
 }
 
@@ -182,15 +182,6 @@ fn view((seq, event): (u64, Event)) -> EventView {
         uid,
         text: Untrusted::new(event.text),
     }
-}
-
-/// A text cut to what is kept, with a mark where it was.
-fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::api::CommandState;
 use fleet_core::command::Command;
-use fleet_core::id::{DeviceId, Uid};
+use fleet_core::id::{DeviceId, Uid, UidEnding};
 use fleet_core::time::Timestamp;
 
 use super::{Device, Event, Refusal, StoreError, Tell};
@@ -182,14 +182,28 @@ pub struct Inserted {
 }
 
 /// Which commands to look for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandQuery {
     /// Of one device.
     pub device: Option<Uid>,
     /// In these states; in all states if there is none.
     pub states: Vec<CommandState>,
+    /// Whose ids end so.
+    pub ending: Option<UidEnding>,
     /// Older than this one.
     pub before: Option<Uid>,
     /// At most so many; the caller bounds it, since that many are held in memory.
     pub limit: usize,
+}
+
+impl CommandQuery {
+    /// Whether the command with an id is asked for, as far as the id says.
+    pub fn names(&self, id: Uid) -> bool {
+        self.before != Some(id) && self.ending.as_ref().is_none_or(|ending| ending.fits(id))
+    }
+
+    /// Whether a command is asked for, as far as its state says.
+    pub fn wants(&self, command: &CommandRecord) -> bool {
+        self.states.is_empty() || self.states.contains(&command.state)
+    }
 }

@@ -31,7 +31,7 @@ async fn desk(count: u8, fail: &[u8]) -> (Desk, Deeds) {
 }
 
 fn all<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    [&["batch-command", "--filter", "", "--command"], words].concat()
+    [&["batch-command", "--all", "--command"], words].concat()
 }
 
 /// What a call of programs said, as JSON.
@@ -80,7 +80,7 @@ async fn devices_that_are_offline_restart_when_they_come() {
     );
     assert!(said.out.contains("pump-2     waiting  offline since 2024-01-15T10:30:0"), "{said:#?}");
     let id = ids(&desk).remove(0);
-    let shown = desk.fleets(&["batch", "show", &id]).ends(0);
+    let shown = desk.fleets(&["batch", "show", &id[28..]]).ends(0);
     for words in ["running", "status=offline", "4411", "2 waiting", "pump-1"] {
         assert!(shown.out.contains(words), "{words}: {shown:#?}");
     }
@@ -143,7 +143,11 @@ async fn exit_codes_say_how_it_went_and_failures_are_tried_again() {
     let first = ids(&desk).remove(0);
     let failed = desk.fleets(&["batch", "show", &first, "--failed", "-o", "name"]).ends(0);
     assert_eq!(failed.out, "d01\nd02\n");
-    let again = desk.fleets(&["batch", "retry", &first]).ends(FAILED);
+    let retry = |args: &[&str]| desk.fleets(&[&["batch", "retry", &first], args].concat());
+    let asked = &["no terminal to ask on whether restart on 2 devices is retried", "give --yes"];
+    retry(&[]).refuses(USAGE, asked);
+    retry(&["--yes", "--expect", "3"]).refuses(CONFLICT, &["2 devices failed, and 3 were"]);
+    let again = retry(&["--yes", "--expect", "2"]).ends(FAILED);
     assert!(again.err.contains("of 2 devices 2 failed"), "{again:#?}");
 
     let paused = run(&[]).ends(NOT_DONE);
@@ -156,7 +160,8 @@ async fn exit_codes_say_how_it_went_and_failures_are_tried_again() {
     })
     .await;
     let told = desk.fleets(&["batch", "cancel", &id]).ends(0);
-    assert!(told.out.starts_with(&format!("{id} cancelled: ")), "{told:#?}");
+    let cancelled = format!("{id} cancelled: restart: no further device begins");
+    assert!(told.out.starts_with(&cancelled), "{told:#?}");
     let whole = json(&run(&["--max-fail", "4", "-o", "json"]).ends(NOT_DONE));
     assert_eq!((&whole["state"], whole["devices"].as_array().unwrap().len()), (&"done".into(), 4));
     assert_eq!(ids(&desk).len(), 4);
@@ -200,6 +205,11 @@ async fn configurations_come_from_a_file_or_standard_input() {
     assert!(said.out.contains("d01        succeeded  the device has version 1"), "{said:#?}");
     let config = json(&desk.fleets(&["config", "get", "d01", "--json"]).ends(0));
     assert_eq!(config["config"], r#"{"telemetry":{"interval":30}}"#);
+
+    let call = update("{\"telemetry_interval\": 20}", &["--dry-run"]);
+    let call: Vec<_> = call.iter().map(String::as_str).collect();
+    let dry = desk.fleets(&call).ends(0);
+    assert!(dry.out.starts_with("configuration {\"telemetry_interval\":20} on 2"), "{dry:#?}");
 
     let call = update("-", &["--yes", "--expect", "2"]);
     let call: Vec<_> = call.iter().map(String::as_str).collect();

@@ -6,10 +6,10 @@ use std::time::Duration;
 use fleet_core::wire::{Outcome, Progress, ToAgent};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli_kit::{Desk, Said};
-use crate::commands_kit::{bytes, done, ends, id_of, ordered, says, state};
+use crate::commands_kit::{COMMANDS, bytes, done, ends, id_of, ordered, says, state};
 use crate::server_kit::{Agent, wait_for};
 
 const FAILED: i32 = 1;
@@ -128,6 +128,39 @@ async fn whoever_stops_waiting_knows_how_to_find_it_again() {
     kill(pid, Signal::SIGINT).unwrap();
     let said = said(child).await.ends(INTERRUPTED);
     assert!(said.err.contains("error: interrupted\nhint: the command goes on: "), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_id_names_a_command() {
+    let desk = Desk::new().await;
+    drop(desk.rig.enrolled("pump-1", 1).await);
+    let ids = [
+        "018d0a6e-5b2c-7c3d-8e4f-0123456789ab",
+        "018d0a6e-5b2c-7c3d-8e4f-abcd456789ab",
+        "018d0a6e-5b2c-7c3d-8e4f-0123456789cd",
+    ];
+    for id in ids {
+        let wish = json!({"id": id, "device_id": "pump-1", "command": "logs"});
+        desk.rig.ask("POST", COMMANDS, Some(wish)).await.expect(201);
+    }
+    let shown = desk.fleets(&["command", "show", "456789CD", "-o", "name"]).ends(0);
+    assert_eq!(shown.out.trim(), ids[2]);
+    let cancelled = desk.fleets(&["command", "cancel", "abcd456789ab", "-o", "name"]).ends(0);
+    assert_eq!(cancelled.out.trim(), ids[1]);
+    for action in ["show", "cancel"] {
+        let both = &[ids[0], ids[1], "is the end of several command ids"];
+        desk.fleets(&["command", action, "456789ab"]).refuses(USAGE, both);
+        let none = &["no command's id ends in ffffff"];
+        desk.fleets(&["command", action, "ffffff"]).refuses(NOTHING_FOUND, none);
+        let short = &["not an id, nor the last 6 or more characters of one"];
+        desk.fleets(&["command", action, "999"]).refuses(USAGE, short);
+    }
+    // A program sees all of it, and the columns that it asks for.
+    let listed = desk.fleets(&["command", "list", "--columns", "id,state"]).ends(0);
+    assert_eq!(listed.out.lines().next().unwrap().split_whitespace().last(), Some("STATE"));
+    assert!(ids.iter().all(|id| listed.out.contains(id)), "{listed:#?}");
+    let unknown = ["command", "list", "--columns", "id,sate"];
+    desk.fleets(&unknown).refuses(USAGE, &["must be one of state, device_id, command, id"]);
 }
 
 /// A command that is on its way, and somebody who takes it back.

@@ -1,8 +1,11 @@
 //! `fleets config` as an operator uses it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli_kit::{Desk, Said};
+use crate::server_kit::wait_for;
 
 const USAGE: i32 = 2;
 const NOTHING_FOUND: i32 = 5;
@@ -48,6 +51,16 @@ async fn what_was_is_listed_compared_and_gone_back_to() {
         desk.fleets(&[&["config", "rollback", "pump-1", "--no-wait"], args].concat())
     };
     back(&["--to", "1"]).refuses(USAGE, &["no terminal", "--yes"]);
+    let dry = back(&["--to", "1", "--dry-run"]).ends(0);
+    assert_eq!(
+        dry.out,
+        "pump-1 at version 2 would get a new version:\n  telemetry.interval 10 → 30\n  \
+         telemetry.metrics [\"cpu_usage\"] → unset, or what its layers say\n"
+    );
+    let dry = set(&["telemetry.interval=10s", "--dry-run"]).ends(0);
+    assert_eq!(dry.out, "pump-1 at version 2 says so already\n");
+    let dry = set(&["telemetry.interval=5s", "--dry-run", "-o", "csv", "--no-headers"]).ends(0);
+    assert_eq!(dry.out, "telemetry.interval,10,5\n");
     back(&["--to", "9", "--yes"]).refuses(NOTHING_FOUND, &["no version 9"]);
     back(&["--to", "1", "--yes", "--expected-version", "1"]).refuses(CONFLICT, &["at version 2"]);
     let said = back(&["--to", "1", "--yes"]).ends(0);
@@ -56,6 +69,28 @@ async fn what_was_is_listed_compared_and_gone_back_to() {
     assert!(said.out.contains("as version 1 says already"), "{said:?}");
     let history = desk.fleets(&["config", "history", "pump-1", "--limit", "1"]).ends(0).out;
     assert!(history.contains("as version 1"), "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_that_is_away_shall_be_takes_effect_when_it_comes() {
+    let mut desk = Desk::new().await;
+    desk.add("pump-1", 20.0, "eu-west").await;
+    desk.agents.clear();
+    desk.rig.clock.advance(Duration::from_secs(600));
+    wait_for("a device that is offline", async || {
+        let found = ["devices", "--filter", "status=offline", "-o", "name"];
+        desk.fleets(&found).out == "pump-1\n"
+    })
+    .await;
+    let said = desk.fleets(&["config", "set", "pump-1", "--no-wait", "telemetry.interval=5s"]);
+    let stored = "⏳ version 1 is stored; pump-1 is offline: it takes effect when that comes\n";
+    assert_eq!(said.ends(0).out, stored);
+    let key = format!("@{}", desk.key_file());
+    let server = ["devices", "tag", "--server", &desk.url, "--api-key", &key, "pump-1"];
+    let tag = |tag: &str| desk.bare(&[&server[..], &[tag]].concat()).ends(0).out;
+    assert_eq!(tag("-nothere"), "unchanged pump-1\n");
+    assert_eq!(tag("+canary"), "updated pump-1\n");
+    assert_eq!(tag("+canary"), "unchanged pump-1\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,27 +19,27 @@ use crate::stream_kit::client;
 const LOGS: &str = "/api/v1/devices/a/logs";
 
 /// A device whose link has its place: what it reports is taken.
-async fn connected(rig: &Rig) -> Agent {
+pub(crate) async fn connected(rig: &Rig) -> Agent {
     let mut agent = rig.enrolled("a", 1).await;
     agent.report(1, &[1], 1.0).await;
     agent
 }
 
 /// The next ask.
-async fn asked(agent: &mut Agent) -> LogAsk {
+pub(crate) async fn asked(agent: &mut Agent) -> LogAsk {
     match agent.next().await {
         ToAgent::Logs(ask) => *ask,
         other => panic!("not an ask: {other:?}"),
     }
 }
 
-fn line(at_millis: i64, text: &str) -> LogLine {
+pub(crate) fn line(at_millis: i64, text: &str) -> LogLine {
     let (unit, level) = ("nginx.service".to_owned(), Severity::Warn);
     LogLine { at_millis, unit, level, text: text.to_owned() }
 }
 
 /// Says lines, and waits until the server has them.
-async fn says(agent: &mut Agent, ask: u64, lines: Vec<LogLine>, end: Option<LogEnd>) {
+pub(crate) async fn says(agent: &mut Agent, ask: u64, lines: Vec<LogLine>, end: Option<LogEnd>) {
     agent.say(&ToServer::Logs(LogNews { ask, dropped: 0, lines, end })).await;
     assert_eq!(agent.next().await, ToAgent::LogsNoted { ask });
 }

@@ -10,6 +10,7 @@ mod cli_batches;
 mod cli_commands;
 mod cli_configs;
 mod cli_kit;
+mod cli_logs;
 mod commands_kit;
 mod cuts_kit;
 mod db;

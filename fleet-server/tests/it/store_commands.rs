@@ -38,7 +38,7 @@ pub(crate) fn command(device: &Device, words: &str, at: i64) -> CommandRecord {
 }
 
 fn everything() -> CommandQuery {
-    CommandQuery { device: None, states: Vec::new(), before: None, limit: 1_000 }
+    CommandQuery { limit: 1_000, ..CommandQuery::default() }
 }
 
 async fn with_devices(store: &Any) -> (Device, Device) {
@@ -93,6 +93,7 @@ pub(crate) async fn commands_are_found_by_id_device_and_state(store: Any) {
         (CommandQuery { before: Some(a), ..everything() }, &[]),
         (CommandQuery { before: Some(c), ..of(&one) }, &[a]),
         (CommandQuery { limit: 0, ..everything() }, &[]),
+        (CommandQuery { ending: Some(b.ending()), limit: 1, ..everything() }, &[b]),
     ] {
         let listed = store.command_list(query.clone()).await.unwrap();
         assert_eq!(ids(&listed), found, "{query:?}");

@@ -13,7 +13,7 @@ use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::link::Phase;
 use super::pending::PendingScreen;
-use super::popup::{self, Command, Popup, PopupEnd};
+use super::popup::{self, Command, Notices, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
 use crate::effect::{Effect, LogAsk, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
@@ -222,6 +222,7 @@ impl App {
             Action::Mouse => self.mouse(),
             Action::Theme => self.desk.theme = self.desk.theme.next(),
             Action::Help => self.desk.popup = Some(popup::help(self.desk.screen().scope())),
+            Action::Messages => self.desk.popup = Some(Popup::Notices(Notices::default())),
             Action::Palette => self.desk.popup = Some(popup::palette(self)),
             Action::Previous => self.desk.go_to_previous(),
             Action::Leave => self.leave(),
@@ -318,6 +319,7 @@ impl App {
                     self.run(command);
                 }
             }
+            Command::TellLeft(id) => self.batches.tell_left(id, &mut self.desk),
             Command::ChangeBatch(id, change) => self.desk.ask(Request::ChangeBatch(id, change)),
             Command::Quit => self.desk.wish(Effect::Quit),
         }

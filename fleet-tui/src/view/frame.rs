@@ -154,8 +154,14 @@ pub(super) fn notice(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let role = if notice.is_error { Role::Crit } else { Role::Plain };
         let glyph = if notice.is_error { Glyph::Failed } else { Glyph::Cursor };
         let text = format!("{} {}", canvas.glyph(glyph), notice.text);
+        // However long the words are, the keys stand behind them.
         let way_out = if notice.is_error { "  (Esc)" } else { "" };
-        // However long the words are, the key stands behind them.
+        let is_cut = text.width() + way_out.len() >= usize::from(area.width);
+        let way_out = match (is_cut, notice.is_error) {
+            (true, true) => "  (! shows all, Esc)",
+            (true, false) => "  (! shows all)",
+            (false, _) => way_out,
+        };
         let right = area.right().saturating_sub(u16::try_from(way_out.len()).unwrap_or_default());
         let x = canvas.put(area.x + 1, area.y, right, &text, role);
         canvas.put(x, area.y, area.right(), way_out, role);

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{ConfigDocument, ConfigState, ConfigUpdate, ConfigView, config_paths, diff};
+use fleet_core::api::{
+    ConfigDocument, ConfigState, ConfigUpdate, ConfigView, DeviceStatus, config_paths,
+};
 use fleet_core::cli::args::{self, Assignment};
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::output::Output;
@@ -18,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::document::{merged, read};
 use super::layer::{self, LayerHow};
 use super::look;
+use super::preview::Preview;
 use super::show::Shown;
 use super::whose::{Current, LayerArg, WhoseArgs, current};
 
@@ -103,7 +106,8 @@ struct How {
 /// A change that was read.
 struct Change {
     whose: Whose,
-    seen: u64,
+    current: Current,
+    preview: Preview,
     update: ConfigUpdate,
     how: How,
     layer_how: LayerHow,
@@ -136,8 +140,10 @@ pub(super) async fn set(
         Some(text) => read(text)?,
         None => merged(&current.own, changes)?,
     };
-    let update = ConfigUpdate { config: Some(checked(&document)?), ..ConfigUpdate::default() };
-    Change { whose, seen: current.version, update, how, layer_how, yes }.send(client, output).await
+    let document = checked(&document)?;
+    let preview = Preview::of_own(&current, &document)?;
+    let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
+    Change { whose, current, preview, update, how, layer_how, yes }.send(client, output).await
 }
 
 /// `fleets config unset`.
@@ -166,8 +172,9 @@ pub(super) async fn unset(
     }
     let changes = paths.into_iter().map(|key| Assignment { key, value: None }).collect();
     let document = checked(&merged(&current.own, changes)?)?;
+    let preview = Preview::of_own(&current, &document)?;
     let update = ConfigUpdate { config: Some(document), ..ConfigUpdate::default() };
-    Change { whose, seen: current.version, update, how, layer_how, yes }.send(client, output).await
+    Change { whose, current, preview, update, how, layer_how, yes }.send(client, output).await
 }
 
 /// `fleets config rollback`.
@@ -178,33 +185,22 @@ pub(super) async fn rollback(
 ) -> Result<Exit, Failure> {
     let RollbackArgs { whose, to, yes, how, layer_how } = args;
     let whose = whose.read();
-    let Current { name, version: seen, document, own } = current(&whose, client).await?;
+    let current = current(&whose, client).await?;
     let earlier = look::version(&whose, to, client).await?;
-    let differences = diff(&look::read(&document)?, &earlier.document);
-    if differences.is_empty() {
-        output.line(&format!("{name} is as version {to} says already, at version {seen}"))?;
+    let preview = Preview::of_earlier(&current, &earlier.document)?;
+    let Current { name, version, .. } = &current;
+    if preview.is_empty() {
+        output.line(&format!("{name} is as version {to} says already, at version {version}"))?;
         return Ok(Exit::Done);
     }
-    if !yes && matches!(whose, Whose::Device(_)) {
+    if !yes && !layer_how.dry_run && matches!(whose, Whose::Device(_)) {
         if !output.terminal.can_ask() {
             return Err(Failure::usage("there is no terminal to ask on whether to roll back")
                 .hint("give --yes if you mean it"));
         }
         client.may_change()?;
-        let own = config_paths(&look::read(&own)?);
-        let (unset, set): (Vec<_>, Vec<_>) =
-            differences.iter().partition(|difference| difference.after.is_none());
-        for difference in set {
-            output.note(&format!("  {difference}"))?;
-        }
-        // What a layer says stays said, and may be said below what goes.
-        for difference in unset {
-            let path = &difference.path;
-            output.note(&if own.contains_key(path.raw()) {
-                format!("  {difference}, or what its layers say")
-            } else {
-                format!("  {path} stays: a layer says it")
-            })?;
+        for line in preview.lines() {
+            output.note(&line)?;
         }
         let question = format!("Have {name} be as version {to} says?");
         if !prompt::confirm(&question, output).await? {
@@ -212,7 +208,7 @@ pub(super) async fn rollback(
         }
     }
     let update = ConfigUpdate { rollback_to: Some(to), ..ConfigUpdate::default() };
-    Change { whose, seen, update, how, layer_how, yes }.send(client, output).await
+    Change { whose, current, preview, update, how, layer_how, yes }.send(client, output).await
 }
 
 /// A document in the form in which it is sent, if devices know it.
@@ -225,12 +221,16 @@ fn checked(document: &serde_json::Value) -> Result<serde_json::Value, Failure> {
 impl Change {
     /// Sends a change of what was seen, and waits for the device's word.
     async fn send(self, client: &Client, output: &mut Output<'_>) -> Result<Exit, Failure> {
-        let Self { whose, seen, update, how, layer_how, yes } = self;
+        let Self { whose, current, preview, update, how, layer_how, yes } = self;
+        let seen = current.version;
         let update = ConfigUpdate { comment: how.comment, ..update };
         match whose {
             Whose::Layer(layer) => {
                 let expect = how.expected_version.unwrap_or(seen);
                 layer::change(&layer, update, expect, layer_how, yes, client, output).await
+            }
+            Whose::Device(_) if layer_how.dry_run => {
+                preview.tell(&format!("{} at version {seen}", current.name), output)
             }
             Whose::Device(id) => {
                 // What is counted of a layer is a version of a device, as it always was.
@@ -243,7 +243,8 @@ impl Change {
                     let goes_on = format!("version {version} is stored, and goes on");
                     Failure::from(error).hint(format!("{goes_on}: fleets config get {id}"))
                 })?;
-                tell(&last, version, how.no_wait, output)
+                let away = away(client, &last, version, output).await?;
+                tell(&last, version, how.no_wait, away, output)
             }
         }
     }
@@ -274,11 +275,26 @@ fn has_reported(view: &ConfigView, version: u64) -> bool {
     !is_trying && view.reported.as_ref().is_some_and(|reported| reported.version >= version)
 }
 
+/// How a device is that cannot have heard of a version yet, for a person to know.
+async fn away(
+    client: &Client,
+    view: &ConfigView,
+    version: u64,
+    output: &Output<'_>,
+) -> Result<Option<DeviceStatus>, ClientError> {
+    if has_reported(view, version) || !output.format.is_table() {
+        return Ok(None);
+    }
+    let status = client.device_get(view.device_id.as_str()).await?.status;
+    Ok((!status.is_heard()).then_some(status))
+}
+
 /// Tells what became of a version.
 fn tell(
     view: &ConfigView,
     version: u64,
     no_wait: bool,
+    away: Option<DeviceStatus>,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
     let is_replaced = view.version != version;
@@ -302,7 +318,13 @@ fn tell(
             None if view.state == Some(ConfigState::Trying) => {
                 format!("⏳ {id} tries version {version}")
             }
-            None => format!("⏳ version {version} is stored; {id} has not confirmed it yet"),
+            None => {
+                let stored = format!("⏳ version {version} is stored; {id}");
+                match away.map(|status| status.word().to_owned()) {
+                    Some(word) => format!("{stored} is {word}: it takes effect when that comes"),
+                    None => format!("{stored} has not confirmed it yet"),
+                }
+            }
         })?;
         if let Some(not_applied) = &view.not_applied {
             output.note(not_applied)?;
@@ -365,7 +387,7 @@ mod tests {
             ),
         ] {
             let (mut output, out, _) = written(Format::Table, Terminal::default());
-            assert_eq!(tell(&view, 3, no_wait, &mut output).unwrap(), exit);
+            assert_eq!(tell(&view, 3, no_wait, None, &mut output).unwrap(), exit);
             assert!(out.text().starts_with(start), "{}", out.text());
         }
     }
@@ -377,7 +399,7 @@ mod tests {
             let mut hostile = view(3, Some((3, Some(text))));
             hostile.comment = Some((*text).into());
             hostile.not_applied = Some((*text).to_owned());
-            tell(&hostile, 3, false, &mut output).unwrap();
+            tell(&hostile, 3, false, None, &mut output).unwrap();
             output.one(&Shown(&hostile)).unwrap();
             assert_harmless(&out.text());
             assert_harmless(&err.text());

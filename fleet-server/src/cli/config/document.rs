@@ -7,13 +7,14 @@ use std::path::Path;
 use fleet_core::cli::args::Assignment;
 use fleet_core::cli::failure::Failure;
 use fleet_core::operator::exit::Exit;
+use fleet_core::yaml;
 use serde_json::{Map, Value};
 
 /// Bytes of a file with a configuration.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A whole document: the JSON itself, a file's name, or - for standard input.
-pub(super) fn read(text: &str) -> Result<Value, Failure> {
+pub(in crate::cli) fn read(text: &str) -> Result<Value, Failure> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text)
             .map_err(|error| Failure::usage(format!("--config is no JSON: {error}")));
@@ -22,19 +23,22 @@ pub(super) fn read(text: &str) -> Result<Value, Failure> {
 }
 
 /// A document from a YAML or JSON file; - for standard input.
-pub(in crate::cli) fn read_file(path: &Path) -> Result<Value, Failure> {
-    let shown = path.display();
+fn read_file(path: &Path) -> Result<Value, Failure> {
+    let is_stdin = path.as_os_str() == "-";
+    let name = if is_stdin { "standard input".into() } else { path.to_string_lossy() };
     let mut text = String::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
+    let read = if is_stdin {
+        std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)
     } else {
         std::fs::File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
     };
-    read.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
+    read.map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("{name} is larger than {FILE_BYTES_MAX} bytes")));
+    }
     // JSON is YAML too.
-    serde_saphyr::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{shown} is no YAML or JSON: {error}")))
+    yaml::value(&name, &text).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// The current document with the changes put into it.
@@ -122,5 +126,20 @@ mod tests {
         let file = file.to_str().unwrap();
         assert_eq!(read(file).unwrap(), json!({"telemetry": {"interval": "30s"}}));
         assert!(read("nowhere.json").is_err());
+        for (text, told) in [
+            (
+                "telemetry:\n  interval: 1\n  interval: 2\n",
+                "line 3, column 3: \"interval\" is said twice",
+            ),
+            ("{\"a\": ", "not valid YAML here"),
+            ("a: [1\nb: 2", "not valid YAML here"),
+        ] {
+            std::fs::write(file, text).unwrap();
+            let failure = read(file).unwrap_err();
+            let said = failure.message();
+            assert!(said.contains("update.yaml") && said.contains(told), "{said}");
+        }
+        std::fs::write(file, "#".repeat(FILE_BYTES_MAX as usize + 1)).unwrap();
+        assert!(read(file).unwrap_err().message().ends_with("is larger than 1048576 bytes"));
     }
 }

@@ -13,9 +13,9 @@ use super::show::{ShownLayer, ShownPreview};
 /// What a change of a layer takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct LayerHow {
-    /// Of a layer: show how many devices would get a new version, and do nothing
-    #[arg(long, requires = "layer")]
-    dry_run: bool,
+    /// Show what would be, and do nothing; of a layer, how many devices would get a new version
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Of a layer: only if so many devices get a new version; of a device the same as
     /// --expected-version
     #[arg(long, value_name = "N")]

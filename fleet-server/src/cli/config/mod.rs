@@ -5,6 +5,7 @@ mod change;
 mod document;
 mod layer;
 mod look;
+mod preview;
 mod show;
 mod whose;
 
@@ -19,7 +20,7 @@ use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::operator::exit::Exit;
 
 use self::change::{RollbackArgs, SetArgs, UnsetArgs};
-pub(super) use self::document::read_file;
+pub(super) use self::document::read as read_document;
 use self::look::{DiffArgs, GetArgs, HistoryArgs};
 
 /// What to do with whose configuration.

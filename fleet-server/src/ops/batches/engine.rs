@@ -15,6 +15,7 @@ use fleet_core::id::Uid;
 use fleet_core::limits::BATCH_DEVICES_MAX;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
+use fleet_core::untrusted::cut;
 use futures_util::future::join_all;
 
 use super::begin::said;
@@ -367,7 +368,7 @@ impl Batches {
         state: MemberState,
         why: String,
     ) -> MemberChange {
-        let (now, why) = (self.world.now(), cut(why));
+        let (now, why) = (self.world.now(), cut(why, WHY_CHARS_MAX));
         Box::new(move |member| {
             if member.state != state && from.is_none_or(|from| from == member.state) {
                 (member.state, member.state_at, member.why) = (state, now, why);
@@ -417,7 +418,7 @@ impl Batches {
             | CommandState::Running
             | CommandState::Later(_) => return None,
         };
-        let (now, why) = (self.world.now(), cut(command.why));
+        let (now, why) = (self.world.now(), cut(command.why, WHY_CHARS_MAX));
         // What the device says of the end is the truth, whatever was supposed before. That it was
         // taken back from a device that did not answer is no such word.
         Some(Box::new(move |member| {
@@ -456,7 +457,7 @@ impl Batches {
             let is_open = matches!(member.state, MemberState::Running | MemberState::Unknown);
             let said = said(&device, member.version.unwrap_or(0)).filter(|_| is_open);
             if let Some((state, why)) = said {
-                (member.state, member.state_at, member.why) = (state, now, cut(why));
+                (member.state, member.state_at, member.why) = (state, now, cut(why, WHY_CHARS_MAX));
             }
         })
     }
@@ -515,13 +516,4 @@ fn if_sound<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Err(StoreError::Damaged { .. }) => Ok(None),
         found => found.map(Some),
     }
-}
-
-/// A reason cut to what is kept, with a mark where it was.
-fn cut(mut why: String) -> String {
-    if let Some((end, _)) = why.char_indices().nth(WHY_CHARS_MAX) {
-        why.truncate(end);
-        why.push('…');
-    }
-    why
 }

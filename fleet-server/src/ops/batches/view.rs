@@ -1,7 +1,7 @@
 //! Batches as they are shown.
 
 use fleet_core::api::{BatchMember, BatchView, MemberState};
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, cut};
 
 use crate::store::{Action, BatchRecord, MemberRecord};
 
@@ -61,10 +61,7 @@ pub(super) fn words(batch: &BatchRecord) -> String {
         Action::Command(command) => command.to_string(),
         Action::Config(patch) => format!("configuration {patch}"),
     };
-    match what.char_indices().nth(PATCH_CHARS_MAX) {
-        Some((end, _)) => format!("{} {}…", batch.id, &what[..end]),
-        None => format!("{} {what}", batch.id),
-    }
+    format!("{} {}", batch.id, cut(what, PATCH_CHARS_MAX))
 }
 
 /// How many devices have come how far.

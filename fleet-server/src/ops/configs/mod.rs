@@ -16,6 +16,7 @@ use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
 use fleet_core::net::url::ServerUrl;
+use fleet_core::untrusted::cut;
 use fleet_core::wire::{ConfigPush, ConfigReported, ConfigTrial, TrialState};
 
 pub(crate) use self::layers::{Cause, Layers, TAGS_ENTRY, own_of, tags_of};
@@ -181,7 +182,7 @@ impl Configs {
             // Version 0, or one of another server's: the device has none of ours.
             return Ok(());
         };
-        let error = error.map(cut);
+        let error = error.map(|error| cut(error, ERROR_CHARS_MAX));
         let reported = ReportedConfig {
             version: version.version,
             hash: hash(&version.config.document),
@@ -381,15 +382,6 @@ fn named(holds: u64) -> String {
     if holds == 0 { "its own file".to_owned() } else { format!("version {holds}") }
 }
 
-/// A device's error cut to what the server is willing to keep, with a mark where it was.
-fn cut(mut error: String) -> String {
-    if let Some((end, _)) = error.char_indices().nth(ERROR_CHARS_MAX) {
-        error.truncate(end);
-        error.push('…');
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use fleet_core::time::{SystemClock, Timestamp};
@@ -463,13 +455,5 @@ mod tests {
         ] {
             assert_eq!(basis(expected, update, latest), follows, "{update:?}");
         }
-    }
-
-    #[test]
-    fn a_long_error_is_cut_with_a_mark() {
-        assert_eq!(cut("short".to_owned()), "short");
-        let cut = cut("ü".repeat(ERROR_CHARS_MAX + 1));
-        assert_eq!(cut.chars().count(), ERROR_CHARS_MAX + 1);
-        assert!(cut.ends_with("ü…"));
     }
 }

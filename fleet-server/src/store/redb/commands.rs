@@ -427,14 +427,9 @@ fn select<T: ReadableTable<Bytes, Bytes>>(
             break;
         }
         let id = id_of(&key?);
-        if query.before == Some(id) {
-            continue;
+        if query.names(id) {
+            found.extend(sound(commands, id)?.filter(|command| query.wants(command)));
         }
-        let command = sound(commands, id)?;
-        let is_asked_for = |command: &CommandRecord| {
-            query.states.is_empty() || query.states.contains(&command.state)
-        };
-        found.extend(command.filter(is_asked_for));
     }
     Ok(found)
 }
@@ -519,7 +514,7 @@ mod tests {
     }
 
     async fn listed(store: &RedbStore) -> Vec<Uid> {
-        let query = CommandQuery { device: None, states: Vec::new(), before: None, limit: 99 };
+        let query = CommandQuery { limit: 99, ..CommandQuery::default() };
         let mut found: Vec<_> =
             store.command_list(query).await.unwrap().iter().map(|command| command.id).collect();
         found.reverse();

@@ -423,6 +423,14 @@ impl BatchesScreen {
         orders::ask(change, self.kept.get(&id)?, desk)
     }
 
+    /// Says what can still be done about a batch that was begun here, since nothing takes it back.
+    pub fn tell_left(&self, id: Uid, desk: &mut Desk) {
+        match self.kept.get(&id) {
+            Some(known) => desk.say(format!("undo: none; {}", orders::left(known))),
+            None => desk.say("undo: none; 4 shows all batches"),
+        }
+    }
+
     /// Takes what came of a change.
     pub fn changed(
         &mut self,
@@ -478,10 +486,7 @@ impl BatchesScreen {
                 let known = Known::new(*view.clone());
                 let devices = devices(known.view.total);
                 desk.say(format!("{} on {devices} has begun: 4 shows how far it is", known.words));
-                desk.last = Last::Final(format!(
-                    "{}: in 4, P pauses it and K calls off the rest",
-                    known.words
-                ));
+                desk.last = Last::Begun(id);
                 self.follow(id);
                 self.keep(*view, desk);
                 self.cursor = Some(id);

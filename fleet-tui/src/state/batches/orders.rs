@@ -6,7 +6,7 @@ use fleet_core::command::Command as DeviceCommand;
 use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 
-use super::{Known, counted, is_over, pace};
+use super::{Known, counted, devices, is_over, pace};
 use crate::effect::BatchChange;
 use crate::state::Desk;
 use crate::state::deed::{self, Last};
@@ -45,9 +45,7 @@ impl BatchChange {
             Self::Pause => Last::Batch { id, change: Self::Continue },
             Self::Continue => Last::Batch { id, change: Self::Pause },
             Self::Cancel => Last::Final(format!("what was called off of {words} is called off")),
-            Self::Retry => {
-                Last::Final(format!("{words}: in 4, P pauses it and K calls off the rest"))
-            }
+            Self::Retry => Last::Begun(id),
         }
     }
 
@@ -87,6 +85,26 @@ fn why_not(change: BatchChange, view: &BatchView) -> Option<String> {
         BatchChange::Continue if !is_over(view) => "it is not paused".to_owned(),
         _ => format!("it is {} already", view.state.word()),
     })
+}
+
+/// What can still be done about a batch that was begun, in words.
+pub(super) fn left(known: &Known) -> String {
+    let Known { view, words, .. } = known;
+    if view.state == BatchState::Paused {
+        return format!("{words}: in 4, C has it go on and K calls off the rest");
+    }
+    if !is_over(view) {
+        return format!("{words}: in 4, P pauses it and K calls off the rest");
+    }
+    let back = match view.command {
+        None => ": D in a device's Config sets that one back",
+        Some(_) => "",
+    };
+    let again = match failures(view) {
+        0 => String::new(),
+        count => format!("; in 4, R retries {} that failed", devices(count)),
+    };
+    format!("{words} is over{back}{again}")
 }
 
 /// What can be done about a batch.

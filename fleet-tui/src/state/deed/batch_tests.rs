@@ -167,24 +167,27 @@ fn what_cannot_be_says_why_and_what_was_given_up_does_not_come_back() {
 
 #[test]
 fn whoever_begins_one_is_told_where_it_is_seen_and_how_it_ends() {
-    for (state, counts, told, is_error) in [
+    for (state, counts, told, is_error, left) in [
         (
             BatchState::Done,
             [(MemberState::Succeeded, 3), (MemberState::Failed, 0)],
             "restart nginx.service on 3 devices: 3 succeeded",
             false,
+            "is over",
         ),
         (
             BatchState::Done,
             [(MemberState::Succeeded, 2), (MemberState::Failed, 1)],
             "restart nginx.service on 3 devices: 2 succeeded, 1 failed; 4 shows why",
             true,
+            "is over; in 4, R retries 1 device that failed",
         ),
         (
             BatchState::Paused,
             [(MemberState::Waiting, 2), (MemberState::Failed, 1)],
             "restart nginx.service on 3 devices paused: because; 4 shows it",
             true,
+            "in 4, C has it go on and K calls off the rest",
         ),
     ] {
         let mut app = app_with(fleet_of(3));
@@ -207,6 +210,10 @@ fn whoever_begins_one_is_told_where_it_is_seen_and_how_it_ends() {
         app.desk.say("something else");
         tell(&mut app, look, Ok(Answer::Batches(vec![over])));
         assert_eq!(notice(&app), ("something else", false));
+        press(&mut app, "u");
+        let (said, is_error) = notice(&app);
+        assert!(said.starts_with("undo: none; restart nginx.service") && !is_error, "{said}");
+        assert!(said.ends_with(left), "{said}");
         press(&mut app, "4 Enter");
         assert_eq!(app.batches.open.as_ref().map(|open| open.id), Some(begun_id()));
     }

@@ -1,6 +1,7 @@
 //! From the menu to the last answer.
 
 use fleet_core::api::{DeviceStatus, DeviceUpdate};
+use fleet_core::command::Command;
 use serde_json::json;
 
 use crate::effect::{Change, Effect, Request};
@@ -45,6 +46,30 @@ fn mixed() -> App {
         device(1, "b-pending", DeviceStatus::Pending),
         device(2, "c-revoked", DeviceStatus::Revoked),
     ])
+}
+
+#[test]
+fn enter_alone_interrupts_and_decides_nothing() {
+    use DeviceStatus::{Late, Lost, Offline, Online, Pending, Rejected, Revoked};
+    for status in [Online, Late, Offline, Lost, Pending, Rejected, Revoked] {
+        for count in [1, 2] {
+            let rows = (0..count).map(|slot| device(slot, &format!("d{slot}"), status));
+            let mut app = app_with(rows.collect());
+            press(&mut app, if count > 1 { "a x" } else { "x" });
+            let Some(Popup::Menu(menu)) = &app.desk.popup else { panic!("no menu") };
+            // The menu opens on what can be done, which is no more than a look or a question.
+            assert!(menu.items[menu.cursor].command.is_some(), "{status:?}");
+            for (_, change) in changes(&press(&mut app, "Enter Enter Enter")) {
+                let is_harmless = match &change {
+                    // What operators note of a device that takes nothing else.
+                    Change::Update(_) => status == Revoked,
+                    Change::Command { command, .. } => *command == Command::Collect,
+                    _ => false,
+                };
+                assert!(is_harmless, "{status:?}: {change:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Last {
     Changed(Back),
     /// A command was given.
     Given(Box<CommandView>),
+    /// A batch was begun, of which nothing but the rest can be called off.
+    Begun(Uid),
     /// A batch was paused or continued, which is called so.
     Batch {
         /// Which.
@@ -164,6 +166,7 @@ pub fn undo(desk: &mut Desk) -> Option<Command> {
     match desk.last.clone() {
         Last::Nothing => desk.say("undo: none; nothing was done here yet"),
         Last::Final(reason) => desk.say(format!("undo: none; {reason}")),
+        Last::Begun(id) => return Some(Command::TellLeft(id)),
         Last::Batch { id, change } => return Some(Command::AskBatch(id, change)),
         Last::Given(view) => {
             if !desk.followed.is_open(view.id) {

@@ -130,8 +130,7 @@ impl DeviceScreen {
     /// Asks whether its configuration is to be as it was at a version.
     pub fn go_back(&self, device: Uid, to: u64, desk: &mut Desk) -> Option<Command> {
         let view = self.config.value().filter(|_| device == self.uid)?;
-        let current = serde_json::from_str(&view.config).ok()?;
-        let words = versions::told(&current, self.versions.document(to)?);
+        let words = versions::told_back(view, self.versions.document(to)?)?;
         Some(deed::go_back(self.row.as_ref()?, (view.version, to), &words, desk))
     }
 

@@ -1,6 +1,6 @@
 //! The versions that a device's configuration had, newest first, each with what it changed.
 
-use fleet_core::api::{ConfigVersionView, ConfigView, Difference, diff};
+use fleet_core::api::{ConfigVersionView, ConfigView, Difference, config_paths, diff};
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
@@ -97,7 +97,6 @@ impl Versions {
 
     /// The versions to go back to, with what that would change.
     pub(super) fn menu(&self, device: Uid, view: &ConfigView, now: Timestamp) -> Option<Menu> {
-        let current: Value = serde_json::from_str(&view.config).ok()?;
         let list = self.list.value()?;
         let item = |(key, version): (char, &ConfigVersionView)| {
             let age = cells::age(now.since(version.at));
@@ -105,7 +104,7 @@ impl Versions {
             let what = if is_now {
                 "this is how it shall be now".to_owned()
             } else {
-                told(&current, &version.document)
+                told_back(view, &version.document).unwrap_or_default()
             };
             let command = Command::GoBack { device, to: version.version };
             MenuItem {
@@ -127,11 +126,24 @@ fn author(author: &str) -> String {
     author.strip_prefix("operator:").unwrap_or(author).to_owned()
 }
 
+/// What would be different if a device were as a document says, in words that are safe to show;
+/// nothing if what it has cannot be read.
+pub fn told_back(view: &ConfigView, document: &Value) -> Option<String> {
+    let current: Value = serde_json::from_str(&view.config).ok()?;
+    let own = match &view.own {
+        Some(own) => config_paths(&serde_json::from_str(own).ok()?),
+        None => config_paths(&current),
+    };
+    Some(spelled(&diff(&current, document), |difference| difference.when_set_back(&own)))
+}
+
 /// What is different in the second of two documents, in words that are safe to show.
-pub fn told(before: &Value, after: &Value) -> String {
-    let differences = diff(before, after);
-    let mut words: Vec<String> =
-        differences.iter().take(DIFFERENCES_MAX).map(Difference::to_string).collect();
+fn told(before: &Value, after: &Value) -> String {
+    spelled(&diff(before, after), Difference::to_string)
+}
+
+fn spelled(differences: &[Difference], word: impl Fn(&Difference) -> String) -> String {
+    let mut words: Vec<String> = differences.iter().take(DIFFERENCES_MAX).map(word).collect();
     let more = differences.len() - words.len();
     if more > 0 {
         words.push(format!("{more} more"));
@@ -165,6 +177,22 @@ mod tests {
         assert_eq!(told[2], "telemetry.interval unset → 60");
         assert!(told.iter().all(|words| !words.contains('\u{1b}')));
         assert_eq!(versions.rows()[0].author, "ada");
+    }
+
+    #[test]
+    fn going_back_says_what_layers_keep() {
+        let config = json!({"telemetry": {"interval": 30, "metrics": ["cpu"]}}).to_string();
+        let view: ConfigView = serde_json::from_value(json!({
+            "device_id": "a", "server_url": null, "api_key": "(masked)", "config": config,
+            "own": "{\"telemetry\": {\"interval\": 30}}", "version": 3, "hash": "",
+            "reported": null
+        }))
+        .unwrap();
+        assert_eq!(
+            told_back(&view, &json!({})).unwrap(),
+            "telemetry.interval 30 → unset, or what its layers say; telemetry.metrics stays: a \
+             layer says it"
+        );
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub enum Command {
     ShowMembers(Option<usize>),
     /// Begin a batch: somebody has agreed.
     BeginBatch(Box<BatchRequest>),
+    /// Say what can still be done about a batch that was begun here.
+    TellLeft(Uid),
     /// Ask whether a batch is to go another way.
     AskBatch(Uid, BatchChange),
     /// Have it do so: somebody has agreed.

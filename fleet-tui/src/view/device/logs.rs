@@ -14,7 +14,7 @@ use crate::cells;
 use crate::layout::Pane;
 use crate::state::App;
 use crate::state::device::DeviceScreen;
-use crate::state::device::logs::{Line, Logs, Stage, TEXT_AT};
+use crate::state::device::logs::{Line, Logs, Row, Stage, TEXT_AT};
 use crate::theme::Role;
 use crate::view::Canvas;
 use crate::view::fleet::grouped;
@@ -29,14 +29,20 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
         return;
     }
     let mut rows = inside.rows();
-    'lines: for line in logs.in_sight() {
+    'lines: for shown in logs.in_sight() {
         let width = usize::from(inside.width.saturating_sub(TEXT_AT)).max(1);
-        for (place, text) in cells::cut(&line.text, width).into_iter().enumerate() {
+        for (place, text) in cells::cut(shown.text(), width).into_iter().enumerate() {
             let Some(row) = rows.next() else { break 'lines };
-            if place == 0 {
+            let role = match shown {
+                Row::Line(line) => role(line.level),
+                Row::Gap(_) => Role::Warn,
+            };
+            if let Row::Line(line) = shown
+                && place == 0
+            {
                 head(line, row, canvas);
             }
-            canvas.put(row.x + TEXT_AT, row.y, row.right(), &text, role(line.level));
+            canvas.put(row.x + TEXT_AT, row.y, row.right(), &text, role);
         }
     }
     if let (Some(row), Some((text, role))) = (rows.next(), stage(app, logs)) {

@@ -9,11 +9,12 @@ use crate::state::popup::Columns;
 use crate::theme::Role;
 use crate::view::Canvas;
 
-const WIDTH: u16 = 64;
+/// Cells of the inside, as many as 80 columns leave.
+const WIDTH: u16 = 76;
 /// Cells before a column's title.
 const BEFORE: u16 = 3;
 /// Cells of a column's title with the blanks after it.
-const TITLE_WIDTH: u16 = 14;
+const TITLE_WIDTH: u16 = 12;
 const KEYS: &str = "Space show or hide · J K move · d the usual · Enter take";
 
 pub(super) fn paint(columns: &Columns, desk: &Desk, canvas: &mut Canvas<'_>) {
@@ -37,4 +38,22 @@ pub(super) fn paint(columns: &Columns, desk: &Desk, canvas: &mut Canvas<'_>) {
         }
     }
     window::foot(inside, KEYS, canvas);
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::field::Field;
+    use unicode_width::UnicodeWidthStr as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_column_shows_is_said_whole_on_80_columns() {
+        // One cell is the scroll bar's.
+        let room = usize::from(WIDTH - BEFORE - TITLE_WIDTH - 1);
+        for spec in Field::all().map(Field::spec) {
+            assert!(spec.help.width() <= room, "{}: {}", spec.name, spec.help);
+            assert!(spec.title.width() < usize::from(TITLE_WIDTH), "{}", spec.title);
+        }
+    }
 }

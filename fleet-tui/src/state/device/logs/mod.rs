@@ -9,9 +9,10 @@ mod filter;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use fleet_core::api::{LogEntry, LogMessage};
+use fleet_core::api::{LogEntries, LogMessage};
 use fleet_core::id::Uid;
-use fleet_core::operator::logs::LogQuery;
+use fleet_core::operator::log_seam::{Came, LogSeam};
+use fleet_core::operator::logs::{LogQuery, left_out};
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Severity;
 use ratatui::layout::Rect;
@@ -33,10 +34,17 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 const PAST: usize = 200;
 /// Until a stream that broke off is asked for anew.
 const RETRY: Duration = Duration::from_secs(5);
-/// Lines among which those are looked for that come a second time.
-const AGAIN_MAX: usize = PAST;
 /// Cells before a line's text: its time, how bad it is.
 pub const TEXT_AT: u16 = 19;
+
+/// What stands in the pane, safe to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A line.
+    Line(Line),
+    /// Lines are missing here, or may be.
+    Gap(String),
+}
 
 /// A line, safe to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +55,16 @@ pub struct Line {
     pub level: Severity,
     /// What it says.
     pub text: String,
+}
+
+impl Row {
+    /// What it says.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Line(line) => &line.text,
+            Self::Gap(text) => text,
+        }
+    }
 }
 
 /// How it stands with the stream of lines.
@@ -70,7 +88,7 @@ pub enum Stage {
 /// Lines of a device's log.
 #[derive(Debug)]
 pub struct Logs {
-    lines: VecDeque<Line>,
+    rows: VecDeque<Row>,
     bytes: usize,
     /// Which lines.
     pub filter: FilterLine<LogFilter>,
@@ -92,14 +110,14 @@ pub struct Logs {
     /// By which filter the lines came that are kept.
     kept: Option<LogFilter>,
     retry_at: Duration,
-    /// Whether lines that are known may come again.
-    may_repeat: bool,
+    /// Where one stream goes on behind another.
+    seam: LogSeam,
 }
 
 impl Default for Logs {
     fn default() -> Self {
         Self {
-            lines: VecDeque::new(),
+            rows: VecDeque::new(),
             bytes: 0,
             filter: FilterLine::default(),
             dropped: 0,
@@ -112,25 +130,25 @@ impl Default for Logs {
             asked: None,
             kept: None,
             retry_at: Duration::ZERO,
-            may_repeat: false,
+            seam: LogSeam::default(),
         }
     }
 }
 
 impl Logs {
-    /// The lines from the first in sight on.
-    pub fn in_sight(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().skip(self.top)
+    /// The lines and gaps from the first in sight on.
+    pub fn in_sight(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().skip(self.top)
     }
 
     /// How many are kept.
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.rows.len()
     }
 
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.rows.is_empty()
     }
 
     /// The first one in sight.
@@ -143,9 +161,11 @@ impl Logs {
         self.ask.as_ref()
     }
 
-    /// The level and the source that hold, and what must be in the lines.
+    /// The level and the source that hold, and what must be in the lines. What is being typed does
+    /// not hold yet.
     pub fn wanted(&self) -> &LogFilter {
-        self.filter.filter()
+        let before = self.kept.as_ref().filter(|_| self.filter.is_typing());
+        before.unwrap_or_else(|| self.filter.filter())
     }
 
     /// Begins and ends the stream, and keeps the newest line in sight.
@@ -173,14 +193,15 @@ impl Logs {
     }
 
     fn clear(&mut self) {
-        self.lines.clear();
+        self.rows.clear();
+        self.seam = LogSeam::default();
         (self.bytes, self.dropped, self.gone, self.unseen) = (0, 0, 0, 0);
         self.is_following = true;
     }
 
     fn open(&mut self, device: Uid, wanted: LogFilter, desk: &mut Desk) {
-        let since = self.lines.back().map(|line| line.at);
-        self.may_repeat = since.is_some();
+        let since = self.seam.since();
+        self.seam.begin();
         let LogFilter { unit, level, grep } = wanted.clone();
         let grep = Some(grep).filter(|grep| !grep.is_empty());
         let query = LogQuery { unit, since, level, grep, limit: Some(PAST) };
@@ -203,11 +224,7 @@ impl Logs {
             LogNews::Message(LogMessage::Hello(hello)) => self.connected(hello.connected),
             LogNews::Message(LogMessage::Link(link)) => self.connected(link.connected),
             LogNews::Message(LogMessage::Lines(entries)) => {
-                self.dropped = self.dropped.saturating_add(entries.dropped);
-                let again = std::mem::take(&mut self.may_repeat);
-                for entry in &entries.lines {
-                    self.push(entry, again);
-                }
+                self.take_lines(&entries);
             }
             LogNews::Message(LogMessage::Over(over)) => {
                 self.stage = Stage::Over(over.reason.to_string());
@@ -226,21 +243,35 @@ impl Logs {
         self.stage = if is_connected { Stage::Open } else { Stage::Away };
     }
 
-    fn push(&mut self, entry: &LogEntry, may_repeat: bool) {
-        let text = cells::shown_line(entry.text.raw());
-        let line = Line { at: entry.timestamp, level: entry.level, text };
-        if may_repeat && self.lines.iter().rev().take(AGAIN_MAX).any(|known| *known == line) {
-            return;
+    fn take_lines(&mut self, LogEntries { lines, dropped }: &LogEntries) {
+        self.dropped = self.dropped.saturating_add(*dropped);
+        match dropped {
+            // The device was away, and the last line before that has not come again.
+            0 if lines.is_empty() => self.push(Row::Gap(GAP.to_owned())),
+            0 => {}
+            _ => self.push(Row::Gap(left_out(*dropped))),
         }
-        self.bytes += line.text.len();
-        self.lines.push_back(line);
-        if !self.is_following {
+        for entry in lines {
+            match self.seam.take(entry) {
+                Came::Again => continue,
+                Came::Apart => self.push(Row::Gap(GAP.to_owned())),
+                Came::Next => {}
+            }
+            let text = cells::shown_line(entry.text.raw());
+            self.push(Row::Line(Line { at: entry.timestamp, level: entry.level, text }));
+        }
+    }
+
+    fn push(&mut self, row: Row) {
+        self.bytes += row.text().len();
+        if !self.is_following && matches!(row, Row::Line(_)) {
             self.unseen += 1;
         }
-        while self.lines.len() > LINES_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= oldest.text.len();
-            self.gone += 1;
+        self.rows.push_back(row);
+        while self.rows.len() > LINES_MAX || self.bytes > BYTES_MAX {
+            let Some(oldest) = self.rows.pop_front() else { break };
+            self.bytes -= oldest.text().len();
+            self.gone += u64::from(matches!(oldest, Row::Line(_)));
             self.top = self.top.saturating_sub(1);
         }
     }
@@ -249,10 +280,10 @@ impl Logs {
     fn last_top(&self, area: Rect) -> usize {
         let width = usize::from(area.width.saturating_sub(TEXT_AT)).max(1);
         let mut room = usize::from(area.height);
-        let mut top = self.lines.len();
-        for line in self.lines.iter().rev() {
-            let rows = cells::cut(&line.text, width).len();
-            if rows > room && top < self.lines.len() {
+        let mut top = self.rows.len();
+        for row in self.rows.iter().rev() {
+            let rows = cells::cut(row.text(), width).len();
+            if rows > room && top < self.rows.len() {
                 break;
             }
             room = room.saturating_sub(rows);
@@ -326,11 +357,16 @@ impl Logs {
 
     /// The lines in sight, for the clipboard.
     pub(super) fn copied(&self, height: usize) -> String {
-        let line = |line: &Line| format!("{} {} {}", line.at, line.level, line.text);
-        self.in_sight().take(height).map(line).collect::<Vec<_>>().join("\n")
+        let row = |row: &Row| match row {
+            Row::Line(line) => format!("{} {} {}", line.at, line.level, line.text),
+            Row::Gap(text) => text.clone(),
+        };
+        self.in_sight().take(height).map(row).collect::<Vec<_>>().join("\n")
     }
 }
 
+/// What stands where lines may be missing, and nobody knows how many.
+const GAP: &str = "lines may be missing here";
 /// What the name of a unit is typed behind.
 const UNIT: &str = " unit=";
 

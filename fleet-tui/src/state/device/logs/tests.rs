@@ -1,6 +1,6 @@
 //! Lines from the ask to the pane, and what becomes of a stream that ends.
 
-use fleet_core::api::{LogEntries, LogHello, LogLink, LogOver, LogOverKind};
+use fleet_core::api::{LogEntry, LogHello, LogLink, LogOver, LogOverKind};
 use ratatui::layout::Size;
 
 use super::*;
@@ -76,7 +76,7 @@ fn logs(app: &App) -> &Logs {
 }
 
 fn texts(app: &App) -> Vec<&str> {
-    logs(app).in_sight().map(|line| line.text.as_str()).collect()
+    logs(app).in_sight().map(Row::text).collect()
 }
 
 #[test]
@@ -94,6 +94,7 @@ fn lines_come_while_somebody_looks_and_no_longer() {
     hello(&mut app, &again);
     lines(&mut app, &again, 2..5, 0);
     assert_eq!(logs(&app).len(), 5, "a line that is known does not come twice");
+    assert!(!texts(&app).contains(&GAP));
     assert_eq!(asked(&press(&mut app, "Esc")), Asked::NoMore, "another screen");
 }
 
@@ -122,6 +123,7 @@ fn what_is_looked_for_is_asked_of_the_server() {
     lines(&mut app, &ask, 0..3, 2);
     let effects = press(&mut app, "/ o o m Space l e v e l = w a r n");
     assert_eq!(asked(&effects), Asked::Nothing, "not while it is typed");
+    assert_eq!(*logs(&app).wanted(), LogFilter::default(), "the lines are those of before");
     let other = asked(&press(&mut app, "Enter")).lines();
     assert_eq!(other.query.grep.as_deref(), Some("oom"));
     assert_eq!((other.query.level, other.query.since), (Some(Severity::Warn), None));
@@ -160,6 +162,33 @@ fn what_breaks_off_is_asked_for_anew_and_what_is_over_is_not() {
     go_down(&mut app);
     assert!(matches!(asked(&come_back(&mut app, true)), Asked::Lines(_)));
     assert_eq!(logs(&app).len(), 2);
+}
+
+#[test]
+fn what_is_missing_is_shown_where_it_is_missing() {
+    let (mut app, ask) = opened();
+    lines(&mut app, &ask, 0..2, 3);
+    lines(&mut app, &ask, 0..0, 0);
+    lines(&mut app, &ask, 5..6, 1);
+    go_down(&mut app);
+    let again = asked(&come_back(&mut app, true)).lines();
+    lines(&mut app, &again, 9..10, 0);
+    let expected = [
+        "3 lines are left out here",
+        "line 0",
+        "line 1",
+        GAP,
+        "1 line is left out here",
+        "line 5",
+        GAP,
+        "line 9",
+    ];
+    let shown = texts(&app);
+    assert_eq!(shown.len(), expected.len(), "{shown:?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+    assert_eq!(logs(&app).dropped, 4);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::{Filter, Words};
 use fleet_core::untrusted::{Untrusted, escaped};
 
-use super::{Command, Menu, MenuItem, Notices, Popup, PopupEnd, help};
+use super::{Command, Menu, MenuItem, Popup, PopupEnd, help};
 use crate::keys::{self, Scope};
 use crate::state::deed::Deed;
 use crate::state::{App, Desk, Screen, deed};
@@ -30,7 +30,7 @@ pub struct Verb {
 }
 
 /// The commands that are not just a key's.
-pub const VERBS: [Verb; 12] = [
+pub const VERBS: [Verb; 11] = [
     Verb { name: "device", argument: "ID", help: "open a device" },
     Verb { name: "fleet", argument: "FILTER", help: "the fleet through a filter" },
     Verb { name: "filter", argument: "FILTER", help: "filter what is shown" },
@@ -49,7 +49,6 @@ pub const VERBS: [Verb; 12] = [
     },
     Verb { name: "context", argument: "NAME", help: "go to another server" },
     Verb { name: "theme", argument: "NAME", help: "look different" },
-    Verb { name: "messages", argument: "", help: "everything that was said" },
     Verb { name: "q", argument: "", help: "quit; nothing on the server stops" },
 ];
 
@@ -362,7 +361,6 @@ fn takes(verb: &str, scope: Scope) -> bool {
 /// A verb that needs nothing more.
 fn bare(verb: &str) -> Option<Command> {
     match verb {
-        "messages" => Some(Command::Popup(Box::new(Popup::Notices(Notices::default())))),
         "q" => Some(Command::Quit),
         _ => None,
     }

@@ -28,7 +28,7 @@ fn what_a_line_says_is_done() {
     assert!(matches!(run("filter cpu>90"), Ok(Command::Narrow(text)) if text == "cpu>90"));
     assert!(matches!(run("sort -cpu"), Ok(Command::Sort(key)) if key.to_string() == "-cpu"));
     assert!(matches!(run("theme light"), Ok(Command::Theme(ThemeName::Light))));
-    assert!(matches!(run("messages"), Ok(Command::Popup(_))));
+    assert!(matches!(run("messages"), Ok(Command::Act(Action::Messages))));
     assert!(matches!(run("help"), Ok(Command::Popup(_))));
     assert!(matches!(run("q"), Ok(Command::Quit)));
     assert!(matches!(run("quit"), Ok(Command::Act(Action::Quit))));
