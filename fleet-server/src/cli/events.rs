@@ -152,6 +152,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::BatchPaused => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled
+        | EventKind::DeviceRestored
         | EventKind::ConfigApplied
         | EventKind::CommandSucceeded => Tone::Good,
         EventKind::ServerStarted
