@@ -105,7 +105,8 @@ pub(super) async fn send(
     let comment = Some(draft.comment.to_owned()).filter(|comment| !comment.is_empty());
     let update = ConfigUpdate { config: Some(value), comment, ..ConfigUpdate::default() };
     match configs.update(name, Some(seen), update, &sent.actor).await {
-        Ok(stored) => reply::see_other(&format!("/devices/{}#configuration", stored.device_id)),
+        // With a place in the page it would not load itself again, where there are no scripts.
+        Ok(stored) => reply::see_other(&format!("/devices/{}", stored.device_id)),
         Err(OpsError::Stale { .. }) => stale(ask, &sent, name, &draft).await,
         Err(error) => {
             let (status, problem) = form::correctable(error)?;

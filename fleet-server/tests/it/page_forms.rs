@@ -90,7 +90,7 @@ async fn a_configuration_is_looked_at_before_it_is_stored() {
     assert_eq!(config(&rig).await["version"], version);
 
     let stored = fill(&mut browser, CONFIG, &preview, &typed).await;
-    assert_eq!((stored.status.as_u16(), location(&stored)), (303, "/devices/pump-1#configuration"));
+    assert_eq!((stored.status.as_u16(), location(&stored)), (303, "/devices/pump-1"));
     let now = config(&rig).await;
     assert_eq!((&now["version"], &now["comment"]), (&json!(version + 1), &json!("fewer <b>")));
     assert_eq!(now["own"], "{\"telemetry\":{\"metrics\":[\"cpu_usage\"]}}");
