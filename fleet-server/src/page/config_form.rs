@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::form::{self, Sent};
 use super::html::Html;
-use super::place::{self, Wrong};
+use super::mistake::{self, Mistake};
 use super::{Ask, Reader, ok, reply, words};
 use crate::http::reply::{Failure, Reply};
 use crate::ops::OpsError;
@@ -36,7 +36,7 @@ enum Word {
     /// Nothing yet.
     New,
     /// It is wrong.
-    Wrong(Wrong),
+    Wrong(Mistake),
     /// It was refused.
     Refused(Untrusted),
     /// Somebody has stored another version since; what that changed.
@@ -85,7 +85,7 @@ pub(super) async fn send(
     let answer = |status, view: &ConfigView, draft: &Draft<'_>, word: &Word| {
         sheet(ask, &sent.reader, status, view, draft, word)
     };
-    let value = match place::read(&document) {
+    let value = match mistake::read(&document) {
         Ok(value) => value,
         Err(wrong) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;

@@ -10,20 +10,20 @@ const SHOWN_CHARS_MAX: usize = 80;
 
 /// What is wrong with a document, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(super) struct Mistake {
     problem: String,
     /// The line, from 1, and the character in it, from 0.
     place: Option<(usize, Option<usize>)>,
 }
 
 /// Reads a document that somebody typed.
-pub(super) fn read(text: &str) -> Result<Value, Wrong> {
+pub(super) fn read(text: &str) -> Result<Value, Mistake> {
     let value = parse(text)?;
     ConfigDocument::from_json(&value).map_err(|error| misfit(text, &error))?;
     Ok(value)
 }
 
-fn parse(text: &str) -> Result<Value, Wrong> {
+fn parse(text: &str) -> Result<Value, Mistake> {
     serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let told = error.to_string();
@@ -31,12 +31,15 @@ fn parse(text: &str) -> Result<Value, Wrong> {
         let bytes = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().as_bytes();
         let before = bytes.get(..column.saturating_sub(1)).unwrap_or(bytes);
         let character = String::from_utf8_lossy(before).chars().count();
-        Wrong { problem: format!("this is no JSON: {what}"), place: Some((line, Some(character))) }
+        Mistake {
+            problem: format!("this is no JSON: {what}"),
+            place: Some((line, Some(character))),
+        }
     })
 }
 
 /// A document that devices do not know; its path leads to a line.
-fn misfit(text: &str, error: &ConfigError) -> Wrong {
+fn misfit(text: &str, error: &ConfigError) -> Mistake {
     let path = error.path.raw();
     let mut rest = 0;
     let mut found = None;
@@ -47,10 +50,10 @@ fn misfit(text: &str, error: &ConfigError) -> Wrong {
         rest += at + name.len();
     }
     let line = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
-    Wrong { problem: error.to_string(), place: found.map(|at| (line(at), None)) }
+    Mistake { problem: error.to_string(), place: found.map(|at| (line(at), None)) }
 }
 
-impl Wrong {
+impl Mistake {
     /// Shows it, with the line of the text that it is about.
     pub(super) fn show(&self, html: &mut Html, text: &str) {
         html.raw("<div class=\"problem\" role=\"alert\" id=\"problem\">").text(&self.problem);
@@ -87,7 +90,7 @@ mod tests {
         let markup = shown("{\n  \"telemetry\": {\n    \"interval\" 30\n  }\n}");
         assert!(markup.contains("this is no JSON: expected `:`"), "{markup}");
         assert!(markup.contains("line 3:     &quot;interval&quot; 30\n"), "{markup}");
-        let mark = markup.lines().find(|line| line.contains("^")).unwrap();
+        let mark = markup.lines().find(|line| line.contains('^')).unwrap();
         assert_eq!(mark.find('^'), Some("line 3:     \"interval\" ".len()), "{markup}");
         let markup = shown("{\n  \"telemetry\": {\n    \"intervall\": 30}}");
         assert!(markup.contains("config.telemetry.intervall: is not a key"), "{markup}");
