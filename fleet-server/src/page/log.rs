@@ -91,6 +91,11 @@ pub(super) fn section(
     now: Timestamp,
 ) {
     html.raw("<section id=\"log\"");
+    if choice.is_any() {
+        // Whoever has chosen lines is brought to them. A place in the URL would do that too, but a
+        // page there does not load itself again.
+        html.raw(" tabindex=\"-1\" autofocus");
+    }
     if let Ok(wish) = &choice.wish {
         html.raw(" data-device=\"").text(&device.id).raw("\" data-lines=\"").text(LINES);
         html.raw("\" data-query=\"");
@@ -149,10 +154,10 @@ fn query(html: &mut Html, wish: &Wish) {
     }
 }
 
-/// What to choose lines by. It opens by itself where something is chosen.
+/// What to choose lines by.
 fn form(html: &mut Html, device: &Device, range: &str, choice: &Choice) {
     let [unit, level, grep, since] = &choice.typed;
-    html.raw("<form class=\"filter lines\" action=\"/devices/").text(&device.id).raw("#log\">");
+    html.raw("<form class=\"filter lines\" action=\"/devices/").text(&device.id).raw("\">");
     html.raw("<input type=\"hidden\" name=\"range\" value=\"").text(range).raw("\">");
     let plain = "\" autocapitalize=\"off\" autocomplete=\"off\" spellcheck=\"false\" value=\"";
     html.raw("<label>Unit <input name=\"unit\" size=\"14\" placeholder=\"the agent");
@@ -181,7 +186,7 @@ fn form(html: &mut Html, device: &Device, range: &str, choice: &Choice) {
     html.raw(plain).text(since).raw("\"></label><button>Show</button>");
     if choice.is_any() {
         html.raw("<a href=\"/devices/").text(&device.id).raw("?range=").text(range);
-        html.raw("#log\">All of the agent's</a>");
+        html.raw("\">All of the agent's</a>");
     }
     html.raw("</form>");
 }

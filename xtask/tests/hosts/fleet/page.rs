@@ -264,6 +264,7 @@ fn a_device_is_edited_in_a_browser() {
     let others =
         format!("[...{lines}].filter((line) => !line.innerText.includes('acknowledged')).length");
     assert_eq!(browser.value(&others), 0);
+    assert!(browser.value("window.scrollY").as_f64() > Some(100.0), "the lines are in sight");
     looks_right(&browser);
     browser.go(&format!("{device}?unit=nothing-there"));
     browser.sees(
