@@ -181,7 +181,7 @@ function disconnect() {
   source = null;
 }
 
-// The device's own log: what the server drew is taken over by what comes from there.
+// A log of the device: what the server drew is taken over by what comes from there.
 const log = document.getElementById("log");
 const note = document.getElementById("log-note");
 let following = null;
@@ -229,9 +229,9 @@ const hearLog = {
 };
 
 function followLog() {
-  if (!log || following || document.hidden || Date.now() - closed < REFUSED_MS) return;
-  const { device, lines: count } = log.dataset;
-  following = new EventSource(`/api/v1/devices/${device}/logs?follow=true&limit=${count}`);
+  if (!log?.dataset.device || following || document.hidden || Date.now() - closed < REFUSED_MS) return;
+  const { device, lines: count, query } = log.dataset;
+  following = new EventSource(`/api/v1/devices/${device}/logs?follow=true&limit=${count}${query}`);
   for (const [name, take] of Object.entries(hearLog)) {
     following.addEventListener(name, (message) => take(JSON.parse(message.data)));
   }

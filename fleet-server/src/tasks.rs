@@ -8,6 +8,7 @@ use fleet_core::Chain;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
+use crate::ops::deleted::DELETED_KEPT;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
 use crate::ops::{Presence, World};
 use crate::store::{Keep, StoreError};
@@ -20,8 +21,6 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const TRUST_AFTER: Duration = Duration::from_secs(3600);
 /// A wall clock that moves this much further, or less far, than the monotonic one has jumped.
 const JUMP_MIN: Duration = Duration::from_secs(60);
-/// How long a deleted device's data stays.
-const DELETED_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// How long an expired grant can still be asked about.
 const GRANT_KEPT: Duration = Duration::from_secs(86_400);
 

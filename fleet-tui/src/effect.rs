@@ -157,6 +157,8 @@ pub enum Change {
     Revoke,
     /// Remove it.
     Delete,
+    /// Have it back that was removed.
+    Restore,
     /// Note a name or metadata.
     Update(DeviceUpdate),
     /// Have it report that often. The rest of its configuration stays.

@@ -308,6 +308,7 @@ async fn carry_out(client: &Client, device: &str, change: &Change) -> Result<Ans
         Change::Reject => client.device_reject(device, &verdict).await.map(drop)?,
         Change::Revoke => client.device_revoke(device, &verdict).await.map(drop)?,
         Change::Delete => client.device_delete(device).await.map(drop)?,
+        Change::Restore => client.device_restore(device).await.map(drop)?,
         Change::Update(update) => client.device_update(device, update).await.map(drop)?,
         Change::GoBack { to, from } => {
             let update = ConfigUpdate { rollback_to: Some(*to), ..ConfigUpdate::default() };

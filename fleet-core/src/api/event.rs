@@ -93,6 +93,7 @@ kinds! {
     CertificateRenewed "certificate.renewed" "The server shows a new certificate.",
     CertificateAtRisk "certificate.at_risk" "The server's certificate ends soon, or a new one cannot be used.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
+    DeviceRestored "device.restored" "An operator had a deleted device back.",
 }
 
 impl Serialize for EventKind {
@@ -135,7 +136,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         assert_eq!(EventKind::named("key"), [EventKind::KeyCreated, EventKind::KeyRevoked]);
-        assert_eq!(EventKind::named("device").len(), 11);
+        assert_eq!(EventKind::named("device").len(), 12);
         for nothing in ["", "dev", "device.", "device.gone", "Device", "."] {
             assert_eq!(EventKind::named(nothing), [], "{nothing}");
             assert_eq!(EventKind::from_word(nothing), None, "{nothing}");

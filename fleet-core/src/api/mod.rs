@@ -11,6 +11,7 @@ mod config_layer;
 mod config_paths;
 mod config_state;
 mod db;
+mod deleted;
 mod device;
 mod discovery;
 mod event;
@@ -41,6 +42,7 @@ pub use config_layer::{
 pub use config_paths::{Difference, config_of_paths, config_paths, diff};
 pub use config_state::ConfigState;
 pub use db::{Compacted, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
+pub use deleted::{DeletedDevice, DeviceDeleted};
 pub use device::{
     Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,
 };

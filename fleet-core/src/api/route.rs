@@ -53,6 +53,8 @@ pub enum Route {
     DeviceAccept(String),
     DeviceReject(String),
     DeviceRevoke(String),
+    DeviceRestore(String),
+    DeletedList,
     DeviceLogs(String),
     TelemetryPost,
     TelemetryMetrics,
@@ -92,6 +94,10 @@ pub enum Route {
     KeyRevoke(String),
     PageOverview,
     PageDevice(String),
+    PageConfig(String),
+    PageConfigPost(String),
+    PageMetadata(String),
+    PageMetadataPost(String),
     PageSignIn,
     PageSignInPost,
     PageSignOut,
@@ -136,6 +142,8 @@ impl Route {
             Self::DeviceAccept(name()),
             Self::DeviceReject(name()),
             Self::DeviceRevoke(name()),
+            Self::DeviceRestore(name()),
+            Self::DeletedList,
             Self::DeviceLogs(name()),
             Self::TelemetryPost,
             Self::TelemetryMetrics,
@@ -175,6 +183,10 @@ impl Route {
             Self::KeyRevoke(name()),
             Self::PageOverview,
             Self::PageDevice(name()),
+            Self::PageConfig(name()),
+            Self::PageConfigPost(name()),
+            Self::PageMetadata(name()),
+            Self::PageMetadataPost(name()),
             Self::PageSignIn,
             Self::PageSignInPost,
             Self::PageSignOut,
@@ -206,6 +218,8 @@ impl Route {
             Self::DeviceAccept(_) => spec("POST", "/api/v1/devices/{}/accept", Operator),
             Self::DeviceReject(_) => spec("POST", "/api/v1/devices/{}/reject", Operator),
             Self::DeviceRevoke(_) => spec("POST", "/api/v1/devices/{}/revoke", Operator),
+            Self::DeviceRestore(_) => spec("POST", "/api/v1/devices/{}/restore", Operator),
+            Self::DeletedList => spec("GET", "/api/v1/deleted-devices", Operator),
             Self::DeviceLogs(_) => spec("GET", "/api/v1/devices/{}/logs", Operator),
             Self::TelemetryPost => spec("POST", "/api/v1/telemetry", OperatorOrDevice),
             Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Operator),
@@ -245,6 +259,10 @@ impl Route {
             Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
             Self::PageOverview => spec("GET", "/", Page),
             Self::PageDevice(_) => spec("GET", "/devices/{}", Page),
+            Self::PageConfig(_) => spec("GET", "/devices/{}/config", Page),
+            Self::PageConfigPost(_) => spec("POST", "/devices/{}/config", Page),
+            Self::PageMetadata(_) => spec("GET", "/devices/{}/metadata", Page),
+            Self::PageMetadataPost(_) => spec("POST", "/devices/{}/metadata", Page),
             Self::PageSignIn => spec("GET", "/sign-in", Page),
             Self::PageSignInPost => spec("POST", "/sign-in", Page),
             Self::PageSignOut => spec("POST", "/sign-out", Page),
@@ -303,9 +321,14 @@ impl Route {
             | Self::DeviceAccept(name)
             | Self::DeviceReject(name)
             | Self::DeviceRevoke(name)
+            | Self::DeviceRestore(name)
             | Self::DeviceLogs(name)
             | Self::KeyRevoke(name)
             | Self::PageDevice(name)
+            | Self::PageConfig(name)
+            | Self::PageConfigPost(name)
+            | Self::PageMetadata(name)
+            | Self::PageMetadataPost(name)
             | Self::PageAsset(name) => Some(name.clone()),
             Self::BatchGet(uid)
             | Self::BatchMembers(uid)
@@ -330,9 +353,14 @@ impl Route {
             Self::DeviceAccept(_) => Self::DeviceAccept(text()),
             Self::DeviceReject(_) => Self::DeviceReject(text()),
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
+            Self::DeviceRestore(_) => Self::DeviceRestore(text()),
             Self::DeviceLogs(_) => Self::DeviceLogs(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
+            Self::PageConfig(_) => Self::PageConfig(text()),
+            Self::PageConfigPost(_) => Self::PageConfigPost(text()),
+            Self::PageMetadata(_) => Self::PageMetadata(text()),
+            Self::PageMetadataPost(_) => Self::PageMetadataPost(text()),
             Self::PageAsset(_) => Self::PageAsset(text()),
             Self::BatchGet(_) => Self::BatchGet(name.parse().ok()?),
             Self::BatchMembers(_) => Self::BatchMembers(name.parse().ok()?),

@@ -17,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
-    DbView, Device, DeviceUpdate, DiscoverReply, DiscoverRequest, Discovered, Done, EventView,
-    GrantCreated, GrantRequest, GrantView, Health, Identity, KeyCreate, KeyCreated, KeyView,
-    MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
+    DbView, DeletedDevice, Device, DeviceDeleted, DeviceUpdate, DiscoverReply, DiscoverRequest,
+    Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
+    KeyCreate, KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -190,8 +190,18 @@ impl Client {
     }
 
     /// Takes a device out of the fleet.
-    pub async fn device_delete(&self, id: &str) -> Result<Done, ClientError> {
+    pub async fn device_delete(&self, id: &str) -> Result<DeviceDeleted, ClientError> {
         self.call(Route::DeviceDelete(id.to_owned()), Ask::default()).await
+    }
+
+    /// The deleted devices that can be had back.
+    pub async fn deleted_list(&self) -> Result<Vec<DeletedDevice>, ClientError> {
+        self.call(Route::DeletedList, Ask::default()).await
+    }
+
+    /// Has a deleted device back.
+    pub async fn device_restore(&self, id: &str) -> Result<Device, ClientError> {
+        self.call(Route::DeviceRestore(id.to_owned()), Ask::default()).await
     }
 
     /// Lets a pending device in.

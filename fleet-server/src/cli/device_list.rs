@@ -12,6 +12,7 @@ use fleet_core::filter::{self, Filter};
 use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
 
+use super::deleted;
 use super::device_view::Columns;
 
 /// Which devices, and how they are shown.
@@ -26,6 +27,9 @@ pub(super) struct ListArgs {
     /// The columns of the table or csv, such as device,status,cpu
     #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
     columns: Vec<Field>,
+    /// Those that were deleted and can be had back instead
+    #[arg(long, conflicts_with_all = ["filter", "sort", "columns", "count_max"])]
+    deleted: bool,
     /// Devices at most
     #[arg(long = "limit", value_name = "N")]
     count_max: Option<NonZeroUsize>,
@@ -38,6 +42,7 @@ impl ListArgs {
             filter: self.filter.or(other.filter),
             sort: self.sort.or(other.sort),
             columns: if self.columns.is_empty() { other.columns } else { self.columns },
+            deleted: self.deleted || other.deleted,
             count_max: self.count_max.or(other.count_max),
         }
     }
@@ -63,6 +68,9 @@ pub(super) async fn list(
     args: &ListArgs,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
+    if args.deleted {
+        return deleted::list(client, output).await;
+    }
     let filter = args.filter.as_deref().unwrap_or_default();
     // Programs get the server's own order.
     let usual = output.format.is_table().then(SortKey::default);

@@ -11,6 +11,7 @@ use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use serde_json::{Map, Value};
 
+use super::deleted;
 use super::device_list::{ListArgs, list};
 use super::device_view::Details;
 use fleet_core::cli::args::Assignment;
@@ -19,7 +20,6 @@ use fleet_core::cli::each::for_each;
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::listed::FormatArgs;
 use fleet_core::cli::output::Output;
-use fleet_core::cli::prompt;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::limits::TAG_BYTES_MAX;
 
@@ -66,7 +66,7 @@ enum Action {
         #[arg(required = true, allow_hyphen_values = true, value_name = "+TAG|-TAG")]
         tags: Vec<String>,
     },
-    /// Take devices out of the fleet
+    /// Take devices out of the fleet; for 30 days they can be had back
     Delete {
         /// Their ids or uids
         #[arg(required = true, value_name = "ID")]
@@ -74,6 +74,12 @@ enum Action {
         /// Do not ask
         #[arg(long, short = 'y')]
         yes: bool,
+    },
+    /// Have deleted devices back, with all that was kept of them
+    Restore {
+        /// Their ids or uids, as `list --deleted` shows them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Let pending devices in
     Accept(VerdictArgs),
@@ -115,11 +121,8 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Action::Get { id } => get(&client, &id, output).await,
         Action::Set { id, metadata, name } => set(&client, &id, metadata, name, output).await,
         Action::Tag { id, tags } => tag(&client, &id, &tags, output).await,
-        Action::Delete { ids, yes } => {
-            ask_before_delete(&ids, yes, output).await?;
-            let delete = async |id: &str| client.device_delete(id).await;
-            for_each(&ids, "deleted", delete, output).await
-        }
+        Action::Delete { ids, yes } => deleted::delete(&client, &ids, yes, output).await,
+        Action::Restore { ids } => deleted::restore(&client, &ids, output).await,
         Action::Accept(VerdictArgs { ids, reason }) => {
             let verdict = Verdict { reason };
             let accept = async |id: &str| client.device_accept(id, &verdict).await;
@@ -205,32 +208,8 @@ fn read_tags(words: &[String]) -> Result<TagUpdate, Failure> {
     Ok(update)
 }
 
-async fn ask_before_delete(
-    ids: &[String],
-    yes: bool,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !output.terminal.can_ask() {
-        return Err(Failure::usage("there is no terminal to ask on whether to delete")
-            .hint("give --yes if you mean it"));
-    }
-    let question = format!("Delete {} device(s): {}?", ids.len(), ids.join(", "));
-    if prompt::confirm(&question, output).await? {
-        Ok(())
-    } else {
-        Err(Failure::new(Exit::Interrupted, "nothing was deleted"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use fleet_core::cli::listed::Format;
-    use fleet_core::cli::output::Terminal;
-    use fleet_core::cli::testing::written;
-
     use super::*;
 
     #[test]
@@ -247,14 +226,5 @@ mod tests {
         for bad in ["canary", "+", "-", "+a,b", "--json"] {
             assert!(read(&["+a", bad]).is_err(), "{bad}");
         }
-    }
-
-    #[tokio::test]
-    async fn nothing_is_deleted_without_a_yes() {
-        let (mut output, ..) = written(Format::Table, Terminal::default());
-        let ids = ["a".to_owned()];
-        let refusal = ask_before_delete(&ids, false, &mut output).await.unwrap_err();
-        assert_eq!(refusal.exit(), Exit::Usage);
-        assert!(ask_before_delete(&ids, true, &mut output).await.is_ok());
     }
 }

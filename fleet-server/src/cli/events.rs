@@ -162,6 +162,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::CertificateAtRisk => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled
+        | EventKind::DeviceRestored
         | EventKind::ConfigApplied
         | EventKind::CommandSucceeded => Tone::Good,
         EventKind::ServerStarted

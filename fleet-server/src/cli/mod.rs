@@ -13,6 +13,7 @@ mod command_run;
 mod config;
 mod context;
 mod db;
+mod deleted;
 mod device_list;
 mod device_view;
 mod devices;

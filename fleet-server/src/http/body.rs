@@ -17,8 +17,8 @@ use super::encoding::Encoding;
 use super::query::Query;
 use super::reply::Failure;
 
-/// Bytes of a form.
-const FORM_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a small form.
+pub(crate) const FORM_BYTES_MAX: usize = 8 * 1024;
 
 /// A body that must be JSON.
 pub(super) async fn json<T: DeserializeOwned>(
@@ -46,11 +46,12 @@ pub(crate) async fn form(
     request: Request<Incoming>,
     patience: Duration,
     known: &[&str],
+    bytes_max: usize,
 ) -> Result<Query, Failure> {
     let (head, body) = request.into_parts();
     check_type(&head.headers, &["application/x-www-form-urlencoded"])?;
     check_not_encoded(&head.headers)?;
-    let bytes = read(&head.headers, body, FORM_BYTES_MAX, patience).await?;
+    let bytes = read(&head.headers, body, bytes_max, patience).await?;
     Query::parse(std::str::from_utf8(&bytes).ok(), known)
 }
 

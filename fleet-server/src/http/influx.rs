@@ -160,7 +160,9 @@ pub(super) async fn query(
     let asked = Query::parse(query, &known)?;
     refuse_secrets(&asked)?;
     let form = match request.headers().get(header::CONTENT_TYPE) {
-        Some(_) if asked.get("q").is_none() => body::form(request, patience, &known).await?,
+        Some(_) if asked.get("q").is_none() => {
+            body::form(request, patience, &known, body::FORM_BYTES_MAX).await?
+        }
         _ => asked,
     };
     refuse_secrets(&form)?;

@@ -48,13 +48,20 @@ pub(super) async fn answer(
     fetched.map(|fetched| reply(&fetched)).map_err(|no| refusal(&device.id.to_string(), &no))
 }
 
-fn wish(query: &Query) -> Result<Wish, Failure> {
+/// The lines that a query asks for, as far as one asks for lines anywhere.
+pub(crate) fn chosen(query: &Query) -> Result<(LogSource, Severity, String), Failure> {
     let unit = query.parsed::<UnitName>("unit")?;
     let grep = query.get("grep").unwrap_or_default();
     if grep.len() > LOG_GREP_BYTES_MAX {
         let problem = format!("must not be longer than {LOG_GREP_BYTES_MAX} bytes");
         return Err(Failure::invalid("grep", &problem));
     }
+    let source = unit.map_or(LogSource::Agent, |unit| LogSource::Unit(unit.to_string()));
+    Ok((source, query.parsed("level")?.unwrap_or(Severity::Trace), grep.to_owned()))
+}
+
+fn wish(query: &Query) -> Result<Wish, Failure> {
+    let (source, level, grep) = chosen(query)?;
     let follow = match query.get("follow") {
         None | Some("false") => false,
         Some("true") => true,
@@ -64,9 +71,9 @@ fn wish(query: &Query) -> Result<Wish, Failure> {
         }
     };
     Ok(Wish {
-        source: unit.map_or(LogSource::Agent, |unit| LogSource::Unit(unit.to_string())),
-        level: query.parsed("level")?.unwrap_or(Severity::Trace),
-        grep: grep.to_owned(),
+        source,
+        level,
+        grep,
         since_millis: query.parsed("since")?.map(Timestamp::millis),
         past: query.count("limit", LOG_LINES_MAX)?.unwrap_or(LOG_LINES_DEFAULT),
         follow,

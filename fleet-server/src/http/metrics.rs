@@ -44,6 +44,8 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::DeviceAccept(_)
         | Route::DeviceReject(_)
         | Route::DeviceRevoke(_)
+        | Route::DeviceRestore(_)
+        | Route::DeletedList
         | Route::DeviceLogs(_) => Subject::Devices,
         Route::TelemetryPost
         | Route::TelemetryMetrics
@@ -81,6 +83,10 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::KeyList | Route::KeyCreate | Route::KeyRevoke(_) => Subject::Keys,
         Route::PageOverview
         | Route::PageDevice(_)
+        | Route::PageConfig(_)
+        | Route::PageConfigPost(_)
+        | Route::PageMetadata(_)
+        | Route::PageMetadataPost(_)
         | Route::PageSignIn
         | Route::PageSignInPost
         | Route::PageSignOut

@@ -18,7 +18,7 @@ mod export;
 mod fleetwide;
 mod influx;
 pub(crate) mod intake;
-mod logs;
+pub(crate) mod logs;
 mod metrics;
 mod openapi;
 pub(crate) mod posts;

@@ -13,7 +13,7 @@ pub(super) fn document() -> Bytes {
 mod tests {
     use std::collections::BTreeSet;
 
-    use fleet_core::api::{AuthClass, Route};
+    use fleet_core::api::{AuthClass, EventKind, Route};
     use serde_json::Value;
 
     use super::*;
@@ -35,6 +35,14 @@ mod tests {
             }
         }
         routes
+    }
+
+    #[test]
+    fn the_document_names_every_kind_of_event() {
+        let document: Value = serde_json::from_slice(DOCUMENT).unwrap();
+        let named = &document["components"]["schemas"]["EventView"]["properties"]["kind"]["enum"];
+        let known: Vec<_> = EventKind::ALL.iter().map(EventKind::word).collect();
+        assert_eq!(named, &Value::from(known));
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Query {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The same without parameters that say nothing, as forms send them.
+    pub(crate) fn filled(self) -> Self {
+        Self(self.0.into_iter().filter(|(_, value)| !value.trim().is_empty()).collect())
+    }
+
     /// A parameter that must be there.
     pub(crate) fn need(&self, name: &str) -> Result<&str, Failure> {
         let found = self.get(name).filter(|value| !value.is_empty());

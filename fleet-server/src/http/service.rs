@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fleet_core::api::{Done, Health, Identity, KeyCreate, Route, RouteError, Verdict};
+use fleet_core::api::{
+    DeviceDeleted, Done, Health, Identity, KeyCreate, Route, RouteError, Verdict,
+};
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -144,10 +146,12 @@ async fn answer_rest(
         }
         Route::DeviceDelete(name) => {
             let actor = actor(principal.as_ref())?;
-            let uid = ops.devices.delete(&name, &actor).await?;
+            let (uid, kept_until) = ops.devices.delete(&name, &actor).await?;
             ops.commands.call_off(uid, &actor).await?;
             http.live.logs.forget(uid);
-            Ok(done("deleted"))
+            let status = "deleted".to_owned();
+            let (uid, kept_until) = (Some(uid), Some(kept_until));
+            Ok(ok(&DeviceDeleted { status, uid, kept_until }))
         }
         Route::DeviceAccept(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
@@ -167,6 +171,11 @@ async fn answer_rest(
             http.live.logs.forget(uid);
             Ok(done("revoked"))
         }
+
+        Route::DeviceRestore(name) => {
+            Ok(ok(&ops.devices.restore(&name, &actor(principal.as_ref())?).await?))
+        }
+        Route::DeletedList => Ok(ok(&ops.devices.deleted().await?)),
 
         Route::DeviceLogs(name) => {
             let query = query(&logs::KNOWN)?;
@@ -302,6 +311,10 @@ async fn answer_rest(
 
         Route::PageOverview
         | Route::PageDevice(_)
+        | Route::PageConfig(_)
+        | Route::PageConfigPost(_)
+        | Route::PageMetadata(_)
+        | Route::PageMetadataPost(_)
         | Route::PageSignIn
         | Route::PageSignInPost
         | Route::PageSignOut

@@ -11,10 +11,12 @@ use fleet_core::identity::PublicKey;
 use fleet_core::limits::{
     METADATA_ENTRIES_MAX, METADATA_NAME_BYTES_MAX, METADATA_VALUE_BYTES_MAX, SHOWN_CHARS_MAX,
 };
+use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 use serde_json::Value;
 
 use super::configs::{Cause, Layers, Versions, tags_of};
+use super::deleted::kept_until;
 use super::events::NewEvent;
 use super::status::{Standing, standing};
 use super::vitals::TEMPERATURE;
@@ -97,6 +99,17 @@ impl Devices {
         update: DeviceUpdate,
         actor: &Actor,
     ) -> Result<(), OpsError> {
+        self.update_if(name, update, |_| Ok(()), actor).await
+    }
+
+    /// The same, unless the device as it is then speaks against it.
+    pub(crate) async fn update_if(
+        &self,
+        name: &str,
+        update: DeviceUpdate,
+        check: impl FnOnce(&Device) -> Result<(), Refusal> + Send + 'static,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
         let device = self.find(name).await?;
         let entries = metadata_changes(update.metadata)?;
         let tags = update.tags.unwrap_or_default();
@@ -106,6 +119,7 @@ impl Devices {
             return Err(OpsError::invalid("name", problem));
         }
         let change = move |device: &mut Device| {
+            check(device)?;
             let before = device.clone();
             if let Some(name) = update.name {
                 device.name = Some(name).filter(|name| !name.is_empty());
@@ -139,16 +153,22 @@ impl Devices {
         Ok(())
     }
 
-    /// Ends a device: it has no access from now on, and its data goes later.
-    pub(crate) async fn delete(&self, name: &str, actor: &Actor) -> Result<Uid, OpsError> {
+    /// Ends a device: it has no access from now on, and its data goes later. Says which, and until
+    /// when it can be had back.
+    pub(crate) async fn delete(
+        &self,
+        name: &str,
+        actor: &Actor,
+    ) -> Result<(Uid, Timestamp), OpsError> {
         let device = self.find(name).await?;
-        self.world.store.device_delete(device.uid, self.world.now()).await?;
+        let now = self.world.now();
+        self.world.store.device_delete(device.uid, now).await?;
         self.presence.forget(device.uid);
         self.versions.forget(device.uid);
         self.hub.wake(device.uid);
         let text = "removed by an operator";
         self.events.record(NewEvent::about(&device, EventKind::DeviceDeleted, actor, text)).await;
-        Ok(device.uid)
+        Ok((device.uid, kept_until(now)))
     }
 
     /// Lets a waiting device in.
@@ -274,7 +294,7 @@ impl Devices {
         Ok(devices.into_iter().map(is_heard).collect())
     }
 
-    async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
+    pub(super) async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let Standing { status, why, last_seen, .. } =
             standing(&device, &self.presence, &self.hub, self.world.now());
         let latest = self.versions.latest(&self.world, device.uid).await?;

@@ -11,6 +11,7 @@ mod command_state;
 pub(crate) mod commands;
 pub(crate) mod configs;
 pub(crate) mod database;
+pub(crate) mod deleted;
 pub(crate) mod devices;
 mod drafts;
 pub(crate) mod enrol;

@@ -29,7 +29,7 @@ pub(super) async fn show(
     name: &str,
     query: Option<&str>,
 ) -> Result<Reply, Failure> {
-    let query = Query::parse(query, &["range", "log"])?;
+    let query = Query::parse(query, &[&["range", "log"], &log::KNOWN[..]].concat())?.filled();
     // The script has its lines from elsewhere.
     let has_log = match query.get("log") {
         None => true,
@@ -51,18 +51,20 @@ pub(super) async fn show(
     let (series, _) = ops.telemetry.series(asked(&device, range, now)).await?;
     let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
     let record = ops.devices.find(name).await?;
-    let lines = if has_log { log::newest(ask.http, &record).await } else { None };
+    let chosen = log::Choice::of(&query, now);
+    let lines = if has_log { log::newest(ask.http, &record, &chosen).await } else { None };
+    let may_edit = reader.form_token().is_some();
 
     let mut html = Html::default();
     heading(&mut html, &device, now);
-    choice(&mut html, &device, range);
+    choice(&mut html, &device, range, &chosen);
     curves::section(&mut html, &series, range, interval(&device));
     html.raw("<div class=\"columns\">");
-    facts(&mut html, &device, now);
-    configuration(&mut html, &config, now);
+    facts(&mut html, &device, may_edit, now);
+    configuration(&mut html, &config, may_edit, now);
     html.raw("</div>");
     if let Some(lines) = &lines {
-        log::section(&mut html, &record, lines, now);
+        log::section(&mut html, &record, range.name, &chosen, lines, now);
     }
     events::section(&mut html, &happened, now);
     let mark = Glyph::of(device.status).spec().unicode;
@@ -118,19 +120,25 @@ fn heading(html: &mut Html, device: &Device, now: Timestamp) {
 }
 
 /// The times to draw.
-fn choice(html: &mut Html, device: &Device, chosen: Range) {
+fn choice(html: &mut Html, device: &Device, chosen: Range, lines: &log::Choice) {
     html.raw("<nav class=\"ranges\" aria-label=\"Time\">");
     for range in RANGES {
-        html.raw("<a href=\"/devices/").text(&device.id).raw("?range=").text(range.name).raw("\"");
+        html.raw("<a href=\"/devices/").text(&device.id).raw("?range=").text(range.name);
+        lines.parameters(html);
+        html.raw("\"");
         html.raw(if range == chosen { " aria-current=\"true\">" } else { ">" });
         html.text(range.name).raw("</a> ");
     }
     html.raw("</nav>");
 }
 
-fn facts(html: &mut Html, device: &Device, now: Timestamp) {
+fn facts(html: &mut Html, device: &Device, may_edit: bool, now: Timestamp) {
     let facts = &device.facts;
-    html.raw("<section><h2>Device</h2><dl>");
+    html.raw("<section><h2>Device");
+    if may_edit {
+        edit(html, device.id.as_str(), "metadata", "Edit name, tags and metadata");
+    }
+    html.raw("</h2><dl>");
     let mut line = |name: &'static str, text: &dyn std::fmt::Display| {
         let text = text.to_string();
         if !text.is_empty() {
@@ -168,6 +176,12 @@ fn facts(html: &mut Html, device: &Device, now: Timestamp) {
     html.raw("</dl></section>");
 }
 
+/// The way to a form.
+fn edit(html: &mut Html, device: &str, form: &'static str, what: &'static str) {
+    html.raw(" <a class=\"to-form\" href=\"/devices/").text(device).raw("/").raw(form);
+    html.raw("\" aria-label=\"").raw(what).raw("\">Edit</a>");
+}
+
 /// What an operator noted, as they wrote it.
 fn noted(value: &Value) -> String {
     match value {
@@ -177,8 +191,12 @@ fn noted(value: &Value) -> String {
 }
 
 /// The configuration that it shall have, beside the one that it has.
-fn configuration(html: &mut Html, config: &ConfigView, now: Timestamp) {
-    html.raw("<section><h2>Configuration</h2>");
+fn configuration(html: &mut Html, config: &ConfigView, may_edit: bool, now: Timestamp) {
+    html.raw("<section id=\"configuration\"><h2>Configuration");
+    if may_edit {
+        edit(html, config.device_id.as_str(), "config", "Edit the configuration");
+    }
+    html.raw("</h2>");
     if config.version == 0 {
         html.raw("<p class=\"muted\">None was set: the device keeps to its own.</p></section>");
         return;

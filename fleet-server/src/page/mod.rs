@@ -1,20 +1,24 @@
 //! The status page: how the fleet is doing, for anybody with a browser and an operator's key.
 //!
 //! Pages are whole without scripts, and reload by themselves then; the script only keeps them up
-//! to date in place. They look and never change anything: what a session lets in are requests that
-//! read. Nothing of a page comes from another server, and no outside text becomes markup
-//! ([`html::Html`]).
+//! to date in place. What a session lets in elsewhere are requests that read; only the forms of
+//! [`form`] change something. Nothing of a page comes from another server, and no outside text
+//! becomes markup ([`html::Html`]).
 
 mod assets;
+mod config_form;
 mod cookie;
 mod counts;
 mod curves;
 mod device;
 mod events;
+mod form;
 mod gate;
 mod html;
 mod layout;
 mod log;
+mod mistake;
+mod notes_form;
 mod overview;
 mod reply;
 mod sign_in;
@@ -120,6 +124,16 @@ pub(crate) async fn answer(
             Some(reader) => device::show(ask, &reader, &name, request.uri().query()).await,
             None => stranger(ask, &request),
         },
+        Route::PageConfig(name) => match reader(ask, request.headers()).await? {
+            Some(reader) => config_form::show(ask, &reader, &name).await,
+            None => stranger(ask, &request),
+        },
+        Route::PageConfigPost(name) => config_form::send(ask, &name, request).await,
+        Route::PageMetadata(name) => match reader(ask, request.headers()).await? {
+            Some(reader) => notes_form::show(ask, &reader, &name).await,
+            None => stranger(ask, &request),
+        },
+        Route::PageMetadataPost(name) => notes_form::send(ask, &name, request).await,
         other => {
             tracing::error!(route = %other, "this is no route of a page");
             Err(Failure::internal())

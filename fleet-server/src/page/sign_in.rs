@@ -16,6 +16,7 @@ use super::cookie::Cookie;
 use super::html::Html;
 use super::layout::Sheet;
 use super::{Ask, gate, ok, reply};
+use crate::http::body::FORM_BYTES_MAX;
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::http::{auth, body};
@@ -48,7 +49,8 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
     page.hosts.check(request.headers())?;
     gate::check_origin(request.headers())?;
     let headers = request.headers().clone();
-    let sent = body::form(request, patience, &["username", "key", "token", "next"]).await?;
+    let fields = ["username", "key", "token", "next"];
+    let sent = body::form(request, patience, &fields, FORM_BYTES_MAX).await?;
     let next = next(sent.get("next"));
     let refuse = |status, problem: &str| form(ask, &headers, status, next, Some(problem));
 
@@ -94,7 +96,7 @@ pub(super) async fn end(ask: Ask<'_>, request: Request<Incoming>) -> Result<Repl
     page.hosts.check(request.headers())?;
     gate::check_origin(request.headers())?;
     let secret = page.jar.read(Cookie::Session, request.headers(), ask.is_tls);
-    let sent = body::form(request, patience, &["token"]).await?;
+    let sent = body::form(request, patience, &["token"], FORM_BYTES_MAX).await?;
     let mut reply = reply::see_other("/sign-in")?;
     if let Some(secret) = secret {
         if !is_for(&secret, &sent) {
@@ -154,7 +156,7 @@ fn form(
 }
 
 /// Whether a form was written for the browser that holds this secret.
-fn is_for(secret: &SessionSecret, sent: &Query) -> bool {
+pub(super) fn is_for(secret: &SessionSecret, sent: &Query) -> bool {
     let token = sent.get("token").unwrap_or_default();
     token.as_bytes().ct_eq(secret.form_token().as_bytes()).into()
 }
@@ -177,7 +179,13 @@ fn next(wanted: Option<&str>) -> &str {
         let route = Route::parse("GET", path);
         wanted.len() <= NEXT_BYTES_MAX
             && query.bytes().all(|byte| byte.is_ascii_graphic())
-            && matches!(route, Ok(Route::PageOverview | Route::PageDevice(_)))
+            && matches!(
+                route,
+                Ok(Route::PageOverview
+                    | Route::PageDevice(_)
+                    | Route::PageConfig(_)
+                    | Route::PageMetadata(_))
+            )
     };
     wanted.filter(is_own).unwrap_or(HOME)
 }

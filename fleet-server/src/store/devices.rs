@@ -13,7 +13,7 @@ use super::{Directory, StoreError};
 /// The fleet's devices.
 ///
 /// Among devices that are not deleted, an id and a key each belong to one. A deleted device keeps
-/// its record for a while, found by its uid alone, and is no longer changed.
+/// its record for a while, found by its uid alone, and is no longer changed unless it is had back.
 #[async_trait]
 pub trait DeviceStore: Send + Sync {
     /// All devices that are not deleted, by id and uid.

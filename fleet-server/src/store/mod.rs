@@ -13,6 +13,7 @@ mod backup;
 mod batches;
 mod commands;
 mod configs;
+mod deleted;
 mod devices;
 mod directory;
 mod error;
@@ -31,6 +32,7 @@ pub use batches::{
 };
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
+pub use deleted::{Deleted, DeletedStore, Restored};
 pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig, ReportedPhase};
 pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
@@ -52,6 +54,7 @@ pub use telemetry::{
 /// Everything that the server remembers.
 pub trait Store:
     DeviceStore
+    + DeletedStore
     + KeyStore
     + GrantStore
     + ConfigStore
@@ -71,6 +74,7 @@ pub trait Store:
 
 impl<T> Store for T where
     T: DeviceStore
+        + DeletedStore
         + KeyStore
         + GrantStore
         + ConfigStore

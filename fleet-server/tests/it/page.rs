@@ -213,6 +213,10 @@ async fn outside_text_stays_text() {
             text(&browser.get("/devices/rpi4-001").await),
             refused,
             text(&browser.get(&format!("/devices/rpi4-001?range={filter}")).await),
+            text(&browser.get(&format!("/devices/rpi4-001?unit={filter}&since={filter}")).await),
+            text(&browser.get(&format!("/devices/rpi4-001?grep={filter}")).await),
+            text(&browser.get("/devices/rpi4-001/config").await),
+            text(&browser.get("/devices/rpi4-001/metadata").await),
         ] {
             let dangers =
                 ["<script>", "<img", "<u>", "' on", "</title></pre>", "\u{202e}", "\u{1b}"];

@@ -106,7 +106,7 @@ async fn the_references_examples_work_as_they_stand() {
     assert!(answer.problem(404).contains("seen"), "no agent announces itself in this test");
 
     let gone = rig.ask("DELETE", "/api/v1/devices/rpi4-001", None).await.expect(200);
-    assert_eq!(gone, json!({"status": "deleted"}));
+    assert_eq!(gone["status"], "deleted");
     rig.ask("GET", "/api/v1/devices/rpi4-001", None).await.problem(404);
 }
 

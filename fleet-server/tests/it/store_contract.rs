@@ -21,6 +21,10 @@ use crate::store_commands::{
     commands_are_due_in_their_order, commands_are_found_by_id_device_and_state,
     commands_go_with_their_device, what_is_told_of_a_command_comes_with_its_change,
 };
+use crate::store_deleted::{
+    a_deleted_device_is_had_back_as_it_was, nobody_is_had_back_into_anothers_place,
+    what_goes_is_not_had_back, who_waits_with_the_same_key_gives_way,
+};
 use crate::store_disk::Disk;
 use crate::store_events::{
     an_event_too_large_takes_its_whole_commit_along, events_are_found_by_what_they_are_about,
@@ -61,6 +65,10 @@ contract! {
     a_change_moves_id_and_key,
     a_deleted_device_frees_its_names_and_goes_later,
     a_forgotten_device_leaves_nothing,
+    a_deleted_device_is_had_back_as_it_was,
+    nobody_is_had_back_into_anothers_place,
+    who_waits_with_the_same_key_gives_way,
+    what_goes_is_not_had_back,
     touching_notes_the_last_word,
     keys_are_used_up_revoked_and_expire,
     one_use_goes_to_one_of_many,

@@ -17,8 +17,8 @@ use redb::{
 use super::tables::{
     BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS,
     COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIG_LAYERS, CONFIG_OWNS, CONFIGS,
-    DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS,
-    Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
+    DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS,
+    GRANTS, HEADS, KEYS, Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -159,6 +159,7 @@ impl RedbStore {
         self.shared.read(|txn| {
             read_table(txn, &DEVICES)?;
             read_table(txn, &DEVICES_SEEN)?;
+            read_table(txn, &DEVICES_DELETED)?;
             read_table(txn, &DEVICE_IDS)?;
             read_table(txn, &DEVICE_KEYS)?;
             read_table(txn, &KEYS)?;

@@ -7,6 +7,7 @@ use fleet_core::time::Timestamp;
 use redb::{ReadableTable, Table};
 
 use super::RedbStore;
+use super::deleted;
 use super::grants::void_grants;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
@@ -100,6 +101,7 @@ impl DeviceStore for RedbStore {
     async fn device_delete(&self, uid: Uid, at: Timestamp) -> Result<(), StoreError> {
         let delete = deletion(at);
         let delete = move |txn: &Writing<'_>| {
+            deleted::note(txn, uid)?;
             let device = update(txn, uid, delete)?;
             void_grants(txn, device.key)?;
             Ok(device)
@@ -130,12 +132,15 @@ impl DeviceStore for RedbStore {
                 rows.map(|entry| Ok(uid_of(&entry?.0))).collect::<Result<Vec<_>, Fault>>()
             })
             .await?;
-        for uid in &doomed {
-            let uid = *uid;
-            self.forget_series(uid).await?;
-            while !self.write(move |txn| purge_some(txn, uid)).await? {}
+        let mut count = 0;
+        for uid in doomed {
+            if self.write(move |txn| deleted::give_up(txn, uid)).await? {
+                self.forget_series(uid).await?;
+                while !self.write(move |txn| purge_some(txn, uid)).await? {}
+                count += 1;
+            }
         }
-        Ok(doomed.len() as u64)
+        Ok(count)
     }
 
     async fn device_touch(&self, seen: Vec<(Uid, Timestamp)>) -> Result<(), StoreError> {
@@ -158,7 +163,7 @@ impl DeviceStore for RedbStore {
 impl RedbStore {
     /// Tells those in memory what is stored of a device now; as far as that cannot be read, what was
     /// stored last.
-    async fn noted(&self, changed: Device) {
+    pub(super) async fn noted(&self, changed: Device) {
         let _turn = self.turn.lock().await;
         let uid = changed.uid;
         let stored = self.read_few(move |txn| DeviceTables::reading(txn)?.load(uid)).await;
@@ -177,7 +182,7 @@ impl RedbStore {
     }
 
     /// The device with what the telemetry engine counts of it.
-    fn told(&self, device: Device) -> Device {
+    pub(super) fn told(&self, device: Device) -> Device {
         let missed = device.missed_reports.saturating_add(self.series.missed(device.uid));
         Device { missed_reports: missed, ..device }
     }
@@ -199,7 +204,7 @@ impl<'a> DeviceTables<'a, ReadTable, ReadTable> {
 }
 
 impl<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>> DeviceTables<'_, D, S> {
-    fn load(&self, uid: Uid) -> Result<Option<Device>, Fault> {
+    pub(super) fn load(&self, uid: Uid) -> Result<Option<Device>, Fault> {
         match self.devices.get(&uid.bytes())? {
             Some(row) => self.assemble(uid, row).map(Some),
             None => Ok(None),
@@ -282,7 +287,7 @@ impl<'a> DeviceTables<'a, WriteTable<'a>, WriteTable<'a>> {
         Ok(Self { devices: txn.open(&DEVICES)?, seen: txn.open(&DEVICES_SEEN)? })
     }
 
-    fn store(&mut self, device: Device) -> Result<(), Fault> {
+    pub(super) fn store(&mut self, device: Device) -> Result<(), Fault> {
         let key = device.uid.bytes();
         let (row, seen) = device_rows(device);
         let value = seal(&key, &row, "device")?;
@@ -361,17 +366,17 @@ fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> 
 }
 
 /// Who has an id or a key, among devices that are not deleted.
-struct Names<'a> {
+pub(super) struct Names<'a> {
     ids: View<'a, UidRow, WriteTable<'a>>,
     keys: View<'a, UidRow, WriteTable<'a>>,
 }
 
 impl<'a> Names<'a> {
-    fn open(txn: &Writing<'a>) -> Result<Self, Fault> {
+    pub(super) fn open(txn: &Writing<'a>) -> Result<Self, Fault> {
         Ok(Self { ids: txn.open(&DEVICE_IDS)?, keys: txn.open(&DEVICE_KEYS)? })
     }
 
-    fn require_free<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
+    pub(super) fn require_free<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
         &self,
         tables: &DeviceTables<'_, D, S>,
         device: &Device,
@@ -389,7 +394,27 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
-    fn take(&mut self, uid: Uid, id: &DeviceId, key: Option<PublicKey>) -> Result<(), Fault> {
+    /// The device that waits with a key to be let in, as one that is to be forgotten.
+    pub(super) fn stranger<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
+        &self,
+        tables: &DeviceTables<'_, D, S>,
+        key: Option<PublicKey>,
+    ) -> Result<Option<Device>, Fault> {
+        let Some(key) = key else { return Ok(None) };
+        let found = tables.find(&self.keys, &key.bytes(), |row| row.has_key(key))?;
+        let Some(mut device) = found.filter(|device| device.state == Admission::Pending) else {
+            return Ok(None);
+        };
+        deletion(Timestamp::default())(&mut device).map_err(StoreError::from)?;
+        Ok(Some(device))
+    }
+
+    pub(super) fn take(
+        &mut self,
+        uid: Uid,
+        id: &DeviceId,
+        key: Option<PublicKey>,
+    ) -> Result<(), Fault> {
         let row = UidRow { uid: uid.bytes() };
         self.ids.put(id.as_str().as_bytes(), &row)?;
         match key {
@@ -398,7 +423,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn release(&mut self, device: &Device) -> Result<(), Fault> {
+    pub(super) fn release(&mut self, device: &Device) -> Result<(), Fault> {
         self.ids.remove(device.id.as_str().as_bytes())?;
         match device.key {
             Some(key) => self.keys.remove(&key.bytes()),

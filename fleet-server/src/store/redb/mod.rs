@@ -10,6 +10,7 @@ mod batches;
 mod commands;
 mod configs;
 mod damage;
+mod deleted;
 mod devices;
 mod events;
 mod grants;

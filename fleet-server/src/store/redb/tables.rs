@@ -8,6 +8,7 @@
 //! | `meta` | a word | schema, server's key |
 //! | `devices` | uid | device, without what changes with every report |
 //! | `devices_seen` | uid | last seen, missed reports |
+//! | `devices_deleted` | uid | how a deleted device stood, while it can be had back |
 //! | `device_ids` | id | uid, of devices that are not deleted |
 //! | `device_keys` | key | uid, of devices that are not deleted |
 //! | `keys` | id | key record |
@@ -47,9 +48,9 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeviceRow, EventRow, GrantRow,
-    HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow,
-    ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, EventRow,
+    GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow, SegmentRow,
+    SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -57,6 +58,7 @@ pub(super) const SCHEMA: Sealed<SchemaRow> = Sealed::new("meta");
 pub(super) const SERVER_KEY: Sealed<ServerKeyRow> = Sealed::new("meta");
 pub(super) const DEVICES: Sealed<DeviceRow> = Sealed::new("devices");
 pub(super) const DEVICES_SEEN: Sealed<SeenRow> = Sealed::new("devices_seen");
+pub(super) const DEVICES_DELETED: Sealed<DeletedRow> = Sealed::new("devices_deleted");
 pub(super) const DEVICE_IDS: Sealed<UidRow> = Sealed::new("device_ids");
 pub(super) const DEVICE_KEYS: Sealed<UidRow> = Sealed::new("device_keys");
 pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
@@ -88,6 +90,7 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&SCHEMA)?;
     txn.open(&DEVICES)?;
     txn.open(&DEVICES_SEEN)?;
+    txn.open(&DEVICES_DELETED)?;
     txn.open(&DEVICE_IDS)?;
     txn.open(&DEVICE_KEYS)?;
     txn.open(&KEYS)?;

@@ -69,6 +69,8 @@ pub enum Deed {
     TakeBack,
     /// Give it a configuration that it had before.
     GoBack,
+    /// Have it back that was removed.
+    Restore,
 }
 
 /// The devices that something is to be done to.
@@ -138,7 +140,12 @@ impl Deed {
             Self::Reject => status == Pending,
             Self::Revoke => status != Revoked,
             Self::Interval | Self::GoBack => matches!(status, Online | Late | Offline | Lost),
-            Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => true,
+            Self::Rename
+            | Self::Note
+            | Self::Tag
+            | Self::Delete
+            | Self::TakeBack
+            | Self::Restore => true,
             Self::Collect
             | Self::Logs
             | Self::UnitLogs
@@ -149,7 +156,7 @@ impl Deed {
         }
     }
 
-    /// Whether it cannot be taken back, or stops the whole machine, or may do anything.
+    /// Whether it takes away access, or stops the whole machine, or may do anything.
     fn is_grave(self) -> bool {
         matches!(self, Self::Revoke | Self::Delete | Self::Reboot | Self::Exec)
     }
@@ -166,6 +173,7 @@ impl Deed {
             Self::Reject => Some(Change::Reject),
             Self::Revoke => Some(Change::Revoke),
             Self::Delete => Some(Change::Delete),
+            Self::Restore => Some(Change::Restore),
             Self::Rename
             | Self::Note
             | Self::Tag
@@ -205,9 +213,12 @@ impl Deed {
             Self::Reject => "only what waits can be rejected",
             Self::Revoke => "revoked already",
             Self::Interval | Self::GoBack => "only devices of the fleet take a configuration",
-            Self::Rename | Self::Note | Self::Tag | Self::Delete | Self::TakeBack => {
-                "gone from the fleet"
-            }
+            Self::Rename
+            | Self::Note
+            | Self::Tag
+            | Self::Delete
+            | Self::TakeBack
+            | Self::Restore => "gone from the fleet",
             Self::Collect
             | Self::Logs
             | Self::UnitLogs

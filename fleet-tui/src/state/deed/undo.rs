@@ -1,6 +1,6 @@
 //! Taking back what was done here last, where that can be: what was noted of devices, a
-//! configuration, a command that a device has not begun, the pause of a batch. It is shown first and
-//! asked about, and what somebody else has changed meanwhile is left as it is.
+//! configuration, a deletion, a command that a device has not begun, the pause of a batch. It is
+//! shown first and asked about, and what somebody else has changed meanwhile is left as it is.
 
 use std::collections::BTreeSet;
 
@@ -68,8 +68,13 @@ impl Back {
     /// What is done to take it back, and how many devices are left out because somebody else has
     /// changed them since.
     fn plan(&self, desk: &Desk) -> (Plan, usize) {
+        // What was deleted is nowhere to be seen; the server knows whether its place is free.
         let is_ours = |(step, before): &&(Step, Change)| {
-            desk.data.device(step.uid).is_some_and(|row| has(row, &step.change) || has(row, before))
+            step.change == Change::Delete
+                || desk
+                    .data
+                    .device(step.uid)
+                    .is_some_and(|row| has(row, &step.change) || has(row, before))
         };
         let steps: Vec<Step> = self
             .steps
@@ -78,7 +83,11 @@ impl Back {
             .map(|(step, before)| Step { change: before.clone(), ..step.clone() })
             .collect();
         let left_out = self.steps.len() - steps.len();
-        let deed = if self.deed == Deed::Interval { Deed::GoBack } else { self.deed };
+        let deed = match self.deed {
+            Deed::Interval => Deed::GoBack,
+            Deed::Delete => Deed::Restore,
+            deed => deed,
+        };
         (Plan { deed, typed: "as it was before".to_owned(), steps }, left_out)
     }
 }
@@ -103,6 +112,7 @@ fn before(change: &Change, row: &Row) -> Option<Change> {
             let to = row.index.config_version;
             Some(Change::GoBack { to, from: to + 1 })
         }
+        Change::Delete => Some(Change::Restore),
         _ => None,
     }
 }
@@ -153,6 +163,7 @@ fn told(change: &Change) -> String {
             name.into_iter().chain(entries).chain(tags).collect::<Vec<_>>().join(", ")
         }
         Change::GoBack { to, .. } => format!("configuration as at r{to}, as a new version"),
+        Change::Restore => "in the fleet, with all that was kept of it".to_owned(),
         _ => String::new(),
     }
 }
@@ -220,5 +231,6 @@ fn question(plan: Plan, deed: Deed, left_out: usize, desk: &Desk) -> Confirm {
         let text = format!("{left_out} that somebody else has changed since");
         question = question.line("left out", text);
     }
-    question.line("undo", "u again")
+    let again = if deed == Deed::Delete { "delete it again" } else { "u again" };
+    question.line("undo", again)
 }

@@ -184,10 +184,28 @@ fn what_cannot_be_undone_says_so() {
     let mut app = app_with(vec![device(0, "pump", DeviceStatus::Online)]);
     press(&mut app, "u");
     assert_eq!(notice(&app), "undo: none; nothing was done here yet");
-    let effects = press(&mut app, "x d p u m p Enter");
+    let effects = press(&mut app, "x v p u m p Enter");
     done(&mut app, effects);
     press(&mut app, "u");
-    assert_eq!(notice(&app), "undo: none; what was removed asks anew by itself");
+    assert_eq!(notice(&app), "undo: none; a key that was revoked stays so");
+}
+
+#[test]
+fn what_was_deleted_is_had_back() {
+    let mut app = app_with(vec![device(0, "pump", DeviceStatus::Online)]);
+    let effects = press(&mut app, "x d p u m p Enter");
+    assert_eq!(done(&mut app, effects), [(sample::uid(0), Change::Delete)]);
+    assert_eq!(notice(&app), "pump deleted (u undoes)");
+    let page = IndexPage { rows: Vec::new(), gone: vec![0], complete: true };
+    sample::say(&mut app, StreamMessage::Index(page));
+    assert!(app.desk.data.device(sample::uid(0)).is_none());
+    press(&mut app, "u");
+    assert_eq!(question(&app).title, "Undo: delete pump");
+    let effects = press(&mut app, "y");
+    assert_eq!(done(&mut app, effects), [(sample::uid(0), Change::Restore)]);
+    assert_eq!(notice(&app), "pump back in the fleet");
+    press(&mut app, "u");
+    assert_eq!(notice(&app), "undo: none; what is back is deleted anew");
 }
 
 #[test]

@@ -28,6 +28,7 @@ impl Deed {
             // No menu has it.
             Self::TakeBack => 'K',
             Self::GoBack => 'D',
+            Self::Restore => 'U',
         }
     }
 
@@ -50,7 +51,8 @@ impl Deed {
             | Self::Delete
             | Self::Reboot
             | Self::TakeBack
-            | Self::GoBack => self.verb(),
+            | Self::GoBack
+            | Self::Restore => self.verb(),
         }
     }
 
@@ -74,6 +76,7 @@ impl Deed {
             Self::Exec => "run a program on",
             Self::TakeBack => "take back a command of",
             Self::GoBack => "set back the configuration of",
+            Self::Restore => "have back",
         }
     }
 
@@ -89,6 +92,7 @@ impl Deed {
             Self::Revoke => "revoked",
             Self::Delete => "deleted",
             Self::TakeBack => "taken back",
+            Self::Restore => "back in the fleet",
             Self::Collect
             | Self::Logs
             | Self::UnitLogs
@@ -119,6 +123,7 @@ impl Deed {
             Self::Exec => "run a program, if the device's policy lets it",
             Self::TakeBack => "before the device begins",
             Self::GoBack => "as it was at a version",
+            Self::Restore => "in the fleet again, as it was",
         }
     }
 
@@ -129,7 +134,8 @@ impl Deed {
             Self::Accept => "whoever was let in is put out with revoke",
             Self::Reject => "whoever was turned away is let in with accept",
             Self::Revoke => "a key that was revoked stays so",
-            Self::Delete => "what was removed asks anew by itself",
+            Self::Delete => "what was deleted is had back with `fleets devices restore`",
+            Self::Restore => "what is back is deleted anew",
             Self::TakeBack => "what was taken back is given anew",
             other => other.undo(),
         }
@@ -150,8 +156,9 @@ impl Deed {
             Self::Rename | Self::Tag | Self::Note | Self::Interval | Self::GoBack => {
                 "u sets it back"
             }
+            Self::Restore => "delete it again",
             Self::Revoke => "none; once deleted it may ask anew",
-            Self::Delete => "none",
+            Self::Delete => "u has it back, as it was, for 30 days",
         }
     }
 }
@@ -227,6 +234,7 @@ pub(super) fn effect(plan: &Plan) -> String {
         Deed::Service => "the service begins anew, if the device's policy lets it".to_owned(),
         Deed::Reboot => "the whole machine begins anew; all that it does is interrupted".to_owned(),
         Deed::Exec => "a program is run, if the device's own policy lets it".to_owned(),
+        Deed::Restore => "in the fleet again, with all that was kept of it".to_owned(),
         Deed::GoBack => format!("a new version that says what the old one said: {typed}"),
         Deed::TakeBack => format!("{typed}: the device is told to leave it, unless it has begun"),
     }

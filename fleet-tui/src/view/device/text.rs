@@ -162,9 +162,10 @@ fn event_row(event: &EventView, time: &str, row: Rect, canvas: &mut Canvas<'_>) 
 /// How an event that says how a device is doing is marked.
 fn glyph_of(kind: EventKind) -> Option<Glyph> {
     Some(match kind {
-        EventKind::DeviceOnline | EventKind::DeviceEnrolled | EventKind::DeviceAccepted => {
-            Glyph::Online
-        }
+        EventKind::DeviceOnline
+        | EventKind::DeviceEnrolled
+        | EventKind::DeviceAccepted
+        | EventKind::DeviceRestored => Glyph::Online,
         EventKind::DeviceLate => Glyph::Late,
         EventKind::DeviceOffline => Glyph::Offline,
         EventKind::DeviceLost => Glyph::Lost,

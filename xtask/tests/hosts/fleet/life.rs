@@ -1,5 +1,7 @@
 //! The ordinary life of a fleet: found, configured, reporting, restarted, cut off, gone.
 
+use fleet_core::api::DeviceStatus;
+
 use super::{Agent, SOON, Said, Server, has_id, now_millis, ours, terminate};
 use crate::lab::{Lab, wait_for};
 
@@ -200,4 +202,34 @@ fn assert_no_gap(times: &[i64]) {
     for pair in times.windows(2) {
         assert!(pair[0] - pair[1] <= GAP_MILLIS_MAX, "a gap at {pair:?} in {times:?}");
     }
+}
+
+#[test]
+fn a_device_that_was_deleted_by_mistake_is_had_back_and_comes_by_itself() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let desk = lab.host("desk", &[&lan]);
+    let cam = lab.host("cam", &[&lan]);
+    let server = Server::start(&desk);
+    let agent = Agent::start(&cam);
+    server.configure(&["cam"]);
+    let before = server.device("cam").expect("it is there").uid;
+    server.fleets(&["devices", "tag", "cam", "+canary"]).exits(0);
+    wait_for("a value", SOON, || (!server.stored("cam").is_empty()).then_some(()));
+    let first = server.stored("cam")[0];
+
+    let said = server.fleets(&["devices", "delete", "cam", "--yes"]).exits(0);
+    assert!(said.stderr.contains("`fleets devices restore cam` has it back"), "{said:#?}");
+    wait_for("its agent to ask anew", SOON, || {
+        server.device("cam").filter(|device| device.status == DeviceStatus::Pending)
+    });
+    server.fleets(&["devices", "restore", "cam"]).exits(0);
+
+    server.shows_online(&["cam"]);
+    let device = server.device("cam").expect("it is there");
+    assert_eq!((device.uid, server.devices().len()), (before, 1));
+    assert_eq!(device.metadata["tags"], "canary");
+    assert!(server.stored("cam").contains(&first), "what was measured before is there");
+    server.stores_after("cam", now_millis());
+    assert!(agent.is_running());
 }

@@ -25,7 +25,7 @@ pub(in crate::store::redb) struct DeviceRow {
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
-enum AdmissionRow {
+pub(super) enum AdmissionRow {
     Pending,
     Active,
     Rejected,

@@ -7,6 +7,7 @@
 mod batch;
 mod command;
 mod config;
+mod deleted;
 mod device;
 mod event;
 mod grant;
@@ -21,6 +22,7 @@ use fleet_core::id::DeviceId;
 pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::{ConfigRow, OwnConfigRow};
+pub(super) use self::deleted::DeletedRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
@@ -58,6 +60,7 @@ coded! {
     BatchRow = 52,
     MemberRow = 53,
     PlaceRow = 54,
+    DeletedRow = 58,
     OwnConfigRow = 60,
 }
 
@@ -95,6 +98,7 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<SeriesRow>(bytes);
     check::<SeenRow>(bytes);
     check::<DeviceRow>(bytes).map(|row| row.into_device(uid, SeenRow::default()));
+    check::<DeletedRow>(bytes);
     check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
     check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
@@ -145,6 +149,7 @@ mod tests {
             &ServerKeyRow { key: [7; 32] },
             "2101536b46800707070707070707070707070707070707070707070707070707070707070707",
         );
+        check(&DeletedRow::of(&self::device()), "3a01c593d8e8030172fd00d0ca9f17030000");
         check(&UidRow { uid: [7; 16] }, "24012c52ad4707070707070707070707070707070707");
         check(
             &device,
@@ -226,6 +231,8 @@ mod tests {
             let (row, seen) = device_rows(device.clone());
             assert_eq!(row.into_device(device.uid, seen), Ok(device));
         }
+        let gone = Device { state: Admission::Deleted, ..self::device() };
+        assert_eq!(DeletedRow::of(&self::device()).restore(gone), self::device());
         assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
@@ -254,6 +261,7 @@ mod tests {
         for (name, bytes) in [
             ("device", codec::encode(&device)),
             ("seen", codec::encode(&seen)),
+            ("deleted", codec::encode(&DeletedRow::of(&self::device()))),
             ("key", codec::encode(&KeyRow::from(key()))),
             ("grant", codec::encode(&GrantRow::from(grant()))),
             ("config", codec::encode(&ConfigRow::from(config()))),
