@@ -91,6 +91,7 @@ kinds! {
     DbBackedUp "db.backed_up" "An operator took a backup.",
     ConfigReverted "config.reverted" "A device tried its configuration and went back.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
+    DeviceRekeyed "device.rekeyed" "A device has a new key, and its old one is of no use.",
 }
 
 impl Serialize for EventKind {
@@ -133,7 +134,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         assert_eq!(EventKind::named("key"), [EventKind::KeyCreated, EventKind::KeyRevoked]);
-        assert_eq!(EventKind::named("device").len(), 11);
+        assert_eq!(EventKind::named("device").len(), 12);
         for nothing in ["", "dev", "device.", "device.gone", "Device", "."] {
             assert_eq!(EventKind::named(nothing), [], "{nothing}");
             assert_eq!(EventKind::from_word(nothing), None, "{nothing}");

@@ -33,7 +33,7 @@ pub use batch::{
 pub use command::{CommandRequest, CommandState, CommandView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigVersionView, ConfigView, ReportedView,
-    TelemetryConfig,
+    SERVER_URL, TelemetryConfig,
 };
 pub use config_layer::{
     ConfigLayer, DEVICE_LAYER, LayerError, LayerPreview, LayerView, Layered, is_tag,

@@ -9,7 +9,7 @@ use super::engine::Live;
 use super::{Batches, patch};
 use crate::ops::OpsError;
 use crate::ops::commands::{self, require_able};
-use crate::ops::configs::{self, own_of, tags_of};
+use crate::ops::configs::{self, own_of, server_url, tags_of};
 use crate::ops::events::NewEvent;
 use crate::store::{
     Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberChange, NewConfig,
@@ -165,13 +165,14 @@ impl Batches {
         // It changes what is the device's own; its layers stay below that.
         let own = patch::apply(before, text)?;
         let document = self.layers.stack().await?.effective(&tags_of(device), &own)?.document;
+        let server_url = server_url(&document)?;
         let config = (own != before).then(|| NewConfig {
             own: (own != document).then_some(own),
             document,
             author: batch.author.clone(),
             at: now,
             comment: Some(format!("batch {}", batch.id)),
-            server_url: None,
+            server_url,
         });
         Ok(Step::Config { expected, config })
     }

@@ -75,9 +75,8 @@ impl DeviceStore for RedbStore {
             let mut names = Names::open(txn)?;
             names.require_free(&tables, &device)?;
             let uid = device.uid;
-            let (id, key, state) = (device.id.clone(), device.key, device.state);
-            tables.store(device)?;
-            if state == Admission::Deleted { Ok(()) } else { names.take(uid, &id, key) }
+            tables.store(device.clone())?;
+            if device.state == Admission::Deleted { Ok(()) } else { names.take(uid, &device) }
         };
         self.write(insert).await?;
         self.noted(inserted).await;
@@ -355,7 +354,7 @@ fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> 
     tables.store(after.clone())?;
     names.release(&before)?;
     if kept {
-        names.take(uid, &after.id, after.key)?;
+        names.take(uid, &after)?;
     }
     Ok(after)
 }
@@ -376,34 +375,35 @@ impl<'a> Names<'a> {
         tables: &DeviceTables<'_, D, S>,
         device: &Device,
     ) -> Result<(), Fault> {
-        let Device { uid, id, key, .. } = device;
+        let Device { uid, id, .. } = device;
         let owner = tables.owner(&self.ids, id.as_str().as_bytes(), |row| row.has_id(id))?;
         if owner.is_some_and(|owner| owner != *uid) {
             return Err(Conflict::DeviceId(id.clone()).into());
         }
-        let Some(key) = *key else { return Ok(()) };
-        let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
-        if owner.is_some_and(|owner| owner != *uid) {
-            return Err(Conflict::DeviceKey.into());
+        for key in device.keys() {
+            let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
+            if owner.is_some_and(|owner| owner != *uid) {
+                return Err(Conflict::DeviceKey.into());
+            }
         }
         Ok(())
     }
 
-    fn take(&mut self, uid: Uid, id: &DeviceId, key: Option<PublicKey>) -> Result<(), Fault> {
+    fn take(&mut self, uid: Uid, device: &Device) -> Result<(), Fault> {
         let row = UidRow { uid: uid.bytes() };
-        self.ids.put(id.as_str().as_bytes(), &row)?;
-        match key {
-            Some(key) => self.keys.put(&key.bytes(), &row),
-            None => Ok(()),
+        self.ids.put(device.id.as_str().as_bytes(), &row)?;
+        for key in device.keys() {
+            self.keys.put(&key.bytes(), &row)?;
         }
+        Ok(())
     }
 
     fn release(&mut self, device: &Device) -> Result<(), Fault> {
         self.ids.remove(device.id.as_str().as_bytes())?;
-        match device.key {
-            Some(key) => self.keys.remove(&key.bytes()),
-            None => Ok(()),
+        for key in device.keys() {
+            self.keys.remove(&key.bytes())?;
         }
+        Ok(())
     }
 }
 
@@ -441,7 +441,7 @@ pub(super) fn uid_of(key: &[u8]) -> Uid {
 mod tests {
 
     use super::*;
-    use crate::store::{MetaStore as _, StoreHealth};
+    use crate::store::{MetaStore as _, OtherKeys, StoreHealth};
 
     fn device(id: &str, key: u8) -> Device {
         Device {
@@ -457,6 +457,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         }
     }
