@@ -1,16 +1,22 @@
 //! A server that says that it is somewhere else: to a place that there is, and to places where nobody
 //! or somebody else is.
 
+use std::thread;
 use std::time::Duration;
 
 use fleet_core::api::{ConfigState, ConfigView};
 use serde_json::Value;
 
+use super::kills::rounds;
 use super::{Agent, COME_BACK, Server};
 use crate::lab::{Host, Lab, wait_for};
 
 /// A minute in which a place has to be reached, and as much again for a busy machine.
 const GIVEN_UP: Duration = Duration::from_secs(120);
+/// Kills unless `FLEETD_TEST_KILLS` says otherwise.
+const KILLS: u32 = 9;
+/// The latest moment of a kill after the place was set: a move is over by then.
+const MOMENT_MILLIS_MAX: u64 = 1_500;
 /// A second address of the server's host.
 const SECOND: &str = "10.77.1.200";
 /// An address that takes packets and answers none.
@@ -25,7 +31,7 @@ impl Server<'_> {
     #[track_caller]
     fn sets_place(&self, id: &str, place: &str) {
         let change = format!("server_url=http://{place}:8080");
-        self.fleets(&["config", "set", id, &change]).exits(0);
+        self.fleets(&["config", "set", id, &change, "--no-wait"]).exits(0);
     }
 
     #[track_caller]
@@ -74,6 +80,39 @@ fn a_device_moves_to_a_second_address_and_stays_there() {
     server.stores_after("cam", before);
     assert_eq!(server.device("cam").expect("it is there").uid, uid);
     assert_eq!(server.config("cam").state, Some(ConfigState::Applied));
+}
+
+#[test]
+fn a_move_comes_to_its_end_whoever_is_killed_in_the_middle() {
+    let kills = rounds(KILLS);
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let desk = lab.host("desk", &[&lan]);
+    let cam = lab.host("cam", &[&lan]);
+    give_second_address(&desk);
+    let server = Server::start(&desk);
+    let agent = Agent::start(&cam);
+    server.configure(&["cam"]);
+    let places = [SECOND.to_owned(), desk.address().to_string()];
+    let mut moment = 3_u64;
+    for round in 0..kills {
+        let place = &places[round as usize % places.len()];
+        server.sets_place("cam", place);
+        // Not a wait: this chooses where in its work the victim is hit.
+        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        thread::sleep(Duration::from_millis((moment >> 33) % MOMENT_MILLIS_MAX));
+        if round % 3 == 2 {
+            server.kill();
+            server.start_again();
+        } else {
+            agent.kill();
+            agent.start_again();
+        }
+        server.config_becomes("cam", ConfigState::Applied);
+        wait_for("the place to be the one", COME_BACK, || is_linked(&cam, place).then_some(()));
+    }
+    let reverted = server.fleets(&["events", "--kind", "config.reverted", "-o", "json"]);
+    assert_eq!(reverted.json::<Vec<Value>>().len(), 0);
 }
 
 #[test]
