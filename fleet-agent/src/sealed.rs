@@ -56,7 +56,7 @@ pub(crate) fn clear(disk: &dyn Disk, name: &str) -> io::Result<bool> {
 
 /// Whether an error means that a value is not as it was written.
 pub(crate) fn is_damage(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<CodecError>())
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 fn damaged(error: CodecError) -> io::Error {
