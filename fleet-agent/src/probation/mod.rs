@@ -8,8 +8,8 @@
 //!                                  none within a minute: given up ◀──────┘
 //! ```
 //!
-//! One that names another place of the server ([`places`]) is tried while the device keeps the link that
-//! it has: what shows that it works is a report that went to the new place.
+//! One that names another place of the server is tried while the device keeps the link that it has: what
+//! shows that it works is a report that went to the new place.
 //!
 //! What must stay true: a step is on the disk before the server hears of it. What is followed when the
 //! agent begins is what was good, or what is tried; the latter is given up when the agent has ended
