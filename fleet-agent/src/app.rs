@@ -26,6 +26,7 @@ use crate::journal;
 use crate::link::status::{Latency, LinkStatus};
 use crate::link::{FactsSource, Link};
 use crate::logs::LogSources;
+use crate::new_key::{self, NewKeys};
 use crate::probe::Probes;
 use crate::queue::{self, Queue};
 use crate::running::Running;
@@ -103,6 +104,9 @@ impl App {
         let folder = Folder::new(&settings.data_dir);
         let lock = folder.lock()?;
         let host = HostFacts::read(&settings.root, settings.config.device_type);
+        if let Err(error) = new_key::take_over(folder.path()) {
+            tracing::warn!(%error, "cannot take over the device's new key; its old one is still good");
+        }
         let identity = Identity::load_or_make(&folder, settings.device_id.as_ref(), &host)?;
         let tls = tls::server_config(&identity.key)?;
         let membership = Membership::open(folder.clone(), settings.provisioned)?;
@@ -133,6 +137,7 @@ impl App {
 
         let tasks = Tasks::default();
         let restarts = Arc::new(Notify::new());
+        let new_keys = Arc::new(NewKeys::new(folder.path().to_owned()));
         let machine = Machine {
             root: settings.root.clone(),
             telemetry: telemetry.clone(),
@@ -140,6 +145,7 @@ impl App {
             clock: clock.clone(),
             log: settings.log.clone(),
             restart: restarts.clone(),
+            new_keys: new_keys.clone(),
             tasks: tasks.clone(),
         };
         let logs = Arc::new(LogSources {
@@ -171,6 +177,7 @@ impl App {
             queue: queue.clone(),
             commands: commands.clone(),
             logs,
+            new_keys,
             telemetry: telemetry.clone(),
             folder: folder.clone(),
             facts: FactsSource {

@@ -1,12 +1,17 @@
-//! Who the device is: its key, made once and never again, and the readable id that it goes by.
+//! Who the device is: its key, made once and replaced only by [`crate::new_key`], and the readable id
+//! that it goes by.
+
+use std::io;
 
 use bincode::{Decode, Encode};
 use fleet_core::codec::Coded;
+use fleet_core::disk::Disk;
 use fleet_core::id::DeviceId;
 use fleet_core::identity::{Fingerprint, PrivateKey};
 use fleet_core::limits::DEVICE_ID_CHARS_MAX;
 use zeroize::Zeroize as _;
 
+use crate::sealed;
 use crate::state::folder::{Folder, StateError};
 use crate::sys::host::HostFacts;
 
@@ -111,6 +116,21 @@ fn make_key(folder: &Folder) -> Result<PrivateKey, IdentityError> {
     stored.seed.zeroize();
     kept?;
     Ok(key)
+}
+
+/// Puts another key in the place of the device's own.
+pub(crate) fn replace_key(disk: &dyn Disk, key: &PrivateKey) -> io::Result<()> {
+    let mut stored = StoredKey { seed: *key.seed() };
+    let kept = sealed::save(disk, KEY_FILE, &stored);
+    stored.seed.zeroize();
+    kept
+}
+
+/// The key on a disk.
+#[cfg(test)]
+pub(crate) fn stored_key(disk: &dyn Disk) -> io::Result<PrivateKey> {
+    let stored: Option<StoredKey> = sealed::load(disk, KEY_FILE)?;
+    stored.map(|stored| PrivateKey::from_seed(&stored.seed)).ok_or(io::ErrorKind::NotFound.into())
 }
 
 fn load_id(folder: &Folder) -> Result<Option<DeviceId>, StateError> {

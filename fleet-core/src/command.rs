@@ -41,6 +41,8 @@ pub enum Command {
         /// How many lines.
         lines: u32,
     },
+    /// The device makes itself a new key, and the old one ends.
+    RotateKey,
     /// A program is run, if the device's own policy lets it.
     Exec(Vec<String>),
 }
@@ -56,6 +58,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("reboot", ""),
     ("collect", ""),
     ("logs", "[-u UNIT] [-n LINES]"),
+    ("rotate-key", ""),
     ("exec", "PROGRAM [ARGUMENT…]"),
 ];
 
@@ -74,6 +77,7 @@ impl Command {
             ("reboot", []) => Ok(Self::Reboot),
             ("collect", []) => Ok(Self::Collect),
             ("logs", args) => logs(args),
+            ("rotate-key", []) => Ok(Self::RotateKey),
             ("exec", [program, ..]) if program.is_empty() => {
                 Err(CommandError("exec needs the name of a program".to_owned()))
             }
@@ -92,6 +96,7 @@ impl Command {
             Self::Reboot => "reboot",
             Self::Collect => "collect",
             Self::Logs { .. } => "logs",
+            Self::RotateKey => "rotate-key",
             Self::Exec(_) => "exec",
         }
     }
@@ -99,7 +104,7 @@ impl Command {
     /// The arguments, as [`Command::read`] reads them.
     pub fn args(&self) -> Vec<String> {
         match self {
-            Self::Restart | Self::Reboot | Self::Collect => Vec::new(),
+            Self::Restart | Self::Reboot | Self::Collect | Self::RotateKey => Vec::new(),
             Self::RestartService(service) => vec![service.to_string()],
             Self::Logs { unit, lines } => {
                 let unit = unit.iter().flat_map(|unit| ["-u".to_owned(), unit.to_string()]);
@@ -114,9 +119,21 @@ impl Command {
     /// Whether a newer one of the same words makes an older one that still waits needless.
     pub fn is_superseded_by_its_like(&self) -> bool {
         match self {
-            Self::Restart | Self::RestartService(_) | Self::Reboot | Self::Collect => true,
+            Self::Restart
+            | Self::RestartService(_)
+            | Self::Reboot
+            | Self::Collect
+            | Self::RotateKey => true,
             // Whoever asked for these wants to read what comes of them.
             Self::Logs { .. } | Self::Exec(_) => false,
+        }
+    }
+
+    /// Whether the agent, or the machine, begins anew before it is over.
+    pub fn begins_anew(&self) -> bool {
+        match self {
+            Self::Restart | Self::Reboot | Self::RotateKey => true,
+            Self::RestartService(_) | Self::Collect | Self::Logs { .. } | Self::Exec(_) => false,
         }
     }
 
@@ -124,7 +141,7 @@ impl Command {
     pub fn is_interruption(&self) -> bool {
         match self {
             Self::RestartService(_) | Self::Reboot | Self::Exec(_) => true,
-            Self::Restart | Self::Collect | Self::Logs { .. } => false,
+            Self::Restart | Self::Collect | Self::Logs { .. } | Self::RotateKey => false,
         }
     }
 }
@@ -252,6 +269,7 @@ mod tests {
             (" restart  nginx ", Command::RestartService(nginx)),
             ("reboot", Command::Reboot),
             ("collect", Command::Collect),
+            ("rotate-key", Command::RotateKey),
             ("logs", Command::Logs { unit: None, lines: 100 }),
             ("logs -n 5 -u a@b", Command::Logs { unit: "a@b".parse().ok(), lines: 5 }),
             ("exec ls -l", Command::Exec(vec!["ls".to_owned(), "-l".to_owned()])),
@@ -266,7 +284,7 @@ mod tests {
         for (given, problem) in [
             (
                 &["restrat"][..],
-                "there is no command restrat; there are restart, reboot, collect, logs, exec; did you mean restart?",
+                "there is no command restrat; there are restart, reboot, collect, logs, rotate-key, exec; did you mean restart?",
             ),
             (&["reboot", "now"], "the form is: reboot"),
             (&["restart", "a", "b"], "the form is: restart [SERVICE]"),

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | feature |
 //! |---|---|---|
-//! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] | – |
+//! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] [`url`] | – |
 //! | trust | [`identity`] [`secret`] [`grant`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
 //! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
@@ -44,6 +44,7 @@ pub mod operator;
 pub mod secret;
 pub mod time;
 pub mod untrusted;
+pub mod url;
 pub mod wire;
 #[cfg(feature = "net")]
 pub mod yaml;

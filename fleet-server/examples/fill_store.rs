@@ -10,7 +10,7 @@ use fleet_core::metric::Sample;
 use fleet_core::time::{Clock as _, SystemClock, Timestamp};
 use fleet_core::wire::Facts;
 use fleet_server::store::{
-    Admission, Device, DeviceStore as _, Incoming, RedbStore, TelemetryStore as _,
+    Admission, Device, DeviceStore as _, Incoming, OtherKeys, RedbStore, TelemetryStore as _,
 };
 use futures_util::future::try_join_all;
 
@@ -74,6 +74,7 @@ fn device(number: u32, now: Timestamp) -> Device {
         created_at: now,
         last_seen: Some(now),
         missed_reports: 0,
+        other_keys: OtherKeys::default(),
         reported: None,
     }
 }

@@ -87,6 +87,8 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub(crate) struct Certificate {
     files: CertificateFiles,
+    /// What the files were when they were read first.
+    first: Stamp,
     shown: RwLock<Shown>,
 }
 
@@ -102,8 +104,10 @@ type Stamp = [Option<(u64, u64, i64, i64)>; 2];
 impl Certificate {
     /// Reads it.
     pub(crate) fn load(files: CertificateFiles) -> Result<Arc<Self>, CertificateError> {
+        // What changes while they are read is read again.
+        let first = stamp(&files);
         let shown = RwLock::new(read(&files)?);
-        Ok(Arc::new(Self { files, shown }))
+        Ok(Arc::new(Self { files, first, shown }))
     }
 
     /// When it ends.
@@ -113,7 +117,7 @@ impl Certificate {
 
     /// Looks at the files until told to stop, and tells of what changes and what ends soon.
     pub(crate) async fn keep(self: Arc<Self>, events: Arc<Events>, tasks: Tasks) {
-        let mut seen = self.stamp();
+        let mut seen = self.first;
         let mut warned: Option<Timestamp> = None;
         loop {
             let now = events.now();
@@ -129,7 +133,7 @@ impl Certificate {
             if !sleep(&tasks, LOOK_INTERVAL).await {
                 return;
             }
-            let stamp = self.stamp();
+            let stamp = stamp(&self.files);
             if stamp == seen {
                 continue;
             }
@@ -164,19 +168,20 @@ impl Certificate {
     fn shown(&self) -> Shown {
         self.shown.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    fn stamp(&self) -> Stamp {
-        [&self.files.certificate, &self.files.key].map(|path| {
-            let found = fs::metadata(path).ok()?;
-            Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
-        })
-    }
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.shown().key)
     }
+}
+
+/// Changes with whatever is done to the files, also to who may read them.
+fn stamp(files: &CertificateFiles) -> Stamp {
+    [&files.certificate, &files.key].map(|path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+    })
 }
 
 fn read(files: &CertificateFiles) -> Result<Shown, CertificateError> {

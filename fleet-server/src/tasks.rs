@@ -129,7 +129,7 @@ mod tests {
     use fleet_core::time::Clock;
 
     use super::*;
-    use crate::store::{Admission, Device, Incoming, RedbStore, Store};
+    use crate::store::{Admission, Device, Incoming, OtherKeys, RedbStore, Store};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const RAW_KEPT: Duration = Duration::from_secs(48 * 3_600);
@@ -184,6 +184,7 @@ mod tests {
             created_at: start,
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         };
         store.device_insert(device).await.unwrap();

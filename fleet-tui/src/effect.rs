@@ -131,6 +131,8 @@ pub enum Request {
     BeginBatch(Box<BatchRequest>),
     /// Have a batch go another way.
     ChangeBatch(Uid, BatchChange),
+    /// Do the same again to so many devices of a batch that failed.
+    RetryBatch(Uid, usize),
 }
 
 /// What becomes of a batch.

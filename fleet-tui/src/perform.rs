@@ -285,6 +285,9 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         Request::ChangeBatch(id, change) => {
             Answer::Batch(Box::new(change_batch(client, *id, *change).await?))
         }
+        Request::RetryBatch(id, count) => {
+            Answer::Batch(Box::new(client.batch_retry(*id, Some(*count)).await?))
+        }
     })
 }
 
@@ -297,7 +300,7 @@ async fn change_batch(
         BatchChange::Pause => client.batch_pause(id).await,
         BatchChange::Continue => client.batch_continue(id).await,
         BatchChange::Cancel => client.batch_cancel(id).await,
-        BatchChange::Retry => client.batch_retry(id).await,
+        BatchChange::Retry => client.batch_retry(id, None).await,
     }
 }
 
@@ -390,7 +393,7 @@ fn failed(request: &Request, error: &ClientError) -> Failed {
         Request::Change(_, Change::Command { .. }) if is_unanswered => {
             "; it may have been given all the same: the device's commands tell"
         }
-        Request::BeginBatch(_) | Request::ChangeBatch(_, BatchChange::Retry) if is_unanswered => {
+        Request::BeginBatch(_) | Request::RetryBatch(..) if is_unanswered => {
             "; it may have begun all the same: 4 shows all batches"
         }
         _ => "",

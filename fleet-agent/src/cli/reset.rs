@@ -18,6 +18,7 @@ use super::local::{self, Answered};
 use super::{FAILED, Failure, Place, print};
 use crate::config::Config;
 use crate::journal;
+use crate::new_key;
 use crate::paths;
 use crate::probation;
 use crate::queue;
@@ -121,6 +122,8 @@ fn of_files(folders: Vec<Folder>) -> Result<String, Failure> {
     spool::erase(&spool).with_context(|| format!("cannot empty {}", spool.display()))?;
     let journal = folder.path().join(journal::FOLDER);
     journal::erase(&journal).with_context(|| format!("cannot empty {}", journal.display()))?;
+    new_key::erase(folder.path())
+        .with_context(|| format!("cannot change {}", folder.path().display()))?;
     let configuration = folder.path().join(probation::FOLDER);
     let configured = probation::erase(&configuration)
         .with_context(|| format!("cannot empty {}", configuration.display()))?;

@@ -10,14 +10,16 @@ use crate::config::CommandPolicy;
 use crate::journal::CommandId;
 
 /// One command of each kind, and how often it may have its effect: those that do harm once, the
-/// others twice where the agent was interrupted.
-pub(super) const KINDS: [(&str, u32); 6] = [
+/// others twice where the agent was interrupted. A change of keys may be begun more often, since it
+/// goes on where it was: that there is one is tested with it.
+pub(super) const KINDS: [(&str, u32); 7] = [
     ("restart", 1),
     ("restart nginx.service", 2),
     ("reboot", 1),
     ("collect", 2),
     ("logs", 2),
     ("exec a b", 1),
+    ("rotate-key", 12),
 ];
 
 /// How long a device is looked after until all must be over.

@@ -12,9 +12,13 @@ use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::Outcome;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
+use super::desk::Job;
 use super::outcome::{Performed, failed, of_program, result, with_output};
+use crate::journal::CommandId;
 use crate::log_tail::LogTail;
+use crate::new_key::{Answer, Begun, LetGo, NewKeys};
 use crate::queue::Queue;
 use crate::sys::SysRoot;
 use crate::sys::process::{self, Bounds, Ending, Keep, Output, Ran};
@@ -31,7 +35,7 @@ const REBOOT: Duration = Duration::from_secs(60);
 /// What can be done to the machine.
 pub trait Effects: Send + Sync + 'static {
     /// Does it. What was begun ends when nobody waits for it any more.
-    fn perform<'a>(&'a self, command: &'a Command, time: Duration) -> BoxFuture<'a, Performed>;
+    fn perform<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Performed>;
 }
 
 /// This machine, or the one under a folder that stands for it.
@@ -48,18 +52,18 @@ pub struct Machine {
     pub log: LogTail,
     /// Told when the agent shall begin anew.
     pub restart: Arc<Notify>,
+    /// Keys that take the place of the device's own.
+    pub new_keys: Arc<NewKeys>,
     /// When to stop.
     pub tasks: Tasks,
 }
 
 impl Effects for Machine {
-    fn perform<'a>(&'a self, command: &'a Command, time: Duration) -> BoxFuture<'a, Performed> {
+    fn perform<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Performed> {
+        let time = job.time;
         Box::pin(async move {
-            match command {
-                Command::Restart => {
-                    self.restart.notify_one();
-                    Performed::Asked
-                }
+            match &job.command {
+                Command::Restart => self.begin_anew(),
                 Command::RestartService(service) => self.restart_service(service, time).await,
                 Command::Reboot => self.reboot().await,
                 Command::Collect => self.collect(),
@@ -67,6 +71,7 @@ impl Effects for Machine {
                     self.unit_log(unit, *lines, time).await
                 }
                 Command::Logs { unit: None, lines } => self.own_log(*lines),
+                Command::RotateKey => self.rotate_key(job.id, time).await,
                 Command::Exec(argv) => self.exec(argv, time).await,
             }
         })
@@ -74,6 +79,46 @@ impl Effects for Machine {
 }
 
 impl Machine {
+    fn begin_anew(&self) -> Performed {
+        self.restart.notify_one();
+        Performed::Asked
+    }
+
+    /// Has the server take a new key, and the agent begin anew with it.
+    async fn rotate_key(&self, id: CommandId, time: Duration) -> Performed {
+        match self.new_keys.begin(id) {
+            Ok(Begun::Offered) => {}
+            Ok(Begun::Taken) => return self.begin_anew(),
+            Ok(Begun::Used(fingerprint)) => {
+                let detail = format!("the device's key is {fingerprint} now");
+                return Performed::Over(result(Outcome::Succeeded, detail));
+            }
+            Err(error) => return failed(format!("cannot keep a new key: {error}")),
+        }
+        let answer = tokio::select! {
+            answer = timeout(time, self.new_keys.answer()) => answer.ok(),
+            () = self.tasks.stopping() => {
+                return Performed::Interrupted(Output::new(0, Keep::First));
+            }
+        };
+        match answer {
+            Some(Answer::Taken) => self.begin_anew(),
+            Some(Answer::Refused(why)) => {
+                self.new_keys.let_go();
+                failed(format!("the server does not take the new key: {why}"))
+            }
+            None => match self.new_keys.let_go() {
+                LetGo::Gone => {
+                    failed(format!("the server did not take the new key within {time:?}"))
+                }
+                LetGo::Unknown => Performed::Over(result(
+                    Outcome::Unknown,
+                    "the server takes the new key, and the disk did not keep that in time",
+                )),
+            },
+        }
+    }
+
     async fn restart_service(&self, service: &UnitName, time: Duration) -> Performed {
         if self.is_own_unit(service).await {
             // It would end the agent, which would then not know whether it had done it.

@@ -37,7 +37,8 @@ use crate::config::CommandPolicy;
 use crate::queue;
 use crate::spool::Moment;
 use crate::sys::SysRoot;
-use desk::{Desk, Ground, Here, Job, Next};
+pub use desk::Job;
+use desk::{Desk, Ground, Here, Next};
 use effects::Effects;
 
 /// Tells the time by both of the device's clocks.
@@ -168,13 +169,12 @@ impl Commands {
     }
 
     async fn perform(&self, job: Job, forgotten: &mut watch::Receiver<u64>) {
-        let Job { id, command, time } = job;
         let performed = tokio::select! {
-            performed = self.effects.perform(&command, time) => performed,
+            performed = self.effects.perform(&job) => performed,
             // The sender is in `self`.
             _ = forgotten.changed() => return,
         };
-        self.with(|desk, now| desk.performed(id, performed, now));
+        self.with(|desk, now| desk.performed(job.id, performed, now));
     }
 
     fn with<T>(&self, deed: impl FnOnce(&mut Desk, Moment) -> T) -> T {

@@ -16,10 +16,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::Commands;
 use super::desk::{Desk, Here};
 use super::effects::Effects;
 use super::outcome::{Performed, result};
+use super::{Commands, Job};
 use crate::config::CommandPolicy;
 use crate::journal::CommandId;
 use crate::spool::Moment;
@@ -70,7 +70,8 @@ pub(super) struct World {
 struct Counted(Arc<Mutex<Outside>>);
 
 impl Effects for Counted {
-    fn perform<'a>(&'a self, command: &'a Command, _: Duration) -> BoxFuture<'a, Performed> {
+    fn perform<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Performed> {
+        let command = &job.command;
         let mut outside = lock(&self.0);
         *outside.effects.entry(command.to_string()).or_default() += 1;
         let is_endless = outside.is_endless;
@@ -83,6 +84,7 @@ impl Effects for Counted {
                 Command::RestartService(_)
                 | Command::Collect
                 | Command::Logs { .. }
+                | Command::RotateKey
                 | Command::Exec(_) => Performed::Over(result(Outcome::Succeeded, "done")),
             }
         })

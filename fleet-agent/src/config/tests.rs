@@ -264,7 +264,7 @@ fn what_a_policy_cannot_mean_is_an_error_with_its_place() {
     for (text, expected) in [
         (
             "commands: [collect, rebot]\n",
-            ", line 1, column 21: there is no command \"rebot\"; there are restart, reboot, collect, logs, exec; did you mean reboot?",
+            ", line 1, column 21: there is no command \"rebot\"; there are restart, reboot, collect, logs, rotate-key, exec; did you mean reboot?",
         ),
         ("commands: reboot\n", ", line 1, column 11: must be a list"),
         ("comands: []\n", ", line 1, column 1: unknown key \"comands\"; did you mean commands?"),

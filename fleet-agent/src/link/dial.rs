@@ -32,6 +32,8 @@ pub(super) type Socket = FrameSocket<TlsStream<TcpStream>>;
 pub(super) struct Opened {
     pub(super) socket: Socket,
     pub(super) server: PublicKey,
+    /// Where it leads.
+    pub(super) url: ServerUrl,
     pub(super) standing: Standing,
 }
 
@@ -142,7 +144,9 @@ async fn open(
         };
         socket.send(&proof).await?;
         match socket.receive_frame().await? {
-            ToAgent::Standing(standing) => Ok(Opened { socket, server, standing }),
+            ToAgent::Standing(standing) => {
+                Ok(Opened { socket, server, url: url.clone(), standing })
+            }
             ToAgent::Ack { .. }
             | ToAgent::Config(_)
             | ToAgent::Watch { .. }
@@ -151,7 +155,8 @@ async fn open(
             | ToAgent::CommandNoted { .. }
             | ToAgent::Logs(_)
             | ToAgent::LogsEnd { .. }
-            | ToAgent::LogsNoted { .. } => Err(LinkError::NoStanding),
+            | ToAgent::LogsNoted { .. }
+            | ToAgent::NewKeyNoted { .. } => Err(LinkError::NoStanding),
         }
     };
     timeout(HELLO, greet).await.map_err(|_| LinkError::Slow)?

@@ -2,6 +2,7 @@
 //! soon again, then ever more rarely; after a no, about once a minute, or when a new claim comes.
 
 mod dial;
+mod scout;
 mod session;
 pub mod status;
 
@@ -20,6 +21,8 @@ use tokio::time::sleep;
 
 use crate::commands::Commands;
 use crate::logs::LogSources;
+use crate::new_key::NewKeys;
+use crate::probation::places::Places;
 use crate::probation::{self, Probation};
 use crate::queue::Queue;
 use crate::state::Device;
@@ -29,6 +32,7 @@ use crate::sys::SysRoot;
 use crate::sys::host::{DeviceType, HostFacts};
 use crate::telemetry::Telemetry;
 use dial::LinkError;
+use scout::{Ground, Scout};
 use session::{End, Session};
 use status::{Latency, LinkStatus};
 
@@ -48,6 +52,8 @@ pub struct Link {
     pub commands: Arc<Commands>,
     /// Which logs can be read.
     pub logs: Arc<LogSources>,
+    /// Keys that take the place of the device's own.
+    pub new_keys: Arc<NewKeys>,
     /// What to configure.
     pub telemetry: Arc<Telemetry>,
     /// Where the configuration is kept.
@@ -86,6 +92,8 @@ struct Calls {
     /// Grants that were taken.
     claims: watch::Receiver<u64>,
     resets: Resets,
+    places: watch::Receiver<Places>,
+    scout: Scout,
 }
 
 /// Servers that were forgotten, until the link has let go of them.
@@ -95,10 +103,18 @@ struct Resets {
 }
 
 impl Calls {
-    fn new(device: &Device) -> Self {
-        let count = device.membership.resets();
+    fn new(link: &Link, probation: &Arc<Probation>) -> Self {
+        let membership = &link.device.membership;
+        let count = membership.resets();
         let taken = *count.borrow();
-        Self { claims: device.membership.claims(), resets: Resets { count, taken } }
+        let scout = Scout::new(Ground {
+            device: link.device.clone(),
+            telemetry: link.telemetry.clone(),
+            facts: link.facts.clone(),
+            probation: probation.clone(),
+        });
+        let (resets, places) = (Resets { count, taken }, probation.places());
+        Self { claims: membership.claims(), resets, places, scout }
     }
 }
 
@@ -120,8 +136,8 @@ impl Link {
     /// Keeps the link up until the agent stops.
     pub async fn run(self) {
         let mut targets = self.device.membership.subscribe();
-        let mut calls = Calls::new(&self.device);
         let probation = Arc::new(self.probation());
+        let mut calls = Calls::new(&self, &probation);
         let (looked_after, within) = (probation.clone(), self.tasks.clone());
         self.tasks.spawn("configuration", async move { looked_after.run(&within).await });
         let mut backoff = Backoff::default();
@@ -131,6 +147,7 @@ impl Link {
                 self.forget(&probation);
             }
             calls.claims.mark_unchanged();
+            self.prefer(&mut calls.places);
             let target = tokio::select! {
                 target = self.next_target(&mut targets) => target,
                 () = calls.resets.come() => continue,
@@ -143,7 +160,7 @@ impl Link {
             }
             let wait = match turn {
                 Turn::Ended(End::Stopping) => return,
-                Turn::Ended(End::Claimed | End::Forgotten) => Duration::ZERO,
+                Turn::Ended(End::Claimed | End::Forgotten | End::Elsewhere) => Duration::ZERO,
                 Turn::Ended(End::Dismissed) => self.dismissed(),
                 Turn::Failed(error) => self.lost(&error, &mut backoff),
             };
@@ -151,9 +168,16 @@ impl Link {
                 () = sleep(wait) => {}
                 _ = calls.claims.changed() => backoff.reset(),
                 () = calls.resets.come() => {}
+                () = calls.scout.come() => {}
                 () = self.tasks.stopping() => return,
             }
         }
+    }
+
+    /// Looks for the server first where its configuration that is good says.
+    fn prefer(&self, places: &mut watch::Receiver<Places>) {
+        let Places { server, good, .. } = places.borrow_and_update().clone();
+        self.device.membership.prefer(server, good);
     }
 
     /// What its server configured, as the last run of the agent left it.
@@ -182,18 +206,23 @@ impl Link {
     async fn turn(&self, target: &Target, calls: &mut Calls, probation: &Probation) -> Turn {
         self.status.set(LinkState::Connecting);
         let facts = self.facts.read(self.telemetry.interval());
-        let device = &self.device;
-        let dialled = dial::dial(target, device, &facts);
-        let opened = tokio::select! {
+        let opened = if let Some(found) = calls.scout.take() {
+            Ok(found)
+        } else {
+            let dialled = dial::dial(target, &self.device, &facts);
+            tokio::select! {
             opened = dialled => opened,
+            () = calls.scout.come() => return Turn::Ended(End::Elsewhere),
             _ = calls.claims.changed() => return Turn::Ended(End::Claimed),
             () = calls.resets.come() => return Turn::Ended(End::Forgotten),
             () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
+            }
         };
         match opened {
             Ok(opened) => {
                 let (session, standing) = Session::new(self, probation, opened, facts);
                 let ended = Box::pin(session.run(standing, calls)).await;
+                probation.linked(None);
                 self.queue.disconnected();
                 self.commands.disconnected();
                 // Nobody can be looking at a device that nobody is linked to.
@@ -208,6 +237,7 @@ impl Link {
     fn forget(&self, probation: &Probation) {
         probation.forget();
         self.commands.forget();
+        self.new_keys.forget();
         self.status.forgotten();
     }
 

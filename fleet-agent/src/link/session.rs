@@ -12,6 +12,7 @@ use fleet_core::api::LinkState;
 use fleet_core::codec;
 use fleet_core::identity::PublicKey;
 use fleet_core::net::socket::{Incoming, SocketError};
+use fleet_core::net::url::ServerUrl;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{Facts, Standing, ToAgent, ToServer};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::dial::{LinkError, Opened, Socket};
 use super::{Calls, Link};
 use crate::logs::Asks;
-use crate::probation::Probation;
+use crate::probation::{Linked, Probation};
 use crate::spool::Lane;
 
 /// Between pings.
@@ -44,6 +45,8 @@ pub(super) enum End {
     Claimed,
     /// The device's owner wants another server, or none.
     Forgotten,
+    /// There is a link to another place of the server, or the device goes back to the one before.
+    Elsewhere,
     /// The server does not want the device.
     Dismissed,
 }
@@ -54,6 +57,8 @@ pub(super) struct Session<'a> {
     probation: &'a Probation,
     socket: Socket,
     server: PublicKey,
+    /// Where the link leads.
+    url: ServerUrl,
     /// The server's name for the device, while that belongs to the fleet.
     active: Option<[u8; 16]>,
     facts: Facts,
@@ -93,6 +98,7 @@ impl<'a> Session<'a> {
             probation,
             socket: opened.socket,
             server: opened.server,
+            url: opened.url,
             active: None,
             facts,
             facts_due: now + FACTS,
@@ -120,6 +126,7 @@ impl<'a> Session<'a> {
                 incoming = self.socket.receive() => end = self.hear(incoming?).await?,
                 () = self.link.queue.pushed(), if self.may_send() => self.send_reports().await?,
                 () = self.link.commands.told(), if self.active.is_some() => self.send_news().await?,
+                () = self.link.new_keys.told(), if self.active.is_some() => self.send_new_key().await?,
                 () = self.asks.ready(), if self.active.is_some() => self.send_lines().await?,
                 () = self.probation.told(), if self.active.is_some() => self.send_config_word().await?,
                 () = sleep_until(self.ping_due) => self.ping().await?,
@@ -128,6 +135,8 @@ impl<'a> Session<'a> {
                 () = sleep_until(self.facts_due) => self.send_facts().await?,
                 _ = plan.changed() => self.send_facts().await?,
                 () = calls.resets.come() => end = Some(End::Forgotten),
+                () = calls.scout.come() => end = Some(End::Elsewhere),
+                _ = calls.places.changed() => end = self.look_where_it_leads(calls),
                 _ = calls.claims.changed(), if self.active.is_none() => end = Some(End::Claimed),
                 () = self.link.tasks.stopping() => end = Some(End::Stopping),
             }
@@ -180,8 +189,13 @@ impl<'a> Session<'a> {
                 }
                 ToAgent::LogsEnd { ask } => self.asks.end(ask),
                 ToAgent::LogsNoted { .. } => self.asks.noted(),
-                ToAgent::CancelCommand { .. } | ToAgent::CommandNoted { .. } | ToAgent::Logs(_) => {
+                ToAgent::NewKeyNoted { device_pub, refused } if self.takes_orders().is_some() => {
+                    self.link.new_keys.noted(device_pub, refused);
                 }
+                ToAgent::CancelCommand { .. }
+                | ToAgent::CommandNoted { .. }
+                | ToAgent::Logs(_)
+                | ToAgent::NewKeyNoted { .. } => {}
             },
             Incoming::Pong(payload) => self.ponged(&payload),
             Incoming::Ping => {}
@@ -204,12 +218,14 @@ impl<'a> Session<'a> {
                     self.link.queue.serve(self.server.identity());
                     self.link.queue.connected();
                 }
+                self.probation.linked(Some(self.place()));
                 if self.takes_orders().is_some() {
                     self.link.commands.serve(self.server.identity());
                     self.link.commands.connected();
                 }
                 self.socket.send(&self.probation.word(self.server)).await?;
                 self.send_news().await?;
+                self.send_new_key().await?;
                 self.send_reports().await?;
                 return Ok(None);
             }
@@ -220,6 +236,7 @@ impl<'a> Session<'a> {
         if self.active.take().is_some() {
             self.sent = [None, None];
             self.asks.clear();
+            self.probation.linked(None);
             self.link.queue.disconnected();
             self.link.commands.disconnected();
         }
@@ -227,6 +244,26 @@ impl<'a> Session<'a> {
         tracing::warn!(state = state.word(), %reason, "the device is not in the fleet");
         status.failed(state, reason);
         Ok((state != LinkState::Pending).then_some(End::Dismissed))
+    }
+
+    /// Whether the link leads where a configuration that is tried says.
+    fn place(&self) -> Linked {
+        let own = || self.link.device.membership.own_urls();
+        let tried = self.probation.places().borrow().tried.clone();
+        let is_there = tried.is_some_and(|tried| tried.urls(own).contains(&self.url));
+        if is_there { Linked::There } else { Linked::Elsewhere }
+    }
+
+    /// Looks whether the link still leads where the server is looked for.
+    fn look_where_it_leads(&self, calls: &mut Calls) -> Option<End> {
+        self.link.prefer(&mut calls.places);
+        let place = self.place();
+        if self.active.is_some() {
+            self.probation.linked(Some(place));
+        }
+        let target = self.link.device.membership.target()?;
+        let is_right = place == Linked::There || target.urls.contains(&self.url);
+        (!is_right).then_some(End::Elsewhere)
     }
 
     /// What the server calls the device is what it goes by, everywhere. Where that cannot be kept
@@ -257,6 +294,16 @@ impl<'a> Session<'a> {
             && let Some(news) = self.link.commands.news()
         {
             self.socket.send(&ToServer::Command(news)).await?;
+        }
+        Ok(())
+    }
+
+    /// Offers the server the key that is to take the place of the device's own.
+    async fn send_new_key(&mut self) -> Result<(), LinkError> {
+        let Some(uid) = self.takes_orders() else { return Ok(()) };
+        let own = &self.link.device.identity.key;
+        if let Some(offer) = self.link.new_keys.offer(uid, self.server, own) {
+            self.socket.send(&ToServer::NewKey(Box::new(offer))).await?;
         }
         Ok(())
     }

@@ -8,10 +8,14 @@
 //!                                  none within a minute: given up ◀──────┘
 //! ```
 //!
+//! One that names another place of the server is tried while the device keeps the link that it has: what
+//! shows that it works is a report that went to the new place.
+//!
 //! What must stay true: a step is on the disk before the server hears of it. What is followed when the
 //! agent begins is what was good, or what is tried; the latter is given up when the agent has ended
 //! twice under it. What was given up is not tried again by itself.
 
+pub(crate) mod places;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -28,11 +32,12 @@ use fleet_core::identity::PublicKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Clock;
 use fleet_core::wire::{ConfigPush, ConfigReported, ConfigTrial, ToServer, TrialState};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
 use crate::queue::{Placed, Queue};
 use crate::telemetry::{Plan, Telemetry};
+use places::{Places, Tried};
 use record::{Ground, Record, Version};
 
 pub use record::{FOLDER, erase};
@@ -57,6 +62,8 @@ pub(crate) struct Probation {
     due: Notify,
     /// There is something to say.
     told: Notify,
+    /// Where the server is looked for.
+    places: watch::Sender<Places>,
 }
 
 #[derive(Default)]
@@ -66,6 +73,17 @@ struct Inner {
     trial: Option<Trial>,
     /// How the trial ended, until that is on the disk.
     outcome: Option<Record>,
+    /// The link that there is.
+    link: Option<Linked>,
+}
+
+/// Where a link of a device that is in the fleet leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linked {
+    /// To the place that is tried.
+    There,
+    /// To another one.
+    Elsewhere,
 }
 
 /// What is tried now.
@@ -74,11 +92,53 @@ struct Trial {
     /// Where the reports that were collected under it stand in the queue.
     proofs: Vec<Placed>,
     reported_at: Option<Instant>,
+    looked_at: Instant,
+    /// The place that is tried, if it is another one.
+    place: Option<Tried>,
+    /// Why that could not be reached, the last time.
+    obstacle: Option<String>,
 }
 
 impl Trial {
-    fn new(now: Instant) -> Self {
-        Self { until: now + PROBATION, proofs: Vec::new(), reported_at: None }
+    fn new(now: Instant, record: &Record) -> Self {
+        Self {
+            until: now + PROBATION,
+            proofs: Vec::new(),
+            reported_at: None,
+            looked_at: now,
+            place: places::tried(record),
+            obstacle: None,
+        }
+    }
+
+    /// Lets time pass. Without a link nothing can be shown, which is not for want of a plan; a place has
+    /// to be reached.
+    fn pass(&mut self, now: Instant, link: Option<Linked>) {
+        if link.is_none() && self.place.is_none() {
+            self.until += now.saturating_duration_since(self.looked_at);
+        }
+        self.looked_at = now;
+    }
+
+    /// Whether a report can show that it works.
+    fn can_be_shown(&self, link: Option<Linked>) -> bool {
+        self.place.is_none() || link == Some(Linked::There)
+    }
+
+    /// Why it is given up when its time is over.
+    fn why(&self, link: Option<Linked>) -> String {
+        let secs = PROBATION.as_secs();
+        match &self.place {
+            Some(place) if !self.can_be_shown(link) => {
+                let why = self.obstacle.as_deref().unwrap_or("no answer yet");
+                format!("the server was not reached at {place} within {secs} s: {why}")
+            }
+            _ if self.proofs.is_empty() => {
+                format!("nothing could be measured under it within {secs} s")
+            }
+            Some(place) => format!("no report reached the server at {place} within {secs} s"),
+            None => format!("no report reached the server within {secs} s"),
+        }
     }
 }
 
@@ -105,7 +165,8 @@ impl Probation {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (due, told) = (Notify::new(), Notify::new());
-        Self { inner: Mutex::default(), ground, telemetry, queue, clock, due, told }
+        let places = watch::Sender::default();
+        Self { inner: Mutex::default(), ground, telemetry, queue, clock, due, told, places }
     }
 
     /// Takes over what is on the disk, if it is the server's word. A server sends its configuration
@@ -119,6 +180,11 @@ impl Probation {
         let is_ours = |record: &Record| server.is_some_and(|key| record.is_from(key));
         let Some(found) = found.filter(is_ours) else { return };
         let mut inner = self.lock();
+        self.take_up(&mut inner, found, now);
+        self.show(&inner);
+    }
+
+    fn take_up(&self, inner: &mut Inner, found: Record, now: Instant) {
         let started = found.start(self.now_millis());
         inner.record = found;
         let plan = started.trying.as_ref().map(|trying| self.plan_of(&trying.version));
@@ -128,7 +194,7 @@ impl Probation {
             None => (started, None),
         };
         if next != inner.record
-            && let Err(error) = self.save(&mut inner, next)
+            && let Err(error) = self.save(inner, next)
         {
             // Nobody could tell how often it was tried.
             tracing::warn!(%error, "cannot note that a configuration is tried");
@@ -141,7 +207,7 @@ impl Probation {
             Some(plan) => {
                 tracing::info!(version = inner.record.newest(), "trying a configuration once more");
                 self.telemetry.follow(plan);
-                inner.trial = Some(Trial::new(now));
+                inner.trial = Some(Trial::new(now, &inner.record));
             }
             None => self.follow_good(&inner.record),
         }
@@ -196,7 +262,8 @@ impl Probation {
         }
         let mut inner = self.lock();
         if !inner.record.is_from(server) {
-            *inner = Inner { record: Record::of(server), ..Inner::default() };
+            let link = inner.link;
+            *inner = Inner { record: Record::of(server), link, ..Inner::default() };
         }
         let newest = inner.record.newest();
         if push.version <= newest {
@@ -207,6 +274,7 @@ impl Probation {
         match self.try_it(&mut inner, new, now) {
             Ok(()) => {
                 tracing::info!(version, "trying the server's configuration");
+                self.show(&inner);
                 self.due.notify_one();
                 Some(word(Some(&inner.record)))
             }
@@ -235,7 +303,7 @@ impl Probation {
         }
         self.telemetry.follow(plan);
         inner.outcome = None;
-        inner.trial = Some(Trial::new(now));
+        inner.trial = Some(Trial::new(now, &inner.record));
         Ok(())
     }
 
@@ -248,7 +316,51 @@ impl Probation {
             inner.trial = None;
             inner.outcome = Some(inner.record.prove());
             self.settle(&mut inner);
+            self.show(&inner);
         }
+    }
+
+    /// Takes note of the link that there is, or that there is none. What waits to be reported by one
+    /// link is no proof by another.
+    pub(crate) fn linked(&self, link: Option<Linked>) {
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.link, link);
+        let Some(trial) = inner.trial.as_mut().filter(|_| before != link) else { return };
+        if trial.place.is_some() {
+            trial.proofs.clear();
+            trial.reported_at = None;
+        }
+        self.show(&inner);
+        self.due.notify_one();
+    }
+
+    /// Takes note of why the place that is tried was not reached.
+    pub(crate) fn not_reached(&self, why: String) {
+        if let Some(trial) = &mut self.lock().trial {
+            trial.obstacle = Some(why);
+        }
+    }
+
+    /// Where the server is looked for, and its changes.
+    pub(crate) fn places(&self) -> watch::Receiver<Places> {
+        self.places.subscribe()
+    }
+
+    /// Tells where the server is looked for.
+    fn show(&self, inner: &Inner) {
+        let good = inner.outcome.as_ref().unwrap_or(&inner.record);
+        let trial = inner.trial.as_ref();
+        let new = Places {
+            server: PublicKey::from_bytes(good.server_pub),
+            good: places::good(good),
+            tried: trial.and_then(|trial| trial.place.clone()),
+            is_reached: inner.link == Some(Linked::There),
+        };
+        self.places.send_if_modified(|known| {
+            let is_news = *known != new;
+            *known = new;
+            is_news
+        });
     }
 
     /// Does what is due now.
@@ -257,23 +369,20 @@ impl Probation {
         if inner.outcome.is_some() {
             self.settle(&mut inner);
         }
+        let link = inner.link;
         let Some(trial) = &mut inner.trial else { return };
+        trial.pass(now, link);
         if trial.until <= now {
-            let is_blind = trial.proofs.is_empty();
+            let why = trial.why(link);
             inner.trial = None;
-            let secs = PROBATION.as_secs();
-            let why = if is_blind {
-                format!("nothing could be measured under it within {secs} s")
-            } else {
-                format!("no report reached the server within {secs} s")
-            };
             inner.outcome = Some(inner.record.give_up(why, self.now_millis()));
             self.follow_good(&inner.record);
             self.settle(&mut inner);
+            self.show(&inner);
             return;
         }
         let is_due = trial.reported_at.is_none_or(|at| at + PROOF_AGAIN <= now);
-        if !is_due || trial.proofs.len() >= PROOFS_MAX {
+        if !is_due || !trial.can_be_shown(link) || trial.proofs.len() >= PROOFS_MAX {
             return;
         }
         match self.telemetry.report_placed(&self.queue, self.clock.as_ref()) {
@@ -310,6 +419,7 @@ impl Probation {
     pub(crate) fn forget(&self) {
         let mut inner = self.lock();
         *inner = Inner::default();
+        self.show(&inner);
         self.telemetry.follow_file();
         if let Err(error) = (self.ground)().and_then(|disk| record::clear(disk.as_ref())) {
             tracing::warn!(%error, "a configuration of the old server was left behind");

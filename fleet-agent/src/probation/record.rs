@@ -8,20 +8,19 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use fleet_core::api::ConfigDocument;
-use fleet_core::codec::{self, Coded};
+use fleet_core::codec::Coded;
 use fleet_core::disk::{Disk, Folder};
 use fleet_core::identity::PublicKey;
+
+use crate::sealed;
 
 /// The folder in the agent's own.
 pub const FOLDER: &str = "configuration";
 /// How often the agent may begin with a configuration that is tried: once it was interrupted for some
 /// other reason, most likely; twice it was because of it.
 const STARTS_MAX: u8 = 1;
-/// The file, and the one that is to take its place.
+/// The file.
 const FILE: &str = "record";
-const NEW_FILE: &str = "record.new";
-/// Bytes of a file that are read; no record has more.
-const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -132,47 +131,17 @@ impl Record {
 
 /// Reads what is kept, if there is anything.
 pub(super) fn load(disk: &dyn Disk) -> io::Result<Option<Record>> {
-    let file = match disk.open(FILE) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let bytes = file.bytes()?;
-    if bytes > READ_BYTES_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut contents = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
-    file.read_at(&mut contents, 0)?;
-    codec::open(FILE.as_bytes(), &contents).map(Some).map_err(io::Error::other)
+    sealed::load(disk, FILE)
 }
 
 /// Keeps a record. After an error the disk has this one or the one before.
 pub(super) fn save(disk: &dyn Disk, record: &Record) -> io::Result<()> {
-    let bytes = codec::seal(FILE.as_bytes(), record).map_err(io::Error::other)?;
-    let file = match disk.open(NEW_FILE) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(NEW_FILE)?,
-        file => file?,
-    };
-    file.truncate(0)?;
-    file.write_at(&bytes, 0)?;
-    file.sync()?;
-    disk.rename(NEW_FILE, FILE)?;
-    disk.sync()
+    sealed::save(disk, FILE, record)
 }
 
 /// Removes what is kept. Says whether there was anything.
 pub(super) fn clear(disk: &dyn Disk) -> io::Result<bool> {
-    let mut was_there = false;
-    for name in [FILE, NEW_FILE] {
-        match disk.remove(name) {
-            Ok(()) => was_there = true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if was_there {
-        disk.sync()?;
-    }
-    Ok(was_there)
+    sealed::clear(disk, FILE)
 }
 
 /// Removes what an agent that does not run has kept. Says whether there was anything.

@@ -6,6 +6,7 @@ use fleet_core::disk::Disk;
 use fleet_core::disk::sim::{Fault, SimDisk};
 use fleet_core::identity::PrivateKey;
 use fleet_core::time::SystemClock;
+use fleet_core::url::ServerUrl;
 use tempfile::TempDir;
 
 use super::*;
@@ -18,12 +19,18 @@ const DEVICE: [u8; 16] = [9; 16];
 /// What a disk may do wrong once.
 const FAULTS: [Fault; 5] =
     [Fault::Write, Fault::ShortWrite, Fault::Sync, Fault::Name, Fault::Power];
+/// Trials unless `FLEETD_TEST_TRIALS` says otherwise; each seed goes through all faults at all steps, to
+/// either end.
+const TRIALS: u64 = 2 * TRIALS_OF_A_SEED;
+const TRIALS_OF_A_SEED: u64 = 2 * FAULTS.len() as u64 * STEPS_MAX;
 /// More steps than a trial has.
 const STEPS_MAX: u64 = 14;
 /// Between reports by the device's own file, and by the versions that are tried, in seconds.
 const FLOOR: u64 = 60;
 const OLD: u64 = 11;
 const NEW: u64 = 12;
+/// Another place of the server.
+const PLACE: &str = "http://b:1";
 
 fn server() -> PrivateKey {
     PrivateKey::from_seed(&[7; 32])
@@ -55,6 +62,7 @@ impl Rig {
         let probation = Probation::at(ground, telemetry.clone(), queue, clock);
         let now = Instant::now();
         probation.begin(Some(server().public()), now);
+        probation.linked(Some(Linked::Elsewhere));
         Self { probation, telemetry, _folder: folder, now }
     }
 
@@ -62,6 +70,26 @@ impl Rig {
         let document = format!("{{\"telemetry\":{{\"interval\":{secs}}}}}");
         let push = ConfigPush::sign(DEVICE, version, document, &server());
         self.probation.take(push, DEVICE, server().public(), self.now)
+    }
+
+    /// The same with another place of the server.
+    fn push_place(&self, version: u64, secs: u64) -> Option<ToServer> {
+        let document =
+            format!("{{\"server_url\":\"{PLACE}\",\"telemetry\":{{\"interval\":{secs}}}}}");
+        let push = ConfigPush::sign(DEVICE, version, document, &server());
+        self.probation.take(push, DEVICE, server().public(), self.now)
+    }
+
+    /// Where the server is by what is good, and by what is tried.
+    fn places(&self) -> (Option<String>, Option<String>) {
+        let places = self.probation.places().borrow().clone();
+        let shown = |url: ServerUrl| url.to_string();
+        (places.good.map(shown), places.tried.map(|tried| tried.to_string()))
+    }
+
+    /// There is a link to the place that is tried.
+    fn reach(&self) {
+        self.probation.linked(Some(Linked::There));
     }
 
     /// A report under what is tried is with the server.
@@ -152,6 +180,78 @@ fn what_works_is_kept_and_what_does_not_is_left() {
 }
 
 #[test]
+fn a_place_is_good_once_a_report_went_there() {
+    let disk = SimDisk::new(1);
+    let rig = Rig::open(&disk);
+    rig.push(1, OLD);
+    rig.prove();
+    rig.push_place(2, NEW);
+    let place = Some(PLACE.to_owned());
+    assert_eq!(rig.places(), (None, place.clone()));
+    // What the old place has shows nothing of the new one, and nothing is collected to show it.
+    rig.prove();
+    assert_eq!(short(&rig.word()), (2, "trying"));
+    assert!(rig.probation.lock().trial.as_ref().unwrap().proofs.is_empty());
+    rig.reach();
+    rig.probation.tick(rig.now);
+    let proof = rig.probation.lock().trial.as_ref().unwrap().proofs[0];
+    // A report that waits when the link is lost may go to the old place.
+    rig.probation.linked(None);
+    rig.probation.linked(Some(Linked::Elsewhere));
+    rig.probation.acknowledged(server().public(), proof.stream, proof.seq);
+    assert_eq!(short(&rig.word()), (2, "trying"));
+    rig.reach();
+    rig.prove();
+    assert_eq!((short(&rig.word()), rig.places()), ((2, "good"), (place.clone(), None)));
+    let rig = Rig::open(&disk.power_cut());
+    assert_eq!(rig.places(), (place.clone(), None));
+    // One that says nothing of it leads back, and has to be reached too.
+    rig.push(3, OLD);
+    let back = Some("the place where it was before".to_owned());
+    assert_eq!(rig.places(), (place, back));
+    rig.reach();
+    rig.prove();
+    assert_eq!((short(&rig.word()), rig.places()), ((3, "good"), (None, None)));
+}
+
+#[test]
+fn a_place_that_is_not_reached_is_given_up_and_says_why() {
+    let disk = SimDisk::new(1);
+    let rig = Rig::open(&disk);
+    rig.push(1, OLD);
+    rig.prove();
+    rig.push_place(2, NEW);
+    rig.probation.not_reached("connection refused".to_owned());
+    // Its time passes without any link too: it may be this place that is to blame.
+    rig.probation.linked(None);
+    rig.let_it_pass();
+    let ToServer::ConfigTrial(trial) = rig.word() else { panic!("{:?}", rig.word()) };
+    let why = "the server was not reached at http://b:1 within 60 s: connection refused".to_owned();
+    assert_eq!((trial.version, trial.state), (2, TrialState::Reverted { holds: 1, why }));
+    assert_eq!((rig.interval(), rig.places()), (OLD, (None, None)));
+}
+
+#[test]
+fn a_server_that_is_away_is_not_the_versions_fault() {
+    let disk = SimDisk::new(1);
+    let rig = Rig::open(&disk);
+    rig.push(1, OLD);
+    rig.probation.linked(None);
+    let mut now = rig.now;
+    for _ in 0..600 {
+        now += LOOK;
+        rig.probation.tick(now);
+    }
+    assert_eq!(short(&rig.word()), (1, "trying"));
+    rig.probation.linked(Some(Linked::Elsewhere));
+    for _ in 0..=PROBATION.as_secs() {
+        now += LOOK;
+        rig.probation.tick(now);
+    }
+    assert_eq!(short(&rig.word()), (1, "reverted"));
+}
+
+#[test]
 fn what_ends_the_agent_twice_is_given_up() {
     let ended_once = || {
         let disk = SimDisk::new(1);
@@ -196,7 +296,8 @@ fn life(seed: u64, fault: Fault, after: u64, works: bool) -> Result<u64, String>
     rig.prove();
     assert_eq!(short(&rig.word()), (1, "good"));
     disk.fail(fault, after);
-    let mut told = rig.push(2, NEW).map(|word| short(&word)).ok_or("it says nothing")?;
+    let mut told = rig.push_place(2, NEW).map(|word| short(&word)).ok_or("it says nothing")?;
+    rig.reach();
     if told == (2, "trying") {
         if works {
             rig.prove();
@@ -217,6 +318,15 @@ fn life(seed: u64, fault: Fault, after: u64, works: bool) -> Result<u64, String>
     }
     let rig = Rig::open(&disk.power_cut());
     let (has, says) = (rig.interval(), short(&rig.word()));
+    let place = Some(PLACE.to_owned());
+    let leads = match says {
+        (1, "good") | (2, "reverted") => (None, None),
+        (2, "good") => (place, None),
+        _ => (None, place),
+    };
+    if rig.places() != leads {
+        return Err(format!("{says:?} leads to {:?}", rig.places()));
+    }
     let is_whole = match says {
         (1, "good") | (2, "reverted") => has == OLD,
         (2, "good" | "trying") => has == NEW,
@@ -239,7 +349,10 @@ fn life(seed: u64, fault: Fault, after: u64, works: bool) -> Result<u64, String>
 #[test]
 fn a_power_cut_or_error_at_any_step_leaves_the_old_or_the_new() {
     let mut found = BTreeSet::new();
-    for seed in 0..2 {
+    let trials = std::env::var("FLEETD_TEST_TRIALS")
+        .map_or(TRIALS, |text| text.parse().expect("FLEETD_TEST_TRIALS is a number"));
+    let seeds = trials.div_ceil(TRIALS_OF_A_SEED);
+    for seed in 0..seeds {
         for fault in FAULTS {
             for after in 0..STEPS_MAX {
                 for works in [true, false] {

@@ -49,6 +49,13 @@ impl Coded for Given {
     const VERSION: u8 = 1;
 }
 
+/// Where a server says that it is, beside what its grants say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    server: PublicKey,
+    url: ServerUrl,
+}
+
 /// The server that the device's own file names.
 #[derive(Clone, Debug)]
 pub struct Provisioned {
@@ -131,6 +138,7 @@ pub struct Membership {
     provisioned: Option<Provisioned>,
     claim: Mutex<Option<Claim>>,
     given: Mutex<Option<Given>>,
+    place: Mutex<Option<Place>>,
     target: watch::Sender<Option<Arc<Target>>>,
     claims: watch::Sender<u64>,
     resets: watch::Sender<u64>,
@@ -146,6 +154,7 @@ impl Membership {
             provisioned,
             claim: Mutex::new(claim),
             given: Mutex::new(given),
+            place: Mutex::default(),
             target: watch::Sender::new(None),
             claims: watch::Sender::new(0),
             resets: watch::Sender::new(0),
@@ -204,10 +213,31 @@ impl Membership {
         let mut claim = self.lock();
         let had = erase(&self.folder)?;
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *claim = None;
         self.announce(None);
         self.resets.send_modify(|count| *count += 1);
         Ok(had)
+    }
+
+    /// Looks for a server first where it configured the device to, from now on. The other places stay
+    /// behind that one.
+    pub fn prefer(&self, server: PublicKey, url: Option<ServerUrl>) {
+        let claim = self.lock();
+        let place = url.map(|url| Place { server, url });
+        let before = {
+            let mut known = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, place.clone())
+        };
+        if before != place {
+            self.announce(claim.as_ref());
+        }
+    }
+
+    /// Where the server is looked for as long as it configured nothing else.
+    pub fn own_urls(&self) -> Vec<ServerUrl> {
+        let claim = self.lock();
+        self.urls_without_place(self.claim_that_counts(claim.as_ref()))
     }
 
     /// Tells how often the server was forgotten.
@@ -288,13 +318,14 @@ impl Membership {
 
     fn resolve(&self, claim: Option<&Claim>) -> Option<Target> {
         let named = self.provisioned_server();
-        let claim = claim.filter(|claim| {
-            let claimed = PublicKey::from_bytes(claim.server_pub).identity();
-            named.is_none_or(|named| named == claimed)
-        });
+        let claim = self.claim_that_counts(claim);
         let mut urls = Vec::new();
-        extend(&mut urls, claim.iter().flat_map(|c| &c.urls).filter_map(|url| url.parse().ok()));
-        extend(&mut urls, self.provisioned.iter().map(|provisioned| provisioned.url.clone()));
+        let is_its = |place: &&Place| claim.is_some_and(|c| c.server_pub == place.server.bytes());
+        {
+            let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            extend(&mut urls, place.as_ref().filter(is_its).map(|place| place.url.clone()));
+        }
+        extend(&mut urls, self.urls_without_place(claim));
         if urls.is_empty() {
             return None;
         }
@@ -309,6 +340,22 @@ impl Membership {
                 && key.server().is_some_and(|s| Some(s) == server.identity())
         });
         Some(Target { server, urls, enrol_key })
+    }
+
+    /// The claim, unless the device's own file has a key of another server.
+    fn claim_that_counts<'a>(&self, claim: Option<&'a Claim>) -> Option<&'a Claim> {
+        let named = self.provisioned_server();
+        claim.filter(|claim| {
+            let claimed = PublicKey::from_bytes(claim.server_pub).identity();
+            named.is_none_or(|named| named == claimed)
+        })
+    }
+
+    fn urls_without_place(&self, claim: Option<&Claim>) -> Vec<ServerUrl> {
+        let mut urls = Vec::new();
+        extend(&mut urls, claim.iter().flat_map(|c| &c.urls).filter_map(|url| url.parse().ok()));
+        extend(&mut urls, self.provisioned.iter().map(|provisioned| provisioned.url.clone()));
+        urls
     }
 
     fn provisioned_server(&self) -> Option<ServerIdentity> {
@@ -410,6 +457,21 @@ mod tests {
         }
         assert!(!membership.forget().unwrap());
         assert_eq!(membership.claim(&grant(8, &["http://b:1"])).unwrap(), ClaimStatus::Claimed);
+    }
+
+    #[test]
+    fn the_place_that_a_server_configured_is_first_and_the_others_stay() {
+        let path = tempfile::tempdir().unwrap();
+        let membership = opened(path.path(), None);
+        membership.claim(&grant(7, &["http://a:1"])).unwrap();
+        membership.prefer(key(8), "http://x:1".parse().ok());
+        assert_eq!(urls(&membership), ["http://a:1"], "that is another server's word");
+        membership.prefer(key(7), "http://b:1".parse().ok());
+        assert_eq!(urls(&membership), ["http://b:1", "http://a:1"]);
+        assert_eq!(membership.own_urls(), ["http://a:1".parse().unwrap()]);
+        assert_eq!(urls(&opened(path.path(), None)), ["http://a:1"], "its place is not here");
+        membership.prefer(key(7), None);
+        assert_eq!(urls(&membership), ["http://a:1"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file in the data folder | what it is |
 //! |---|---|
 //! | `device.key`, `device.id` | who the device is ([`crate::identity`]) |
+//! | `new-key` | a key that is to take the place of that one ([`crate::new_key`]) |
 //! | `claim` | whom it belongs to ([`membership`]) |
 //! | `given-id` | what its server calls it ([`membership`]) |
 //! | `configuration/` | what its server configured ([`crate::probation`]) |

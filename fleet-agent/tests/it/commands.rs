@@ -55,7 +55,7 @@ impl Device {
     }
 
     /// The agent ends and starts again.
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self { folder, server, app, .. } = self;
         app.stop().await;
         let (app, log) = start(folder.path());
@@ -276,7 +276,8 @@ async fn a_report_comes_at_once_and_says_how_much_it_is() {
             ToServer::Facts(_)
             | ToServer::ConfigReported(_)
             | ToServer::ConfigTrial(_)
-            | ToServer::Logs(_) => {}
+            | ToServer::Logs(_)
+            | ToServer::NewKey(_) => {}
         }
     }
     let (done, again) = (done.unwrap(), again.unwrap());

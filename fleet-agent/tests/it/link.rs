@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_agent::collect::Sampler;
-use fleet_agent::commands::Commands;
 use fleet_agent::commands::effects::Effects;
 use fleet_agent::commands::outcome::Performed;
+use fleet_agent::commands::{Commands, Job};
 use fleet_agent::config::{ClaimPolicy, CommandPolicy, Telemetry as FileTelemetry};
 use fleet_agent::identity::Identity;
 use fleet_agent::link::status::{Latency, LinkStatus};
 use fleet_agent::link::{FactsSource, Link};
 use fleet_agent::log_tail::LogTail;
 use fleet_agent::logs::LogSources;
+use fleet_agent::new_key::NewKeys;
 use fleet_agent::queue::Queue;
 use fleet_agent::spool::SpoolSettings;
 use fleet_agent::state::folder::Folder;
@@ -21,7 +22,6 @@ use fleet_agent::state::{ClaimWindow, Device};
 use fleet_agent::sys::SysRoot;
 use fleet_agent::telemetry::Telemetry;
 use fleet_core::api::LinkState;
-use fleet_core::command::Command;
 use fleet_core::identity::PrivateKey;
 use fleet_core::metric::Sample;
 use fleet_core::net::shutdown::Tasks;
@@ -35,12 +35,12 @@ use crate::server::{AgentEnd, Server, UID};
 use crate::within::{until, within};
 
 /// An agent's link and what it works on, without the rest of an agent.
-struct Rig {
+pub(crate) struct Rig {
     folder: TempDir,
-    device: Arc<Device>,
-    queue: Arc<Queue>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) queue: Arc<Queue>,
     commands: Arc<Commands>,
-    telemetry: Arc<Telemetry>,
+    pub(crate) telemetry: Arc<Telemetry>,
     status: Arc<LinkStatus>,
     tasks: Tasks,
 }
@@ -49,13 +49,13 @@ struct Rig {
 struct Idle;
 
 impl Effects for Idle {
-    fn perform<'a>(&'a self, _: &'a Command, _: Duration) -> BoxFuture<'a, Performed> {
+    fn perform<'a>(&'a self, _: &'a Job) -> BoxFuture<'a, Performed> {
         Box::pin(std::future::pending())
     }
 }
 
 impl Rig {
-    fn new(folder: TempDir, provisioned: Option<Provisioned>) -> Self {
+    pub(crate) fn new(folder: TempDir, provisioned: Option<Provisioned>) -> Self {
         Self::with_spool(folder, provisioned, SpoolSettings::default())
     }
 
@@ -99,6 +99,7 @@ impl Rig {
                 policy: CommandPolicy::default(),
                 own: LogTail::default(),
             }),
+            new_keys: Arc::new(NewKeys::new(state.path().to_owned())),
             telemetry: rig.telemetry.clone(),
             folder: state,
             facts: FactsSource { root: SysRoot::real(), device_type: None, name: None },
@@ -112,18 +113,18 @@ impl Rig {
     }
 
     /// A rig that belongs to a server.
-    fn claimed(server: &Server) -> Self {
+    pub(crate) fn claimed(server: &Server) -> Self {
         let rig = Self::new(tempfile::tempdir().unwrap(), None);
         rig.claim(server);
         rig
     }
 
-    fn claim(&self, server: &Server) {
+    pub(crate) fn claim(&self, server: &Server) {
         let grant = server.grant(self.device.identity.key.public());
         self.device.membership.claim(&grant).unwrap();
     }
 
-    fn push(&self, count: u32) {
+    pub(crate) fn push(&self, count: u32) {
         for value in 0..count {
             let samples = vec![Sample::new("cpu_usage", f64::from(value))];
             self.queue.push(Timestamp::from_millis(1), Instant::now(), samples).unwrap();
@@ -131,7 +132,7 @@ impl Rig {
     }
 
     /// Stops the link. With the server's end closed that takes no time.
-    async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         self.tasks.finish(Duration::from_secs(10)).await.unwrap();
         self.folder
     }
@@ -145,7 +146,12 @@ fn seqs(samples: &fleet_core::wire::Samples) -> Vec<u64> {
     samples.reports.iter().map(|report| report.seq).collect()
 }
 
-async fn push_config(link: &mut AgentEnd, version: u64, document: &str, signer: &PrivateKey) {
+pub(crate) async fn push_config(
+    link: &mut AgentEnd,
+    version: u64,
+    document: &str,
+    signer: &PrivateKey,
+) {
     let push = ConfigPush::sign(UID, version, document.to_owned(), signer);
     link.send(ToAgent::Config(push)).await;
 }
@@ -196,7 +202,7 @@ async fn a_server_cannot_take_what_was_not_sent() {
             Some(ToServer::ConfigReported(reported)) if reported.version == 1 => break,
             Some(ToServer::ConfigReported(_) | ToServer::ConfigTrial(_) | ToServer::Facts(_)) => {}
             Some(ToServer::Samples(_)) => panic!("it sends reports that are under way already"),
-            Some(ToServer::Command(_) | ToServer::Logs(_)) => {
+            Some(ToServer::Command(_) | ToServer::Logs(_) | ToServer::NewKey(_)) => {
                 panic!("nobody told it to do anything")
             }
             None => panic!("it left"),
@@ -291,7 +297,9 @@ async fn a_configuration_is_applied_kept_and_reported() {
             ToServer::Facts(facts) => interval_secs = Some(facts.interval_secs),
             ToServer::Samples(samples) => link.acknowledge(&samples).await,
             ToServer::ConfigReported(word) => reported = Some((word.version, word.error)),
-            ToServer::Command(_) | ToServer::Logs(_) => panic!("nobody told it to do anything"),
+            ToServer::Command(_) | ToServer::Logs(_) | ToServer::NewKey(_) => {
+                panic!("nobody told it to do anything")
+            }
         }
     }
     assert_eq!((is_tried, interval_secs, reported), (true, Some(5), Some((3, None))));

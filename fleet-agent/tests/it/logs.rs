@@ -47,7 +47,8 @@ async fn unnoted(link: &mut AgentEnd) -> LogNews {
             ToServer::Facts(_)
             | ToServer::ConfigReported(_)
             | ToServer::ConfigTrial(_)
-            | ToServer::Command(_) => {}
+            | ToServer::Command(_)
+            | ToServer::NewKey(_) => {}
         }
     }
 }

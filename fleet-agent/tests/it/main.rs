@@ -10,6 +10,8 @@ mod control;
 mod link;
 mod logs;
 mod machine;
+mod moves;
+mod new_keys;
 mod probes;
 mod process;
 mod server;

@@ -164,7 +164,8 @@ impl AgentEnd {
                 | ToServer::ConfigReported(_)
                 | ToServer::ConfigTrial(_)
                 | ToServer::Command(_)
-                | ToServer::Logs(_) => {}
+                | ToServer::Logs(_)
+                | ToServer::NewKey(_) => {}
             }
         }
     }
@@ -177,7 +178,8 @@ impl AgentEnd {
                 ToServer::ConfigTrial(_)
                 | ToServer::Facts(_)
                 | ToServer::Command(_)
-                | ToServer::Logs(_) => {}
+                | ToServer::Logs(_)
+                | ToServer::NewKey(_) => {}
                 // What was collected under it is what shows that it works.
                 ToServer::Samples(samples) => self.acknowledge(&samples).await,
             }
@@ -208,7 +210,8 @@ impl AgentEnd {
                 | ToServer::ConfigReported(_)
                 | ToServer::ConfigTrial(_)
                 | ToServer::Samples(_)
-                | ToServer::Logs(_) => {}
+                | ToServer::Logs(_)
+                | ToServer::NewKey(_) => {}
             }
         }
     }

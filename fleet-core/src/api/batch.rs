@@ -119,6 +119,15 @@ impl WhenOffline {
     }
 }
 
+/// The body of `POST /batches/{id}/retry`, which may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRetry {
+    /// How many devices must have failed for anything to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<usize>,
+}
+
 /// The body of `POST /batches`. It names its devices by `filter` or by `devices`, and what they
 /// shall do by `command` or by `config`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -14,10 +14,16 @@ use crate::metric::MetricName;
 use crate::secret::hidden;
 use crate::time::{Timestamp, parse_duration};
 use crate::untrusted::Untrusted;
+use crate::url::{ServerUrl, ServerUrlError};
+
+/// The path of the server's place.
+pub const SERVER_URL: &str = "server_url";
 
 /// What a server may configure on a device. Absent parts stay as the device's own file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigDocument {
+    /// Where the device finds its server. What its claim says stays behind it.
+    pub server_url: Option<ServerUrl>,
     /// Telemetry.
     pub telemetry: TelemetryConfig,
 }
@@ -52,12 +58,15 @@ impl ConfigDocument {
         let mut document = Self::default();
         for (key, value) in object("config", value)? {
             match key.as_str() {
+                SERVER_URL => document.server_url = Some(server_url(value)?),
                 "telemetry" => document.telemetry.read(value)?,
                 "telemetry_interval" => {
                     document.telemetry.interval =
                         Some(interval("config.telemetry_interval", value)?);
                 }
-                other => return Err(unknown(&format!("config.{other}"), "telemetry")),
+                other => {
+                    return Err(unknown(&format!("config.{other}"), "server_url, telemetry"));
+                }
             }
         }
         Ok(document)
@@ -72,7 +81,14 @@ impl ConfigDocument {
         if let Some(metrics) = &self.telemetry.metrics {
             telemetry.insert("metrics".to_owned(), json!(metrics));
         }
-        if telemetry.is_empty() { json!({}) } else { json!({ "telemetry": telemetry }) }
+        let mut document = Map::new();
+        if let Some(url) = &self.server_url {
+            document.insert(SERVER_URL.to_owned(), json!(url));
+        }
+        if !telemetry.is_empty() {
+            document.insert("telemetry".to_owned(), Value::Object(telemetry));
+        }
+        Value::Object(document)
     }
 }
 
@@ -98,6 +114,11 @@ fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Co
 
 fn unknown(path: &str, known: &str) -> ConfigError {
     wrong(path, format!("is not a key that devices know; known here: {known}"))
+}
+
+fn server_url(value: &Value) -> Result<ServerUrl, ConfigError> {
+    let url = value.as_str().ok_or(ServerUrlError).and_then(str::parse);
+    url.map_err(|error| wrong("config.server_url", error.to_string()))
 }
 
 /// Seconds as a number, or text such as `30s`.
@@ -135,7 +156,7 @@ fn metrics(value: &Value) -> Result<Vec<MetricName>, ConfigError> {
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigUpdate {
-    /// Where the device shall find its server. Kept with the version, not applied.
+    /// Where the device shall find its server: the same as `server_url` in the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_url: Option<String>,
     /// A key for that server. Never stored, not applied.
@@ -271,12 +292,22 @@ mod tests {
     }
 
     #[test]
+    fn a_servers_place_is_said_in_one_form() {
+        let moved = read(json!({"server_url": "HTTP://Server:8080/"})).unwrap();
+        assert_eq!(moved.to_json(), json!({"server_url": "http://server:8080"}));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (value, message) in [
             (json!([]), "config: must be an object"),
             (
                 json!({"telemtry": {}}),
-                "config.telemtry: is not a key that devices know; known here: telemetry",
+                "config.telemtry: is not a key that devices know; known here: server_url, telemetry",
+            ),
+            (
+                json!({"server_url": "gopher://a"}),
+                "config.server_url: not a server URL like http://your-server:8080",
             ),
             (
                 json!({"telemetry": {"interval": 0}}),

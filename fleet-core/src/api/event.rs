@@ -94,6 +94,7 @@ kinds! {
     CertificateAtRisk "certificate.at_risk" "The server's certificate ends soon, or a new one cannot be used.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
     DeviceRestored "device.restored" "An operator had a deleted device back.",
+    DeviceRekeyed "device.rekeyed" "A device has a new key, and its old one is of no use.",
 }
 
 impl Serialize for EventKind {

@@ -28,13 +28,13 @@ mod telemetry;
 
 pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
 pub use batch::{
-    BatchDevice, BatchMember, BatchPreview, BatchRequest, BatchState, BatchView, Excluded,
-    MemberState, WhenOffline,
+    BatchDevice, BatchMember, BatchPreview, BatchRequest, BatchRetry, BatchState, BatchView,
+    Excluded, MemberState, WhenOffline,
 };
 pub use command::{CommandRequest, CommandState, CommandView};
 pub use config::{
     ConfigDocument, ConfigError, ConfigUpdate, ConfigVersionView, ConfigView, ReportedView,
-    TelemetryConfig,
+    SERVER_URL, TelemetryConfig,
 };
 pub use config_layer::{
     ConfigLayer, DEVICE_LAYER, LayerError, LayerPreview, LayerView, Layered, is_tag,

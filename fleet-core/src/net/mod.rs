@@ -11,4 +11,5 @@ pub mod logging;
 pub mod shutdown;
 pub mod socket;
 pub mod tls;
-pub mod url;
+
+pub use crate::url;

@@ -2,7 +2,9 @@
 
 use super::client::{Ask, Client};
 use super::error::ClientError;
-use crate::api::{BatchMember, BatchPreview, BatchRequest, BatchView, MemberState, Route};
+use crate::api::{
+    BatchMember, BatchPreview, BatchRequest, BatchRetry, BatchView, MemberState, Route,
+};
 use crate::id::{DeviceId, Uid};
 
 /// Which devices of a batch to ask for.
@@ -75,9 +77,14 @@ impl Client {
         self.call(Route::BatchCancel(id), Ask::default()).await
     }
 
-    /// Does the same again to the devices of a batch that failed; the new batch.
-    pub async fn batch_retry(&self, id: Uid) -> Result<BatchView, ClientError> {
-        self.call(Route::BatchRetry(id), Ask::default()).await
+    /// Does the same again to the devices of a batch that failed, only if there are as many as
+    /// expected; the new batch.
+    pub async fn batch_retry(
+        &self,
+        id: Uid,
+        expect: Option<usize>,
+    ) -> Result<BatchView, ClientError> {
+        self.call(Route::BatchRetry(id), Ask::body(&BatchRetry { expect })?).await
     }
 }
 
@@ -126,7 +133,7 @@ mod tests {
         client.batch_pause(id).await.unwrap();
         client.batch_continue(id).await.unwrap();
         client.batch_cancel(id).await.unwrap();
-        client.batch_retry(id).await.unwrap();
+        client.batch_retry(id, Some(3)).await.unwrap();
         let lines: Vec<_> = pretend.asked().iter().map(|asked| asked.line.clone()).collect();
         assert_eq!(
             lines,
@@ -146,6 +153,6 @@ mod tests {
         let client = client.read_only();
         assert!(client.batch_preview(&request).await.is_ok());
         assert!(client.batch_create(&request).await.is_err());
-        assert!(client.batch_retry(id).await.is_err());
+        assert!(client.batch_retry(id, None).await.is_err());
     }
 }

@@ -119,6 +119,7 @@ impl ClientError {
     /// Whether the server may answer when it is asked again later: it is away, or starts again.
     pub fn is_passing(&self) -> bool {
         match self {
+            Self::Exchange { source: HttpError::Tls(_), .. } => false,
             Self::Connect { .. } | Self::Exchange { .. } | Self::Silent { .. } => true,
             Self::Refused { status, .. } => matches!(
                 *status,

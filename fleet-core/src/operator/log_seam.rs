@@ -10,6 +10,8 @@ const SAME_TIME_MAX: usize = 256;
 /// What is remembered of the lines that came.
 #[derive(Debug, Default)]
 pub struct LogSeam {
+    /// Whether a stream has begun.
+    has_begun: bool,
     /// When the last of them was written.
     at: Option<Timestamp>,
     /// Those that were written at that time.
@@ -51,7 +53,8 @@ impl LogSeam {
     /// Another stream begins.
     pub fn begin(&mut self) {
         self.again.clone_from(&self.last);
-        self.stage = if self.at.is_some() { Stage::Apart } else { Stage::On };
+        self.stage = if self.has_begun { Stage::Apart } else { Stage::On };
+        self.has_begun = true;
     }
 
     /// Takes the next line.

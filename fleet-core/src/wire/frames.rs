@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::{CommandNews, CommandOrder, LogAsk, LogNews};
+use super::{CommandNews, CommandOrder, LogAsk, LogNews, NewKey};
 use crate::codec::Coded;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::metric::Sample;
@@ -23,6 +23,8 @@ pub enum ToServer {
     Logs(LogNews),
     /// How far a configuration is that has to show that it works.
     ConfigTrial(ConfigTrial),
+    /// A key that it is to have from now on.
+    NewKey(Box<NewKey>),
 }
 
 impl Coded for ToServer {
@@ -72,6 +74,13 @@ pub enum ToAgent {
     LogsNoted {
         /// The number of their ask.
         ask: u64,
+    },
+    /// The device may come with its new key from now on.
+    NewKeyNoted {
+        /// Which.
+        device_pub: [u8; 32],
+        /// Why it may not.
+        refused: Option<String>,
     },
 }
 

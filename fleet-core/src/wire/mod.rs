@@ -16,6 +16,7 @@
 mod command;
 mod frames;
 mod hello;
+mod key;
 mod log;
 
 pub use command::{CommandNews, CommandOrder, CommandResult, Outcome, Progress};
@@ -24,6 +25,7 @@ pub use frames::{
     ToServer, TrialState,
 };
 pub use hello::{Greeting, Hello, LinkContext, Proof, RefusedReason};
+pub use key::NewKey;
 pub use log::{CUT_MARK, LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity};
 
 /// The WebSocket subprotocol.

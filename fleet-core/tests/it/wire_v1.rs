@@ -152,6 +152,23 @@ fn what_an_agent_says_of_commands() {
 }
 
 #[test]
+fn what_is_said_of_new_keys() {
+    let key = NewKey {
+        command: [0x11; 16],
+        device_pub: [0x22; 32],
+        by_old: [0x33; 64],
+        by_new: [0x44; 64],
+    };
+    let [command, device_pub] = ["11".repeat(16), "22".repeat(32)];
+    let [by_old, by_new] = ["33".repeat(64), "44".repeat(64)];
+    let frozen = format!("0401 06 {command} {device_pub} {by_old} {by_new}");
+    check(&ToServer::NewKey(Box::new(key)), &frozen);
+    let noted = |refused| ToAgent::NewKeyNoted { device_pub: [0x22; 32], refused };
+    check(&noted(None), &format!("0501 0a {device_pub} 00"));
+    check(&noted(Some("r".to_owned())), &format!("0501 0a {device_pub} 01 0172"));
+}
+
+#[test]
 fn what_is_said_of_logs() {
     let ask = LogAsk {
         ask: 7,

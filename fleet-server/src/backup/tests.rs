@@ -16,8 +16,8 @@ use super::format::Encoder;
 use super::*;
 use crate::keyring::Keyring;
 use crate::store::{
-    Admission, BackupStore as _, Device, DeviceStore as _, Incoming, MetaStore as _, Part,
-    RedbStore, StoreHealth, TelemetryStore as _, Tier,
+    Admission, BackupStore as _, Device, DeviceStore as _, Incoming, MetaStore as _, OtherKeys,
+    Part, RedbStore, StoreHealth, TelemetryStore as _, Tier,
 };
 
 const BEGAN: i64 = 1_705_000_000_000;
@@ -44,6 +44,7 @@ async fn add_device(store: &RedbStore) -> Uid {
         created_at: at,
         last_seen: None,
         missed_reports: 0,
+        other_keys: OtherKeys::default(),
         reported: None,
     };
     store.device_insert(device).await.unwrap();

@@ -36,8 +36,8 @@ const NAMED_MAX: usize = 8;
 /// What to have which devices do.
 #[derive(Debug, clap::Args)]
 pub(super) struct BatchCommandArgs {
-    /// What to do: restart, reboot, collect or logs with what belongs to them, such as "restart
-    /// nginx", or exec with the program after --
+    /// What to do: restart, reboot, collect, rotate-key or logs with what belongs to them, such as
+    /// "restart nginx", or exec with the program after --
     #[arg(long, value_name = "COMMAND")]
     command: String,
     /// The command's arguments one by one, exactly as they are

@@ -49,7 +49,9 @@ pub(super) async fn run(
     if !args.yes && !failed.is_empty() {
         confirm(&view, &failed, output).await?;
     }
-    let view = client.batch_retry(id).await.map_err(|error| unsure(error, output))?;
+    // Others may fail while somebody reads who has.
+    let view =
+        client.batch_retry(id, Some(failed.len())).await.map_err(|error| unsure(error, output))?;
     output.set_going_on(going_on(view.id));
     if args.no_wait {
         return told("begun", view, output);

@@ -28,7 +28,7 @@ const CONNECTED: Duration = Duration::from_secs(2);
 pub(super) struct RunArgs {
     /// The device, by id or uid
     device: String,
-    /// restart, reboot, collect, logs or exec
+    /// restart, reboot, collect, logs, rotate-key or exec
     command: String,
     /// restart: the service, or the agent itself if none is named; exec: the program with its
     /// arguments, after --

@@ -171,6 +171,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceRevoked
         | EventKind::DeviceDeleted
         | EventKind::DeviceUpdated
+        | EventKind::DeviceRekeyed
         | EventKind::ConfigSet
         | EventKind::ConfigLayerSet
         | EventKind::CommandQueued

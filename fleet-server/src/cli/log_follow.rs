@@ -2,6 +2,8 @@
 //!
 //! A server that is away is asked again and again; its answer goes on behind the last line.
 
+use std::time::Duration;
+
 use fleet_core::Chain;
 use fleet_core::api::{LogEntries, LogMessage, LogOver, LogOverKind};
 use fleet_core::cli::failure::Failure;
@@ -13,7 +15,6 @@ use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
 use fleet_core::operator::log_seam::{Came, LogSeam};
 use fleet_core::operator::logs::{LogQuery, LogStream, left_out};
-use std::time::Duration;
 use tokio::time::sleep;
 
 use super::logs::Line;
@@ -31,8 +32,10 @@ pub(super) async fn follow(
     if output.format == Format::Json {
         output.format = Format::Jsonl;
     }
-    let mut follower = Follower { device, query, seam: LogSeam::default() };
+    let (seam, backoff) = (LogSeam::default(), Backoff::within(WAIT_MAX));
+    let mut follower = Follower { device, query, seam, backoff };
     let mut stream = client.logs_follow(device, &follower.query).await?;
+    follower.seam.begin();
     loop {
         let lost = follower.read(&mut stream, output).await?;
         output.note(&format!("the server is away: {}; this waits for it", why(lost.as_ref())))?;
@@ -57,6 +60,8 @@ struct Follower<'a> {
     device: &'a str,
     query: LogQuery,
     seam: LogSeam,
+    /// Grows until a stream brings something.
+    backoff: Backoff,
 }
 
 impl Follower<'_> {
@@ -74,6 +79,9 @@ impl Follower<'_> {
                 Err(error) if error.is_passing() => return Ok(Some(error)),
                 Err(error) => return Err(error.into()),
             };
+            if !matches!(message, LogMessage::Hello(_)) {
+                self.backoff.reset();
+            }
             match message {
                 LogMessage::Hello(hello) if !hello.connected => {
                     output.note(&format!("{device} is not connected; this waits for it"))?;
@@ -96,12 +104,11 @@ impl Follower<'_> {
     async fn reopen(&mut self, client: &Client) -> Result<LogStream, Failure> {
         if let Some(since) = self.seam.since() {
             self.query.since = Some(since);
-            self.query.limit = Some(LOG_LINES_MAX);
         }
+        self.query.limit = Some(LOG_LINES_MAX);
         self.seam.begin();
-        let mut backoff = Backoff::within(WAIT_MAX);
         loop {
-            sleep(backoff.next_wait(backoff::random())).await;
+            sleep(self.backoff.next_wait(backoff::random())).await;
             match client.logs_follow(self.device, &self.query).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if error.is_passing() => {}
@@ -169,7 +176,8 @@ mod tests {
     }
 
     fn follower() -> Follower<'static> {
-        Follower { device: "a", query: LogQuery::default(), seam: LogSeam::default() }
+        let (seam, backoff) = (LogSeam::default(), Backoff::within(WAIT_MAX));
+        Follower { device: "a", query: LogQuery::default(), seam, backoff }
     }
 
     #[test]

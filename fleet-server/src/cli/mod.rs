@@ -80,7 +80,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     /// Show and change a device's configuration
     Config(config::ConfigArgs),
-    /// Have devices do something: restart, reboot, collect, logs, exec
+    /// Have devices do something: restart, reboot, collect, logs, rotate-key, exec
     Command(command::CommandArgs),
     /// Have many devices do something, after a look at which
     BatchCommand(batch_begin::BatchCommandArgs),

@@ -227,7 +227,7 @@ mod tests {
     use crate::export::lines::push_row;
     use crate::series::batch::Batch;
     use crate::store::{
-        Admission, Device, DeviceStore as _, Incoming, RedbStore, TelemetryStore as _,
+        Admission, Device, DeviceStore as _, Incoming, OtherKeys, RedbStore, TelemetryStore as _,
     };
 
     async fn store() -> (RedbStore, Uid, DeviceId) {
@@ -246,6 +246,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         };
         store.device_insert(device).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fleet_core::api::{
-    DeviceDeleted, Done, Health, Identity, KeyCreate, Route, RouteError, Verdict,
+    BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, Route, RouteError, Verdict,
 };
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
@@ -281,7 +281,9 @@ async fn answer_rest(
             Ok(ok(&ops.batches.cancel(id, &actor(principal.as_ref())?).await?))
         }
         Route::BatchRetry(id) => {
-            let view = ops.batches.retry(id, &actor(principal.as_ref())?).await?;
+            let wish: BatchRetry = body::json_or_default(request, patience).await?;
+            let actor = actor(principal.as_ref())?;
+            let view = ops.batches.retry(id, wish.expect, &actor).await?;
             Ok(json(StatusCode::CREATED, &view))
         }
 

@@ -16,7 +16,7 @@ use fleet_core::Chain;
 use fleet_core::identity::PrivateKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::socket::{FrameSocket, SocketError, derive_accept_key};
-use fleet_core::wire::SUBPROTOCOL;
+use fleet_core::wire::{SUBPROTOCOL, Standing, ToAgent};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -113,7 +113,14 @@ impl Links {
             }
         };
         // Large, and over long before the session is.
-        let device = Box::pin(self.ops.enrolment.admit(key, proof)).await?;
+        let device = match Box::pin(self.ops.enrolment.admit(key, proof)).await {
+            Err(OpsError::Forbidden(reason)) => {
+                socket.send(&ToAgent::Standing(Standing::Revoked { reason })).await?;
+                socket.close("the device has another key").await;
+                return Ok("its key is a former one");
+            }
+            admitted => admitted?,
+        };
         tracing::info!(remote = %visit.remote(), device_id = %device.id, uid = %device.uid, state = ?device.state, "a device has connected");
         session::run(self, visit, socket, device.uid).await
     }

@@ -11,7 +11,7 @@ use fleet_core::api::CommandState;
 use fleet_core::codec;
 use fleet_core::id::Uid;
 use fleet_core::net::socket::{Incoming, SocketError};
-use fleet_core::wire::{Progress, Standing, ToAgent, ToServer};
+use fleet_core::wire::{NewKey, Progress, Standing, ToAgent, ToServer};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep_until};
 
@@ -93,6 +93,7 @@ fn is_on_the_way(frame: &ToServer) -> bool {
         | ToServer::Samples(_)
         | ToServer::ConfigReported(_)
         | ToServer::ConfigTrial(_)
+        | ToServer::NewKey(_)
         | ToServer::Logs(_) => false,
     }
 }
@@ -284,15 +285,29 @@ impl Session<'_> {
                 }
                 self.socket.send(&ToAgent::LogsNoted { ask }).await?;
             }
+            ToServer::NewKey(offer) if is_active => self.take_key(&offer).await?,
             ToServer::Samples(_)
             | ToServer::ConfigReported(_)
             | ToServer::ConfigTrial(_)
             | ToServer::Command(_)
+            | ToServer::NewKey(_)
             | ToServer::Logs(_) => {
                 tracing::debug!(uid = %self.uid, "a device that is not active sent data, not kept");
             }
         }
         Ok(Next::GoOn)
+    }
+
+    /// Notes a new key of the device before it is told so, or says why not.
+    async fn take_key(&mut self, offer: &NewKey) -> Result<(), LinkError> {
+        let ops = &self.links.ops;
+        let open = ops.commands.open(self.uid).await?;
+        let refused = ops.enrolment.offered(self.uid, offer, &open).await?.err();
+        if let Some(why) = &refused {
+            tracing::warn!(uid = %self.uid, why, "a new key was not taken");
+        }
+        let device_pub = offer.device_pub;
+        Ok(self.socket.send(&ToAgent::NewKeyNoted { device_pub, refused }).await?)
     }
 
     /// Sends the latest configuration, unless the device has it or it is on its way.

@@ -327,7 +327,7 @@ impl Commands {
 
     /// Nobody need worry about a device that is silent because it begins anew.
     fn expect_back(&self, command: &CommandRecord) {
-        if !matches!(command.command, Command::Restart | Command::Reboot) {
+        if !command.command.begins_anew() {
             return;
         }
         let (device, id) = (command.device, command.id);

@@ -34,7 +34,7 @@ impl Devices {
             }
             restored => restored?,
         };
-        if let Some(stranger) = restored.gave_way {
+        for stranger in restored.gave_way {
             self.presence.forget(stranger);
             self.versions.forget(stranger);
             self.hub.wake(stranger);

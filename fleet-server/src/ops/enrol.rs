@@ -6,6 +6,8 @@
 //! | a live grant for its key, or an enrolment key with uses left | active; pending if its id is taken |
 //! | neither | pending, until an operator says yes or no |
 //! | a key that was rejected or revoked | what it is already |
+//! | a key that it made to take the place of its own | the same device, with that key alone |
+//! | a key whose place was taken so | nothing |
 //!
 //! A device never inherits another's record by its name: the key decides.
 
@@ -22,7 +24,7 @@ use super::configs::Versions;
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, Presence, World};
 use crate::hub::Hub;
-use crate::store::{Admission, Conflict, Device, GrantRecord, Refusal, StoreError};
+use crate::store::{Admission, Conflict, Device, GrantRecord, OtherKeys, Refusal, StoreError};
 
 /// Characters of one fact.
 const FACT_CHARS_MAX: usize = 256;
@@ -59,7 +61,10 @@ impl Enrolment {
     /// Settles what a device is. Its signature has been checked.
     pub(crate) async fn admit(&self, key: PublicKey, proof: Proof) -> Result<Device, OpsError> {
         let facts = bounded(proof.facts);
-        let known = self.world.store.device_by_key(key).await?;
+        let known = match self.world.store.device_by_key(key).await? {
+            Some(device) => Some(self.by_one_of_its_keys(device, key).await?),
+            None => None,
+        };
         match known {
             Some(device) if device.state == Admission::Pending => {
                 let said = said_id(&proof.device_id, key)?;
@@ -232,6 +237,7 @@ impl Enrolment {
             created_at: now,
             last_seen: Some(now),
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         };
         let mut room = Room::Free;

@@ -1,7 +1,7 @@
 //! Events: writing down what happened, and reading it again.
 //!
-//! What happens to commands is told in the commit of the change itself. Other events are written
-//! right after the change that they tell of, in a commit of their own. A server that crashes between
+//! What happens to commands, and what devices of a batch begin with, is told in the commit of the
+//! change itself. Other events are written right after the change that they tell of, in a commit of their own. A server that crashes between
 //! the two keeps the change and never tells of it; it never tells of a change that was not kept.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -377,7 +377,7 @@ mod tests {
     use crate::ops::configs::Layers;
     use crate::ops::senders::Senders;
     use crate::ops::{Events, Presence, World};
-    use crate::store::{Admission, Device, Incoming, RedbStore, Store};
+    use crate::store::{Admission, Device, Incoming, OtherKeys, RedbStore, Store};
     use crate::watched::Watched;
 
     const MINUTE: i64 = 60_000;
@@ -396,6 +396,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         }
     }

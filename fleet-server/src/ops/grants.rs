@@ -120,6 +120,10 @@ impl Grants {
     /// Refuses a device that an operator put out: a grant is no way around that word.
     async fn require_welcome(&self, key: PublicKey) -> Result<(), OpsError> {
         let Some(device) = self.world.store.device_by_key(key).await? else { return Ok(()) };
+        if device.other_keys.former.contains(&key) {
+            let problem = "has a newer key; that one is of no use any more";
+            return Err(OpsError::Conflict(format!("the device {} {problem}", device.id)));
+        }
         let problem = match device.state {
             Admission::Pending | Admission::Active | Admission::Deleted => return Ok(()),
             Admission::Rejected => "was rejected; accept or delete it first",

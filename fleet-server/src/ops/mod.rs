@@ -15,6 +15,7 @@ pub(crate) mod deleted;
 pub(crate) mod devices;
 mod drafts;
 pub(crate) mod enrol;
+mod enrol_key;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod fleetwide;

@@ -14,7 +14,7 @@ use super::events::NewEvent;
 use super::keys::Principal;
 use super::{Actor, Events, OpsError, World};
 use crate::hub::Hub;
-use crate::store::{Admission, Conflict, Device, StoreError};
+use crate::store::{Admission, Conflict, Device, OtherKeys, StoreError};
 
 /// Devices that one request makes.
 const MADE_PER_REQUEST_MAX: usize = 1_000;
@@ -176,6 +176,7 @@ impl Senders {
             created_at: now,
             last_seen: Some(now),
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         };
         match self.world.store.device_insert(device.clone()).await {

@@ -40,12 +40,14 @@ impl Hosts {
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let authority = authority(headers).unwrap_or_default();
         let host = plain(host(authority));
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
         let is_address = host.parse::<IpAddr>().is_ok()
             || host
                 .strip_prefix('[')
                 .and_then(|host| host.strip_suffix(']'))
                 .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
-        if is_address || host.ends_with(".localhost") || self.0.contains(&host) {
+        let is_own = is_address || host.ends_with(".localhost") || self.0.contains(&host);
+        if is_own && authority.chars().all(is_name) {
             return Ok(());
         }
         let detail = format!(

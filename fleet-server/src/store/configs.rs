@@ -82,7 +82,7 @@ pub struct NewConfig {
     pub at: Timestamp,
     /// Why, in the author's words.
     pub comment: Option<String>,
-    /// The server that the author asked the device to move to. Kept, not acted on.
+    /// Where it says that the server is.
     pub server_url: Option<String>,
 }
 

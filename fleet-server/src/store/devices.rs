@@ -12,8 +12,9 @@ use super::{Directory, StoreError};
 
 /// The fleet's devices.
 ///
-/// Among devices that are not deleted, an id and a key each belong to one. A deleted device keeps
-/// its record for a while, found by its uid alone, and is no longer changed unless it is had back.
+/// Among devices that are not deleted, an id and a key each belong to one, keys that it had too. A
+/// deleted device keeps its record for a while, found by its uid alone, and is no longer changed
+/// unless it is had back.
 #[async_trait]
 pub trait DeviceStore: Send + Sync {
     /// All devices that are not deleted, by id and uid.
@@ -25,7 +26,7 @@ pub trait DeviceStore: Send + Sync {
     /// The device that goes by an id.
     async fn device_find(&self, id: &DeviceId) -> Result<Option<Device>, StoreError>;
 
-    /// The device that has a key.
+    /// The device that has a key, shall have it, or had it.
     async fn device_by_key(&self, key: PublicKey) -> Result<Option<Device>, StoreError>;
 
     /// All devices that are not deleted, oldest first. Damaged ones are left out, and health says
@@ -94,8 +95,32 @@ pub struct Device {
     pub last_seen: Option<Timestamp>,
     /// Reports that it numbered but that never came.
     pub missed_reports: u64,
+    /// Keys that it shall have, or had.
+    pub other_keys: OtherKeys,
     /// What it last said about its configuration.
     pub reported: Option<ReportedConfig>,
+}
+
+/// A device's keys beside the one that it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherKeys {
+    /// The one that it will come with.
+    pub next: Option<PublicKey>,
+    /// Those that it had, the latest last.
+    pub former: Vec<PublicKey>,
+}
+
+impl Device {
+    /// All keys that are this device's and nobody else's.
+    pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        let OtherKeys { next, former } = &self.other_keys;
+        self.key.iter().chain(next).chain(former).copied()
+    }
+
+    /// Whether a key is one of them.
+    pub fn has_key(&self, key: PublicKey) -> bool {
+        self.keys().any(|known| known == key)
+    }
 }
 
 /// How a device stands with the server.

@@ -33,7 +33,9 @@ pub use batches::{
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
 pub use deleted::{Deleted, DeletedStore, Restored};
-pub use devices::{Admission, Change, Device, DeviceStore, Refusal, ReportedConfig, ReportedPhase};
+pub use devices::{
+    Admission, Change, Device, DeviceStore, OtherKeys, Refusal, ReportedConfig, ReportedPhase,
+};
 pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};

@@ -23,6 +23,7 @@ mod link;
 mod link_batches;
 mod link_commands;
 mod link_configs;
+mod link_keys;
 mod logs;
 mod metrics;
 mod model_kit;

@@ -135,6 +135,8 @@ async fn a_device_is_what_its_layers_make_of_it() {
         (FLEET, json!({}), "config: is missing"),
         (FLEET, json!({"config": {"telemtry": {}}}), "config.telemtry: "),
         (FLEET, json!({"config": {}, "server_url": "http://a"}), "server_url: "),
+        (FLEET, json!({"config": {"server_url": "a"}}), "config.server_url: "),
+        (&of("a"), json!({"server_url": "a"}), "config.server_url: "),
         ("/api/v1/config?layer=fleet&device_id=a", json!({"config": {}}), "layer: "),
         (&of("a"), json!({"config": {}, "expect": 1}), "expect: "),
     ] {

@@ -87,7 +87,11 @@ async fn the_references_examples_work_as_they_stand() {
     assert_eq!(updated["status"], "updated");
     assert!(updated["not_applied"].as_str().unwrap().contains("api_key is not kept"));
     let shown = rig.ask("GET", path, None).await.expect(200);
-    assert_eq!(shown["config"], "{\"telemetry\":{\"interval\":30}}");
+    let document = r#"{"server_url":"http://new-server:8080","telemetry":{"interval":30}}"#;
+    assert_eq!(
+        (&shown["config"], &shown["server_url"]),
+        (&json!(document), &json!("http://new-server:8080"))
+    );
     assert_eq!((&shown["version"], &shown["api_key"]), (&json!(1), &json!("(masked)")));
     assert!(!shown.to_string().contains("new-key"));
 

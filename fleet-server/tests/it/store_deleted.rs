@@ -35,7 +35,7 @@ pub(crate) async fn a_deleted_device_is_had_back_as_it_was(store: Any) {
         assert_eq!(store.deleted_list().await.unwrap(), [listed]);
 
         let restored = store.deleted_restore(one.uid).await.unwrap();
-        assert_eq!(restored, Restored { device: one.clone(), gave_way: None });
+        assert_eq!(restored, Restored { device: one.clone(), gave_way: Vec::new() });
         assert_eq!(store.deleted_list().await.unwrap(), []);
         missing(store.deleted_restore(one.uid).await);
         assert_eq!(store.device_find(&one.id).await.unwrap(), Some(one.clone()));
@@ -82,7 +82,7 @@ pub(crate) async fn who_waits_with_the_same_key_gives_way(store: Any) {
     store.device_insert(other.clone()).await.unwrap();
 
     let restored = store.deleted_restore(one.uid).await.unwrap();
-    assert_eq!(restored, Restored { device: one.clone(), gave_way: Some(stranger.uid) });
+    assert_eq!(restored, Restored { device: one.clone(), gave_way: vec![stranger.uid] });
     assert_eq!(store.device_list().await.unwrap(), [one, other]);
     assert_eq!(store.directory().state(stranger.uid), None);
     assert_eq!(store.deleted_list().await.unwrap(), [], "a stranger is not had back");

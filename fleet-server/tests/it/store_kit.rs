@@ -9,7 +9,8 @@ use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 use fleet_server::store::{
-    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, Query, StoreHealth, Tell,
+    Admission, Device, GrantRecord, Incoming, KeyRecord, NewConfig, OtherKeys, Query, StoreHealth,
+    Tell,
 };
 
 pub(crate) fn time(millis: i64) -> Timestamp {
@@ -40,6 +41,7 @@ pub(crate) fn device(name: &str, key: u8) -> Device {
         created_at: time(1),
         last_seen: None,
         missed_reports: 0,
+        other_keys: OtherKeys::default(),
         reported: None,
     }
 }

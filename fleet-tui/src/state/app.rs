@@ -15,7 +15,7 @@ use super::link::Phase;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Notices, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
-use crate::effect::{Effect, LogAsk, Request};
+use crate::effect::{BatchChange, Effect, LogAsk, Request};
 use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
 use crate::keys::{self, Action};
 use crate::layout::DiscoverPane;
@@ -321,6 +321,7 @@ impl App {
             }
             Command::TellLeft(id) => self.batches.tell_left(id, &mut self.desk),
             Command::ChangeBatch(id, change) => self.desk.ask(Request::ChangeBatch(id, change)),
+            Command::RetryBatch(id, count) => self.desk.ask(Request::RetryBatch(id, count)),
             Command::Quit => self.desk.wish(Effect::Quit),
         }
     }
@@ -457,6 +458,12 @@ impl App {
             }
             (Request::BeginBatch(_), answer) => self.batches.begun(answer, &mut self.desk),
             (Request::ChangeBatch(id, change), answer) => {
+                if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            (Request::RetryBatch(id, _), answer) => {
+                let change = BatchChange::Retry;
                 if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
                     self.run(command);
                 }

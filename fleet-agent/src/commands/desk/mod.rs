@@ -82,10 +82,13 @@ pub(super) enum Next {
 
 /// Something to be done.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) id: CommandId,
-    pub(super) command: Command,
-    pub(super) time: Duration,
+pub struct Job {
+    /// The number of its order.
+    pub id: CommandId,
+    /// What.
+    pub command: Command,
+    /// How long it may take.
+    pub time: Duration,
 }
 
 impl Desk {

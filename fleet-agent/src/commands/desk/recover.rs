@@ -4,6 +4,7 @@
 //! |---|---|
 //! | accepted | nothing was done yet: it is done, if it is not too late by the wall clock; after another boot only once its server has sent it again |
 //! | running: `collect`, `logs`, `restart SERVICE` | the same from the start, [`ATTEMPTS_MAX`] times at most |
+//! | running: `rotate-key` | gone on with: how far it is stands in its own file ([`crate::new_key`]) |
 //! | running: `restart` | done, since this is another run |
 //! | running: `reboot` | done if this is another boot; else there may be one yet, for five minutes |
 //! | running: `exec` | unknown, and never done again |
@@ -20,6 +21,8 @@ use crate::spool::Moment;
 
 /// How often something is begun that ends the agent each time.
 const ATTEMPTS_MAX: u8 = 2;
+/// The same of what goes on where it was, and ends the agent once by itself.
+const STEPS_MAX: u8 = 12;
 
 /// What was under way when the agent ended.
 pub(super) fn interrupted() -> CommandResult {
@@ -80,9 +83,11 @@ impl Desk {
             {
                 self.waiting.push_back(id);
             }
+            Some(Command::RotateKey) if begun.attempt < STEPS_MAX => self.waiting.push_back(id),
             Some(
                 Command::Collect
                 | Command::Logs { .. }
+                | Command::RotateKey
                 | Command::RestartService(_)
                 | Command::Exec(_),
             )

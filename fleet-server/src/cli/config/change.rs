@@ -230,6 +230,11 @@ impl Change {
                 layer::change(&layer, update, expect, layer_how, yes, client, output).await
             }
             Whose::Device(_) if layer_how.dry_run => {
+                let expect = how.expected_version.or(layer_how.for_device()).unwrap_or(seen);
+                if expect != seen {
+                    let text = format!("{} is at version {seen}, not {expect}", current.name);
+                    return Err(Failure::new(Exit::Conflict, text));
+                }
                 preview.tell(&format!("{} at version {seen}", current.name), output)
             }
             Whose::Device(id) => {
@@ -243,7 +248,8 @@ impl Change {
                     let goes_on = format!("version {version} is stored, and goes on");
                     Failure::from(error).hint(format!("{goes_on}: fleets config get {id}"))
                 })?;
-                let away = away(client, &last, version, output).await?;
+                // Only a hint: what counts is stored.
+                let away = away(client, &last, version, output).await.ok().flatten();
                 tell(&last, version, how.no_wait, away, output)
             }
         }
@@ -286,7 +292,7 @@ async fn away(
         return Ok(None);
     }
     let status = client.device_get(view.device_id.as_str()).await?.status;
-    Ok((!status.is_heard()).then_some(status))
+    Ok(matches!(status, DeviceStatus::Offline | DeviceStatus::Lost).then_some(status))
 }
 
 /// Tells what became of a version.

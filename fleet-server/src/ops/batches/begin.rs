@@ -9,7 +9,7 @@ use super::engine::Live;
 use super::{Batches, patch};
 use crate::ops::OpsError;
 use crate::ops::commands::{self, require_able};
-use crate::ops::configs::{self, own_of, tags_of};
+use crate::ops::configs::{self, own_of, server_url, tags_of};
 use crate::ops::events::NewEvent;
 use crate::store::{
     Action, BatchRecord, Begun, CommandRecord, Conflict, Device, MemberChange, NewConfig,
@@ -36,6 +36,8 @@ impl Batches {
                 return Ok(());
             }
             members = self.try_to_begin(live, members).await?;
+            // Whoever has waited for a turn has it before the next try.
+            tokio::task::yield_now().await;
         }
         let why = "its configuration was changed by others all the time";
         let failed = members.iter().map(|(ordinal, _)| (*ordinal, self.failed_at_once(why)));
@@ -70,8 +72,11 @@ impl Batches {
                         match begun {
                             Ok(begun) => {
                                 live.note_member(ordinal, &begun.member);
-                                let over = self.begun(begun).await?;
-                                ended.extend(over.map(|change| (ordinal, change)));
+                                match self.begun(begun).await {
+                                    Ok(over) => ended.extend(over.map(|change| (ordinal, change))),
+                                    // The others have begun, too, and must hear of it.
+                                    Err(error) => outcome = Err(error),
+                                }
                             }
                             Err(StoreError::Conflict(Conflict::Config { .. })) => {
                                 again.extend(members.iter().find(|(known, _)| *known == ordinal));
@@ -83,7 +88,7 @@ impl Batches {
                         }
                     }
                 }
-                // There are too many commands for any of them.
+                // There are too many commands for all of them.
                 Err(error @ StoreError::Conflict(_)) => {
                     let why = error.to_string();
                     ended.extend(
@@ -123,8 +128,14 @@ impl Batches {
         device: Uid,
         now: Timestamp,
     ) -> Result<Result<Step, MemberChange>, OpsError> {
-        let Some(device) = self.world.store.device_get(device).await? else {
-            return Ok(Err(self.called_off("the device was removed")));
+        let device = match self.world.store.device_get(device).await {
+            Ok(Some(device)) => device,
+            Ok(None) => return Ok(Err(self.called_off("the device was removed"))),
+            // One row that cannot be read holds up nobody else.
+            Err(error @ StoreError::Damaged { .. }) => {
+                return Ok(Err(self.failed_at_once(&error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
         };
         if let Err(problem) = require_able(&device) {
             return Ok(Err(self.called_off(&problem.to_string())));
@@ -147,6 +158,9 @@ impl Batches {
                 Err(OpsError::Invalid { field, problem }) => {
                     Ok(Err(self.failed_at_once(&format!("{field}: {problem}"))))
                 }
+                Err(OpsError::Store(error @ StoreError::Damaged { .. })) => {
+                    Ok(Err(self.failed_at_once(&error.to_string())))
+                }
                 Err(error) => Err(error),
             },
         }
@@ -165,13 +179,14 @@ impl Batches {
         // It changes what is the device's own; its layers stay below that.
         let own = patch::apply(before, text)?;
         let document = self.layers.stack().await?.effective(&tags_of(device), &own)?.document;
+        let server_url = server_url(&document)?;
         let config = (own != before).then(|| NewConfig {
             own: (own != document).then_some(own),
             document,
             author: batch.author.clone(),
             at: now,
             comment: Some(format!("batch {}", batch.id)),
-            server_url: None,
+            server_url,
         });
         Ok(Step::Config { expected, config })
     }

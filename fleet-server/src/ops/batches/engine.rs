@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::api::{BatchState, CommandState, EventKind, MemberState};
-use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::limits::BATCH_DEVICES_MAX;
 use fleet_core::net::shutdown::Tasks;
@@ -88,13 +87,8 @@ impl Live {
     /// How long each device may take. One that begins anew cannot speak meanwhile.
     fn time(&self) -> Duration {
         let Action::Command(command) = &self.batch.action else { return self.batch.timeout };
-        match command {
-            Command::Restart | Command::Reboot => self.batch.timeout.saturating_add(BEGINS_ANEW),
-            Command::RestartService(_)
-            | Command::Collect
-            | Command::Logs { .. }
-            | Command::Exec(_) => self.batch.timeout,
-        }
+        let anew = if command.begins_anew() { BEGINS_ANEW } else { Duration::ZERO };
+        self.batch.timeout.saturating_add(anew)
     }
 
     /// Takes over how many are how far; the state is not theirs to say.

@@ -250,14 +250,25 @@ impl Batches {
         self.change(id, EventKind::BatchCancelled, actor, change).await
     }
 
-    /// Does the same again to those devices of a batch that failed, as a batch of its own.
-    pub(crate) async fn retry(&self, id: Uid, actor: &Actor) -> Result<BatchView, OpsError> {
+    /// Does the same again to those devices of a batch that failed, as a batch of its own; only if
+    /// there are as many as expected.
+    pub(crate) async fn retry(
+        &self,
+        id: Uid,
+        expect: Option<usize>,
+        actor: &Actor,
+    ) -> Result<BatchView, OpsError> {
         let old = self.load(id).await?;
         let states = vec![MemberState::Failed, MemberState::Unknown];
         let query = MemberQuery { batch: id, states, after: None, limit: BATCH_DEVICES_MAX };
         let failed = self.world.store.batch_members(query).await?;
         if failed.is_empty() {
             return Err(OpsError::NotFound(format!("device of batch {id} that has failed")));
+        }
+        if let Some(expect) = expect.filter(|expect| *expect != failed.len()) {
+            let count = failed.len();
+            let problem = format!("{count} devices of it have failed, and {expect} were expected");
+            return Err(OpsError::Conflict(problem));
         }
         let now = self.world.now();
         let total = small(failed.len());

@@ -7,7 +7,7 @@ use fleet_core::api::{
 };
 use fleet_core::untrusted::Untrusted;
 
-use super::layers::{Stack, canonical, has_layer, parsed, tags_of};
+use super::layers::{Stack, canonical, has_layer, parsed, server_url, tags_of};
 use super::settle::by_layer;
 use super::view::{hash, set, version_view};
 use super::{Configs, EMPTY_DOCUMENT, check_comment};
@@ -126,12 +126,11 @@ impl Configs {
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<Wish, OpsError> {
-        for (field, is_there) in
-            [("server_url", update.server_url.is_some()), ("api_key", update.api_key.is_some())]
-        {
-            if is_there {
-                return Err(OpsError::invalid(field, "goes with a device, not with a layer"));
-            }
+        if update.api_key.is_some() {
+            return Err(OpsError::invalid("api_key", "goes with a device, not with a layer"));
+        }
+        if update.server_url.is_some() {
+            return Err(OpsError::invalid("server_url", "of a layer is said in its config"));
         }
         check_comment(update.comment.as_deref())?;
         let mut comment = update.comment;
@@ -155,7 +154,8 @@ impl Configs {
         let latest = stack.get(layer).cloned();
         let author = author.to_string();
         let at = self.world.now();
-        let new = NewConfig { document, own: None, author, at, comment, server_url: None };
+        let server_url = server_url(&document)?;
+        let new = NewConfig { document, own: None, author, at, comment, server_url };
         Ok(Wish { stack, latest, new })
     }
 

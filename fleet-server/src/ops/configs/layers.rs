@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleet_core::api::{ConfigDocument, ConfigLayer, DEVICE_LAYER, Layered};
+use fleet_core::api::{ConfigDocument, ConfigLayer, DEVICE_LAYER, Layered, SERVER_URL};
 use fleet_core::filter;
 use fleet_core::id::Uid;
 use serde_json::Value;
@@ -242,6 +242,11 @@ pub(super) fn canonical(value: &Value) -> Result<String, OpsError> {
     let document = ConfigDocument::from_json(value)
         .map_err(|error| OpsError::invalid(error.path.to_string(), error.problem))?;
     Ok(document.to_json().to_string())
+}
+
+/// Where a document says that the server is.
+pub(crate) fn server_url(document: &str) -> Result<Option<String>, OpsError> {
+    Ok(parsed(document)?.get(SERVER_URL).and_then(Value::as_str).map(str::to_owned))
 }
 
 /// A document that was stored.

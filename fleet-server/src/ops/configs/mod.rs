@@ -9,17 +9,16 @@ mod view;
 use std::sync::Arc;
 
 use fleet_core::api::{
-    ConfigUpdate, ConfigVersionView, ConfigView, Difference, EventKind, config_of_paths,
-    config_paths, diff,
+    ConfigUpdate, ConfigVersionView, ConfigView, Difference, EventKind, SERVER_URL,
+    config_of_paths, config_paths, diff,
 };
 use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use fleet_core::limits::ERROR_CHARS_MAX;
-use fleet_core::net::url::ServerUrl;
 use fleet_core::untrusted::cut;
 use fleet_core::wire::{ConfigPush, ConfigReported, ConfigTrial, TrialState};
 
-pub(crate) use self::layers::{Cause, Layers, TAGS_ENTRY, own_of, tags_of};
+pub(crate) use self::layers::{Cause, Layers, TAGS_ENTRY, own_of, server_url, tags_of};
 use self::layers::{Stack, canonical, own_part, parsed};
 pub(crate) use self::versions::{Latest, Versions};
 pub(super) use self::view::set;
@@ -305,28 +304,24 @@ impl Configs {
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<NewConfig, OpsError> {
-        let own = match update.config {
-            Some(value) => canonical(&value)?,
-            None => own_of(latest).to_owned(),
+        let mut own = match update.config {
+            Some(value) => value,
+            None => parsed(own_of(latest))?,
         };
+        if let (Some(url), Some(own)) = (update.server_url, own.as_object_mut()) {
+            own.insert(SERVER_URL.to_owned(), url.into());
+        }
+        let own = canonical(&own)?;
         let document = stack.effective(&tags_of(device), &own)?.document;
         let own = (own != document).then_some(own);
         check_comment(update.comment.as_deref())?;
-        let server_url = match update.server_url {
-            Some(text) => {
-                let url: ServerUrl =
-                    text.parse().map_err(|error| OpsError::invalid("server_url", error))?;
-                Some(url.to_string())
-            }
-            None => None,
-        };
         Ok(NewConfig {
+            server_url: server_url(&document)?,
             document,
             own,
             author: author.to_string(),
             at: self.world.now(),
             comment: update.comment,
-            server_url,
         })
     }
 }
@@ -353,9 +348,7 @@ fn basis(
 
 /// Whether a configuration adds nothing to the one before it.
 fn says_the_same(new: &NewConfig, before: &NewConfig) -> bool {
-    new.document == before.document
-        && own_part(new) == own_part(before)
-        && (new.server_url.is_none() || new.server_url == before.server_url)
+    new.document == before.document && own_part(new) == own_part(before)
 }
 
 /// What is told of a device's word about a version; nothing of one on the way.
@@ -387,7 +380,7 @@ mod tests {
     use fleet_core::time::{SystemClock, Timestamp};
 
     use super::*;
-    use crate::store::{Admission, RedbStore, Store};
+    use crate::store::{Admission, OtherKeys, RedbStore, Store};
 
     fn device() -> Device {
         Device {
@@ -403,6 +396,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         }
     }

@@ -15,7 +15,7 @@ use fleet_core::id::Uid;
 use fleet_core::net::shutdown::Tasks;
 use futures_util::future::join_all;
 
-use super::layers::{Cause, Effective, Stack, Unsettled, own_of, parsed, tags_of};
+use super::layers::{Cause, Effective, Stack, Unsettled, own_of, parsed, server_url, tags_of};
 use super::view::set;
 use super::{Configs, EMPTY_DOCUMENT};
 use crate::ops::commands::require_able;
@@ -144,12 +144,12 @@ impl Configs {
             let own = (own != effective.document).then(|| own.to_owned());
             let expected = latest.as_ref().map_or(0, |latest| latest.version);
             let new = NewConfig {
+                server_url: server_url(&effective.document)?,
                 document: effective.document,
                 own,
                 author: cause.author,
                 at: self.world.now(),
                 comment: Some(cause.comment),
-                server_url: latest.and_then(|latest| latest.config.server_url),
             };
             due.push((device, expected, new));
         }

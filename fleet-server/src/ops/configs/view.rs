@@ -90,13 +90,8 @@ pub(in crate::ops) fn set(stored: &ConfigVersion) -> String {
 
 /// What of an update has no effect.
 pub(super) fn not_applied(update: &ConfigUpdate) -> Option<String> {
-    let what = match (&update.server_url, &update.api_key) {
-        (None, None) => return None,
-        (Some(_), None) => "server_url is kept with this version",
-        (None, Some(_)) => "api_key is not kept",
-        (Some(_), Some(_)) => "server_url is kept with this version, api_key is not kept",
-    };
-    Some(format!("{what}; neither moves the device to another server"))
+    let why = "api_key is not kept: a device shows who it is by its own key";
+    update.api_key.as_ref().map(|_| why.to_owned())
 }
 
 /// What a document is recognised by.

@@ -142,12 +142,15 @@ impl BatchStore for RedbStore {
         self.write_heavy(weight, move |txn| {
             let mut tables = Tables::open(txn)?;
             let mut batch = tables.batch(batch)?;
+            let before = batch.counts;
             let mut members = Vec::with_capacity(changes.len());
             for (ordinal, change) in changes {
                 let place = Place { batch: batch.id, ordinal };
                 members.push((ordinal, alone(tables.change_member(&mut batch, place, change))?));
             }
-            tables.put_batch(&batch)?;
+            if batch.counts != before {
+                tables.put_batch(&batch)?;
+            }
             Ok(Members { batch, members })
         })
         .await

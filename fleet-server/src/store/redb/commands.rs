@@ -467,7 +467,9 @@ mod tests {
 
     use super::super::tables::Reading;
     use super::*;
-    use crate::store::{Admission, Device, DeviceStore as _, MetaStore as _, StoreHealth};
+    use crate::store::{
+        Admission, Device, DeviceStore as _, MetaStore as _, OtherKeys, StoreHealth,
+    };
 
     async fn with_device() -> (RedbStore, Device) {
         let store = RedbStore::in_memory();
@@ -484,6 +486,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         };
         store.device_insert(device.clone()).await.unwrap();

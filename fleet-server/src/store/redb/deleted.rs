@@ -33,12 +33,12 @@ impl DeletedStore for RedbStore {
 
     async fn deleted_restore(&self, uid: Uid) -> Result<Restored, StoreError> {
         let (device, gave_way) = self.write(move |txn| restore(txn, uid)).await?;
-        let other = gave_way.as_ref().map(|device| device.uid);
-        if let Some(gave_way) = gave_way {
+        let others = gave_way.iter().map(|device| device.uid).collect();
+        for gave_way in gave_way {
             self.noted(gave_way).await;
         }
         self.noted(device.clone()).await;
-        Ok(Restored { device: self.told(device), gave_way: other })
+        Ok(Restored { device: self.told(device), gave_way: others })
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn give_up(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Option<Device>), Fault> {
+fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Vec<Device>), Fault> {
     let key = uid.bytes();
     let mut deleted = txn.open(&DEVICES_DELETED)?;
     let was = deleted.get(&key)?.ok_or(StoreError::Missing("deleted device"))?;
@@ -69,13 +69,16 @@ fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Option<Device>), Faul
     let device = tables.load(uid)?.ok_or(StoreError::Missing("deleted device"))?;
     let device = was.restore(device);
     let mut names = Names::open(txn)?;
-    let gave_way = names.stranger(&tables, device.key)?;
-    if let Some(stranger) = &gave_way {
-        tables.store(stranger.clone())?;
-        names.release(stranger)?;
+    let mut gave_way = Vec::new();
+    for key in device.keys() {
+        if let Some(stranger) = names.stranger(&tables, key)? {
+            tables.store(stranger.clone())?;
+            names.release(&stranger)?;
+            gave_way.push(stranger);
+        }
     }
     names.require_free(&tables, &device)?;
     tables.store(device.clone())?;
-    names.take(uid, &device.id, device.key)?;
+    names.take(uid, &device)?;
     Ok((device, gave_way))
 }

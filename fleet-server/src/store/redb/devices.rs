@@ -76,9 +76,8 @@ impl DeviceStore for RedbStore {
             let mut names = Names::open(txn)?;
             names.require_free(&tables, &device)?;
             let uid = device.uid;
-            let (id, key, state) = (device.id.clone(), device.key, device.state);
-            tables.store(device)?;
-            if state == Admission::Deleted { Ok(()) } else { names.take(uid, &id, key) }
+            tables.store(device.clone())?;
+            if device.state == Admission::Deleted { Ok(()) } else { names.take(uid, &device) }
         };
         self.write(insert).await?;
         self.noted(inserted).await;
@@ -360,7 +359,7 @@ fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> 
     tables.store(after.clone())?;
     names.release(&before)?;
     if kept {
-        names.take(uid, &after.id, after.key)?;
+        names.take(uid, &after)?;
     }
     Ok(after)
 }
@@ -381,15 +380,16 @@ impl<'a> Names<'a> {
         tables: &DeviceTables<'_, D, S>,
         device: &Device,
     ) -> Result<(), Fault> {
-        let Device { uid, id, key, .. } = device;
+        let Device { uid, id, .. } = device;
         let owner = tables.owner(&self.ids, id.as_str().as_bytes(), |row| row.has_id(id))?;
         if owner.is_some_and(|owner| owner != *uid) {
             return Err(Conflict::DeviceId(id.clone()).into());
         }
-        let Some(key) = *key else { return Ok(()) };
-        let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
-        if owner.is_some_and(|owner| owner != *uid) {
-            return Err(Conflict::DeviceKey.into());
+        for key in device.keys() {
+            let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
+            if owner.is_some_and(|owner| owner != *uid) {
+                return Err(Conflict::DeviceKey.into());
+            }
         }
         Ok(())
     }
@@ -398,9 +398,8 @@ impl<'a> Names<'a> {
     pub(super) fn stranger<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
         &self,
         tables: &DeviceTables<'_, D, S>,
-        key: Option<PublicKey>,
+        key: PublicKey,
     ) -> Result<Option<Device>, Fault> {
-        let Some(key) = key else { return Ok(None) };
         let found = tables.find(&self.keys, &key.bytes(), |row| row.has_key(key))?;
         let Some(mut device) = found.filter(|device| device.state == Admission::Pending) else {
             return Ok(None);
@@ -409,26 +408,21 @@ impl<'a> Names<'a> {
         Ok(Some(device))
     }
 
-    pub(super) fn take(
-        &mut self,
-        uid: Uid,
-        id: &DeviceId,
-        key: Option<PublicKey>,
-    ) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, uid: Uid, device: &Device) -> Result<(), Fault> {
         let row = UidRow { uid: uid.bytes() };
-        self.ids.put(id.as_str().as_bytes(), &row)?;
-        match key {
-            Some(key) => self.keys.put(&key.bytes(), &row),
-            None => Ok(()),
+        self.ids.put(device.id.as_str().as_bytes(), &row)?;
+        for key in device.keys() {
+            self.keys.put(&key.bytes(), &row)?;
         }
+        Ok(())
     }
 
     pub(super) fn release(&mut self, device: &Device) -> Result<(), Fault> {
         self.ids.remove(device.id.as_str().as_bytes())?;
-        match device.key {
-            Some(key) => self.keys.remove(&key.bytes()),
-            None => Ok(()),
+        for key in device.keys() {
+            self.keys.remove(&key.bytes())?;
         }
+        Ok(())
     }
 }
 
@@ -466,7 +460,7 @@ pub(super) fn uid_of(key: &[u8]) -> Uid {
 mod tests {
 
     use super::*;
-    use crate::store::{MetaStore as _, StoreHealth};
+    use crate::store::{MetaStore as _, OtherKeys, StoreHealth};
 
     fn device(id: &str, key: u8) -> Device {
         Device {
@@ -482,6 +476,7 @@ mod tests {
             created_at: Timestamp::default(),
             last_seen: None,
             missed_reports: 0,
+            other_keys: OtherKeys::default(),
             reported: None,
         }
     }

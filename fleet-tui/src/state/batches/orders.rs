@@ -129,7 +129,11 @@ pub(super) fn ask(change: BatchChange, known: &Known, desk: &mut Desk) -> Option
         desk.warn(format!("not done: {reason}"));
         return None;
     }
-    let command = Command::ChangeBatch(known.view.id, change);
+    let id = known.view.id;
+    let command = match change {
+        BatchChange::Retry => Command::RetryBatch(id, failures(&known.view)),
+        change => Command::ChangeBatch(id, change),
+    };
     if change == BatchChange::Pause {
         return Some(command);
     }

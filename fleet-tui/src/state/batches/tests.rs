@@ -35,6 +35,7 @@ fn asked(effects: &[Effect]) -> Vec<Request> {
                 | Request::Batch(_)
                 | Request::Members { .. }
                 | Request::ChangeBatch(..)
+                | Request::RetryBatch(..)
         )
     };
     requests(effects).into_iter().filter(is_it).collect()
@@ -185,16 +186,16 @@ fn pausing_is_done_at_once_and_everything_else_is_asked() {
     let paused = with(running, BatchState::Paused);
     tell(&mut app, change(BatchChange::Pause), Ok(Answer::Batch(Box::new(paused.clone()))));
     assert_eq!(notice(&app), ("restart nginx.service is paused", false));
-    for (key, kind, number, verb) in [
-        ("C", BatchChange::Continue, "7", "go on with 7 devices"),
-        ("K", BatchChange::Cancel, "7", "call off 7 devices"),
-        ("R", BatchChange::Retry, "2", "retry 2 devices"),
+    for (key, request, number, verb) in [
+        ("C", change(BatchChange::Continue), "7", "go on with 7 devices"),
+        ("K", change(BatchChange::Cancel), "7", "call off 7 devices"),
+        ("R", Request::RetryBatch(batch_id(3), 2), "2", "retry 2 devices"),
     ] {
         assert_eq!(asked(&press(&mut app, &format!("{key} y Enter"))), [], "{key}");
         assert!(matches!(&question(&app).lock, Lock::Typed { text, .. } if text == number));
         assert_eq!(question(&app).verb, verb);
         let asked = asked(&press(&mut app, &format!("Backspace {number} Enter")));
-        assert_eq!(asked, [change(kind)]);
+        assert_eq!(asked, [request]);
     }
     press(&mut app, "P");
     assert_eq!(notice(&app), ("not done: it is paused already", true));
@@ -229,7 +230,7 @@ fn a_retry_is_opened_and_followed() {
     press(&mut app, "Enter R y");
     let mut again = batch(4, &[(Waiting, 1)]);
     again.retry_of = Some(batch_id(3));
-    let request = Request::ChangeBatch(batch_id(3), BatchChange::Retry);
+    let request = Request::RetryBatch(batch_id(3), 1);
     tell(&mut app, request, Ok(Answer::Batch(Box::new(again.clone()))));
     assert_eq!(app.batches.open.as_ref().map(|open| open.id), Some(batch_id(4)));
     let done = with(batch(4, &[(Succeeded, 1)]), BatchState::Done);

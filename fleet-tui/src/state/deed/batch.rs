@@ -45,6 +45,7 @@ pub fn written(text: &str, chosen: &Chosen, desk: &mut Desk) -> Result<Command, 
         DeviceCommand::RestartService(_) => Deed::Service,
         DeviceCommand::Reboot => Deed::Reboot,
         DeviceCommand::Collect => Deed::Collect,
+        DeviceCommand::RotateKey => Deed::RotateKey,
         DeviceCommand::Exec(_) => Deed::Exec,
         DeviceCommand::Logs { .. } => {
             return Err("logs are shown of one device at a time".to_owned());

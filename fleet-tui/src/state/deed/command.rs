@@ -26,6 +26,7 @@ impl Deed {
             Self::Logs => Some(Command::Logs { unit: None, lines: LOG_LINES }),
             Self::Restart => Some(Command::Restart),
             Self::Reboot => Some(Command::Reboot),
+            Self::RotateKey => Some(Command::RotateKey),
             _ => None,
         }
     }
@@ -52,6 +53,7 @@ impl Deed {
                 | Self::Service
                 | Self::Reboot
                 | Self::Exec
+                | Self::RotateKey
         )
     }
 

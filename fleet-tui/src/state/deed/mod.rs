@@ -65,6 +65,8 @@ pub enum Deed {
     Reboot,
     /// Have it run a program.
     Exec,
+    /// Have it make itself a new key.
+    RotateKey,
     /// Take back a command that it has not begun.
     TakeBack,
     /// Give it a configuration that it had before.
@@ -114,7 +116,7 @@ pub struct Step {
 
 impl Deed {
     /// Everything that a menu offers, in its order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Accept,
         Self::Reject,
         Self::Collect,
@@ -124,6 +126,7 @@ impl Deed {
         Self::Service,
         Self::Reboot,
         Self::Exec,
+        Self::RotateKey,
         Self::Rename,
         Self::Tag,
         Self::Note,
@@ -152,7 +155,8 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => command::why_not(row).is_none(),
+            | Self::Exec
+            | Self::RotateKey => command::why_not(row).is_none(),
         }
     }
 
@@ -186,7 +190,8 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => self.command().map(|command| self.given(command)),
+            | Self::Exec
+            | Self::RotateKey => self.command().map(|command| self.given(command)),
         }
     }
 
@@ -225,7 +230,8 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => only
+            | Self::Exec
+            | Self::RotateKey => only
                 .and_then(|row| command::why_not(&row.index))
                 .unwrap_or("only devices of the fleet with an agent take commands"),
         })

@@ -18,9 +18,9 @@ use crate::testing::{app_with, batch, batch_id, device, press};
 
 fn requests(effects: &[Effect]) -> Vec<Request> {
     let request = |effect: &Effect| match effect {
-        Effect::Ask(request @ (Request::Change(..) | Request::ChangeBatch(..))) => {
-            Some(request.clone())
-        }
+        Effect::Ask(
+            request @ (Request::Change(..) | Request::ChangeBatch(..) | Request::RetryBatch(..)),
+        ) => Some(request.clone()),
         _ => None,
     };
     effects.iter().filter_map(request).collect()

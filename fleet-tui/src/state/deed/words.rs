@@ -25,6 +25,7 @@ impl Deed {
             Self::Service => 'w',
             Self::Reboot => 'b',
             Self::Exec => 'e',
+            Self::RotateKey => 'k',
             // No menu has it.
             Self::TakeBack => 'K',
             Self::GoBack => 'D',
@@ -44,6 +45,7 @@ impl Deed {
             Self::Restart => "restart agent",
             Self::Service => "restart a service",
             Self::Exec => "exec",
+            Self::RotateKey => "rotate key",
             Self::Accept
             | Self::Reject
             | Self::Rename
@@ -74,6 +76,7 @@ impl Deed {
             Self::Service => "restart a service of",
             Self::Reboot => "reboot",
             Self::Exec => "run a program on",
+            Self::RotateKey => "rotate the key of",
             Self::TakeBack => "take back a command of",
             Self::GoBack => "set back the configuration of",
             Self::Restore => "have back",
@@ -99,7 +102,8 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => "given",
+            | Self::Exec
+            | Self::RotateKey => "given",
         }
     }
 
@@ -121,6 +125,7 @@ impl Deed {
             Self::Service => "systemd restarts it",
             Self::Reboot => "the machine begins anew",
             Self::Exec => "run a program, if the device's policy lets it",
+            Self::RotateKey => "a new key takes the place of the old one",
             Self::TakeBack => "before the device begins",
             Self::GoBack => "as it was at a version",
             Self::Restore => "in the fleet again, as it was",
@@ -149,7 +154,8 @@ impl Deed {
             | Self::Restart
             | Self::Service
             | Self::Reboot
-            | Self::Exec => "none; until a device begins, K in its Commands takes it back",
+            | Self::Exec
+            | Self::RotateKey => "none; until a device begins, K in its Commands takes it back",
             Self::TakeBack => "give it anew",
             Self::Accept => "none but to revoke",
             Self::Reject => "accept lets it in later",
@@ -235,6 +241,7 @@ pub(super) fn effect(plan: &Plan) -> String {
         Deed::Reboot => "the whole machine begins anew; all that it does is interrupted".to_owned(),
         Deed::Exec => "a program is run, if the device's own policy lets it".to_owned(),
         Deed::Restore => "in the fleet again, with all that was kept of it".to_owned(),
+        Deed::RotateKey => "the device makes a new key, and its old one is of no use".to_owned(),
         Deed::GoBack => format!("a new version that says what the old one said: {typed}"),
         Deed::TakeBack => format!("{typed}: the device is told to leave it, unless it has begun"),
     }

@@ -155,7 +155,8 @@ pub(crate) fn answer(request: &Request) -> Answer {
         | Request::Members { .. }
         | Request::Preview(_)
         | Request::BeginBatch(_)
-        | Request::ChangeBatch(..) => Answer::Done,
+        | Request::ChangeBatch(..)
+        | Request::RetryBatch(..) => Answer::Done,
     }
 }
 

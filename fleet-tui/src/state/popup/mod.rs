@@ -90,6 +90,8 @@ pub enum Command {
     AskBatch(Uid, BatchChange),
     /// Have it do so: somebody has agreed.
     ChangeBatch(Uid, BatchChange),
+    /// Do the same again to so many devices of it that failed: somebody has agreed.
+    RetryBatch(Uid, usize),
     /// The end.
     Quit,
 }

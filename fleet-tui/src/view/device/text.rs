@@ -182,6 +182,7 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::CommandCancelled => command::glyph(CommandState::Cancelled),
         EventKind::CommandUnknown => command::glyph(CommandState::Unknown),
         EventKind::DeviceUpdated
+        | EventKind::DeviceRekeyed
         | EventKind::BatchBegun
         | EventKind::BatchPaused
         | EventKind::BatchContinued

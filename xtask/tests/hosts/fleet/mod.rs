@@ -15,6 +15,8 @@ mod hostile;
 mod kills;
 mod life;
 mod logs;
+mod moves;
+mod new_keys;
 mod page;
 mod ports;
 mod prometheus;

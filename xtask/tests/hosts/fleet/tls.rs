@@ -8,7 +8,8 @@ use std::process::Stdio;
 use super::{Agent, SOON, Said, Server, ours};
 use crate::lab::{Host, Lab, wait_for};
 
-/// A certificate and its key, made as the documents show it, with its questions answered by return.
+/// A certificate for `fleet.test` and its key, made as the documents show it, with its questions
+/// answered by return.
 #[track_caller]
 fn certificate(host: &Host, days: &str) -> [PathBuf; 2] {
     let folder = host.path("tls");
@@ -17,6 +18,7 @@ fn certificate(host: &Host, days: &str) -> [PathBuf; 2] {
     openssl.current_dir(&folder);
     openssl.args(["req", "-x509", "-newkey", "rsa:4096", "-keyout", "server.key"]);
     openssl.args(["-out", "server.crt", "-days", days, "-nodes"]);
+    openssl.args(["-addext", "subjectAltName=DNS:fleet.test"]);
     openssl.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut openssl = openssl.spawn().expect("openssl");
     let mut answers = openssl.stdin.take().expect("a pipe");
@@ -61,10 +63,15 @@ fn a_certificate_is_shown_renewed_and_warned_of_and_no_device_minds() {
         &plain,
     ]));
     assert_eq!(said.exits(0).stdout, format!("308 {}", plain.replace("http:", "https:")));
-    let health = format!("{}/health", server.url());
-    let mut curl = desk.command("curl");
-    let said = Said::of(curl.arg("-sS").arg("-m5").arg("--cacert").arg(&files[0]).arg(&health));
-    said.exits(60).explains(&["certificate"]);
+    // By what it has no name for, it is not believed.
+    let by_name = |name: &str| {
+        let mut curl = desk.command("curl");
+        curl.args(["-sS", "-m5", "--resolve", &format!("fleet.test:8080:{}", desk.address())]);
+        curl.arg("--cacert").arg(&files[0]).arg(format!("https://{name}:8080/health"));
+        Said::of(&mut curl)
+    };
+    assert!(by_name("fleet.test").exits(0).stdout.contains("ok"));
+    by_name("localhost").exits(60).explains(&["certificate"]);
 
     let before = shown(&server);
     certificate(&desk, "20");

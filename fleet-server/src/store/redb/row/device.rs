@@ -8,12 +8,12 @@ use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 
 use super::device_id;
-use crate::store::{Admission, Device, ReportedConfig, ReportedPhase};
+use crate::store::{Admission, Device, OtherKeys, ReportedConfig, ReportedPhase};
 
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(in crate::store::redb) struct DeviceRow {
     id: String,
-    key: Option<[u8; 32]>,
+    keys: KeysRow,
     name: Option<String>,
     state: AdmissionRow,
     state_reason: String,
@@ -22,6 +22,14 @@ pub(in crate::store::redb) struct DeviceRow {
     metadata: Vec<(String, String)>,
     created_at_millis: i64,
     reported: SaidRow,
+}
+
+/// A device's keys. The first two are what an option of a key is.
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum KeysRow {
+    None,
+    One([u8; 32]),
+    Several { key: Option<[u8; 32]>, next: Option<[u8; 32]>, former: Vec<[u8; 32]> },
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -80,7 +88,14 @@ impl DeviceRow {
     }
 
     pub(in crate::store::redb) fn has_key(&self, key: PublicKey) -> bool {
-        self.key == Some(key.bytes())
+        let key = &key.bytes();
+        match &self.keys {
+            KeysRow::None => false,
+            KeysRow::One(known) => known == key,
+            KeysRow::Several { key: known, next, former } => {
+                known.iter().chain(next).chain(former).any(|known| known == key)
+            }
+        }
     }
 
     pub(in crate::store::redb) fn is_deleted(&self) -> bool {
@@ -97,10 +112,11 @@ impl DeviceRow {
         uid: Uid,
         seen: SeenRow,
     ) -> Result<Device, CodecError> {
+        let (key, other_keys) = self.keys.into_keys();
         Ok(Device {
             uid,
             id: device_id(self.id)?,
-            key: self.key.map(PublicKey::from_bytes),
+            key,
             name: self.name,
             state: self.state.into(),
             state_reason: self.state_reason,
@@ -110,6 +126,7 @@ impl DeviceRow {
             created_at: Timestamp::from_millis(self.created_at_millis),
             last_seen: seen.last_seen_millis.map(Timestamp::from_millis),
             missed_reports: seen.missed_reports,
+            other_keys,
             reported: self.reported.into_reported(),
         })
     }
@@ -123,7 +140,7 @@ pub(in crate::store::redb) fn device_rows(device: Device) -> (DeviceRow, SeenRow
     };
     let row = DeviceRow {
         id: device.id.into(),
-        key: device.key.map(PublicKey::bytes),
+        keys: KeysRow::of(device.key, device.other_keys),
         name: device.name,
         state: device.state.into(),
         state_reason: device.state_reason,
@@ -134,6 +151,32 @@ pub(in crate::store::redb) fn device_rows(device: Device) -> (DeviceRow, SeenRow
         reported: device.reported.into(),
     };
     (row, seen)
+}
+
+impl KeysRow {
+    fn of(key: Option<PublicKey>, OtherKeys { next, former }: OtherKeys) -> Self {
+        let key = key.map(PublicKey::bytes);
+        match key {
+            None if next.is_none() && former.is_empty() => Self::None,
+            Some(key) if next.is_none() && former.is_empty() => Self::One(key),
+            key => {
+                let former = former.into_iter().map(PublicKey::bytes).collect();
+                Self::Several { key, next: next.map(PublicKey::bytes), former }
+            }
+        }
+    }
+
+    fn into_keys(self) -> (Option<PublicKey>, OtherKeys) {
+        let known = PublicKey::from_bytes;
+        match self {
+            Self::None => (None, OtherKeys::default()),
+            Self::One(key) => (Some(known(key)), OtherKeys::default()),
+            Self::Several { key, next, former } => {
+                let former = former.into_iter().map(known).collect();
+                (key.map(known), OtherKeys { next: next.map(known), former })
+            }
+        }
+    }
 }
 
 impl From<Admission> for AdmissionRow {

@@ -137,7 +137,8 @@ mod tests {
     use crate::series::wal::Lsn;
     use crate::store::{
         Action, Admission, BatchRecord, CommandRecord, Counts, Device, Event, GrantRecord,
-        KeyRecord, MemberRecord, NewConfig, Place, ReportedConfig, ReportedPhase, SessionRecord,
+        KeyRecord, MemberRecord, NewConfig, OtherKeys, Place, ReportedConfig, ReportedPhase,
+        SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -322,6 +323,7 @@ mod tests {
             created_at: time(2),
             last_seen: Some(time(3)),
             missed_reports: 4,
+            other_keys: OtherKeys::default(),
             reported: Some(ReportedConfig {
                 version: 5,
                 hash: "f".to_owned(),
@@ -330,6 +332,27 @@ mod tests {
                 phase: ReportedPhase::Said,
             }),
         }
+    }
+
+    /// A device that had another key, and will have a third.
+    fn with_other_keys(device: Device) -> Device {
+        let key = |byte| PublicKey::from_bytes([byte; 32]);
+        let other_keys = OtherKeys { next: Some(key(3)), former: vec![key(1)] };
+        Device { other_keys, ..device }
+    }
+
+    #[test]
+    fn a_devices_keys_are_stored_together() {
+        let whole = with_other_keys(device());
+        let (row, seen) = device_rows(whole.clone());
+        assert!([1, 2, 3].into_iter().all(|byte| row.has_key(PublicKey::from_bytes([byte; 32]))));
+        assert!(!row.has_key(PublicKey::from_bytes([4; 32])));
+        let plain = codec::encode(&device_rows(device()).0).unwrap();
+        let encoded = HEXLOWER.encode(&codec::encode(&row).unwrap());
+        let several = ["0201", &"02".repeat(32), "01", &"03".repeat(32), "01", &"01".repeat(32)];
+        let one = ["01", &"02".repeat(32)].concat();
+        assert_eq!(encoded, HEXLOWER.encode(&plain).replacen(&one, &several.concat(), 1));
+        assert_eq!(row.into_device(uid(), seen).unwrap(), whole);
     }
 
     fn key() -> KeyRecord {

@@ -1,0 +1,118 @@
+//! Devices that come with another key than before.
+
+use fleet_core::identity::PrivateKey;
+use fleet_core::wire::{NewKey, Standing, ToAgent, ToServer};
+use serde_json::{Value, json};
+
+use crate::commands_kit::{give, given, ordered, uid};
+use crate::server_kit::{Agent, Rig};
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_seed(&[seed; 32])
+}
+
+fn fingerprint(seed: u8) -> String {
+    key(seed).public().fingerprint().to_string()
+}
+
+/// Offers a key, and gives why it is not taken.
+async fn offers(
+    rig: &Rig,
+    agent: &mut Agent,
+    command: [u8; 16],
+    (old, new): (u8, u8),
+) -> Option<String> {
+    let identity = rig.ask("GET", "/api/v1/identity", None).await.json();
+    let server = serde_json::from_value(identity["public_key"].clone()).unwrap();
+    let offer = NewKey::sign(command, (uid(agent), server), &key(old), &key(new));
+    agent.say(&ToServer::NewKey(Box::new(offer))).await;
+    loop {
+        if let ToAgent::NewKeyNoted { device_pub, refused } = agent.next().await {
+            assert_eq!(device_pub, key(new).public().bytes());
+            return refused;
+        }
+    }
+}
+
+async fn events(rig: &Rig) -> Vec<Value> {
+    let events = rig.ask("GET", "/api/v1/events?kind=device.rekeyed", None).await.expect(200);
+    events.as_array().unwrap().clone()
+}
+
+fn is_in(agent: &Agent) -> bool {
+    matches!(agent.standing, Standing::Active { .. })
+}
+
+#[tokio::test]
+async fn a_device_has_either_key_until_it_comes_with_the_new_one() {
+    let mut rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let of_a = uid(&agent);
+    given(&rig, "a", "rotate-key").await;
+    let command = ordered(&mut agent).await.id;
+    assert_eq!(offers(&rig, &mut agent, command, (1, 2)).await, None);
+    // The answer is lost, and the server is another one: the same offer is as good.
+    drop(agent);
+    rig.restart().await;
+    let mut agent = Agent::dial(&rig, "a", 1, None).await;
+    assert_eq!((is_in(&agent), uid(&agent)), (true, of_a));
+    assert_eq!(offers(&rig, &mut agent, command, (1, 2)).await, None);
+    assert_eq!(events(&rig).await.len(), 0);
+
+    let moved = Agent::dial(&rig, "a", 2, None).await;
+    assert_eq!((is_in(&moved), uid(&moved)), (true, of_a));
+    let seen = rig.ask("GET", "/api/v1/devices/a", None).await.expect(200);
+    assert_eq!(seen["fingerprint"], json!(fingerprint(2)));
+    let told = events(&rig).await;
+    let text = format!("key {} → {}", fingerprint(1), fingerprint(2));
+    assert_eq!((told.len(), &told[0]["text"]), (1, &json!(text)));
+
+    // Whoever has the old key is told so, is no device, and takes nobody's place.
+    for _ in 0..2 {
+        let former = Agent::dial(&rig, "a", 1, None).await;
+        let Standing::Revoked { reason } = &former.standing else { panic!("it is let in") };
+        assert!(reason.contains("was replaced by a newer one of the device a"), "{reason}");
+        let devices = rig.ask("GET", "/api/v1/devices", None).await.expect(200);
+        assert_eq!(devices.as_array().unwrap().len(), 1);
+        rig.restart().await;
+    }
+    let again = Agent::dial(&rig, "a", 2, None).await;
+    assert!(is_in(&again));
+    assert_eq!(events(&rig).await.len(), 1);
+    let place = "http://10.0.0.1:8080";
+    let grant = json!({"device_key": key(1).public(), "device_id": "a", "server_url": place});
+    let refused = rig.ask("POST", "/api/v1/grants", Some(grant)).await.problem(409);
+    assert!(refused.contains("has a newer key"), "{refused}");
+
+    // A device that is gone leaves its keys to others.
+    rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    let stranger = Agent::dial(&rig, "a", 1, None).await;
+    assert!(matches!(stranger.standing, Standing::Pending { .. }));
+}
+
+#[tokio::test]
+async fn a_key_is_taken_only_where_it_was_asked_for_and_both_sign() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    let asked = |refused: Option<String>| refused.expect("it is refused");
+    let refused = asked(offers(&rig, &mut agent, [7; 16], (1, 2)).await);
+    assert_eq!(refused, "nobody asked for a new key");
+    given(&rig, "a", "collect").await;
+    let collect = ordered(&mut agent).await.id;
+    let refused = asked(offers(&rig, &mut agent, collect, (1, 2)).await);
+    assert_eq!(refused, "nobody asked for a new key");
+
+    given(&rig, "a", "rotate-key").await;
+    let command = ordered(&mut agent).await.id;
+    let refused = asked(offers(&rig, &mut agent, command, (3, 2)).await);
+    assert_eq!(refused, "the new key is not signed by both keys");
+    let refused = asked(offers(&rig, &mut agent, command, (1, 1)).await);
+    assert_eq!(refused, "the device has or had that key already");
+    let _other = rig.enrolled("b", 4).await;
+    let refused = asked(offers(&rig, &mut agent, command, (1, 4)).await);
+    assert_eq!(refused, "another device has that key");
+    // None of these opened a door.
+    let stranger = Agent::dial(&rig, "c", 2, None).await;
+    assert!(matches!(stranger.standing, Standing::Pending { .. }));
+    give(&rig, "a", "rotate-key now").await.problem(422);
+}
