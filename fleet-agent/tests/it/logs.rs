@@ -147,8 +147,12 @@ async fn a_units_lines_come_from_the_journal_and_end_with_their_ask() {
     assert_eq!((lines, dropped, end), (vec![two], 0, LogEnd::Complete));
 
     ask(&mut link, LogAsk { ask: 2, follow: true, grep: "o".to_owned(), ..wish }).await;
-    assert_eq!(texts(&news(&mut link).await.lines), ["two"]);
-    assert_eq!(texts(&news(&mut link).await.lines), ["four"]);
+    let mut lines = news(&mut link).await.lines;
+    // What follows may come along.
+    if lines.len() < 2 {
+        lines.extend(news(&mut link).await.lines);
+    }
+    assert_eq!(texts(&lines), ["two", "four"]);
     let usual = "journalctl --no-pager --quiet --all -o json -u nginx.service";
     let fields = "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT";
     assert_eq!(

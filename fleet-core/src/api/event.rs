@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         assert_eq!(EventKind::named("key"), [EventKind::KeyCreated, EventKind::KeyRevoked]);
-        assert_eq!(EventKind::named("device").len(), 12);
+        assert_eq!(EventKind::named("device").len(), 13);
         for nothing in ["", "dev", "device.", "device.gone", "Device", "."] {
             assert_eq!(EventKind::named(nothing), [], "{nothing}");
             assert_eq!(EventKind::from_word(nothing), None, "{nothing}");

@@ -176,7 +176,8 @@ mod tests {
     }
 
     fn follower() -> Follower<'static> {
-        let (seam, backoff) = (LogSeam::default(), Backoff::within(WAIT_MAX));
+        let (mut seam, backoff) = (LogSeam::default(), Backoff::within(WAIT_MAX));
+        seam.begin();
         Follower { device: "a", query: LogQuery::default(), seam, backoff }
     }
 
