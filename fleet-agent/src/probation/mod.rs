@@ -13,7 +13,7 @@
 //!
 //! What must stay true: a step is on the disk before the server hears of it. What is followed when the
 //! agent begins is what was good, or what is tried; the latter is given up when the agent has ended
-//! twice under it. What was given up is not tried again by itself.
+//! twice under it of its own accord. What was given up is not tried again by itself.
 
 pub(crate) mod places;
 mod record;
@@ -230,9 +230,20 @@ impl Probation {
             tokio::select! {
                 () = next => {}
                 () = self.due.notified() => {}
-                () = tasks.stopping() => return,
+                () = tasks.stopping() => return self.stop(),
             }
             self.tick(Instant::now());
+        }
+    }
+
+    /// Notes that the agent ends because it was told to.
+    fn stop(&self) {
+        let mut inner = self.lock();
+        let next = inner.record.stop();
+        if next != inner.record
+            && let Err(error) = self.save(&mut inner, next)
+        {
+            tracing::warn!(%error, "this end counts against the configuration that is tried");
         }
     }
 

@@ -16,9 +16,9 @@ use crate::sealed;
 
 /// The folder in the agent's own.
 pub const FOLDER: &str = "configuration";
-/// How often the agent may begin with a configuration that is tried: once it was interrupted for some
-/// other reason, most likely; twice it was because of it.
-const STARTS_MAX: u8 = 1;
+/// In how many runs of the agent a configuration may be tried, not counting those that ended as they were
+/// told to: once it was interrupted for some other reason, most likely; twice it was because of it.
+const STARTS_MAX: u8 = 2;
 /// The file.
 const FILE: &str = "record";
 
@@ -50,7 +50,7 @@ pub(super) struct Version {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Trying {
     pub(super) version: Version,
-    /// How often the agent has begun since with it.
+    /// In how many runs of the agent it was tried.
     pub(super) starts: u8,
 }
 
@@ -97,7 +97,7 @@ impl Record {
 
     /// The same with a version that is tried from now on. One that was tried makes way for it.
     pub(super) fn begin(&self, version: Version) -> Self {
-        let trying = Some(Trying { version, starts: 0 });
+        let trying = Some(Trying { version, starts: 1 });
         Self { trying, given_up: None, ..self.clone() }
     }
 
@@ -126,6 +126,14 @@ impl Record {
             }
             None => self.clone(),
         }
+    }
+
+    /// The same when the agent ends because it was told to, which says nothing about what is tried.
+    pub(super) fn stop(&self) -> Self {
+        let trying = self.trying.clone();
+        let trying =
+            trying.map(|trying| Trying { starts: trying.starts.saturating_sub(1), ..trying });
+        Self { trying, ..self.clone() }
     }
 }
 

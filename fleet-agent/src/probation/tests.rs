@@ -252,6 +252,24 @@ fn a_server_that_is_away_is_not_the_versions_fault() {
 }
 
 #[test]
+fn ends_that_were_asked_for_count_for_nothing() {
+    let mut disk = SimDisk::new(1);
+    let rig = Rig::open(&disk);
+    rig.push(1, NEW);
+    rig.probation.stop();
+    for _ in 0..5 {
+        let rig = Rig::open(&disk);
+        assert_eq!(short(&rig.word()), (1, "trying"));
+        rig.probation.stop();
+        disk = disk.power_cut();
+    }
+    drop(Rig::open(&disk));
+    let disk = disk.power_cut();
+    assert_eq!(short(&Rig::open(&disk).word()), (1, "trying"), "once it ended by itself");
+    assert_eq!(short(&Rig::open(&disk.power_cut()).word()), (1, "reverted"));
+}
+
+#[test]
 fn what_ends_the_agent_twice_is_given_up() {
     let ended_once = || {
         let disk = SimDisk::new(1);
