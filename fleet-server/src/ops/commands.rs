@@ -103,7 +103,8 @@ impl Commands {
     }
 
     /// A command for a device that is connected is on its way as soon as it is stored, which saves
-    /// it a commit of its own.
+    /// it a commit of its own. If the device leaves just then it gets it when it comes again, as one
+    /// that got lost on its way.
     pub(super) fn send_if_connected(&self, command: &mut CommandRecord) {
         if self.hub.is_connected(command.device) {
             command_state::send(command);

@@ -45,8 +45,8 @@ pub(crate) struct Telemetry {
     pub(crate) lookers: Arc<Semaphore>,
 }
 
-/// So many may look at the whole fleet at once; each answer is in memory as a whole.
-pub(crate) const LOOKERS_MAX: usize = 4;
+/// So many may look at the whole fleet at once, each on some threads; an answer is in memory as a whole.
+pub(crate) const LOOKERS_MAX: usize = 2;
 
 /// What third parties say.
 #[derive(Default)]
