@@ -75,6 +75,8 @@ fn start_with(level: LogLevel, lines: Lines) {
         .with_ansi(false)
         .with_target(false)
         .with_writer(lines)
+        // It would tell stderr, and panic if that cannot be written either.
+        .log_internal_errors(false)
         .finish();
     // A second start, as in a test that runs two programs in one process, changes nothing.
     drop(tracing::subscriber::set_global_default(subscriber));

@@ -140,3 +140,14 @@ fn a_database_has_one_server() {
     signal(&child, Signal::SIGINT);
     assert_eq!(end(&mut child), Some(0));
 }
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = command(folder.path(), &[]).stderr(full).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("admin key")));
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(end(&mut child), Some(0));
+}

@@ -18,6 +18,8 @@ pub(super) struct Preview {
     differences: Vec<Difference>,
     /// What the device says itself, by path; the rest is its layers'.
     own: BTreeMap<String, Value>,
+    /// See [`Current::is_left`].
+    is_left: bool,
 }
 
 impl Preview {
@@ -27,13 +29,14 @@ impl Preview {
         let mut paths = config_paths(&document);
         paths.retain(|path, _| !own.contains_key(path));
         paths.extend(config_paths(wanted));
-        Ok(Self { differences: diff(&document, &config_of_paths(&paths)), own })
+        let differences = diff(&document, &config_of_paths(&paths));
+        Ok(Self { differences, own, is_left: current.is_left })
     }
 
     /// If the device were as it was.
     pub(super) fn of_earlier(current: &Current, earlier: &Value) -> Result<Self, Failure> {
         let (document, own) = (read(&current.document)?, config_paths(&read(&current.own)?));
-        Ok(Self { differences: diff(&document, earlier), own })
+        Ok(Self { differences: diff(&document, earlier), own, is_left: current.is_left })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -53,6 +56,9 @@ impl Preview {
         if !output.format.is_table() {
             let differences = self.differences.into_iter().map(ShownDifference);
             output.list(&differences.collect::<Vec<_>>())?;
+        } else if self.is_empty() && self.is_left {
+            let again = "the device left it: a new version would be tried";
+            output.line(&format!("{current} says so already, but {again}"))?;
         } else if self.is_empty() {
             output.line(&format!("{current} says so already"))?;
         } else {
@@ -74,6 +80,7 @@ mod tests {
     #[test]
     fn what_layers_say_is_told_apart_from_what_goes() {
         let current = Current {
+            is_left: false,
             name: "a".to_owned(),
             version: 3,
             document: json!({"telemetry": {"interval": 60, "metrics": ["cpu"]}}).to_string(),

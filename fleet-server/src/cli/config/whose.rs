@@ -32,6 +32,8 @@ pub(super) struct Current {
     pub(super) document: String,
     /// The part of it that can be changed here.
     pub(super) own: String,
+    /// The device would have none of it, so that the same is tried anew.
+    pub(super) is_left: bool,
 }
 
 impl WhoseArgs {
@@ -64,7 +66,12 @@ pub(super) async fn current(whose: &Whose, client: &Client) -> Result<Current, F
     match whose {
         Whose::Device(id) => {
             let view = client.config_get(id).await?;
+            let reported = view.reported.as_ref();
+            let is_left = reported.is_some_and(|reported| {
+                reported.version == view.version && reported.error.is_some()
+            });
             Ok(Current {
+                is_left,
                 name: view.device_id.to_string(),
                 version: view.version,
                 own: view.own.unwrap_or_else(|| view.config.clone()),
@@ -74,6 +81,7 @@ pub(super) async fn current(whose: &Whose, client: &Client) -> Result<Current, F
         Whose::Layer(layer) => {
             let view = client.layer_get(layer).await?;
             Ok(Current {
+                is_left: false,
                 name: format!("layer {layer}"),
                 version: view.version,
                 own: view.config.clone(),

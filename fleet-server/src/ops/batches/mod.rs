@@ -29,13 +29,15 @@ use tokio::sync::oneshot;
 
 use self::view::{counted, member_view, view, words};
 use self::wish::{Chosen, Wish};
+use super::commands::require_able;
 use super::configs::{Layers, Versions};
 use super::events::NewEvent;
 use super::{Actor, Commands, Devices, Events, OpsError, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::store::{
-    BatchRecord, Conflict, Counts, Failure, MemberQuery, MemberRecord, Refusal, StoreError,
+    Admission, BatchRecord, Conflict, Counts, Failure, MemberQuery, MemberRecord, Refusal,
+    StoreError,
 };
 
 const BY_ID: SortKey = SortKey { field: Field::Device, is_descending: false };
@@ -272,15 +274,26 @@ impl Batches {
         }
         let now = self.world.now();
         let total = small(failed.len());
-        let members = failed.into_iter().map(|(_, member)| MemberRecord {
-            state: MemberState::Waiting,
-            why: "its turn has not come".to_owned(),
-            state_at: now,
-            begun_at: None,
-            command: None,
-            version: None,
-            ..member
-        });
+        let mut members = Vec::with_capacity(failed.len());
+        for (_, member) in failed {
+            // One that is not there any more would be waited for in vain.
+            let device = self.world.store.device_get(member.device).await?;
+            let device = device.filter(|device| device.state != Admission::Deleted);
+            let (state, why) = match device.map(|device| require_able(&device)) {
+                Some(Ok(())) => (MemberState::Waiting, "its turn has not come".to_owned()),
+                Some(Err(problem)) => (MemberState::Cancelled, problem.to_string()),
+                None => (MemberState::Cancelled, "the device was removed".to_owned()),
+            };
+            members.push(MemberRecord {
+                state,
+                why,
+                state_at: now,
+                begun_at: None,
+                command: None,
+                version: None,
+                ..member
+            });
+        }
         let batch = BatchRecord {
             id: Uid::new(),
             state: BatchState::Running,
@@ -296,7 +309,7 @@ impl Batches {
             retry_of: Some(id),
             ..old
         };
-        self.begin(batch, members.collect(), actor).await
+        self.begin(batch, members, actor).await
     }
 
     /// The devices that a wish is about, by id.

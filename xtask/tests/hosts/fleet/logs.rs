@@ -71,15 +71,9 @@ impl<'a> Follower<'a> {
 
     /// Ends it as Ctrl-C does, and gives its exit code.
     #[track_caller]
-    fn interrupt(self) -> Option<i32> {
+    fn interrupt(mut self) -> Option<i32> {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, Signal::SIGINT).expect("a program that runs");
-        self.ended()
-    }
-
-    /// Waits for its end, and gives its exit code.
-    #[track_caller]
-    fn ended(mut self) -> Option<i32> {
         let mut ended = || self.child.try_wait().expect("a child of ours");
         wait_for("a follower to end", SOON, &mut ended).code()
     }
@@ -166,11 +160,15 @@ fn lines_come_to_the_terminal_and_go_on_when_the_device_does() {
     let output = shell.output().expect("a shell");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
 
-    // Without a server there is nothing to wait for.
+    // A server that goes is waited for; one that is away from the start is not.
     let left = Follower::start(&server, "left", &["cam"]);
     left.shows("out", " agent: ");
     server.kill();
-    assert_eq!(left.ended(), Some(UNREACHABLE));
+    left.shows("err", "the server is away: ");
+    server.fleets(&["logs", "cam", "-f"]).exits(UNREACHABLE);
+    server.start_again();
+    left.shows("err", "the server is back; lines go on");
+    assert_eq!(left.interrupt(), Some(INTERRUPTED));
 }
 
 #[test]
@@ -197,7 +195,7 @@ fn a_flood_is_cut_down_and_counted_and_a_policy_is_obeyed() {
     assert_eq!(said.code, Some(5), "what is too long is left out: {said:?}");
     said.explains(&["1 line is left out here", "no such lines"]);
     let follower = Follower::start(&server, "flood", &["cam", "-u", "x"]);
-    follower.shows("err", " lines are left out here: there were too many");
+    follower.shows("err", " lines are left out here: too many at once");
     // The device still does what matters more.
     let newest = server.stored("cam").into_iter().next().unwrap_or_default();
     server.stores_after("cam", newest);

@@ -117,7 +117,8 @@ impl Palette {
             KeyCode::Enter => return self.run(desk),
             KeyCode::Tab => {
                 if let Some(entry) = self.entries.get(self.cursor) {
-                    self.field.set(&entry.text);
+                    // What tells that there is more to say is no part of a name.
+                    self.field.set(entry.text.trim_end_matches('…'));
                     self.complete(desk);
                 }
             }

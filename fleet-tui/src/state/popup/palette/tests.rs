@@ -75,6 +75,19 @@ fn tab_completes_and_enter_asks_for_what_is_missing() {
 }
 
 #[test]
+fn what_tab_makes_is_known() {
+    for begin in ["restart", "rebo", "rot", "del", "exp"] {
+        let (mut palette, mut app) = opened();
+        palette.paste(begin, &app.desk);
+        palette.press(&key("Tab"), &mut app.desk);
+        let text = palette.field.text().to_owned();
+        assert!(text.starts_with(begin) && !text.contains('…'), "{text}");
+        palette.press(&key("Enter"), &mut app.desk);
+        assert_eq!(palette.error, None, "{text}");
+    }
+}
+
+#[test]
 fn a_filter_is_judged_as_it_is_typed() {
     let (mut palette, app) = opened();
     for (text, is_read) in [("fleet cpu>", false), ("90", true), (" and", false)] {
