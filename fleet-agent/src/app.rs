@@ -105,7 +105,7 @@ impl App {
         let lock = folder.lock()?;
         let host = HostFacts::read(&settings.root, settings.config.device_type);
         if let Err(error) = new_key::take_over(folder.path()) {
-            tracing::warn!(%error, "cannot take over the device's new key; its old one is still good");
+            tracing::warn!(%error, "cannot take over the device's new key; tries again at the next start");
         }
         let identity = Identity::load_or_make(&folder, settings.device_id.as_ref(), &host)?;
         let tls = tls::server_config(&identity.key)?;

@@ -19,7 +19,7 @@ use crate::state::Device;
 use crate::state::membership::Target;
 use crate::telemetry::Telemetry;
 
-/// Between tries to reach the place.
+/// Between tries to reach the place, also after one that led to a link.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Looks for a place that is tried.
@@ -29,6 +29,8 @@ pub(super) struct Scout {
     /// The search that is under way.
     search: Option<BoxFuture<'static, Found>>,
     found: Option<Found>,
+    /// The place that the last link led to.
+    reached: Option<Tried>,
 }
 
 /// What it takes to dial.
@@ -48,17 +50,20 @@ struct Found {
 impl Scout {
     pub(super) fn new(ground: Ground) -> Self {
         let places = ground.probation.places();
-        Self { ground: Arc::new(ground), places, search: None, found: None }
+        Self { ground: Arc::new(ground), places, search: None, found: None, reached: None }
     }
 
     /// Waits until there is a link. A search that was begun goes on with the next wait.
     pub(super) async fn come(&mut self) {
         while self.found.is_none() {
-            let (ground, places) = (&self.ground, &self.places);
-            let search =
-                self.search.get_or_insert_with(|| Box::pin(search(ground.clone(), places.clone())));
-            self.found = Some(search.await);
+            let (ground, places, reached) = (&self.ground, &self.places, &self.reached);
+            let search = self.search.get_or_insert_with(|| {
+                Box::pin(search(ground.clone(), places.clone(), reached.clone()))
+            });
+            let found = search.await;
             self.search = None;
+            self.reached = Some(found.tried.clone());
+            self.found = Some(found);
         }
     }
 
@@ -70,7 +75,12 @@ impl Scout {
     }
 }
 
-async fn search(ground: Arc<Ground>, mut places: watch::Receiver<Places>) -> Found {
+/// A place that was reached, and is sought once more, let the device go: it is not dialled at once.
+async fn search(
+    ground: Arc<Ground>,
+    mut places: watch::Receiver<Places>,
+    mut reached: Option<Tried>,
+) -> Found {
     loop {
         let sought = places.wait_for(|places| places.sought().is_some()).await;
         let sought = sought.ok().and_then(|places| places.sought().cloned());
@@ -78,7 +88,11 @@ async fn search(ground: Arc<Ground>, mut places: watch::Receiver<Places>) -> Fou
             // The agent stops.
             return std::future::pending().await;
         };
+        let lets_go = reached.take().is_some_and(|reached| reached == tried);
         let attempt = async {
+            if lets_go {
+                sleep(AGAIN).await;
+            }
             match reach(&ground, &tried).await {
                 Ok(opened) => Some(opened),
                 Err(why) => {

@@ -11,10 +11,12 @@
 //! One that names another place of the server is tried while the device keeps the link that it has: what
 //! shows that it works is a report that went to the new place.
 //!
-//! What must stay true: a step is on the disk before the server hears of it. What is followed when the
+//! What must stay true: a step is on the disk before the server hears of it. A place that is good is on the
+//! disk apart before it is in the record, so that a record which cannot be read cuts nobody off. What is followed when the
 //! agent begins is what was good, or what is tried; the latter is given up when the agent has ended
 //! twice under it of its own accord. What was given up is not tried again by itself.
 
+mod kept;
 pub(crate) mod places;
 mod record;
 #[cfg(test)]
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 use fleet_core::api::ConfigDocument;
-use fleet_core::disk::Folder;
+use fleet_core::disk::{Disk, Folder};
 use fleet_core::identity::PublicKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Clock;
@@ -37,6 +39,7 @@ use tokio::time::sleep_until;
 
 use crate::queue::{Placed, Queue};
 use crate::telemetry::{Plan, Telemetry};
+use kept::Kept;
 use places::{Places, Tried};
 use record::{Ground, Record, Version};
 
@@ -70,6 +73,8 @@ pub(crate) struct Probation {
 struct Inner {
     /// As it is on the disk.
     record: Record,
+    /// The places that were good, as they are on the disk.
+    kept: Kept,
     trial: Option<Trial>,
     /// How the trial ended, until that is on the disk.
     outcome: Option<Record>,
@@ -100,13 +105,13 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(now: Instant, record: &Record) -> Self {
+    fn new(now: Instant, place: Option<Tried>) -> Self {
         Self {
             until: now + PROBATION,
             proofs: Vec::new(),
             reported_at: None,
             looked_at: now,
-            place: places::tried(record),
+            place,
             obstacle: None,
         }
     }
@@ -172,16 +177,31 @@ impl Probation {
     /// Takes over what is on the disk, if it is the server's word. A server sends its configuration
     /// again to whoever says that it has none, so a damaged file costs nothing but a line in the log.
     fn begin(&self, server: Option<PublicKey>, now: Instant) {
-        let loaded = (self.ground)().and_then(|disk| record::load(disk.as_ref()));
-        let found = loaded.unwrap_or_else(|error| {
-            tracing::warn!(%error, "doing without the last configuration from the server");
-            None
-        });
-        let is_ours = |record: &Record| server.is_some_and(|key| record.is_from(key));
-        let Some(found) = found.filter(is_ours) else { return };
+        let Some(server) = server else { return };
+        let found = self.on_disk("the last configuration from the server", record::load);
+        let found = found.filter(|record| record.is_from(server));
+        let kept = self.on_disk("the places of the server that were good", kept::load);
+        let kept = kept.filter(|kept| kept.is_from(server));
         let mut inner = self.lock();
-        self.take_up(&mut inner, found, now);
+        inner.kept = kept.unwrap_or_else(|| Kept::of(server));
+        self.take_up(&mut inner, found.unwrap_or_else(|| Record::of(server)), now);
+        let record = inner.record.clone();
+        if let Err(error) = self.keep_places(&mut inner, &record) {
+            tracing::warn!(%error, "the place of the server is noted in its configuration alone");
+        }
         self.show(&inner);
+    }
+
+    fn on_disk<T>(
+        &self,
+        what: &str,
+        load: impl FnOnce(&dyn Disk) -> io::Result<Option<T>>,
+    ) -> Option<T> {
+        let loaded = (self.ground)().and_then(|disk| load(disk.as_ref()));
+        loaded.unwrap_or_else(|error| {
+            tracing::warn!(%error, "doing without {what}");
+            None
+        })
     }
 
     fn take_up(&self, inner: &mut Inner, found: Record, now: Instant) {
@@ -207,7 +227,7 @@ impl Probation {
             Some(plan) => {
                 tracing::info!(version = inner.record.newest(), "trying a configuration once more");
                 self.telemetry.follow(plan);
-                inner.trial = Some(Trial::new(now, &inner.record));
+                inner.trial = Some(Trial::new(now, places::tried(&inner.record, &inner.kept)));
             }
             None => self.follow_good(&inner.record),
         }
@@ -274,7 +294,8 @@ impl Probation {
         let mut inner = self.lock();
         if !inner.record.is_from(server) {
             let link = inner.link;
-            *inner = Inner { record: Record::of(server), link, ..Inner::default() };
+            let (record, kept) = (Record::of(server), Kept::of(server));
+            *inner = Inner { record, kept, link, ..Inner::default() };
         }
         let newest = inner.record.newest();
         if push.version <= newest {
@@ -314,7 +335,7 @@ impl Probation {
         }
         self.telemetry.follow(plan);
         inner.outcome = None;
-        inner.trial = Some(Trial::new(now, &inner.record));
+        inner.trial = Some(Trial::new(now, places::tried(&inner.record, &inner.kept)));
         Ok(())
     }
 
@@ -363,7 +384,7 @@ impl Probation {
         let trial = inner.trial.as_ref();
         let new = Places {
             server: PublicKey::from_bytes(good.server_pub),
-            good: places::good(good),
+            good: inner.kept.under(good).urls(),
             tried: trial.and_then(|trial| trial.place.clone()),
             is_reached: inner.link == Some(Linked::There),
         };
@@ -432,14 +453,25 @@ impl Probation {
         *inner = Inner::default();
         self.show(&inner);
         self.telemetry.follow_file();
-        if let Err(error) = (self.ground)().and_then(|disk| record::clear(disk.as_ref())) {
+        if let Err(error) = (self.ground)().and_then(|disk| record::clear_all(disk.as_ref())) {
             tracing::warn!(%error, "a configuration of the old server was left behind");
         }
     }
 
     fn save(&self, inner: &mut Inner, next: Record) -> io::Result<()> {
+        self.keep_places(inner, &next)?;
         record::save((self.ground)()?.as_ref(), &next)?;
         inner.record = next;
+        Ok(())
+    }
+
+    /// Has the places on the disk that are good under a record.
+    fn keep_places(&self, inner: &mut Inner, record: &Record) -> io::Result<()> {
+        let kept = inner.kept.under(record);
+        if kept != inner.kept {
+            kept::save((self.ground)()?.as_ref(), &kept)?;
+            inner.kept = kept;
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use fleet_core::identity::PublicKey;
 use fleet_core::url::ServerUrl;
 
+use super::kept::Kept;
 use super::record::{Record, Version};
 
 /// Where a server is looked for.
@@ -12,8 +13,9 @@ use super::record::{Record, Version};
 pub(crate) struct Places {
     /// The server whose word it is.
     pub(crate) server: PublicKey,
-    /// As the configuration that is good says. Without a word of it, only where it was before.
-    pub(crate) good: Option<ServerUrl>,
+    /// As the configuration that is good says, and then those before it. Without a word of it, only where
+    /// the server was before all of them.
+    pub(crate) good: Vec<ServerUrl>,
     /// As the one says that is tried, if that is somewhere else.
     pub(crate) tried: Option<Tried>,
     /// Whether there is a link to where it is tried.
@@ -23,7 +25,7 @@ pub(crate) struct Places {
 impl Default for Places {
     fn default() -> Self {
         let server = PublicKey::from_bytes([0; 32]);
-        Self { server, good: None, tried: None, is_reached: false }
+        Self { server, good: Vec::new(), tried: None, is_reached: false }
     }
 }
 
@@ -62,17 +64,15 @@ impl fmt::Display for Tried {
     }
 }
 
-/// Where the server is by what is good.
-pub(super) fn good(record: &Record) -> Option<ServerUrl> {
-    record.good.as_ref().and_then(of)
+/// Where the server is by what is tried, if that is another place than what is good.
+pub(super) fn tried(record: &Record, kept: &Kept) -> Option<Tried> {
+    let trying = record.trying.as_ref()?;
+    let (wanted, good) = (of(&trying.version), kept.under(record).urls().into_iter().next());
+    (wanted != good).then(|| wanted.map_or(Tried::Own, Tried::Url))
 }
 
-/// Where it is by what is tried, if that is another place.
-pub(super) fn tried(record: &Record) -> Option<Tried> {
-    let wanted = record.trying.as_ref().and_then(|trying| of(&trying.version));
-    (wanted != good(record)).then(|| wanted.map_or(Tried::Own, Tried::Url))
-}
-
-fn of(version: &Version) -> Option<ServerUrl> {
-    version.read().server_url
+/// Where it is by a version, also if this release does not understand the rest of that.
+pub(super) fn of(version: &Version) -> Option<ServerUrl> {
+    let document: serde_json::Value = serde_json::from_str(&version.document).ok()?;
+    document.get("server_url")?.as_str()?.parse().ok()
 }

@@ -12,6 +12,7 @@ use fleet_core::codec::Coded;
 use fleet_core::disk::{Disk, Folder};
 use fleet_core::identity::PublicKey;
 
+use super::kept;
 use crate::sealed;
 
 /// The folder in the agent's own.
@@ -147,9 +148,10 @@ pub(super) fn save(disk: &dyn Disk, record: &Record) -> io::Result<()> {
     sealed::save(disk, FILE, record)
 }
 
-/// Removes what is kept. Says whether there was anything.
-pub(super) fn clear(disk: &dyn Disk) -> io::Result<bool> {
-    sealed::clear(disk, FILE)
+/// Removes what is kept, the places that were good too. Says whether there was anything.
+pub(super) fn clear_all(disk: &dyn Disk) -> io::Result<bool> {
+    let had_places = kept::clear(disk)?;
+    Ok(sealed::clear(disk, FILE)? || had_places)
 }
 
 /// Removes what an agent that does not run has kept. Says whether there was anything.
@@ -157,7 +159,7 @@ pub fn erase(path: &Path) -> io::Result<bool> {
     if !path.is_dir() {
         return Ok(false);
     }
-    clear(&Folder::open(path)?)
+    clear_all(&Folder::open(path)?)
 }
 
 /// Opens the disk, whenever it is needed.

@@ -24,7 +24,7 @@ const FAULTS: [Fault; 5] =
 const TRIALS: u64 = 2 * TRIALS_OF_A_SEED;
 const TRIALS_OF_A_SEED: u64 = 2 * FAULTS.len() as u64 * STEPS_MAX;
 /// More steps than a trial has.
-const STEPS_MAX: u64 = 14;
+const STEPS_MAX: u64 = 21;
 /// Between reports by the device's own file, and by the versions that are tried, in seconds.
 const FLOOR: u64 = 60;
 const OLD: u64 = 11;
@@ -74,17 +74,37 @@ impl Rig {
 
     /// The same with another place of the server.
     fn push_place(&self, version: u64, secs: u64) -> Option<ToServer> {
+        self.push_url(version, secs, PLACE)
+    }
+
+    fn push_url(&self, version: u64, secs: u64, url: &str) -> Option<ToServer> {
         let document =
-            format!("{{\"server_url\":\"{PLACE}\",\"telemetry\":{{\"interval\":{secs}}}}}");
+            format!("{{\"server_url\":\"{url}\",\"telemetry\":{{\"interval\":{secs}}}}}");
         let push = ConfigPush::sign(DEVICE, version, document, &server());
         self.probation.take(push, DEVICE, server().public(), self.now)
+    }
+
+    /// A device that is good at another place.
+    fn moved(disk: &SimDisk) -> Self {
+        let rig = Self::open(disk);
+        rig.push_place(1, OLD);
+        rig.reach();
+        rig.prove();
+        assert_eq!(short(&rig.word()), (1, "good"));
+        rig
+    }
+
+    /// All places that were good.
+    fn good(&self) -> Vec<String> {
+        self.probation.places().borrow().good.iter().map(ToString::to_string).collect()
     }
 
     /// Where the server is by what is good, and by what is tried.
     fn places(&self) -> (Option<String>, Option<String>) {
         let places = self.probation.places().borrow().clone();
         let shown = |url: ServerUrl| url.to_string();
-        (places.good.map(shown), places.tried.map(|tried| tried.to_string()))
+        let good = places.good.into_iter().next();
+        (good.map(shown), places.tried.map(|tried| tried.to_string()))
     }
 
     /// There is a link to the place that is tried.
@@ -334,7 +354,8 @@ fn life(seed: u64, fault: Fault, after: u64, works: bool) -> Result<u64, String>
     if !is_right {
         return Err(format!("it says {told:?} and follows {follows}"));
     }
-    let rig = Rig::open(&disk.power_cut());
+    let disk = disk.power_cut();
+    let rig = Rig::open(&disk);
     let (has, says) = (rig.interval(), short(&rig.word()));
     let place = Some(PLACE.to_owned());
     let leads = match says {
@@ -344,6 +365,14 @@ fn life(seed: u64, fault: Fault, after: u64, works: bool) -> Result<u64, String>
     };
     if rig.places() != leads {
         return Err(format!("{says:?} leads to {:?}", rig.places()));
+    }
+    // The way to a place that is good is not lost with the record, and no other is taken for one.
+    drop(rig);
+    disk.rot("record", |bytes| bytes[9] ^= 1);
+    let known = Rig::open(&disk).good();
+    let is_known = known == [PLACE];
+    if (says == (2, "good") && !is_known) || (!works && !known.is_empty()) {
+        return Err(format!("{says:?} and, without the record, {known:?}"));
     }
     let is_whole = match says {
         (1, "good") | (2, "reverted") => has == OLD,
@@ -383,6 +412,59 @@ fn a_power_cut_or_error_at_any_step_leaves_the_old_or_the_new() {
         }
     }
     assert_eq!(found, BTreeSet::from([(true, OLD), (true, NEW), (false, OLD), (false, NEW)]));
+}
+
+#[test]
+fn the_places_that_were_good_stay_behind_the_new_one() {
+    let disk = SimDisk::new(1);
+    let rig = Rig::moved(&disk);
+    for (version, url) in
+        (2..).zip(["http://c:1", "http://d:1", "http://c:1", "http://e:1", "http://f:1"])
+    {
+        rig.push_url(version, OLD, url);
+        rig.reach();
+        rig.prove();
+        assert_eq!(short(&rig.word()), (version, "good"));
+    }
+    let places = ["http://f:1", "http://e:1", "http://c:1", "http://d:1"];
+    assert_eq!(rig.good(), places);
+    let disk = disk.power_cut();
+    assert_eq!(Rig::open(&disk).good(), places);
+    // A damaged file is made anew out of the record.
+    assert!(disk.rot("places", |bytes| bytes[9] ^= 1));
+    assert_eq!(Rig::open(&disk).good(), places[..1]);
+    assert!(disk.rot("record", |bytes| bytes[9] ^= 1));
+    assert_eq!(Rig::open(&disk).good(), places[..1]);
+}
+
+#[test]
+fn a_place_is_known_without_the_record_that_named_it() {
+    let disk = SimDisk::new(1);
+    drop(Rig::moved(&disk));
+    assert!(disk.rot("record", |bytes| bytes[9] ^= 1));
+    let rig = Rig::open(&disk);
+    assert_eq!((short(&rig.word()), rig.places().0), ((0, "good"), Some(PLACE.to_owned())));
+    // The same configuration again is no move, and one without a place is one.
+    rig.push_place(1, OLD);
+    assert_eq!(rig.places(), (Some(PLACE.to_owned()), None));
+    rig.push(2, OLD);
+    rig.prove();
+    assert_eq!(short(&rig.word()), (2, "trying"));
+    rig.reach();
+    rig.prove();
+    assert_eq!((short(&rig.word()), rig.places()), ((2, "good"), (None, None)));
+    // Nothing of it is left to a server that is another one.
+    let disk = SimDisk::new(2);
+    Rig::moved(&disk).probation.forget();
+    assert!(Rig::open(&disk.power_cut()).good().is_empty());
+}
+
+#[test]
+fn a_place_is_read_out_of_a_document_that_is_not_understood() {
+    let document = format!("{{\"server_url\":\"{PLACE}\",\"not yet\":{{}}}}");
+    let version = Version { number: 1, document, at_millis: 0 };
+    assert_eq!(version.read().server_url, None);
+    assert_eq!(places::of(&version).map(|url| url.to_string()), Some(PLACE.to_owned()));
 }
 
 #[test]

@@ -49,11 +49,11 @@ impl Coded for Given {
     const VERSION: u8 = 1;
 }
 
-/// Where a server says that it is, beside what its grants say.
+/// Where a server's configurations say that it is, beside what its grants say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Configured {
     server: PublicKey,
-    url: ServerUrl,
+    urls: Vec<ServerUrl>,
 }
 
 /// The server that the device's own file names.
@@ -138,7 +138,7 @@ pub struct Membership {
     provisioned: Option<Provisioned>,
     claim: Mutex<Option<Claim>>,
     given: Mutex<Option<Given>>,
-    place: Mutex<Option<Place>>,
+    configured: Mutex<Option<Configured>>,
     target: watch::Sender<Option<Arc<Target>>>,
     claims: watch::Sender<u64>,
     resets: watch::Sender<u64>,
@@ -154,7 +154,7 @@ impl Membership {
             provisioned,
             claim: Mutex::new(claim),
             given: Mutex::new(given),
-            place: Mutex::default(),
+            configured: Mutex::default(),
             target: watch::Sender::new(None),
             claims: watch::Sender::new(0),
             resets: watch::Sender::new(0),
@@ -213,23 +213,23 @@ impl Membership {
         let mut claim = self.lock();
         let had = erase(&self.folder)?;
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *claim = None;
         self.announce(None);
         self.resets.send_modify(|count| *count += 1);
         Ok(had)
     }
 
-    /// Looks for a server first where it configured the device to, from now on. The other places stay
-    /// behind that one.
-    pub fn prefer(&self, server: PublicKey, url: Option<ServerUrl>) {
+    /// Looks for a server first where it configured the device to, from now on, best first. The other
+    /// places stay behind those.
+    pub fn prefer(&self, server: PublicKey, urls: Vec<ServerUrl>) {
         let claim = self.lock();
-        let place = url.map(|url| Place { server, url });
+        let configured = (!urls.is_empty()).then_some(Configured { server, urls });
         let before = {
-            let mut known = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *known, place.clone())
+            let mut known = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, configured.clone())
         };
-        if before != place {
+        if before != configured {
             self.announce(claim.as_ref());
         }
     }
@@ -237,7 +237,7 @@ impl Membership {
     /// Where the server is looked for as long as it configured nothing else.
     pub fn own_urls(&self) -> Vec<ServerUrl> {
         let claim = self.lock();
-        self.urls_without_place(self.claim_that_counts(claim.as_ref()))
+        self.own_urls_of(claim.as_ref())
     }
 
     /// Tells how often the server was forgotten.
@@ -270,9 +270,10 @@ impl Membership {
         if urls.is_empty() {
             return Err(ClaimError::Urls);
         }
-        // Old places stay behind the new ones, so that an old grant sent again cuts nothing off.
-        let known = self.target().filter(|_| before.is_some());
-        extend(&mut urls, known.iter().flat_map(|target| target.urls.iter().cloned()));
+        // Old places stay behind the new ones, so that an old grant sent again cuts nothing off. What
+        // was configured is no part of the claim: it goes when the configuration says so.
+        let known = before.map(|_| self.own_urls_of(claim.as_ref()));
+        extend(&mut urls, known.unwrap_or_default());
         self.keep(&mut claim, server, &urls)?;
         self.claims.send_modify(|count| *count += 1);
         Ok(if before.is_some() { ClaimStatus::Updated } else { ClaimStatus::Claimed })
@@ -319,13 +320,13 @@ impl Membership {
     fn resolve(&self, claim: Option<&Claim>) -> Option<Target> {
         let named = self.provisioned_server();
         let claim = self.claim_that_counts(claim);
-        let mut urls = Vec::new();
-        let is_its = |place: &&Place| claim.is_some_and(|c| c.server_pub == place.server.bytes());
-        {
-            let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            extend(&mut urls, place.as_ref().filter(is_its).map(|place| place.url.clone()));
-        }
-        extend(&mut urls, self.urls_without_place(claim));
+        let configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_its = |c: &Configured| claim.is_some_and(|own| own.server_pub == c.server.bytes());
+        let mut urls =
+            configured.filter(is_its).map_or_else(Vec::new, |configured| configured.urls);
+        let own = self.own_urls_of(claim);
+        let more: Vec<_> = own.into_iter().filter(|url| !urls.contains(url)).collect();
+        urls.extend(more);
         if urls.is_empty() {
             return None;
         }
@@ -351,7 +352,8 @@ impl Membership {
         })
     }
 
-    fn urls_without_place(&self, claim: Option<&Claim>) -> Vec<ServerUrl> {
+    fn own_urls_of(&self, claim: Option<&Claim>) -> Vec<ServerUrl> {
+        let claim = self.claim_that_counts(claim);
         let mut urls = Vec::new();
         extend(&mut urls, claim.iter().flat_map(|c| &c.urls).filter_map(|url| url.parse().ok()));
         extend(&mut urls, self.provisioned.iter().map(|provisioned| provisioned.url.clone()));
@@ -464,14 +466,19 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let membership = opened(path.path(), None);
         membership.claim(&grant(7, &["http://a:1"])).unwrap();
-        membership.prefer(key(8), "http://x:1".parse().ok());
+        let place = |url: &str| vec![url.parse().unwrap()];
+        membership.prefer(key(8), place("http://x:1"));
         assert_eq!(urls(&membership), ["http://a:1"], "that is another server's word");
-        membership.prefer(key(7), "http://b:1".parse().ok());
+        membership.prefer(key(7), place("http://b:1"));
         assert_eq!(urls(&membership), ["http://b:1", "http://a:1"]);
         assert_eq!(membership.own_urls(), ["http://a:1".parse().unwrap()]);
         assert_eq!(urls(&opened(path.path(), None)), ["http://a:1"], "its place is not here");
-        membership.prefer(key(7), None);
-        assert_eq!(urls(&membership), ["http://a:1"]);
+        // A grant that comes meanwhile takes nothing of it into the claim.
+        membership.claim(&grant(7, &["http://c:1"])).unwrap();
+        assert_eq!(urls(&membership), ["http://b:1", "http://c:1", "http://a:1"]);
+        membership.prefer(key(7), Vec::new());
+        assert_eq!(urls(&membership), ["http://c:1", "http://a:1"]);
+        assert_eq!(urls(&opened(path.path(), None)), ["http://c:1", "http://a:1"]);
     }
 
     #[test]

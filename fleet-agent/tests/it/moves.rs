@@ -97,6 +97,58 @@ async fn a_device_leaves_its_place_when_the_other_one_has_its_report() {
 }
 
 #[tokio::test]
+async fn a_place_that_lets_go_of_the_device_is_not_dialled_at_once() {
+    let (old, new) = (Server::start(7).await, Server::start(7).await);
+    let rig = Rig::claimed(&old);
+    let mut link = old.link().await;
+    link.activate().await;
+    push_config(&mut link, 1, &moved_to(&new), &old.key).await;
+    for _ in 0..2 {
+        let mut there = new.link().await;
+        there.activate().await;
+        drop((link, there));
+        link = tokio::select! {
+            biased;
+            _ = new.link() => panic!("it comes back without a pause"),
+            link = old.link() => link,
+        };
+        link.activate().await;
+    }
+    let mut there = new.link().await;
+    there.activate().await;
+    hears(&mut there, true, is_good(1)).await;
+    drop((link, there));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_without_its_record_finds_the_place_that_was_good() {
+    let (old, new) = (Server::start(7).await, Server::start(7).await);
+    let rig = Rig::claimed(&old);
+    let mut link = old.link().await;
+    link.activate().await;
+    push_config(&mut link, 1, &moved_to(&new), &old.key).await;
+    let mut there = new.link().await;
+    there.activate().await;
+    hears(&mut there, true, is_good(1)).await;
+    drop((link, there));
+    let folder = rig.stop().await;
+    let old_url = old.url();
+    drop(old);
+
+    std::fs::write(folder.path().join("configuration/record"), "no record").unwrap();
+    let rig = Rig::new(folder, None);
+    let mut there = new.link().await;
+    there.activate().await;
+    hears(&mut there, true, is_good(0)).await;
+    assert_eq!(urls(&rig), [new.url(), old_url]);
+    push_config(&mut there, 1, &moved_to(&new), &new.key).await;
+    hears(&mut there, true, is_good(1)).await;
+    drop(there);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_restart_in_the_middle_of_a_move_reaches_either() {
     let (old, new) = (Server::start(7).await, Server::start(7).await);
     let rig = Rig::claimed(&old);

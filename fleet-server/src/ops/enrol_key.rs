@@ -10,14 +10,15 @@ use fleet_core::wire::NewKey;
 
 use super::events::NewEvent;
 use super::{Actor, Enrolment, OpsError};
-use crate::store::{CommandRecord, Conflict, Device, Refusal, StoreError};
+use crate::store::{CommandRecord, Conflict, Device, NextKey, Refusal, StoreError};
 
 /// Former keys of one device that are known for what they are. Older ones are strangers.
 const FORMER_KEYS_MAX: usize = 16;
 
 impl Enrolment {
     /// Takes a new key of a device beside the one that it has, if one of its open commands asks for
-    /// it. The inner error says to the device why not.
+    /// it. A command has one key: what was taken is not exchanged for that of somebody else who has a
+    /// copy of the old one, which would lock the device out. The inner error says to the device why not.
     pub(crate) async fn offered(
         &self,
         uid: Uid,
@@ -38,14 +39,21 @@ impl Enrolment {
             return Ok(Err("the new key is not signed by both keys".to_owned()));
         }
         let new = PublicKey::from_bytes(offer.device_pub);
+        let command = Uid::from_bytes(offer.command);
         let change = move |device: &mut Device| {
             if device.key != Some(old) {
                 return Err(Refusal("the device has another key by now".to_owned()));
             }
-            if device.other_keys.next != Some(new) && device.has_key(new) {
-                return Err(Refusal("the device has or had that key already".to_owned()));
+            if device.other_keys.next_key() != Some(new) {
+                if device.has_key(new) {
+                    return Err(Refusal("the device has or had that key already".to_owned()));
+                }
+                if device.other_keys.next.is_some_and(|next| next.command == Some(command)) {
+                    let why = "another new key was taken for the same command already";
+                    return Err(Refusal(why.to_owned()));
+                }
             }
-            device.other_keys.next = Some(new);
+            device.other_keys.next = Some(NextKey { key: new, command: Some(command) });
             Ok(())
         };
         match self.world.store.device_update(uid, Box::new(change)).await {
@@ -68,14 +76,14 @@ impl Enrolment {
         if device.key == Some(key) {
             return Ok(device);
         }
-        if device.other_keys.next != Some(key) {
+        if device.other_keys.next_key() != Some(key) {
             tracing::warn!(device_id = %device.id, fingerprint = %key.fingerprint(), "a former key was tried");
             let reason =
                 format!("this key was replaced by a newer one of the device {}", device.id);
             return Err(OpsError::Forbidden(reason));
         }
         let change = move |device: &mut Device| {
-            if device.other_keys.next != Some(key) {
+            if device.other_keys.next_key() != Some(key) {
                 return Err(Refusal("the device has another key by now".to_owned()));
             }
             let before = device.key.replace(key);

@@ -105,16 +105,32 @@ pub struct Device {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherKeys {
     /// The one that it will come with.
-    pub next: Option<PublicKey>,
+    pub next: Option<NextKey>,
     /// Those that it had, the latest last.
     pub former: Vec<PublicKey>,
+}
+
+/// A key that a device offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The command that asked for it, unless it was offered to a release that did not note that.
+    pub command: Option<Uid>,
+}
+
+impl OtherKeys {
+    /// The key that the device will come with.
+    pub fn next_key(&self) -> Option<PublicKey> {
+        self.next.map(|next| next.key)
+    }
 }
 
 impl Device {
     /// All keys that are this device's and nobody else's.
     pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
-        let OtherKeys { next, former } = &self.other_keys;
-        self.key.iter().chain(next).chain(former).copied()
+        let next = self.other_keys.next_key();
+        self.key.into_iter().chain(next).chain(self.other_keys.former.iter().copied())
     }
 
     /// Whether a key is one of them.

@@ -34,7 +34,8 @@ pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Ins
 pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
 pub use deleted::{Deleted, DeletedStore, Restored};
 pub use devices::{
-    Admission, Change, Device, DeviceStore, OtherKeys, Refusal, ReportedConfig, ReportedPhase,
+    Admission, Change, Device, DeviceStore, NextKey, OtherKeys, Refusal, ReportedConfig,
+    ReportedPhase,
 };
 pub use directory::{Directory, Listed};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};

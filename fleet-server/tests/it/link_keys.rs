@@ -91,6 +91,71 @@ async fn a_device_has_either_key_until_it_comes_with_the_new_one() {
 }
 
 #[tokio::test]
+async fn a_command_has_one_key_that_no_copy_of_the_device_exchanges() {
+    let mut rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    given(&rig, "a", "rotate-key").await;
+    let command = ordered(&mut agent).await.id;
+    assert_eq!(offers(&rig, &mut agent, command, (1, 2)).await, None);
+    drop(agent);
+
+    // Whoever else has the old key is let in as the device, and is not given its future.
+    let mut copy = Agent::dial(&rig, "a", 1, None).await;
+    let refused = offers(&rig, &mut copy, command, (1, 3)).await;
+    let taken = "another new key was taken for the same command already";
+    assert_eq!(refused.as_deref(), Some(taken));
+    drop(copy);
+    rig.restart().await;
+    let mut copy = Agent::dial(&rig, "a", 1, None).await;
+    assert_eq!(offers(&rig, &mut copy, command, (1, 3)).await.as_deref(), Some(taken));
+    assert_eq!(offers(&rig, &mut copy, command, (1, 2)).await, None);
+    drop(copy);
+    let stranger = Agent::dial(&rig, "x", 3, None).await;
+    assert!(matches!(stranger.standing, Standing::Pending { .. }));
+    assert!(is_in(&Agent::dial(&rig, "a", 2, None).await));
+    assert!(!is_in(&Agent::dial(&rig, "a", 1, None).await));
+}
+
+#[tokio::test]
+async fn a_later_command_replaces_a_key_that_never_came() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    given(&rig, "a", "rotate-key").await;
+    let first = ordered(&mut agent).await.id;
+    assert_eq!(offers(&rig, &mut agent, first, (1, 2)).await, None);
+    assert_ne!(given(&rig, "a", "rotate-key").await, "");
+    let later = loop {
+        match agent.next().await {
+            ToAgent::Command(order) if order.id != first => break order.id,
+            _ => {}
+        }
+    };
+    assert_eq!(offers(&rig, &mut agent, later, (1, 3)).await, None);
+    drop(agent);
+    let stranger = Agent::dial(&rig, "x", 2, None).await;
+    assert!(matches!(stranger.standing, Standing::Pending { .. }));
+    assert!(is_in(&Agent::dial(&rig, "a", 3, None).await));
+}
+
+#[tokio::test]
+async fn no_grant_for_any_of_its_keys_outlives_a_device() {
+    let rig = Rig::start().await;
+    let wish =
+        json!({"device_id": "b", "device_key": key(2).public(), "device_address": "127.0.0.1"});
+    let leftover = rig.ask("POST", "/api/v1/grants", Some(wish)).await.expect(201);
+    let mut agent = rig.enrolled("a", 1).await;
+    given(&rig, "a", "rotate-key").await;
+    let command = ordered(&mut agent).await.id;
+    assert_eq!(offers(&rig, &mut agent, command, (1, 2)).await, None);
+    drop(agent);
+    rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    let stranger = Agent::dial(&rig, "b", 2, None).await;
+    assert!(matches!(stranger.standing, Standing::Pending { .. }));
+    let path = format!("/api/v1/grants/{}", leftover["uid"].as_str().unwrap());
+    assert_eq!(rig.ask("GET", &path, None).await.expect(200)["state"], "expired");
+}
+
+#[tokio::test]
 async fn a_key_is_taken_only_where_it_was_asked_for_and_both_sign() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;

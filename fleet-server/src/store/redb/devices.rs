@@ -88,7 +88,7 @@ impl DeviceStore for RedbStore {
         let update = move |txn: &Writing<'_>| {
             let device = update(txn, uid, change)?;
             if matches!(device.state, Admission::Rejected | Admission::Revoked) {
-                void_grants(txn, device.key)?;
+                void_grants(txn, device.keys())?;
             }
             Ok(device)
         };
@@ -102,7 +102,7 @@ impl DeviceStore for RedbStore {
         let delete = move |txn: &Writing<'_>| {
             deleted::note(txn, uid)?;
             let device = update(txn, uid, delete)?;
-            void_grants(txn, device.key)?;
+            void_grants(txn, device.keys())?;
             Ok(device)
         };
         let deleted = self.write(delete).await?;

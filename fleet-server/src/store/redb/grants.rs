@@ -84,15 +84,22 @@ impl GrantStore for RedbStore {
     }
 }
 
-/// Ends the open grants for the key of a device that is put out. Their time is set to long ago, so
+/// Ends the open grants for the keys of a device that is put out. Their time is set to long ago, so
 /// that no clock that is set back brings one to life again.
-pub(super) fn void_grants(txn: &Writing<'_>, key: Option<PublicKey>) -> Result<(), Fault> {
-    let Some(key) = key else { return Ok(()) };
+pub(super) fn void_grants(
+    txn: &Writing<'_>,
+    keys: impl Iterator<Item = PublicKey>,
+) -> Result<(), Fault> {
     let mut grants = txn.open(&GRANTS)?;
-    let (from, to) = (index_key(key, [0; 16]), index_key(key, [255; 16]));
     let index = txn.open(&GRANT_KEYS)?;
-    let uids = index.rows(&from, &to)?.map(|entry| Ok(entry?.1.uid));
-    for uid in uids.collect::<Result<Vec<_>, Fault>>()? {
+    let mut uids = Vec::new();
+    for key in keys {
+        let (from, to) = (index_key(key, [0; 16]), index_key(key, [255; 16]));
+        for entry in index.rows(&from, &to)? {
+            uids.push(entry?.1.uid);
+        }
+    }
+    for uid in uids {
         let mut grant = match load(&grants, Uid::from_bytes(uid)) {
             Ok(Some(grant)) => grant,
             // A damaged one lets nobody in either, and must not keep a device from being put out.

@@ -8,7 +8,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 
 use super::device_id;
-use crate::store::{Admission, Device, OtherKeys, ReportedConfig, ReportedPhase};
+use crate::store::{Admission, Device, NextKey, OtherKeys, ReportedConfig, ReportedPhase};
 
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(in crate::store::redb) struct DeviceRow {
@@ -30,6 +30,7 @@ enum KeysRow {
     None,
     One([u8; 32]),
     Several { key: Option<[u8; 32]>, next: Option<[u8; 32]>, former: Vec<[u8; 32]> },
+    Offered { key: Option<[u8; 32]>, next: [u8; 32], command: [u8; 16], former: Vec<[u8; 32]> },
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -94,6 +95,9 @@ impl DeviceRow {
             KeysRow::One(known) => known == key,
             KeysRow::Several { key: known, next, former } => {
                 known.iter().chain(next).chain(former).any(|known| known == key)
+            }
+            KeysRow::Offered { key: known, next, former, .. } => {
+                known.iter().chain([next]).chain(former).any(|known| known == key)
             }
         }
     }
@@ -161,7 +165,13 @@ impl KeysRow {
             Some(key) if next.is_none() && former.is_empty() => Self::One(key),
             key => {
                 let former = former.into_iter().map(PublicKey::bytes).collect();
-                Self::Several { key, next: next.map(PublicKey::bytes), former }
+                match next {
+                    Some(NextKey { key: next, command: Some(command) }) => {
+                        let (next, command) = (next.bytes(), command.bytes());
+                        Self::Offered { key, next, command, former }
+                    }
+                    next => Self::Several { key, next: next.map(|next| next.key.bytes()), former },
+                }
             }
         }
     }
@@ -173,7 +183,14 @@ impl KeysRow {
             Self::One(key) => (Some(known(key)), OtherKeys::default()),
             Self::Several { key, next, former } => {
                 let former = former.into_iter().map(known).collect();
-                (key.map(known), OtherKeys { next: next.map(known), former })
+                let next = next.map(|next| NextKey { key: known(next), command: None });
+                (key.map(known), OtherKeys { next, former })
+            }
+            Self::Offered { key, next, command, former } => {
+                let former = former.into_iter().map(known).collect();
+                let command = Some(Uid::from_bytes(command));
+                let next = Some(NextKey { key: known(next), command });
+                (key.map(known), OtherKeys { next, former })
             }
         }
     }

@@ -137,8 +137,8 @@ mod tests {
     use crate::series::wal::Lsn;
     use crate::store::{
         Action, Admission, BatchRecord, CommandRecord, Counts, Device, Event, GrantRecord,
-        KeyRecord, MemberRecord, NewConfig, OtherKeys, Place, ReportedConfig, ReportedPhase,
-        SessionRecord,
+        KeyRecord, MemberRecord, NewConfig, NextKey, OtherKeys, Place, ReportedConfig,
+        ReportedPhase, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -335,24 +335,30 @@ mod tests {
     }
 
     /// A device that had another key, and will have a third.
-    fn with_other_keys(device: Device) -> Device {
+    fn with_other_keys(device: Device, command: Option<Uid>) -> Device {
         let key = |byte| PublicKey::from_bytes([byte; 32]);
-        let other_keys = OtherKeys { next: Some(key(3)), former: vec![key(1)] };
+        let next = Some(NextKey { key: key(3), command });
+        let other_keys = OtherKeys { next, former: vec![key(1)] };
         Device { other_keys, ..device }
     }
 
     #[test]
     fn a_devices_keys_are_stored_together() {
-        let whole = with_other_keys(device());
-        let (row, seen) = device_rows(whole.clone());
-        assert!([1, 2, 3].into_iter().all(|byte| row.has_key(PublicKey::from_bytes([byte; 32]))));
-        assert!(!row.has_key(PublicKey::from_bytes([4; 32])));
-        let plain = codec::encode(&device_rows(device()).0).unwrap();
-        let encoded = HEXLOWER.encode(&codec::encode(&row).unwrap());
-        let several = ["0201", &"02".repeat(32), "01", &"03".repeat(32), "01", &"01".repeat(32)];
-        let one = ["01", &"02".repeat(32)].concat();
-        assert_eq!(encoded, HEXLOWER.encode(&plain).replacen(&one, &several.concat(), 1));
-        assert_eq!(row.into_device(uid(), seen).unwrap(), whole);
+        let [one, two, three] = ["01", "02", "03"].map(|byte| byte.repeat(32));
+        let several = ["0201", &two, "01", &three, "01", &one].concat();
+        let offered = ["0301", &two, &three, &"07".repeat(16), "01", &one].concat();
+        let command = Uid::from_bytes([7; 16]);
+        for (command, keys) in [(None, several), (Some(command), offered)] {
+            let whole = with_other_keys(device(), command);
+            let (row, seen) = device_rows(whole.clone());
+            let has = |byte| row.has_key(PublicKey::from_bytes([byte; 32]));
+            assert!([1, 2, 3].into_iter().all(has) && !has(4));
+            let plain = codec::encode(&device_rows(device()).0).unwrap();
+            let encoded = HEXLOWER.encode(&codec::encode(&row).unwrap());
+            let plain_keys = ["01", two.as_str()].concat();
+            assert_eq!(encoded, HEXLOWER.encode(&plain).replacen(&plain_keys, &keys, 1));
+            assert_eq!(row.into_device(uid(), seen).unwrap(), whole);
+        }
     }
 
     fn key() -> KeyRecord {
