@@ -166,6 +166,60 @@ async fn who_was_slower_sees_both_versions() {
 }
 
 #[tokio::test]
+async fn a_mistake_does_not_hide_that_somebody_was_quicker() {
+    let (rig, _agent, mut browser) = desk().await;
+    set_config(&rig, json!({"telemetry": {"interval": 20}})).await;
+    let page = text(&browser.get(CONFIG).await);
+    set_config(&rig, json!({"telemetry": {"interval": 90}})).await;
+    let wrong = fill(&mut browser, CONFIG, &page, &[("document", "{"), ("action", "look")]).await;
+    assert_eq!(wrong.status, 422);
+    let typed = [("document", "{\"telemetry\": {\"interval\": 45}}"), ("action", "look")];
+    let answer = fill(&mut browser, CONFIG, &text(&wrong), &typed).await;
+    assert_eq!(answer.status, 409);
+    assert!(text(&answer).contains("telemetry.interval 20 → 90"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_a_layer_adds_meanwhile_is_shown_before_it_is_stored() {
+    let (rig, _agent, mut browser) = desk().await;
+    let layer = async |interval| {
+        let layer = json!({"config": {"telemetry": {"interval": interval}}});
+        rig.ask("POST", "/api/v1/config?layer=fleet", Some(layer)).await.expect(200);
+    };
+    layer(60).await;
+    set_config(&rig, json!({"telemetry": {"interval": 20}})).await;
+    let page = text(&browser.get(CONFIG).await);
+    let look = [("document", "{}"), ("action", "look")];
+    let preview = text(&fill(&mut browser, CONFIG, &page, &look).await);
+    assert!(preview.contains("telemetry.interval 20 → 60"), "{preview}");
+    // The device's own has the last word until now, so this is no new version of it.
+    let version = config(&rig).await["version"].clone();
+    layer(90).await;
+    let save = [("document", "{}"), ("action", "save")];
+    let preview = text(&fill(&mut browser, CONFIG, &preview, &save).await);
+    assert!(preview.contains("telemetry.interval 20 → 90"), "{preview}");
+    assert!(preview.contains("the text has changed, or a layer. Nothing is stored yet"));
+    assert_eq!(config(&rig).await["version"], version);
+    assert_eq!(fill(&mut browser, CONFIG, &preview, &save).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_text_with_tabs_is_stored_as_it_was_shown() {
+    let (rig, _agent, mut browser) = desk().await;
+    let page = text(&browser.get(CONFIG).await);
+    let document = "{\r\n\t\"telemetry\": {\r\n\t\t\"interval\": 45\r\n\t}\r\n}";
+    let look = [("document", document), ("action", "look")];
+    let preview = text(&fill(&mut browser, CONFIG, &page, &look).await);
+    // As a browser sends what it was given.
+    let area = between(&preview, "<textarea", "</textarea>").split_once(">\n").unwrap().1;
+    let given = area.replace("&quot;", "\"").replace('\n', "\r\n");
+    assert!(given.contains("\n        \"interval\": 45"), "{given}");
+    let save = [("document", given.as_str()), ("action", "save")];
+    assert_eq!(fill(&mut browser, CONFIG, &preview, &save).await.status, 303);
+    assert_eq!(config(&rig).await["config"], "{\"telemetry\":{\"interval\":45}}");
+}
+
+#[tokio::test]
 async fn notes_are_changed_and_only_those_that_were() {
     let (rig, _agent, mut browser) = desk().await;
     note(&rig, json!({"site": "lyon", "rack": 7, "odd": "a\nb", "tags": "canary old"})).await;
