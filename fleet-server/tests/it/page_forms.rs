@@ -316,6 +316,74 @@ async fn what_two_have_noted_at_once_is_asked_about() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_has_removed_is_not_brought_back() {
+    let (rig, _agent, mut browser) = desk().await;
+    note(&rig, json!({"a": "1", "b": "2", "c": "3"})).await;
+    let page = text(&browser.get(NOTES).await);
+    note(&rig, json!({"a": null, "b": null, "c": "4"})).await;
+    let typed = [("value-0", "1"), ("value-1", "2"), ("gone-1", "1"), ("value-2", "5")];
+    let answer = fill(&mut browser, NOTES, &page, &typed).await;
+    assert_eq!(answer.status, 409);
+    let shown = text(&answer);
+    assert!(shown.contains("c: somebody else has set it to &quot;4&quot;"), "{shown}");
+    let filled = filled(&shown);
+    let typed: Vec<_> = filled.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(typed, [("value-0", "5")]);
+    assert_eq!(fill(&mut browser, NOTES, &shown, &typed).await.status, 303);
+    assert_eq!(noted(&rig).await, json!({"c": "5"}));
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_has_given_is_asked_about() {
+    let (rig, _agent, mut browser) = desk().await;
+    let name = async |name: &str| {
+        let body = json!({"name": name});
+        rig.ask("PUT", "/api/v1/devices/pump-1", Some(body)).await.expect(200);
+    };
+    let is_called = async || {
+        let device = rig.ask("GET", "/api/v1/devices/pump-1", None).await.expect(200);
+        device["name"].as_str().unwrap().to_owned()
+    };
+    name("Pump\u{202e} ").await;
+    let page = text(&browser.get(NOTES).await);
+    assert_eq!(fill(&mut browser, NOTES, &page, &[("name", "North")]).await.status, 303);
+    let page = text(&browser.get(NOTES).await);
+    name("South").await;
+    let answer = fill(&mut browser, NOTES, &page, &[("name", "East")]).await;
+    assert_eq!((answer.status.as_u16(), is_called().await.as_str()), (409, "South"));
+    let shown = text(&answer);
+    assert!(shown.contains("name: somebody else has set it to &quot;South&quot;"), "{shown}");
+    assert!(shown.contains("value=\"East\""), "{shown}");
+    assert_eq!(fill(&mut browser, NOTES, &shown, &[("name", "East")]).await.status, 303);
+    assert_eq!(is_called().await, "East");
+    // Who leaves it alone, or wants what there is, is in nobody's way.
+    let page = text(&browser.get(NOTES).await);
+    name("West").await;
+    for typed in [("name", "East"), ("name", "West")] {
+        assert_eq!(fill(&mut browser, NOTES, &page, &[typed]).await.status, 303);
+        assert_eq!(is_called().await, "West");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_typed_goes_only_as_it_was_shown() {
+    let (rig, _agent, mut browser) = desk().await;
+    note(&rig, json!({"odd": "a\nb"})).await;
+    let page = text(&browser.get(NOTES).await);
+    note(&rig, json!({"odd": "c\nd"})).await;
+    let gone = [("gone-0", "1")];
+    let answer = fill(&mut browser, NOTES, &page, &gone).await;
+    assert_eq!((answer.status.as_u16(), &noted(&rig).await["odd"]), (409, &json!("c\nd")));
+    let shown = text(&answer);
+    assert!(shown.contains("odd: somebody else has set it to"), "{shown}");
+    // Left alone it stays, whatever it is by now.
+    assert_eq!(fill(&mut browser, NOTES, &page, &[]).await.status, 303);
+    assert_eq!(noted(&rig).await["odd"], "c\nd");
+    assert_eq!(fill(&mut browser, NOTES, &shown, &gone).await.status, 303);
+    assert_eq!(noted(&rig).await, json!({}));
+}
+
+#[tokio::test]
 async fn forms_are_taken_from_our_own_pages_and_signed_in_browsers_alone() {
     let (rig, _agent, mut browser) = desk().await;
     let origin = format!("http://{}", rig.address());
