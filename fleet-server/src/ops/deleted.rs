@@ -43,11 +43,11 @@ impl Devices {
         // Layers may have changed meanwhile.
         self.layers.look_at(uid, None);
         let device = restored.device;
-        let mut text = format!("had back by an operator, {} as it was", word(device.state));
         let keys = restored.gave_way.iter().filter_map(|stranger| stranger.key);
         let keys: Vec<_> = keys.map(|key| key.fingerprint().to_string()).collect();
+        let mut text = format!("had back by an operator, {} as it was", word(device.state));
         if !keys.is_empty() {
-            text += &format!("; whoever waited with {} gave way", keys.join(", "));
+            text = format!("{text}; whoever waited with {} gave way", keys.join(", "));
         }
         let event = NewEvent::about(&device, EventKind::DeviceRestored, actor, text);
         self.events.record(event).await;
