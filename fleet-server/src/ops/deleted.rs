@@ -34,16 +34,21 @@ impl Devices {
             }
             restored => restored?,
         };
-        for stranger in restored.gave_way {
-            self.presence.forget(stranger);
-            self.versions.forget(stranger);
-            self.hub.wake(stranger);
+        for stranger in &restored.gave_way {
+            self.presence.forget(stranger.uid);
+            self.versions.forget(stranger.uid);
+            self.hub.wake(stranger.uid);
         }
         self.hub.wake(uid);
         // Layers may have changed meanwhile.
         self.layers.look_at(uid, None);
         let device = restored.device;
-        let text = format!("had back by an operator, {} as it was", word(device.state));
+        let keys = restored.gave_way.iter().filter_map(|stranger| stranger.key);
+        let keys: Vec<_> = keys.map(|key| key.fingerprint().to_string()).collect();
+        let mut text = format!("had back by an operator, {} as it was", word(device.state));
+        if !keys.is_empty() {
+            text = format!("{text}; whoever waited with {} gave way", keys.join(", "));
+        }
         let event = NewEvent::about(&device, EventKind::DeviceRestored, actor, text);
         self.events.record(event).await;
         self.view(device).await
@@ -80,16 +85,27 @@ impl Devices {
         }
     }
 
+    /// Who has a key that was a deleted device's. Whoever only waits with one would give way.
+    async fn holder_of_a_key(&self, deleted: &Device) -> Result<Option<Device>, OpsError> {
+        for key in deleted.keys() {
+            let holder = self.world.store.device_by_key(key).await?;
+            if let Some(holder) = holder.filter(|holder| holder.state != Admission::Pending) {
+                return Ok(Some(holder));
+            }
+        }
+        Ok(None)
+    }
+
     /// Why a deleted device cannot have its place again: what has it now.
     async fn in_the_way(&self, device: &Device, conflict: Conflict) -> Result<OpsError, OpsError> {
-        let store = &self.world.store;
-        let by_key = match device.key {
-            Some(key) => store.device_by_key(key).await?,
-            None => None,
-        };
-        let (what, other) = match by_key {
-            Some(other) => ("its key is in the fleet anew, as", Some(other)),
-            None => ("another device is called so now:", store.device_find(&device.id).await?),
+        let (what, other) = match &conflict {
+            Conflict::DeviceKey => {
+                ("its key is in the fleet anew, as", self.holder_of_a_key(device).await?)
+            }
+            _ => {
+                let namesake = self.world.store.device_find(&device.id).await?;
+                ("another device is called so now:", namesake)
+            }
         };
         Ok(OpsError::Conflict(match other {
             Some(other) => format!(

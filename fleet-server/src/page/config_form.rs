@@ -20,7 +20,7 @@ use crate::ops::configs::tags_of;
 
 /// Bytes of the form.
 const FORM_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of a comment, as the field takes them.
+/// Characters of a comment, as the field takes them.
 const COMMENT_CHARS_MAX: usize = 300;
 
 /// What stands in the form.
@@ -53,7 +53,9 @@ struct Effect {
     kept: Vec<(String, Value, String)>,
     /// Whether the draft says what is stored already.
     is_same: bool,
-    /// Whether the draft was changed after it was shown.
+    /// The document that the device would go by.
+    effective: String,
+    /// Whether it was to be stored, and is not what was shown.
     is_late: bool,
 }
 
@@ -78,7 +80,8 @@ pub(super) async fn send(
     let sent = form::receive(ask, request, &fields, FORM_BYTES_MAX).await?;
     let configs = &ask.http.ops.configs;
     let view = configs.get(name).await?;
-    let document = sent.text("document").replace("\r\n", "\n");
+    // A page has no tabs: they would come back as another text than was shown.
+    let document = sent.text("document").replace("\r\n", "\n").replace('\t', "    ");
     let seen: Option<u64> = sent.fields.parsed("seen")?;
     let seen = seen.ok_or_else(|| Failure::invalid("seen", "is missing"))?;
     let draft = Draft { document: &document, comment: sent.text("comment").trim(), seen };
@@ -96,7 +99,7 @@ pub(super) async fn send(
         return stale(ask, &sent, name, &draft).await;
     }
     let effect = effect(ask, name, &view, &value).await?;
-    let is_shown = sent.text("shown") == draft.digest();
+    let is_shown = sent.text("shown") == draft.digest(&effect.effective);
     let is_wanted = sent.text("action") == "save";
     if !is_wanted || !is_shown {
         let effect = Effect { is_late: is_wanted, ..effect };
@@ -151,6 +154,7 @@ async fn effect(
         differences: diff(&parsed(&view.config)?, &effective),
         kept: kept.collect(),
         is_same: own.is_empty(),
+        effective: after.document,
         is_late: false,
     })
 }
@@ -173,9 +177,10 @@ fn pretty(document: &str) -> String {
 }
 
 impl Draft<'_> {
-    /// What is the same if neither the document nor what it was made from has changed.
-    fn digest(&self) -> String {
-        let text = format!("{} {}", self.seen, self.document);
+    /// What is the same if neither the document, nor what it was made from, nor what it comes to
+    /// with its layers has changed.
+    fn digest(&self, effective: &str) -> String {
+        let text = format!("{} {effective}\n{}", self.seen, self.document);
         HEXLOWER.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
     }
 }
@@ -195,14 +200,15 @@ fn sheet(
     tell(&mut html, view, draft, word, now);
     html.raw("<div class=\"columns\"><section>");
     form::begin(&mut html, reader, &format!("/devices/{id}/config"))?;
-    form::hidden(&mut html, "seen", view.version);
+    // Only who was told of another version has seen it.
+    let seen = if matches!(word, Word::Stale(_)) { view.version } else { draft.seen };
+    form::hidden(&mut html, "seen", seen);
     fields(&mut html, draft, matches!(word, Word::Wrong(_)));
     html.raw("<p class=\"buttons\">");
     if let Word::Effect(effect) = word
         && !effect.is_same
     {
-        let shown = Draft { seen: view.version, ..*draft };
-        form::hidden(&mut html, "shown", shown.digest());
+        form::hidden(&mut html, "shown", draft.digest(&effect.effective));
         html.raw("<button class=\"main\" name=\"action\" value=\"save\">Save as version ");
         html.text(view.version + 1).raw("</button>");
         html.raw("<button name=\"action\" value=\"look\">Preview again</button>");
@@ -225,7 +231,7 @@ fn fields(html: &mut Html, draft: &Draft<'_>, is_wrong: bool) {
         ">\n"
     });
     for (position, line) in draft.document.split('\n').enumerate() {
-        html.raw(if position > 0 { "\n" } else { "" }).text(line.replace('\t', "    "));
+        html.raw(if position > 0 { "\n" } else { "" }).text(line);
     }
     html.raw("</textarea><label for=\"comment\">Why, for the record</label>");
     html.raw("<input id=\"comment\" name=\"comment\" maxlength=\"").text(COMMENT_CHARS_MAX);
@@ -269,7 +275,8 @@ impl Effect {
     fn show(&self, html: &mut Html, view: &ConfigView) {
         html.raw("<div class=\"told\" role=\"status\">");
         if self.is_late {
-            html.raw("<p>The text was changed after it was looked at. Nothing is stored yet.</p>");
+            html.raw("<p>This is not what was shown before: the text has changed, or a layer. ");
+            html.raw("Nothing is stored yet.</p>");
         }
         if self.is_same {
             html.raw("<p>That is what version ").text(view.version);

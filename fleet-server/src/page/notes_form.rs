@@ -32,6 +32,7 @@ const ROWS_MAX: usize = METADATA_ENTRIES_MAX + ROWS_EMPTY;
 const HASH_CHARS: usize = 16;
 
 /// An entry in the form.
+#[derive(Clone)]
 struct Entry {
     name: String,
     text: String,
@@ -41,6 +42,7 @@ struct Entry {
 }
 
 /// What stands in the form.
+#[derive(Clone)]
 struct Draft {
     name: String,
     tags: String,
@@ -82,10 +84,13 @@ pub(super) async fn send(
             return answer(StatusCode::UNPROCESSABLE_ENTITY, &device, &draft, &[problem]);
         }
     };
-    let seen = draft.seen(&device);
+    let checked = draft.clone();
     let check = move |device: &Device| {
-        let differing = taken_over(&seen, device);
-        if differing.is_empty() { Ok(()) } else { Err(Refusal(differing.join(", "))) }
+        let conflicts = checked.conflicts(device);
+        match conflicts.first() {
+            Some(conflict) => Err(Refusal(conflict.to_string())),
+            None => Ok(()),
+        }
     };
     match devices.update_if(name, update, check, &sent.actor).await {
         Ok(()) => reply::see_other(&format!("/devices/{}", device.id)),
@@ -138,13 +143,9 @@ fn can_be_edited(text: &str) -> bool {
     escaped(text) == text
 }
 
-/// The entries of a device that are not what was seen of them.
-fn taken_over(seen: &BTreeMap<String, String>, device: &Device) -> Vec<String> {
-    let now = shown(device);
-    let differs = |(name, seen): &(&String, &String)| {
-        now.get(*name).map_or_else(String::new, |text| hash(text)) != **seen
-    };
-    seen.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+/// A device's name as a form gives it back.
+fn name_text(device: &Device) -> String {
+    escaped(device.name.as_deref().unwrap_or_default()).trim().to_owned()
 }
 
 fn tags_text(device: &Device) -> String {
@@ -164,7 +165,7 @@ impl Draft {
             text,
             is_gone: false,
         };
-        let name = device.name.clone().unwrap_or_default();
+        let name = name_text(device);
         let tags = tags_text(device);
         let had = (name.clone(), tags.clone());
         Self { name, tags, had, entries: shown(device).into_iter().map(entry).collect() }
@@ -181,10 +182,12 @@ impl Draft {
                     let shown = field("shown").unwrap_or_default().to_owned();
                     Entry { name, text: text.to_owned(), shown, is_gone }
                 }
-                // One that could not be typed into.
+                // One that could not be typed into: it stays as it is by now, or what was shown goes.
                 None => {
                     let text = now.get(&name).cloned().unwrap_or_default();
-                    Entry { name, shown: hash(&text), text, is_gone }
+                    let shown = field("shown").filter(|_| is_gone);
+                    let shown = shown.map_or_else(|| hash(&text), str::to_owned);
+                    Entry { name, text, shown, is_gone }
                 }
             }
         });
@@ -230,41 +233,54 @@ impl Draft {
         })
     }
 
-    /// What was seen of the entries that are to be changed.
-    fn seen(&self, device: &Device) -> BTreeMap<String, String> {
-        let now = shown(device);
-        let changed = self.entries.iter().filter(|entry| entry.is_changed());
-        // Who wants what is there already, or gone already, is in nobody's way.
-        let is_done = |entry: &&Entry| match now.get(&entry.name) {
-            Some(text) => !entry.is_gone && *text == entry.text,
-            None => entry.is_gone,
-        };
-        let seen = changed.filter(|entry| !is_done(entry));
-        seen.map(|entry| (entry.name.clone(), entry.shown.clone())).collect()
-    }
-
-    /// What somebody else has changed that was to be changed here.
+    /// What somebody else has changed that was to be changed here. Who wants what is there already,
+    /// or gone already, is in nobody's way.
     fn conflicts(&self, device: &Device) -> Vec<Untrusted> {
-        let now = shown(device);
-        let told = |name: String| {
-            let is = now.get(&name).map_or_else(
+        let told = |what: &str, now: Option<&String>| {
+            let is = now.map_or_else(
                 || "somebody else has removed it".to_owned(),
                 |text| format!("somebody else has set it to {text:?}"),
             );
-            Untrusted::new(format!("{name}: {is} meanwhile. Nothing was stored; yours is below"))
+            Untrusted::new(format!("{what}: {is} meanwhile. Nothing was stored; yours is below"))
         };
-        taken_over(&self.seen(device), device).into_iter().map(told).collect()
+        let mut conflicts = Vec::new();
+        let name = name_text(device);
+        if self.name != self.had.0 && name != self.had.0 && name != self.name {
+            conflicts.push(told("name", Some(&name).filter(|name| !name.is_empty())));
+        }
+        let now = shown(device);
+        for entry in self.entries.iter().filter(|entry| entry.is_changed()) {
+            let now = now.get(&entry.name);
+            let is_done = match now {
+                Some(text) => !entry.is_gone && *text == entry.text,
+                None => entry.is_gone,
+            };
+            if !is_done && now.map_or_else(String::new, |text| hash(text)) != entry.shown {
+                conflicts.push(told(&entry.name, now));
+            }
+        }
+        conflicts
     }
 
     /// The same, made from what there is now.
     fn rebased(mut self, device: &Device) -> Self {
+        let name = name_text(device);
+        if self.name == self.had.0 {
+            self.name.clone_from(&name);
+        }
+        self.had.0 = name;
         let mut now = shown(device);
+        // What was to stay or to go, and is gone, is not brought back.
+        self.entries.retain(|entry| {
+            now.contains_key(&entry.name) || (entry.is_changed() && !entry.is_gone)
+        });
         for entry in &mut self.entries {
             let text = now.remove(&entry.name);
-            if !entry.is_changed() {
-                entry.text = text.clone().unwrap_or_default();
+            let shown = text.as_deref().map_or_else(String::new, hash);
+            if let Some(text) = text.filter(|_| !entry.is_changed()) {
+                entry.text = text;
             }
-            entry.shown = text.map_or_else(String::new, |text| hash(&text));
+            entry.shown = shown;
         }
         let entry = |(name, text): (String, String)| Entry {
             name,
@@ -273,7 +289,6 @@ impl Draft {
             is_gone: false,
         };
         self.entries.extend(now.into_iter().map(entry));
-        self.entries.retain(Entry::is_there);
         self
     }
 }

@@ -35,6 +35,6 @@ pub struct Deleted {
 pub struct Restored {
     /// The device, as it stands now.
     pub device: Device,
-    /// What gave way to it: its keys, which asked to be let in anew.
-    pub gave_way: Vec<Uid>,
+    /// What gave way to it, and is forgotten: its keys, which asked to be let in anew.
+    pub gave_way: Vec<Device>,
 }

@@ -181,3 +181,25 @@ async fn a_key_is_taken_only_where_it_was_asked_for_and_both_sign() {
     assert!(matches!(stranger.standing, Standing::Pending { .. }));
     give(&rig, "a", "rotate-key now").await.problem(422);
 }
+
+#[tokio::test]
+async fn a_device_that_has_a_former_key_of_a_deleted_one_is_named() {
+    let rig = Rig::start().await;
+    let mut agent = rig.enrolled("a", 1).await;
+    given(&rig, "a", "rotate-key").await;
+    let command = ordered(&mut agent).await.id;
+    assert_eq!(offers(&rig, &mut agent, command, (1, 2)).await, None);
+    let _moved = Agent::dial(&rig, "a", 2, None).await;
+    rig.ask("DELETE", "/api/v1/devices/a", None).await.expect(200);
+    let _waits = Agent::dial(&rig, "c", 2, None).await;
+    let _anew = rig.enrolled("b", 1).await;
+    let detail = rig.ask("POST", "/api/v1/devices/a/restore", None).await.problem(409);
+    let named = "its key is in the fleet anew, as b (active, uid ";
+    assert!(detail.contains(named) && detail.contains(&fingerprint(1)), "{detail}");
+
+    rig.ask("DELETE", "/api/v1/devices/b", None).await.expect(200);
+    rig.ask("POST", "/api/v1/devices/a/restore", None).await.expect(200);
+    let told = rig.ask("GET", "/api/v1/events?kind=device.restored", None).await.expect(200);
+    let text = told[0]["text"].as_str().unwrap();
+    assert!(text.ends_with(&format!("whoever waited with {} gave way", fingerprint(2))), "{text}");
+}

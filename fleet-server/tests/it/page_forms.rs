@@ -166,6 +166,60 @@ async fn who_was_slower_sees_both_versions() {
 }
 
 #[tokio::test]
+async fn a_mistake_does_not_hide_that_somebody_was_quicker() {
+    let (rig, _agent, mut browser) = desk().await;
+    set_config(&rig, json!({"telemetry": {"interval": 20}})).await;
+    let page = text(&browser.get(CONFIG).await);
+    set_config(&rig, json!({"telemetry": {"interval": 90}})).await;
+    let wrong = fill(&mut browser, CONFIG, &page, &[("document", "{"), ("action", "look")]).await;
+    assert_eq!(wrong.status, 422);
+    let typed = [("document", "{\"telemetry\": {\"interval\": 45}}"), ("action", "look")];
+    let answer = fill(&mut browser, CONFIG, &text(&wrong), &typed).await;
+    assert_eq!(answer.status, 409);
+    assert!(text(&answer).contains("telemetry.interval 20 → 90"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_a_layer_adds_meanwhile_is_shown_before_it_is_stored() {
+    let (rig, _agent, mut browser) = desk().await;
+    let layer = async |interval| {
+        let layer = json!({"config": {"telemetry": {"interval": interval}}});
+        rig.ask("POST", "/api/v1/config?layer=fleet", Some(layer)).await.expect(200);
+    };
+    layer(60).await;
+    set_config(&rig, json!({"telemetry": {"interval": 20}})).await;
+    let page = text(&browser.get(CONFIG).await);
+    let look = [("document", "{}"), ("action", "look")];
+    let preview = text(&fill(&mut browser, CONFIG, &page, &look).await);
+    assert!(preview.contains("telemetry.interval 20 → 60"), "{preview}");
+    // The device's own has the last word until now, so this is no new version of it.
+    let version = config(&rig).await["version"].clone();
+    layer(90).await;
+    let save = [("document", "{}"), ("action", "save")];
+    let preview = text(&fill(&mut browser, CONFIG, &preview, &save).await);
+    assert!(preview.contains("telemetry.interval 20 → 90"), "{preview}");
+    assert!(preview.contains("the text has changed, or a layer. Nothing is stored yet"));
+    assert_eq!(config(&rig).await["version"], version);
+    assert_eq!(fill(&mut browser, CONFIG, &preview, &save).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_text_with_tabs_is_stored_as_it_was_shown() {
+    let (rig, _agent, mut browser) = desk().await;
+    let page = text(&browser.get(CONFIG).await);
+    let document = "{\r\n\t\"telemetry\": {\r\n\t\t\"interval\": 45\r\n\t}\r\n}";
+    let look = [("document", document), ("action", "look")];
+    let preview = text(&fill(&mut browser, CONFIG, &page, &look).await);
+    // As a browser sends what it was given.
+    let area = between(&preview, "<textarea", "</textarea>").split_once(">\n").unwrap().1;
+    let given = area.replace("&quot;", "\"").replace('\n', "\r\n");
+    assert!(given.contains("\n        \"interval\": 45"), "{given}");
+    let save = [("document", given.as_str()), ("action", "save")];
+    assert_eq!(fill(&mut browser, CONFIG, &preview, &save).await.status, 303);
+    assert_eq!(config(&rig).await["config"], "{\"telemetry\":{\"interval\":45}}");
+}
+
+#[tokio::test]
 async fn notes_are_changed_and_only_those_that_were() {
     let (rig, _agent, mut browser) = desk().await;
     note(&rig, json!({"site": "lyon", "rack": 7, "odd": "a\nb", "tags": "canary old"})).await;
@@ -259,6 +313,74 @@ async fn what_two_have_noted_at_once_is_asked_about() {
         assert!(text(&answer).contains(problem), "{problem}");
     }
     assert_eq!(noted(&rig).await, json!({"site": "nice"}));
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_removed_is_not_brought_back() {
+    let (rig, _agent, mut browser) = desk().await;
+    note(&rig, json!({"a": "1", "b": "2", "c": "3"})).await;
+    let page = text(&browser.get(NOTES).await);
+    note(&rig, json!({"a": null, "b": null, "c": "4"})).await;
+    let typed = [("value-0", "1"), ("value-1", "2"), ("gone-1", "1"), ("value-2", "5")];
+    let answer = fill(&mut browser, NOTES, &page, &typed).await;
+    assert_eq!(answer.status, 409);
+    let shown = text(&answer);
+    assert!(shown.contains("c: somebody else has set it to &quot;4&quot;"), "{shown}");
+    let filled = filled(&shown);
+    let typed: Vec<_> = filled.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(typed, [("value-0", "5")]);
+    assert_eq!(fill(&mut browser, NOTES, &shown, &typed).await.status, 303);
+    assert_eq!(noted(&rig).await, json!({"c": "5"}));
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_has_given_is_asked_about() {
+    let (rig, _agent, mut browser) = desk().await;
+    let name = async |name: &str| {
+        let body = json!({"name": name});
+        rig.ask("PUT", "/api/v1/devices/pump-1", Some(body)).await.expect(200);
+    };
+    let is_called = async || {
+        let device = rig.ask("GET", "/api/v1/devices/pump-1", None).await.expect(200);
+        device["name"].as_str().unwrap().to_owned()
+    };
+    name("Pump\u{202e} ").await;
+    let page = text(&browser.get(NOTES).await);
+    assert_eq!(fill(&mut browser, NOTES, &page, &[("name", "North")]).await.status, 303);
+    let page = text(&browser.get(NOTES).await);
+    name("South").await;
+    let answer = fill(&mut browser, NOTES, &page, &[("name", "East")]).await;
+    assert_eq!((answer.status.as_u16(), is_called().await.as_str()), (409, "South"));
+    let shown = text(&answer);
+    assert!(shown.contains("name: somebody else has set it to &quot;South&quot;"), "{shown}");
+    assert!(shown.contains("value=\"East\""), "{shown}");
+    assert_eq!(fill(&mut browser, NOTES, &shown, &[("name", "East")]).await.status, 303);
+    assert_eq!(is_called().await, "East");
+    // Who leaves it alone, or wants what there is, is in nobody's way.
+    let page = text(&browser.get(NOTES).await);
+    name("West").await;
+    for typed in [("name", "East"), ("name", "West")] {
+        assert_eq!(fill(&mut browser, NOTES, &page, &[typed]).await.status, 303);
+        assert_eq!(is_called().await, "West");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_typed_goes_only_as_it_was_shown() {
+    let (rig, _agent, mut browser) = desk().await;
+    note(&rig, json!({"odd": "a\nb"})).await;
+    let page = text(&browser.get(NOTES).await);
+    note(&rig, json!({"odd": "c\nd"})).await;
+    let gone = [("gone-0", "1")];
+    let answer = fill(&mut browser, NOTES, &page, &gone).await;
+    assert_eq!((answer.status.as_u16(), &noted(&rig).await["odd"]), (409, &json!("c\nd")));
+    let shown = text(&answer);
+    assert!(shown.contains("odd: somebody else has set it to"), "{shown}");
+    // Left alone it stays, whatever it is by now.
+    assert_eq!(fill(&mut browser, NOTES, &page, &[]).await.status, 303);
+    assert_eq!(noted(&rig).await["odd"], "c\nd");
+    assert_eq!(fill(&mut browser, NOTES, &shown, &gone).await.status, 303);
+    assert_eq!(noted(&rig).await, json!({}));
 }
 
 #[tokio::test]

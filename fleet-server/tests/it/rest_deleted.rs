@@ -74,6 +74,9 @@ async fn a_device_is_had_back_with_all_that_was_kept_of_it() {
     );
     let events = rig.ask("GET", "/api/v1/events?kind=device.restored", None).await.expect(200);
     assert_eq!((&events[0]["uid"], events.as_array().unwrap().len()), (&uid, 1));
+    let waited =
+        format!("whoever waited with {} gave way", device["fingerprint"].as_str().unwrap());
+    assert!(events[0]["text"].as_str().unwrap().ends_with(&waited), "{events}");
 
     // No new enrolment: the key is all it takes.
     let again = Agent::dial(&rig, "pump-1", 1, None).await;
@@ -100,9 +103,17 @@ async fn what_is_in_the_way_is_named() {
     assert_eq!(listed.len(), 2);
     assert!(listed.iter().all(|device| detail.contains(device["uid"].as_str().unwrap())));
 
+    // Whoever waits with the key of the first is not in the way, but who has its name.
+    let _again = rig.enrolled("pump-1", 3).await;
+    let _waits = Agent::dial(&rig, "pump-9", 1, None).await;
+    let first = listed.last().unwrap();
+    let detail = rig.ask("POST", &by_uid(first), None).await.problem(409);
+    assert!(detail.contains("another device is called so now: pump-1 (active, uid "), "{detail}");
+    delete(&rig, "pump-1").await;
+    delete(&rig, "pump-9").await;
+
     // The key of the first joins anew under another id.
     let _anew = rig.enrolled("pump-2", 1).await;
-    let first = listed.last().unwrap();
     let detail = rig.ask("POST", &by_uid(first), None).await.problem(409);
     let words = "its key is in the fleet anew, as pump-2 (active, uid ";
     assert!(detail.contains(words) && detail.contains("delete that one first"), "{detail}");

@@ -22,8 +22,9 @@ use crate::store_commands::{
     commands_go_with_their_device, what_is_told_of_a_command_comes_with_its_change,
 };
 use crate::store_deleted::{
-    a_deleted_device_is_had_back_as_it_was, nobody_is_had_back_into_anothers_place,
-    what_goes_is_not_had_back, who_waits_with_the_same_key_gives_way,
+    a_deleted_device_is_had_back_as_it_was, a_device_is_had_back_with_all_its_keys,
+    nobody_is_had_back_into_anothers_place, what_goes_is_not_had_back,
+    who_waits_with_the_same_key_gives_way,
 };
 use crate::store_disk::Disk;
 use crate::store_events::{
@@ -66,6 +67,7 @@ contract! {
     a_deleted_device_frees_its_names_and_goes_later,
     a_forgotten_device_leaves_nothing,
     a_deleted_device_is_had_back_as_it_was,
+    a_device_is_had_back_with_all_its_keys,
     nobody_is_had_back_into_anothers_place,
     who_waits_with_the_same_key_gives_way,
     what_goes_is_not_had_back,

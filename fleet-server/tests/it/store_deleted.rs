@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use fleet_core::identity::PublicKey;
 use fleet_server::store::{
-    Admission, Conflict, Deleted, Device, Outcome, Restored, Store, StoreError,
+    Admission, Conflict, Deleted, Device, NextKey, OtherKeys, Outcome, Restored, Store, StoreError,
 };
 
 use crate::store_kit::{config, device, query, report, time};
@@ -82,12 +83,41 @@ pub(crate) async fn who_waits_with_the_same_key_gives_way(store: Any) {
     store.device_insert(other.clone()).await.unwrap();
 
     let restored = store.deleted_restore(one.uid).await.unwrap();
-    assert_eq!(restored, Restored { device: one.clone(), gave_way: vec![stranger.uid] });
+    assert_eq!(restored.device, one);
+    let gave_way: Vec<_> = restored.gave_way.iter().map(|gone| (gone.uid, gone.key)).collect();
+    assert_eq!(gave_way, [(stranger.uid, one.key)]);
     assert_eq!(store.device_list().await.unwrap(), [one, other]);
     assert_eq!(store.directory().state(stranger.uid), None);
     assert_eq!(store.deleted_list().await.unwrap(), [], "a stranger is not had back");
     assert_eq!(store.device_purge(time(1)).await.unwrap(), 1);
     assert_eq!(store.device_get(stranger.uid).await.unwrap(), None);
+}
+
+pub(crate) async fn a_device_is_had_back_with_all_its_keys(store: Any) {
+    let key = |seed| PublicKey::from_bytes([seed; 32]);
+    let next = Some(NextKey { key: key(2), command: None });
+    let other_keys = OtherKeys { next, former: vec![key(3), key(4)] };
+    let one = Device { other_keys, ..device("one", 1) };
+    store.device_insert(one.clone()).await.unwrap();
+    for seed in [2, 3, 4] {
+        store.device_delete(one.uid, time(100)).await.unwrap();
+        // Whoever is in the fleet with one of them stays; whoever waits with one gives way.
+        let other = device("other", seed);
+        store.device_insert(other.clone()).await.unwrap();
+        conflict(store.deleted_restore(one.uid).await, &Conflict::DeviceKey);
+        assert_eq!(store.device_list().await.unwrap(), std::slice::from_ref(&other));
+        store.device_forget(other.uid).await.unwrap();
+        let stranger = Device { state: Admission::Pending, ..device("one", seed) };
+        store.device_insert(stranger.clone()).await.unwrap();
+        let restored = store.deleted_restore(one.uid).await.unwrap();
+        assert_eq!(restored.device, one);
+        let gave_way: Vec<_> = restored.gave_way.iter().map(|gone| (gone.uid, gone.key)).collect();
+        assert_eq!(gave_way, [(stranger.uid, Some(key(seed)))]);
+        for seed in 1..=4 {
+            assert_eq!(store.device_by_key(key(seed)).await.unwrap(), Some(one.clone()));
+        }
+        assert_eq!(store.device_list().await.unwrap(), std::slice::from_ref(&one));
+    }
 }
 
 pub(crate) async fn what_goes_is_not_had_back(store: Any) {

@@ -33,12 +33,11 @@ impl DeletedStore for RedbStore {
 
     async fn deleted_restore(&self, uid: Uid) -> Result<Restored, StoreError> {
         let (device, gave_way) = self.write(move |txn| restore(txn, uid)).await?;
-        let others = gave_way.iter().map(|device| device.uid).collect();
-        for gave_way in gave_way {
-            self.noted(gave_way).await;
+        for stranger in &gave_way {
+            self.noted(stranger.clone()).await;
         }
         self.noted(device.clone()).await;
-        Ok(Restored { device: self.told(device), gave_way: others })
+        Ok(Restored { device: self.told(device), gave_way })
     }
 }
 
