@@ -211,11 +211,11 @@ impl Link {
         } else {
             let dialled = dial::dial(target, &self.device, &facts);
             tokio::select! {
-            opened = dialled => opened,
-            () = calls.scout.come() => return Turn::Ended(End::Elsewhere),
-            _ = calls.claims.changed() => return Turn::Ended(End::Claimed),
-            () = calls.resets.come() => return Turn::Ended(End::Forgotten),
-            () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
+                opened = dialled => opened,
+                () = calls.scout.come() => return Turn::Ended(End::Elsewhere),
+                _ = calls.claims.changed() => return Turn::Ended(End::Claimed),
+                () = calls.resets.come() => return Turn::Ended(End::Forgotten),
+                () = self.tasks.stopping() => return Turn::Ended(End::Stopping),
             }
         };
         match opened {

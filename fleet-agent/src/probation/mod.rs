@@ -8,13 +8,14 @@
 //!                                  none within a minute: given up ◀──────┘
 //! ```
 //!
-//! One that names another place of the server is tried while the device keeps the link that it has: what
-//! shows that it works is a report that went to the new place.
+//! One that names another place of the server is tried while the device keeps the link that it has:
+//! what shows that it works is a report that went to the new place.
 //!
-//! What must stay true: a step is on the disk before the server hears of it. A place that is good is on the
-//! disk apart before it is in the record, so that a record which cannot be read cuts nobody off. What is followed when the
-//! agent begins is what was good, or what is tried; the latter is given up when the agent has ended
-//! twice under it of its own accord. What was given up is not tried again by itself.
+//! What must stay true: a step is on the disk before the server hears of it. A place that is good
+//! is on the disk apart before it is in the record, so that a record which cannot be read cuts
+//! nobody off. What is followed when the agent begins is what was good, or what is tried; the
+//! latter is given up when the agent has ended twice under it of its own accord. What was given up
+//! is not tried again by itself.
 
 mod kept;
 pub(crate) mod places;
