@@ -42,14 +42,6 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_sub(millis))
     }
 
-    /// Appends the text that it is shown as, which has nothing in it that JSON would escape.
-    pub fn put_text(self, out: &mut Vec<u8>) {
-        let text = Text::of(self);
-        // All of it and then less again: so much is copied faster than nobody knows how much.
-        out.extend_from_slice(&text.bytes);
-        out.truncate(out.len() - (Text::LENGTH_MAX - text.length));
-    }
-
     /// How long after `earlier` this is; nothing if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -71,28 +63,56 @@ struct Text {
 impl Text {
     const LENGTH_MAX: usize = "9999-12-30T22:00:00.000Z".len();
 
-    /// Whole seconds have no fraction, as in "2024-01-15T10:30:00Z", and no fraction ends with 0.
     fn of(time: Timestamp) -> Self {
+        TimeTexts::default().text(time)
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits and signs alone.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
+    }
+}
+
+/// Writes times one after the other. Mostly they are of one day, whose date is found once.
+#[derive(Clone, Debug)]
+pub struct TimeTexts {
+    day: u64,
+    date: [u8; DATE_LENGTH],
+}
+
+const DATE_LENGTH: usize = "1970-01-01".len();
+
+impl Default for TimeTexts {
+    fn default() -> Self {
+        Self { day: 0, date: *b"1970-01-01" }
+    }
+}
+
+impl TimeTexts {
+    /// Appends the text that a time is shown as, which has nothing in it that JSON would escape.
+    pub fn put(&mut self, time: Timestamp, out: &mut Vec<u8>) {
+        let text = self.text(time);
+        // All of it and then less again: so much is copied faster than nobody knows how much.
+        out.extend_from_slice(&text.bytes);
+        out.truncate(out.len() - (Text::LENGTH_MAX - text.length));
+    }
+
+    /// Whole seconds have no fraction, as in "2024-01-15T10:30:00Z", and no fraction ends with 0.
+    fn text(&mut self, time: Timestamp) -> Text {
         const DAY_SECS: u64 = 24 * 3600;
         let millis = time.0.unsigned_abs();
         let (secs, fraction) = (millis / 1000, millis % 1000);
-        let (year, month, day) = date(secs / DAY_SECS);
-        let secs = secs % DAY_SECS;
-        let mut bytes = *b"0000-00-00T00:00:00.000Z";
-        let pairs = [
-            (0, year / 100),
-            (2, year % 100),
-            (5, month),
-            (8, day),
-            (11, secs / 3600),
-            (14, secs / 60 % 60),
-            (17, secs % 60),
-            (20, fraction / 10),
-        ];
-        for (place, number) in pairs {
-            bytes[place] = b'0' + (number / 10) as u8;
-            bytes[place + 1] = b'0' + (number % 10) as u8;
+        let (day, secs) = (secs / DAY_SECS, secs % DAY_SECS);
+        if day != self.day {
+            let (year, month, of_month) = date(day);
+            let pairs = [(0, year / 100), (2, year % 100), (5, month), (8, of_month)];
+            pairs.into_iter().for_each(|(place, number)| put_pair(&mut self.date, place, number));
+            self.day = day;
         }
+        let mut bytes = *b"0000-00-00T00:00:00.000Z";
+        bytes[..DATE_LENGTH].copy_from_slice(&self.date);
+        let pairs = [(11, secs / 3600), (14, secs / 60 % 60), (17, secs % 60), (20, fraction / 10)];
+        pairs.into_iter().for_each(|(place, number)| put_pair(&mut bytes, place, number));
         bytes[22] = b'0' + (fraction % 10) as u8;
         let mut length = match fraction {
             0 => 19,
@@ -102,13 +122,14 @@ impl Text {
         };
         bytes[length] = b'Z';
         length += 1;
-        Self { bytes, length }
+        Text { bytes, length }
     }
+}
 
-    fn as_str(&self) -> &str {
-        // Digits and signs alone.
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
-    }
+/// Writes the last two digits of a number.
+fn put_pair(bytes: &mut [u8], place: usize, number: u64) {
+    bytes[place] = b'0' + (number / 10 % 10) as u8;
+    bytes[place + 1] = b'0' + (number % 10) as u8;
 }
 
 /// Year, month and day of a number of days since 1970 in the calendar of today: counted in eras of
@@ -224,10 +245,17 @@ mod tests {
 
     #[test]
     fn every_day_is_shown_as_others_show_it() {
+        let mut texts = TimeTexts::default();
         for day in 0..200_000 {
             let millis = day * 86_400_000;
             let shown = jiff::Timestamp::from_millisecond(millis).unwrap().to_string();
             assert_eq!(Timestamp::from_millis(millis).to_string(), shown);
+            // Also by one that has just shown another day, or the very same one.
+            for _ in 0..2 {
+                let mut out = Vec::new();
+                texts.put(Timestamp::from_millis(millis), &mut out);
+                assert_eq!(str::from_utf8(&out), Ok(&*shown));
+            }
         }
     }
 

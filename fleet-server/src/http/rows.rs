@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_core::id::DeviceId;
+use fleet_core::time::TimeTexts;
 use serde::Serialize;
 
 use crate::labels::plain;
@@ -28,9 +29,10 @@ pub(super) fn points(points: &MetricPoints) -> Bytes {
     let ends: HashMap<_, _> = metadata.iter().map(|(id, metadata)| (*id, end(metadata))).collect();
     let end_bytes = ends.values().map(Vec::len).max().unwrap_or(0);
     let mut rows = Rows::new(points.len() * (begin.len() + middle.len() + end_bytes));
+    let mut times = TimeTexts::default();
     for point in points {
         rows.next(&begin);
-        point.at.put_text(&mut rows.body);
+        times.put(point.at, &mut rows.body);
         rows.body.extend_from_slice(&middle);
         put_number(&mut rows.body, point.value);
         rows.body.extend_from_slice(ends.get(&point.series).map_or(b"}", Vec::as_slice));
@@ -51,11 +53,12 @@ pub(super) fn steps(points: &StepPoints) -> Bytes {
         .collect();
     let bytes = constant.iter().map(|(begin, end)| begin.len() + end.len()).max().unwrap_or(0);
     let mut rows = Rows::new(steps.len() * (bytes + middle.len() + 2 * VALUES_BYTES));
+    let mut times = TimeTexts::default();
     for step in steps {
         let (begin, metadata) = &constant[step.curve];
         rows.next(begin);
         let body = &mut rows.body;
-        step.at.put_text(body);
+        times.put(step.at, body);
         body.extend_from_slice(&middle);
         let value = body.len();
         put_number(body, aggregate.of(&step.stat));
@@ -81,6 +84,7 @@ pub(super) struct LatestRows {
     metrics: Arc<[String]>,
     /// The keys of the values, by the places of their series; empty where none was needed yet.
     keys: Vec<Vec<u8>>,
+    times: TimeTexts,
     rows: Rows,
 }
 
@@ -89,18 +93,18 @@ impl LatestRows {
     pub(super) fn new(metrics: &Arc<[String]>, devices: usize) -> Self {
         let values = metrics.iter().map(|metric| metric.len() + VALUES_BYTES / 2);
         let rows = Rows::new(devices * values.sum::<usize>());
-        Self { metrics: metrics.clone(), keys: Vec::new(), rows }
+        Self { metrics: metrics.clone(), keys: Vec::new(), times: TimeTexts::default(), rows }
     }
 
     /// Appends a device's row; there is at least one value.
     pub(super) fn put(&mut self, device: &DeviceId, values: &[NewestValue], names: &Names) {
-        let Self { metrics, keys, rows } = self;
+        let Self { metrics, keys, times, rows } = self;
         let newest = values.iter().map(|value| value.at).max().unwrap_or_default();
         rows.next(b"{\"device_id\":");
         let body = &mut rows.body;
         put(body, device);
         body.extend_from_slice(b",\"timestamp\":\"");
-        newest.put_text(body);
+        times.put(newest, body);
         body.extend_from_slice(b"\",\"values\":{");
         for (place, value) in values.iter().enumerate() {
             if place > 0 {

@@ -9,6 +9,8 @@
 //! which nothing is damaged. In others, what comes again is counted beside what was there.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::thread;
 
 use super::catalog::{ChunkRef, Tier};
 use super::chunk::{Chunk, ChunkError};
@@ -17,6 +19,9 @@ use super::points::{Points, Wanted};
 use super::query::{Source, add_chunk, read_chunk};
 use crate::store::StoreError;
 
+/// Sources that are worth a thread of their own, and threads at most that one answer takes.
+const PART_MIN: usize = 8;
+const HANDS_MAX: usize = 4;
 /// As long as the longest step.
 const HOUR: i64 = Tier::Hour.step_millis();
 
@@ -71,6 +76,9 @@ fn end(hour: i64) -> i64 {
     beginning(hour).saturating_add(HOUR - 1)
 }
 
+/// Values, and chunks that cannot be read.
+type Added<'a> = (Points, Vec<&'a ChunkRef>);
+
 /// Looks at a chunk that is read.
 pub(super) type See<'a> = &'a mut dyn FnMut(&Chunk<'_>) -> Result<(), ChunkError>;
 
@@ -93,13 +101,13 @@ impl Gathering<'_> {
     pub(super) fn gather(
         &self,
         tail: &mut Points,
-        see: See<'_>,
+        mut see: Option<See<'_>>,
     ) -> Result<(Points, Hours), StoreError> {
-        let (mut points, _) = self.add(&Hours::default(), see)?;
+        let (mut points, _) = self.add(&Hours::default(), &mut see)?;
         points.extend(tail);
         let mut hours = self.came_again(&mut points)?;
         while !hours.is_empty() {
-            let (mut anew, unreadable) = self.add(&hours, see)?;
+            let (mut anew, unreadable) = self.add(&hours, &mut see)?;
             if unreadable.is_empty() {
                 anew.extend(tail);
                 return Ok((anew, hours));
@@ -113,13 +121,34 @@ impl Gathering<'_> {
 
     /// The values of all that is not rolled up, and of some hours of what is. What of those hours
     /// cannot be read is told.
-    fn add(&self, hours: &Hours, see: See<'_>) -> Result<(Points, Vec<&ChunkRef>), StoreError> {
-        let (mut points, mut unreadable) = (Points::default(), Vec::new());
-        for source in self.sources {
+    fn add(&self, hours: &Hours, see: &mut Option<See<'_>>) -> Result<Added<'_>, StoreError> {
+        let counts = |source: &&Source<'_>| rolled(source).is_none_or(|chunk| hours.touch(chunk));
+        let sources: Vec<&Source<'_>> = self.sources.iter().filter(counts).collect();
+        if let Some(see) = see {
+            return self.add_part(&sources, hours, see);
+        }
+        // Nobody has to see them in their order.
+        let read =
+            |part: &[usize]| self.add_part(&sources[part[0]..part[1]], hours, &mut |_| Ok(()));
+        let mut parts = side_by_side(&bounds(sources.len(), hands()), &read).into_iter();
+        let (mut points, mut unreadable) = parts.next().unwrap_or_else(|| Ok(Added::default()))?;
+        for part in parts {
+            let (mut later, more) = part?;
+            points.extend(&mut later);
+            unreadable.extend(more);
+        }
+        Ok((points, unreadable))
+    }
+
+    fn add_part<'a>(
+        &'a self,
+        sources: &[&'a Source<'a>],
+        hours: &Hours,
+        see: See<'_>,
+    ) -> Result<Added<'a>, StoreError> {
+        let (mut points, mut unreadable) = Added::default();
+        for source in sources {
             let rolled = rolled(source);
-            if rolled.is_some_and(|chunk| !hours.touch(chunk)) {
-                continue;
-            }
             let read = source.read(self.shared, &mut |chunk| {
                 see(chunk)?;
                 match rolled {
@@ -192,6 +221,34 @@ impl Gathering<'_> {
     }
 }
 
+/// How many threads read side by side.
+fn hands() -> usize {
+    thread::available_parallelism().map_or(1, Into::into).min(HANDS_MAX)
+}
+
+/// Where the parts begin and end that so many sources are read in.
+fn bounds(sources: usize, hands: usize) -> Vec<usize> {
+    let parts = (sources / PART_MIN).clamp(1, hands.max(1));
+    (0..=parts).map(|part| sources * part / parts).collect()
+}
+
+/// Reads the parts between some bounds, all but the first on threads of their own.
+fn side_by_side<T: Send>(bounds: &[usize], read: &(impl Fn(&[usize]) -> T + Sync)) -> Vec<T> {
+    let mut parts = bounds.windows(2);
+    let Some(first) = parts.next() else { return Vec::new() };
+    thread::scope(|scope| {
+        let begin = |part| (part, thread::Builder::new().spawn_scoped(scope, move || read(part)));
+        let others: Vec<_> = parts.map(begin).collect();
+        let mut all = vec![read(first)];
+        all.extend(others.into_iter().map(|(part, begun)| match begun {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // The system gives no more threads.
+            Err(_) => read(part),
+        }));
+        all
+    })
+}
+
 /// The chunk, if it is one that is rolled up.
 fn rolled<'a>(source: &Source<'a>) -> Option<&'a ChunkRef> {
     match source {
@@ -233,6 +290,23 @@ mod tests {
         assert!(hours.touch(&chunk(0, 3 * HOUR)) && !hours.touch(&chunk(0, 3 * HOUR - 1)));
         hours.leave_out(&chunk(0, 9 * HOUR));
         assert_eq!(hours, Hours(BTreeSet::from([-1])));
+    }
+
+    #[test]
+    fn many_are_read_in_parts_in_their_order() {
+        for (sources, hands, parts) in [
+            (0, 2, 1),
+            (PART_MIN * 2 - 1, 2, 1),
+            (PART_MIN * 2, 2, 2),
+            (PART_MIN * 2, 1, 1),
+            (PART_MIN * 9, 4, 4),
+        ] {
+            let bounds = bounds(sources, hands);
+            let read: Vec<Vec<usize>> =
+                side_by_side(&bounds, &|part: &[usize]| (part[0]..part[1]).collect());
+            assert_eq!(read.len(), parts, "{sources} by {hands}");
+            assert!(read.concat().into_iter().eq(0..sources), "{read:?}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Engine {
             // Looked up after the chunks: what was gone by then lies below.
             floor: shared.floors().of(Tier::Raw),
         };
-        let (mut points, hours) = gathering.gather(&mut tail, &mut |_| Ok(()))?;
+        let (mut points, hours) = gathering.gather(&mut tail, None)?;
         for source in rows {
             resolution = resolution.max(source.tier());
             let counts = |at| (from..=to).contains(&at) && !hours.has(at);

@@ -191,8 +191,8 @@ impl Shared {
             floor: self.floors().of(Tier::Raw),
         };
         let mut rolling = Rolling::default();
-        let (mut raw, hours) =
-            gathering.gather(&mut Points::default(), &mut |chunk| rolling.note_scales(chunk))?;
+        let (mut raw, hours) = gathering
+            .gather(&mut Points::default(), Some(&mut |chunk| rolling.note_scales(chunk)))?;
         for (series, values) in raw.values() {
             for (at, value) in values.iter() {
                 rolling.add(Tier::Minute, series as u32, at, Stat::of(value));
