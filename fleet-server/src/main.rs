@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use fleet_core::cli::argv::hide_keys;
 use mimalloc::MiMalloc;
 
 /// Many small requests cost less with it than with the system's. It is built to leave huge pages
@@ -10,5 +11,6 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    hide_keys();
     fleet_server::cli::run()
 }

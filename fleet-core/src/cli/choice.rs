@@ -9,6 +9,9 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
+use super::argv::HIDDEN_API_KEY;
 use super::failure::Failure;
 use super::output::Output;
 use crate::net::url::{ServerUrl, ServerUrlError};
@@ -170,7 +173,8 @@ impl Chosen {
         environment: Environment<'_>,
         stdin: &mut dyn Read,
     ) -> Result<FoundKey, KeyFileError> {
-        let argument = self.api_key.as_deref();
+        let hidden = variable(environment, HIDDEN_API_KEY).map(Zeroizing::new);
+        let argument = self.api_key.as_deref().or(hidden.as_ref().map(|key| key.as_str()));
         let (file, is_argument) = match &self.context {
             Some((context, origin)) => {
                 (context.api_key_file.as_deref(), matches!(origin, Origin::Argument(_)))

@@ -5,6 +5,7 @@
 //! an exit code of its own.
 
 pub mod args;
+pub mod argv;
 pub mod choice;
 pub mod configure;
 pub mod discover;
