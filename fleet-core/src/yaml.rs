@@ -218,6 +218,31 @@ pub fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Strin
 mod tests {
     use super::*;
 
+    /// T23: a small file that means a huge one.
+    #[test]
+    fn bombs_are_errors_and_take_no_room() {
+        let laughs: String = (1..10)
+            .map(|level| {
+                let alias = format!("*l{}", level - 1);
+                format!("l{level}: &l{level} [{}]\n", [alias.as_str(); 9].join(", "))
+            })
+            .collect();
+        let chain: String = (1..20_000).map(|at| format!("k{at}: &k{at} *k{}\n", at - 1)).collect();
+        for (name, bomb) in [
+            ("laughs", format!("l0: &l0 lol\n{laughs}")),
+            ("lists in lists", "[".repeat(100_000)),
+            ("keys in keys", (0..2_000).map(|at| format!("{}k:\n", " ".repeat(at))).collect()),
+            ("one that holds itself", "a: &a [*a, *a]\n".to_owned()),
+            ("aliases of aliases", format!("k0: &k0 x\n{chain}")),
+            ("merged keys", format!("m0: &m0 {{a: 1}}\n{}", "<<: *m0\n".repeat(10_000))),
+            ("tags", "!a ".repeat(100_000)),
+            ("documents", "---\na\n".repeat(100_000)),
+        ] {
+            let error = value("a file", &bomb).expect_err(name);
+            assert!(error.to_string().len() < 200, "{name}: {error}");
+        }
+    }
+
     #[test]
     fn the_nearest_word_is_suggested_if_it_is_near() {
         let known = ["device_name", "device_id", "api_endpoint", "port"];

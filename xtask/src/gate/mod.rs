@@ -5,6 +5,7 @@
 //! shows everything there is to mend.
 
 mod namespaces;
+mod security;
 mod steps;
 
 use std::fmt;
@@ -22,6 +23,9 @@ pub struct Args {
     /// Steps to run instead of all
     #[arg(value_name = "STEP")]
     steps: Vec<String>,
+    /// Run the tests that SECURITY.md names instead, and each fuzz target for a minute
+    #[arg(long, conflicts_with_all = ["steps", "list"])]
+    security: bool,
     /// Name the steps and what each checks
     #[arg(long)]
     list: bool,
@@ -35,6 +39,16 @@ struct Step {
     /// may be missing there.
     required: bool,
     run: fn() -> anyhow::Result<()>,
+}
+
+impl Step {
+    const fn new(
+        name: &'static str,
+        checks: &'static str,
+        run: fn() -> anyhow::Result<()>,
+    ) -> Self {
+        Self { name, checks, required: true, run }
+    }
 }
 
 /// Why a step could not run, as the error that it returns.
@@ -63,7 +77,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let strict = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     let mut results = Vec::new();
-    for step in chosen(&args.steps)? {
+    let steps = if args.security { security::STEPS.iter().collect() } else { chosen(&args.steps)? };
+    for step in steps {
         writeln!(io::stdout(), "\n== {}: {}", step.name, step.checks)?;
         let started = Instant::now();
         let outcome = outcome((step.run)(), strict && step.required);

@@ -18,22 +18,18 @@ const FUZZ_SECONDS: u64 = 10;
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
 pub(super) const STEPS: [Step; 11] = [
-    step("tidy", "house rules that no tool knows", tidy),
-    step("format", "cargo fmt", format),
-    step("lints", "clippy: everything, and fleet-core with fewer features", lints),
-    step("tests", "unit and integration tests", tests),
-    step("examples", "examples in documentation", doc_tests),
-    step("docs", "rustdoc without warnings", docs),
-    step("hosts", "whole programs on hosts in network namespaces", hosts),
-    step("systemd", "the agent beside a real journal, in a container", systemd),
-    step("fuzz", "fuzz targets, each for a short time", fuzz),
-    step("deny", "licences, sources and duplicates of dependencies", deny),
-    Step { required: false, ..step("advisory", "known faults of dependencies", advisories) },
+    Step::new("tidy", "house rules that no tool knows", tidy),
+    Step::new("format", "cargo fmt", format),
+    Step::new("lints", "clippy: everything, and fleet-core with fewer features", lints),
+    Step::new("tests", "unit and integration tests", tests),
+    Step::new("examples", "examples in documentation", doc_tests),
+    Step::new("docs", "rustdoc without warnings", docs),
+    Step::new("hosts", "whole programs on hosts in network namespaces", hosts),
+    Step::new("systemd", "the agent beside a real journal, in a container", systemd),
+    Step::new("fuzz", "fuzz targets, each for a short time", fuzz),
+    Step::new("deny", "licences, sources and duplicates of dependencies", deny),
+    Step { required: false, ..Step::new("advisory", "known faults of dependencies", advisories) },
 ];
-
-const fn step(name: &'static str, checks: &'static str, run: fn() -> anyhow::Result<()>) -> Step {
-    Step { name, checks, required: true, run }
-}
 
 fn tidy() -> anyhow::Result<()> {
     let faults = tidy::faults(root())?;
@@ -74,9 +70,19 @@ fn docs() -> anyhow::Result<()> {
 }
 
 fn hosts() -> anyhow::Result<()> {
-    packages::ensure(packages::HOSTS).map_err(|error| NotRun(format!("{error:#}")))?;
-    let unshare = namespaces::unshare()?;
-    succeed(&mut namespaces::within(unshare, &built_suite()?))
+    let (unshare, suite) = hosts_suite()?;
+    succeed(&mut namespaces::within(unshare, &suite))
+}
+
+/// What enters new namespaces, and the suite to run in them.
+pub(super) fn hosts_suite() -> anyhow::Result<(Vec<&'static str>, String)> {
+    ensure(packages::HOSTS)?;
+    Ok((namespaces::unshare()?, built_suite()?))
+}
+
+/// Installs what is missing; what cannot be is why a step cannot run.
+pub(super) fn ensure(packages: &[packages::Package]) -> anyhow::Result<()> {
+    Ok(packages::ensure(packages).map_err(|error| NotRun(format!("{error:#}")))?)
 }
 
 /// Those tests of the suite that need more than namespaces: they start this machine's system once
@@ -86,7 +92,7 @@ fn systemd() -> anyhow::Result<()> {
         return Err(NotRun("only root can start a system in a container".into()).into());
     }
     for packages in [packages::HOSTS, packages::SYSTEMD] {
-        packages::ensure(packages).map_err(|error| NotRun(format!("{error:#}")))?;
+        ensure(packages)?;
     }
     let unshare = namespaces::unshare()?;
     let mut groups = namespaces::within(unshare.clone(), "mount");
@@ -109,7 +115,7 @@ fn built_suite() -> anyhow::Result<String> {
 
 /// So that targets never rot. Who looks for faults takes longer: `cargo xtask fuzz`.
 fn fuzz() -> anyhow::Result<()> {
-    packages::ensure(packages::FUZZ).map_err(|error| NotRun(format!("{error:#}")))?;
+    ensure(packages::FUZZ)?;
     fuzz::try_all(&fuzz::targets()?, FUZZ_SECONDS, fuzz::Start::Seeds)
 }
 
@@ -158,7 +164,7 @@ fn suite() -> anyhow::Result<String> {
 }
 
 /// Runs a command, its output shown, and fails unless it succeeds.
-fn succeed(command: &mut Command) -> anyhow::Result<()> {
+pub(super) fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
         line = line + " " + &arg.to_string_lossy();

@@ -21,6 +21,7 @@ mod page;
 mod ports;
 mod prometheus;
 mod refusals;
+mod secrets;
 mod senders;
 mod small_disk;
 mod spool;

@@ -1,0 +1,205 @@
+//! `cargo xtask test --security`: the tests that SECURITY.md names, threat by threat.
+//!
+//! A row of its table is `| T01 | threat | what holds | tests |`. In the last column each test stands in
+//! backquotes, by the name of its function, which no other test has; `fuzz NAME` is a target of the
+//! fuzzer. A row whose threat has nothing to attack yet says so instead, after a dash.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::steps::{self, succeed};
+use super::{Step, namespaces};
+use crate::cargo::{cargo, root};
+use crate::{fuzz, packages};
+
+/// How long each fuzz target is tried.
+const FUZZ_SECONDS: u64 = 60;
+/// The threats, T01 to T37.
+const THREATS: usize = 37;
+/// What marks a row without tests.
+const NOTHING: &str = "— ";
+
+pub(super) const STEPS: [Step; 3] = [
+    Step::new("threats", "tests of packages that SECURITY.md names", packages),
+    Step::new("attackers", "whole programs on hosts in namespaces, as SECURITY.md names", hosts),
+    Step::new("fuzz", "fuzz targets, a minute each", all_fuzz),
+];
+
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+struct Threat {
+    id: String,
+    /// Names of tests, or of targets of the fuzzer.
+    tests: Vec<String>,
+    is_nothing: bool,
+}
+
+/// How a test is run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// With the tests of a package: its own, or those in `tests/it`.
+    Package { package: String, is_own: bool },
+    /// On hosts in namespaces.
+    Hosts,
+    /// By the fuzzer.
+    Fuzz,
+}
+
+fn packages() -> anyhow::Result<()> {
+    for (place, names) in named(root())? {
+        let Place::Package { package, is_own } = place else { continue };
+        let target: &[&str] = if is_own { &["--lib"] } else { &["--test", "it"] };
+        let mut command = cargo();
+        command.args(["test", "--all-features", "--package", &package]).args(target).arg("--");
+        succeed(command.args(names))?;
+    }
+    Ok(())
+}
+
+fn hosts() -> anyhow::Result<()> {
+    let names = named(root())?.remove(&Place::Hosts).unwrap_or_default();
+    let (unshare, suite) = steps::hosts_suite()?;
+    succeed(namespaces::within(unshare, &suite).args(names))
+}
+
+fn all_fuzz() -> anyhow::Result<()> {
+    steps::ensure(packages::FUZZ)?;
+    fuzz::try_all(&fuzz::targets()?, FUZZ_SECONDS, fuzz::Start::Found)
+}
+
+/// The tests that the table names, by how they are run.
+fn named(root: &Path) -> anyhow::Result<BTreeMap<Place, Vec<String>>> {
+    let text = fs::read_to_string(root.join("SECURITY.md")).context("SECURITY.md")?;
+    let known = known(root)?;
+    let mut named: BTreeMap<Place, Vec<String>> = BTreeMap::new();
+    for threat in threats(&text)? {
+        if threat.tests.is_empty() != threat.is_nothing {
+            bail!("{}: a row has tests, or a dash and why it has none", threat.id);
+        }
+        for test in threat.tests {
+            let place = match known.get(&test).map(Vec::as_slice) {
+                Some([place]) => place.clone(),
+                Some(_) => bail!("{}: there are several tests {test}", threat.id),
+                None => bail!("{}: there is no test {test}", threat.id),
+            };
+            let names = named.entry(place).or_default();
+            if !names.contains(&test) {
+                names.push(test);
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// The rows of the table; every threat has one, in order.
+fn threats(text: &str) -> anyhow::Result<Vec<Threat>> {
+    let mut threats = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| T")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, _, tests] = cells[..] else {
+            bail!("a row of SECURITY.md has not four cells: {line}");
+        };
+        let is_nothing = tests.starts_with(NOTHING);
+        let tests = tests.split('`').skip(1).step_by(2).map(str::to_owned);
+        let tests = if is_nothing { Vec::new() } else { tests.collect() };
+        threats.push(Threat { id: id.to_owned(), tests, is_nothing });
+    }
+    let ids: Vec<&str> = threats.iter().map(|threat| &*threat.id).collect();
+    let expected: Vec<String> = (1..=THREATS).map(|number| format!("T{number:02}")).collect();
+    if ids != expected {
+        bail!("SECURITY.md has not the threats T01 to T{THREATS} in order, but {}", ids.join(" "));
+    }
+    Ok(threats)
+}
+
+/// All tests of the workspace, with the places that have one of that name.
+fn known(root: &Path) -> anyhow::Result<BTreeMap<String, Vec<Place>>> {
+    let mut known: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+    for package in ["fleet-core", "fleet-server", "fleet-agent", "fleet-tui", "xtask"] {
+        for (folder, place) in [
+            ("src", Place::Package { package: package.to_owned(), is_own: true }),
+            ("tests/it", Place::Package { package: package.to_owned(), is_own: false }),
+            ("tests/hosts", Place::Hosts),
+        ] {
+            for file in sources(&root.join(package).join(folder))? {
+                for name in tests_in(&fs::read_to_string(&file)?) {
+                    known.entry(name).or_default().push(place.clone());
+                }
+            }
+        }
+    }
+    for target in fuzz::targets()? {
+        known.entry(format!("fuzz {target}")).or_default().push(Place::Fuzz);
+    }
+    Ok(known)
+}
+
+/// The Rust files in a folder and those in it; none if there is no such folder.
+fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if !folder.is_dir() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The names of the tests in a file: functions behind an attribute that ends in `test`.
+fn tests_in(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(attribute) = line.strip_prefix("#[") {
+            let word = attribute.split(['(', ']']).next().unwrap_or_default();
+            is_test |= word == "test" || word.ends_with("::test");
+        } else if let Some(function) = line.strip_prefix("async fn ").or(line.strip_prefix("fn ")) {
+            if is_test {
+                names.extend(function.split('(').next().map(str::to_owned));
+            }
+            is_test = false;
+        } else if !line.starts_with("//") {
+            is_test = false;
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_threat_names_tests_that_are_there() {
+        let named = named(root()).unwrap();
+        assert!(named.contains_key(&Place::Hosts));
+    }
+
+    #[test]
+    fn rows_are_read_and_none_is_missing() {
+        let row = |number: usize, tests: &str| format!("| T{number:02} | a | b | {tests} |\n");
+        let table =
+            |tests: &str| (1..=THREATS).map(|number| row(number, tests)).collect::<String>();
+        let first = |text: &str| threats(text).unwrap().remove(0);
+        assert_eq!(first(&table("`one`, `fuzz two`")).tests, ["one", "fuzz two"]);
+        assert!(first(&table("— there is no `such` thing yet")).is_nothing);
+        assert!(threats(&row(1, "`one`")).is_err(), "one of many");
+        assert!(threats(&table("`one` | more")).is_err(), "five cells");
+    }
+
+    #[test]
+    fn functions_behind_attributes_are_tests() {
+        let text = "#[test]\nfn one() {}\nfn two() {}\n#[tokio::test(flavor = \"a\")]\n\
+                    #[ignore = \"b\"]\nasync fn three() {}\n#[derive(Debug)]\nstruct A;\nfn four() {}\n";
+        assert_eq!(tests_in(text), ["one", "three"]);
+    }
+}
