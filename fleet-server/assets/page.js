@@ -143,6 +143,9 @@ const hear = {
     if (counted !== null && counted !== text) waiting = true;
     counted = text;
   },
+  health() {
+    waiting = true;
+  },
   event() {
     waiting = true;
   },

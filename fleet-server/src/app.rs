@@ -144,17 +144,18 @@ impl Server {
             tasks: tasks.clone(),
             patience: config.patience.hello,
         });
+        let database = Arc::new(Database {
+            world: world.clone(),
+            path: config.database.clone(),
+            keep: config.keep.clone(),
+            events: events.clone(),
+        });
         let http = Arc::new(Http {
             links,
             live: Arc::new(live),
             exports: Exports::default(),
             backups: Backups::new(config.database.clone()),
-            database: Database {
-                world: world.clone(),
-                path: config.database.clone(),
-                keep: config.keep.clone(),
-                events: events.clone(),
-            },
+            database: database.clone(),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new()),
             tls: match &certificate {
@@ -185,6 +186,7 @@ impl Server {
         }
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
+        tasks.spawn("check", tasks::check(database, tasks.clone()));
         tasks.spawn("retention", tasks::retain(world.clone(), config.keep.clone(), tasks.clone()));
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
+use fleet_core::api::DbChecked;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
 use crate::ops::deleted::DELETED_KEPT;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
-use crate::ops::{Presence, World};
-use crate::store::{Keep, StoreError};
+use crate::ops::{Database, Presence, World};
+use crate::store::{Keep, Pace, StoreError};
 
 /// Between two writes of when devices were last seen.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two rounds of removing what is too old.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// Until all that is stored is read for the first time, and between two times.
+const CHECK_FIRST: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long the wall clock must have agreed with the monotonic one before it ends anything.
 const TRUST_AFTER: Duration = Duration::from_secs(3600);
 /// A wall clock that moves this much further, or less far, than the monotonic one has jumped.
@@ -78,6 +82,30 @@ async fn retain_once(
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
     Ok(kept? + devices + grants + sessions)
+}
+
+/// Reads all that is stored once a day, gently, so that damage is known before anybody needs what is
+/// damaged, and while there are backups from before it.
+pub(crate) async fn check(database: Arc<Database>, tasks: Tasks) {
+    let mut wait = CHECK_FIRST;
+    while sleep(&tasks, wait).await {
+        let checked = tokio::select! {
+            () = tasks.stopping() => return,
+            checked = database.check(Pace::Gentle) => checked,
+        };
+        match checked {
+            Ok(DbChecked { rows, chunks, damage: None, .. }) => {
+                tracing::info!(rows, chunks, "all that is stored can be read");
+            }
+            Ok(DbChecked { rows, chunks, damage: Some(damage), .. }) => {
+                tracing::error!(rows, chunks, %damage, "not all that is stored can be read");
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "what is stored was not read to its end");
+            }
+        }
+        wait = CHECK_INTERVAL;
+    }
 }
 
 /// Whether the wall clock can be believed about what is old. A host without a battery may start

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+use crate::untrusted::Untrusted;
 
 /// How much there is. What a store cannot tell is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,4 +91,18 @@ pub struct Compacted {
     pub bytes_before: u64,
     /// Bytes that it takes now.
     pub bytes_after: u64,
+}
+
+/// What reading all that is stored brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbChecked {
+    /// Rows of the database.
+    pub rows: u64,
+    /// Chunks of telemetry, of all resolutions.
+    pub chunks: u64,
+    /// Reports that are kept as they came, in chunks.
+    pub reports: u64,
+    /// What of it cannot be read any more; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Untrusted>,
 }

@@ -88,6 +88,7 @@ kinds! {
     KeyCreated "key.created" "A key was made.",
     KeyRevoked "key.revoked" "A key was ended.",
     DbPruned "db.pruned" "An operator removed old telemetry.",
+    DbDamaged "db.damaged" "Something that the server stored cannot be read any more.",
     DbBackedUp "db.backed_up" "An operator took a backup.",
     ConfigReverted "config.reverted" "A device tried its configuration and went back.",
     CertificateRenewed "certificate.renewed" "The server shows a new certificate.",

@@ -41,7 +41,7 @@ pub use config_layer::{
 };
 pub use config_paths::{Difference, config_of_paths, config_paths, diff};
 pub use config_state::ConfigState;
-pub use db::{Compacted, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
+pub use db::{Compacted, DbChecked, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
 pub use deleted::{DeletedDevice, DeviceDeleted};
 pub use device::{
     Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,

@@ -40,7 +40,7 @@ impl Done {
     }
 }
 
-/// `GET /health` and `GET /health/ready`, on server and agent.
+/// `GET /health` and `GET /health/ready`, on server and agent; and a word of the live stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// `ok`, or `degraded`.

@@ -66,6 +66,7 @@ pub enum Route {
     DbGet,
     DbPrune,
     DbCompact,
+    DbCheck,
     BackupGet,
     ConfigGet,
     ConfigPost,
@@ -155,6 +156,7 @@ impl Route {
             Self::DbGet,
             Self::DbPrune,
             Self::DbCompact,
+            Self::DbCheck,
             Self::BackupGet,
             Self::ConfigGet,
             Self::ConfigPost,
@@ -231,6 +233,7 @@ impl Route {
             Self::DbGet => spec("GET", "/api/v1/db", Operator),
             Self::DbPrune => spec("POST", "/api/v1/db/prune", Operator),
             Self::DbCompact => spec("POST", "/api/v1/db/compact", Operator),
+            Self::DbCheck => spec("POST", "/api/v1/db/check", Operator),
             Self::BackupGet => spec("GET", "/api/v1/backup", Operator),
             Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
@@ -280,11 +283,11 @@ impl Route {
     }
 
     /// Whether it changes anything of the fleet. What a stream shows does not, nor what a batch or
-    /// another layer would be.
+    /// another layer would be, nor reading all that is stored.
     pub fn changes_something(&self) -> bool {
         let spec = self.spec();
         let asks_only = ["GET", "HEAD"].contains(&spec.method)
-            || matches!(self, Self::BatchPreview | Self::ConfigPreview);
+            || matches!(self, Self::BatchPreview | Self::ConfigPreview | Self::DbCheck);
         !asks_only && !spec.path.starts_with("/api/v1/stream/")
     }
 

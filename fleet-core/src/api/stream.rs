@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ConfigState, DeviceStatus, EventView};
+use super::{ConfigState, DeviceStatus, EventView, Health};
 use crate::id::{DeviceId, Uid};
 use crate::identity::Fingerprint;
 use crate::time::Timestamp;
@@ -32,6 +32,8 @@ pub enum StreamMessage {
     Event(EventView),
     /// How many devices have each status; for streams of only some devices.
     Counts(BTreeMap<DeviceStatus, u32>),
+    /// The server's store works in part only, or works again; nothing while it does.
+    Health(Health),
     /// The server lives.
     Ping(Ping),
 }
@@ -46,6 +48,7 @@ impl StreamMessage {
             Self::Report(_) => "report",
             Self::Event(_) => "event",
             Self::Counts(_) => "counts",
+            Self::Health(_) => "health",
             Self::Ping(_) => "ping",
         }
     }
@@ -60,6 +63,7 @@ impl StreamMessage {
             "report" => Self::Report(serde_json::from_str(data)?),
             "event" => Self::Event(serde_json::from_str(data)?),
             "counts" => Self::Counts(serde_json::from_str(data)?),
+            "health" => Self::Health(serde_json::from_str(data)?),
             "ping" => Self::Ping(serde_json::from_str(data)?),
             _ => return Ok(None),
         }))

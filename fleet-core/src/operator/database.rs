@@ -7,7 +7,7 @@ use hyper::header::{self, HeaderValue};
 use super::client::{Ask, Client};
 use super::error::ClientError;
 use super::export::ExportStream;
-use crate::api::{Compacted, PruneRequest, Pruned, Route};
+use crate::api::{Compacted, DbChecked, PruneRequest, Pruned, Route};
 
 /// How long the server may work before it answers: it reads and writes all there is.
 const WORK_MAX: Duration = Duration::from_secs(60 * 60);
@@ -21,6 +21,11 @@ impl Client {
     /// Gives back the room of what was pruned.
     pub async fn db_compact(&self) -> Result<Compacted, ClientError> {
         self.call(Route::DbCompact, Ask::default().patient(WORK_MAX)).await
+    }
+
+    /// Reads all that is stored, to find out whether it can be read.
+    pub async fn db_check(&self) -> Result<DbChecked, ClientError> {
+        self.call(Route::DbCheck, Ask::default().patient(WORK_MAX)).await
     }
 
     /// Begins a backup. Its pieces together are the file.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::api::{Compacted, DbView, PruneRequest, Pruned};
+use fleet_core::api::{Compacted, DbChecked, DbView, PruneRequest, Pruned};
 use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
@@ -12,6 +12,7 @@ use fleet_core::cli::output::Output;
 use fleet_core::cli::prompt;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
+use fleet_core::glyph::Tone;
 use fleet_core::operator::exit::Exit;
 use fleet_core::time::{Clock as _, SystemClock};
 use serde::Serialize;
@@ -47,6 +48,10 @@ enum Action {
     /// Telemetry's files are written anew where most of them is not wanted any more. The database
     /// file beside them uses its own room again, and stays as long as it is.
     Compact,
+    /// Read all that is stored, to find out whether it can still be read
+    ///
+    /// The server does so by itself once a day. Fails with 1 if something is damaged.
+    Check,
 }
 
 /// Runs the command.
@@ -67,6 +72,13 @@ async fn db(args: DbArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
             output.one(&Gone(client.db_prune(&wish).await?))?;
         }
         Action::Compact => output.one(&Shrunk(client.db_compact().await?))?,
+        Action::Check => {
+            let checked = Sound(client.db_check().await?);
+            output.one(&checked)?;
+            if checked.0.damage.is_some() {
+                return Ok(Exit::Failed);
+            }
+        }
     }
     Ok(Exit::Done)
 }
@@ -113,6 +125,33 @@ impl Listed for Gone {
             Cell::new(size(reader, pruned.bytes_before)),
             Cell::new(size(reader, pruned.bytes_after)),
         ]
+    }
+
+    fn name(&self) -> String {
+        self.0.rows.to_string()
+    }
+}
+
+/// What reading everything brought.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Sound(DbChecked);
+
+impl Listed for Sound {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ROWS", 10).of_numbers(),
+        Column::new("CHUNKS", 10).of_numbers(),
+        Column::new("REPORTS", 10).of_numbers(),
+        Column::new("DAMAGE", 6),
+    ];
+
+    fn cells(&self, _reader: Reader) -> Vec<Cell> {
+        let Self(checked) = self;
+        let damage = match &checked.damage {
+            Some(damage) => Cell::new(damage).toned(Tone::Bad),
+            None => Cell::new("none"),
+        };
+        vec![Cell::new(checked.rows), Cell::new(checked.chunks), Cell::new(checked.reports), damage]
     }
 
     fn name(&self) -> String {

@@ -154,7 +154,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::ConfigRefused
         | EventKind::ConfigReverted
         | EventKind::CommandFailed
-        | EventKind::CommandUnknown => Tone::Bad,
+        | EventKind::CommandUnknown
+        | EventKind::DbDamaged => Tone::Bad,
         EventKind::DeviceLate
         | EventKind::DevicePending
         | EventKind::CommandExpired

@@ -55,9 +55,12 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::InfluxWrite | Route::InfluxWriteV2 | Route::InfluxQuery | Route::InfluxQueryPost => {
             Subject::Influx
         }
-        Route::ExportGet | Route::DbGet | Route::DbPrune | Route::DbCompact | Route::BackupGet => {
-            Subject::Database
-        }
+        Route::ExportGet
+        | Route::DbGet
+        | Route::DbPrune
+        | Route::DbCompact
+        | Route::DbCheck
+        | Route::BackupGet => Subject::Database,
         Route::EventList => Subject::Events,
         Route::ConfigGet
         | Route::ConfigPost

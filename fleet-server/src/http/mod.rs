@@ -63,7 +63,7 @@ pub(crate) struct Http {
     pub(crate) live: Arc<Live>,
     pub(crate) exports: Exports,
     pub(crate) backups: Backups,
-    pub(crate) database: Database,
+    pub(crate) database: Arc<Database>,
     pub(crate) discovery: Discovery,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,

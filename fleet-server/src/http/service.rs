@@ -27,7 +27,7 @@ use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
 use crate::ops::{Actor, OpsError};
 use crate::page::{self, Browser};
-use crate::store::StoreHealth;
+use crate::store::{Pace, StoreHealth};
 
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -218,6 +218,7 @@ async fn answer_rest(
             Ok(ok(&http.database.prune(wish, &actor(principal.as_ref())?).await?))
         }
         Route::DbCompact => Ok(ok(&http.database.compact().await?)),
+        Route::DbCheck => Ok(ok(&http.database.check(Pace::Fast).await?)),
         Route::ExportGet => {
             let query = query(&["tables", "from", "to"])?;
             let session = page::secret(http, request.headers(), is_tls);
@@ -396,13 +397,11 @@ fn done(word: &str) -> Reply {
 }
 
 fn ready(health: &StoreHealth) -> Reply {
-    match health {
-        StoreHealth::Healthy => ok(&Health { status: "ok".to_owned(), reason: None }),
-        StoreHealth::Degraded(reason) => {
-            let health = Health { status: "degraded".to_owned(), reason: Some(reason.clone()) };
-            json(StatusCode::SERVICE_UNAVAILABLE, &health)
-        }
-    }
+    let status = match health {
+        StoreHealth::Healthy => StatusCode::OK,
+        StoreHealth::Degraded(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &Health::from(health))
 }
 
 fn identity(http: &Http) -> Identity {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::Chain;
-use fleet_core::api::{EventView, Hello, LiveReport, LiveSample, Ping, StreamView};
+use fleet_core::api::{EventView, Health, Hello, LiveReport, LiveSample, Ping, StreamView};
 use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use super::streams::Place;
 use super::{Live, Wish};
 use crate::ops::OpsError;
 use crate::ops::sessions::SessionSecret;
+use crate::store::StoreHealth;
 use crate::watched::{Watch, WatchedReport};
 
 /// Between two looks at what is new.
@@ -50,6 +51,8 @@ pub(super) struct Reader {
     looking: Looking,
     watch: Option<Watch>,
     counts: Counts,
+    /// As it was last said.
+    health: StoreHealth,
     ping_due: Instant,
     key_due: Instant,
 }
@@ -92,6 +95,7 @@ impl Reader {
             looking: Looking::default(),
             watch: None,
             counts: Counts::new(),
+            health: StoreHealth::Healthy,
             ping_due: now + PING_INTERVAL,
             key_due: now + KEY_INTERVAL,
             live,
@@ -189,6 +193,7 @@ impl Reader {
     async fn say_news(&mut self, piece: &mut Piece) -> Result<(), End> {
         let now = Instant::now();
         let view = self.place.view.borrow().clone();
+        self.say_health(piece)?;
         self.say_events(piece).await?;
         self.say_counts(piece)?;
         self.say_values(&view, now, piece)?;
@@ -197,6 +202,16 @@ impl Reader {
             self.ping_due = now + PING_INTERVAL;
             let ping = Ping { time: self.live.ops.world.now(), skipped: self.looking.skipped };
             piece.add("ping", None, &ping)?;
+        }
+        Ok(())
+    }
+
+    /// Says how the store is, when that is not as it was.
+    fn say_health(&mut self, piece: &mut Piece) -> Result<(), End> {
+        let health = self.live.ops.world.health();
+        if health != self.health {
+            piece.add("health", None, &Health::from(&health))?;
+            self.health = health;
         }
         Ok(())
     }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleet_core::api::{
-    Compacted, DbFile, DbTelemetry, DbTier, DbView, EventKind, PruneRequest, Pruned,
+    Compacted, DbChecked, DbFile, DbTelemetry, DbTier, DbView, EventKind, PruneRequest, Pruned,
 };
+use fleet_core::untrusted::Untrusted;
 use nix::sys::statvfs::statvfs;
 
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
-use crate::store::{Keep, TelemetryStats, Tier};
+use crate::store::{Checked, Keep, Pace, TelemetryStats, Tier};
 
 /// Operations on the database.
 pub(crate) struct Database {
@@ -76,6 +77,19 @@ impl Database {
         let bytes_before = self.telemetry_bytes().await?;
         self.world.store.compact().await?;
         Ok(Compacted { bytes_before, bytes_after: self.telemetry_bytes().await? })
+    }
+
+    /// Reads all that is stored. What is found damaged then, and was not known before, is told.
+    pub(crate) async fn check(&self, pace: Pace) -> Result<DbChecked, OpsError> {
+        let store = &self.world.store;
+        let known = store.damage();
+        let Checked { rows, chunks, reports, damage } = store.check(pace).await?;
+        if let Some(damage) = damage.clone().filter(|_| damage != known) {
+            let (kind, actor) = (EventKind::DbDamaged, Actor::Server.to_string());
+            self.events.record(NewEvent { kind, actor, device: None, text: damage }).await;
+        }
+        let damage = damage.map(Untrusted::new);
+        Ok(DbChecked { rows, chunks, reports, damage })
     }
 
     async fn telemetry_bytes(&self) -> Result<u64, OpsError> {

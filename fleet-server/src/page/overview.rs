@@ -13,6 +13,7 @@ use super::{Ask, Reader, events, ok, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::live::Listing;
+use crate::store::StoreHealth;
 
 /// Devices of one page.
 const PAGE_DEVICES: usize = 100;
@@ -44,7 +45,7 @@ pub(super) async fn show(
     let shown = (page - 1) * PAGE_DEVICES..total.min(page * PAGE_DEVICES);
 
     let mut html = Html::default();
-    summary(&mut html, &counts, true);
+    summary(&mut html, &counts, Some(&ops.world.health()));
     if counts.total() == 0 {
         first_steps(&mut html);
     } else {
@@ -75,15 +76,17 @@ pub(super) fn show_to_anybody(ask: Ask<'_>) -> Reply {
         return ok(&counts.summary());
     }
     let mut html = Html::default();
-    summary(&mut html, &counts, false);
+    summary(&mut html, &counts, None);
     html.raw("<p><a href=\"/sign-in\">Sign in</a> to see which.</p>");
     let sheet =
         Sheet { title: counts.title(), reader: None, is_live: true, identity: None, content: html };
     found(ask.browser, &sheet)
 }
 
-/// The sentence, and the counts, which lead to their devices.
-fn summary(html: &mut Html, counts: &Counts, has_links: bool) {
+/// The sentence and the counts; for those who may see everything also what is wrong with the
+/// server's store, and the counts lead to their devices.
+fn summary(html: &mut Html, counts: &Counts, health: Option<&StoreHealth>) {
+    let has_links = health.is_some();
     html.raw("<div id=\"summary\"><h1><span role=\"status\">");
     for (position, part) in counts.parts().iter().enumerate() {
         if position > 0 {
@@ -96,7 +99,13 @@ fn summary(html: &mut Html, counts: &Counts, has_links: bool) {
             }
         }
     }
-    html.raw("</span></h1><ul class=\"counts\">");
+    html.raw("</span></h1>");
+    if let Some(StoreHealth::Degraded(reason)) = health {
+        html.raw("<p role=\"alert\">");
+        words::marked(html, Glyph::Failed, &format!("The server's store: {reason}"));
+        html.raw("</p>");
+    }
+    html.raw("<ul class=\"counts\">");
     for (status, number) in counts.shown() {
         html.raw("<li>");
         if has_links {

@@ -9,6 +9,8 @@
 
 use std::io;
 use std::sync::{Arc, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fleet_core::disk::{self, DiskFile};
 
@@ -17,10 +19,13 @@ use super::engine::Engine;
 use super::query::read_chunk;
 use super::segments::Ends;
 use super::wal::HeldLog;
-use crate::store::{Failure, StoreError};
+use crate::store::{Failure, Pace, StoreError};
 
 /// Bytes that are copied at once.
 const PIECE_BYTES: usize = 256 * 1024;
+/// How long chunks are read before there is a pause, and how many times as long as that it is.
+const WORK_GENTLE: Duration = Duration::from_millis(20);
+const PAUSES_GENTLE: u32 = 4;
 
 /// While this is there no chunk comes or goes, and no file of the log.
 pub(crate) struct Still<'a> {
@@ -52,10 +57,15 @@ impl Engine {
         Still { engine: self, _ends: self.shared.ends() }
     }
 
-    /// Seals all that is in the log, and reads every chunk as a whole. What is damaged is noted for
-    /// health.
+    /// Seals all that is in the log, and reads every chunk.
     pub(crate) fn read_all(&self) -> Result<Read, StoreError> {
         self.seal_all()?;
+        self.read_chunks(Pace::Fast)
+    }
+
+    /// Reads every chunk as a whole. What is damaged is noted for health.
+    pub(crate) fn read_chunks(&self, pace: Pace) -> Result<Read, StoreError> {
+        let mut begun = Instant::now();
         let shared = &self.shared;
         let mut all = Read::default();
         for segment in shared.catalog.segments()? {
@@ -69,6 +79,11 @@ impl Engine {
                         all.reports += u64::from(reports);
                     }
                     Err(unread) => shared.pass_over(unread)?,
+                }
+                let worked = begun.elapsed();
+                if pace == Pace::Gentle && worked >= WORK_GENTLE {
+                    thread::sleep(worked * PAUSES_GENTLE);
+                    begun = Instant::now();
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What the store knows about itself.
 
 use async_trait::async_trait;
+use fleet_core::api::Health;
 use fleet_core::identity::PublicKey;
 
 use super::StoreError;
@@ -20,6 +21,43 @@ pub trait MetaStore: Send + Sync {
 
     /// What of what is stored cannot be read, as far as anybody has tried.
     fn damage(&self) -> Option<String>;
+
+    /// Reads all that is stored, and so finds out what of it is damaged, which health says from then
+    /// on. What is not in chunks yet is in memory, and is not read.
+    async fn check(&self, pace: Pace) -> Result<Checked, StoreError>;
+}
+
+impl From<&StoreHealth> for Health {
+    fn from(health: &StoreHealth) -> Self {
+        match health {
+            StoreHealth::Healthy => Self { status: "ok".to_owned(), reason: None },
+            StoreHealth::Degraded(reason) => {
+                Self { status: "degraded".to_owned(), reason: Some(reason.clone()) }
+            }
+        }
+    }
+}
+
+/// How fast something long is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as it goes.
+    Fast,
+    /// With pauses, so that others hardly notice.
+    Gentle,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Rows of tables.
+    pub rows: u64,
+    /// Chunks of telemetry, of all resolutions.
+    pub chunks: u64,
+    /// Reports that are kept as they came.
+    pub reports: u64,
+    /// What of all that is damaged.
+    pub damage: Option<String>,
 }
 
 /// How the store is.

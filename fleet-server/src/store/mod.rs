@@ -42,7 +42,7 @@ pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
-pub use meta::{MetaStore, StoreHealth};
+pub use meta::{Checked, MetaStore, Pace, StoreHealth};
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use redb::check_row;

@@ -1,5 +1,8 @@
 //! Keeping less: pruning and compacting a server's telemetry while it serves.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::cli_kit::Desk;
@@ -91,4 +94,45 @@ async fn without_a_time_goes_what_is_not_to_be_kept() {
     assert_eq!(view["telemetry"]["reports"], 0);
     let minutes = &view["telemetry"]["tiers"][1];
     assert_eq!((&minutes["resolution"], &minutes["rows"]), (&json!("1m"), &json!(68)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_is_found_by_reading_all_of_it_and_told_everywhere() {
+    let mut desk = Desk::new().await;
+    desk.restart(async |database| fill(database, REPORTS).await).await;
+    // What is in the log alone is not read.
+    desk.rig.ask("POST", "/api/v1/db/prune", Some(json!({"before": BEFORE}))).await.expect(200);
+    let checked = said(&desk.fleets(&["db", "check", "--json"]).ends(0).out);
+    assert!(checked["rows"].as_u64() > Some(10), "{checked}");
+    assert!(checked["reports"].as_u64() >= Some(KEPT), "{checked}");
+    assert_eq!(checked.get("damage"), None, "{checked}");
+    desk.rig.ask("GET", "/health/ready", None).await.expect(200);
+
+    desk.restart(async |database| flip_a_bit(database)).await;
+    desk.rig.ask("GET", "/health/ready", None).await.expect(200);
+    let told = desk.fleets(&["db", "check"]).ends(1).out;
+    assert!(told.contains("the chunk at") && told.contains("DAMAGE"), "{told}");
+    let ready = desk.rig.ask("GET", "/health/ready", None).await.expect(503);
+    assert_eq!(ready["status"], "degraded");
+    assert!(ready["reason"].as_str().unwrap().contains("the chunk at"), "{ready}");
+    // It is an event once, however often it is found.
+    desk.fleets(&["db", "check"]).ends(1);
+    let events = desk.rig.ask("GET", "/api/v1/events?kind=db.damaged", None).await.expect(200);
+    assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+    assert_eq!(events[0]["actor"], "server");
+}
+
+/// Changes one bit in the middle of the newest file of chunks.
+fn flip_a_bit(database: &Path) {
+    let folder = database.with_file_name("telemetry");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_chunks = |path: &PathBuf| {
+        path.file_name().unwrap().to_str().unwrap().starts_with("chunks-")
+            && fs::metadata(path).unwrap().len() > 1_000
+    };
+    let path = files.filter(is_chunks).max().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&path, bytes).unwrap();
 }

@@ -3,6 +3,7 @@
 use crossterm::event::KeyEvent;
 use fleet_core::api::{StreamMessage, StreamView};
 use fleet_core::id::Uid;
+use fleet_core::untrusted::Untrusted;
 use ratatui::layout::Size;
 
 use super::batches::BatchesScreen;
@@ -430,6 +431,14 @@ impl App {
             }
             // Sent only to those who do not take the whole index.
             StreamMessage::Counts(_) => {}
+            StreamMessage::Health(health) => {
+                let trouble = health.reason.map(Untrusted::new);
+                match &trouble {
+                    Some(trouble) => self.desk.warn(format!("the server's store: {trouble}")),
+                    None => self.desk.say("the server's store works again"),
+                }
+                self.desk.link.trouble = trouble;
+            }
             StreamMessage::Ping(ping) => self.desk.link.heard(ping.time, now),
         }
     }

@@ -25,6 +25,8 @@ pub struct Link {
     pub heard_at: Option<Timestamp>,
     /// Attempts since it was last up.
     pub attempts: u32,
+    /// What is wrong with what the server stores, as it says.
+    pub trouble: Option<Untrusted>,
     /// How far the server's clock is ahead of ours, in milliseconds.
     pub clock_ahead_millis: i64,
 }
@@ -68,6 +70,7 @@ impl Default for Link {
             heard: None,
             heard_at: None,
             attempts: 0,
+            trouble: None,
             clock_ahead_millis: 0,
         }
     }
@@ -83,6 +86,8 @@ impl Link {
     pub fn greeted(&mut self, hello: &Hello, now: super::Moment) {
         self.phase = Phase::Live;
         self.attempts = 0;
+        // If something is wrong it is said anew.
+        self.trouble = None;
         self.server = Some(ServerView {
             instance: hello.instance,
             version: Untrusted::from(hello.version.as_str()),

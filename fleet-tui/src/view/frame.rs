@@ -37,7 +37,8 @@ pub(super) fn header(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         return;
     }
     let glyph = canvas.glyph(Glyph::Live).to_string();
-    canvas.put(from, area.y, area.right(), &glyph, Role::Ok);
+    let role = if desk.link.trouble.is_some() { Role::Warn } else { Role::Ok };
+    canvas.put(from, area.y, area.right(), &glyph, role);
 }
 
 /// Where one is, as the header and the terminal's title say it.
@@ -101,6 +102,7 @@ fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
     let (glyph, word) = match &desk.link.phase {
         Phase::Live => match &silent {
             Some(silent) => (Glyph::Busy, silent.as_str()),
+            None if desk.link.trouble.is_some() => (Glyph::Live, "degraded"),
             None => (Glyph::Live, "live"),
         },
         Phase::Connecting => (Glyph::Busy, "connecting"),

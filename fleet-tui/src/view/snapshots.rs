@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{DeviceStatus, EventKind, EventView, IndexPage, StreamMessage};
+use fleet_core::api::{DeviceStatus, EventKind, EventView, Health, IndexPage, StreamMessage};
 use proptest::prelude::*;
 use ratatui::layout::Size;
 
@@ -157,6 +157,22 @@ fn what_happened() {
     press(&mut app, "Esc");
     disconnect(&mut app);
     pictures("events_away", &mut app);
+}
+
+#[test]
+fn a_server_whose_store_works_in_part() {
+    let mut app = live_app();
+    let health = |reason: Option<&str>| Health {
+        status: if reason.is_some() { "degraded" } else { "ok" }.to_owned(),
+        reason: reason.map(str::to_owned),
+    };
+    let reason = "the chunk at 4711 in file 3: the sum is wrong \u{1b}[2J";
+    sample::say(&mut app, StreamMessage::Health(health(Some(reason))));
+    pictures("degraded", &mut app);
+    press(&mut app, "Esc");
+    pictures("degraded_dismissed", &mut app);
+    sample::say(&mut app, StreamMessage::Health(health(None)));
+    pictures("degraded_no_more", &mut app);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The store's owner and health.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fleet_core::identity::PublicKey;
 
-use super::RedbStore;
 use super::row::ServerKeyRow;
 use super::tables::SERVER_KEY;
-use crate::store::{Conflict, MetaStore, StoreError, StoreHealth};
+use super::{RedbStore, backup};
+use crate::series::backup::Read;
+use crate::store::{Checked, Conflict, Failure, MetaStore, Pace, StoreError, StoreHealth};
 
 const KEY: &[u8] = b"server_key";
 
@@ -38,5 +41,18 @@ impl MetaStore for RedbStore {
 
     fn damage(&self) -> Option<String> {
         self.series.damage().or_else(|| self.shared.damage.summary())
+    }
+
+    async fn check(&self, pace: Pace) -> Result<Checked, StoreError> {
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Failure::Closed)?;
+        let (shared, series) = (Arc::clone(&self.shared), Arc::clone(&self.series));
+        let checking = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let rows = backup::read_rows(&shared)?;
+            Ok::<_, StoreError>((rows, series.read_chunks(pace)?))
+        });
+        let (rows, Read { chunks, reports }) =
+            checking.await.unwrap_or_else(|_| Err(Failure::Closed.into()))?;
+        Ok(Checked { rows, chunks, reports, damage: self.damage() })
     }
 }

@@ -192,6 +192,7 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         | EventKind::KeyCreated
         | EventKind::KeyRevoked
         | EventKind::DbPruned
+        | EventKind::DbDamaged
         | EventKind::DbBackedUp
         | EventKind::CertificateRenewed
         | EventKind::CertificateAtRisk
