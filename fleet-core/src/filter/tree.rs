@@ -91,7 +91,9 @@ impl Node {
     pub(super) fn add_fields(&self, fields: &mut BTreeSet<Field>) {
         match self {
             Self::Every(nodes) | Self::Any(nodes) => {
-                nodes.iter().for_each(|node| node.add_fields(fields));
+                for node in nodes {
+                    node.add_fields(fields);
+                }
             }
             Self::Not(node) => node.add_fields(fields),
             Self::Term(Term::Word(_)) => {

@@ -69,7 +69,7 @@ impl Seen {
         let Some(members) = self.access.members(directory) else { return Moved::default() };
         let mut moved = Moved::default();
         if !self.members.as_ref().is_some_and(|known| Arc::ptr_eq(known, &members)) {
-            let before = std::mem::replace(&mut self.members, Some(members));
+            let before = self.members.replace(members);
             let before = both(self.only.as_ref(), before.as_ref());
             self.shown = both(self.only.as_ref(), self.members.as_ref());
             if let (Some(before), Some(now)) = (before, &self.shown) {

@@ -11,6 +11,7 @@ use fleet_core::id::Uid;
 use fleet_core::identity::PrivateKey;
 use serde_json::{Value, json};
 
+use crate::page_kit::between;
 use crate::server_kit::{Answer, Rig, key_id, send, wait_for};
 
 const TABLE: &str = include_str!("matrix.txt");
@@ -62,14 +63,22 @@ impl Callers {
     }
 }
 
+fn from() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+/// The server's own name, as pages want it.
+fn own(rig: &Rig) -> [(&'static str, String); 1] {
+    [("host", rig.address().to_string())]
+}
+
 /// A device that only this request is about, since the request may be its end.
 async fn fresh_device(rig: &Rig) -> String {
     let id = Uid::new().to_string().replace('-', "");
     let id = format!("d{id}");
     let headers = [("authorization", format!("Bearer {}", rig.admin()))];
     let line = format!("m,device={id} value=1").into_bytes();
-    let from = Ipv4Addr::LOCALHOST.into();
-    let made = send(rig.address(), from, "POST", "/write", &headers, line).await;
+    let made = send(rig.address(), from(), "POST", "/write", &headers, line).await;
     assert_eq!(made.status.as_u16(), 204, "{made:?}");
     let note = json!({"metadata": {"site": "a"}});
     rig.ask("PUT", &format!("/api/v1/devices/{id}"), Some(note)).await.expect(200);
@@ -132,7 +141,11 @@ async fn call(rig: &Rig, route: &Route, uid: &str) -> (String, Option<Value>) {
             let wish = json!({"kind": "operator", "role": "viewer", "scope": "site=a"});
             (path(&made(rig, "/api/v1/keys", wish).await), None)
         }
-        Route::PageAsset(_) => (path("page.css"), None),
+        Route::PageAsset(_) => {
+            let page = send(rig.address(), from(), "GET", "/sign-in", &own(rig), Vec::new()).await;
+            let page = String::from_utf8_lossy(&page.body).into_owned();
+            (path(between(&page, "/assets/", "\"")), None)
+        }
         // One that opened would not end.
         Route::StreamOpen => (format!("{template}?only=nobody"), None),
         Route::StreamView(_) => (path(&Uid::new().to_string()), Some(json!({}))),
@@ -283,9 +296,8 @@ async fn no_trick_with_a_path_is_a_way_in() {
             for key in [None, Some(admin.as_str())] {
                 let mut headers = vec![("content-type", "application/json".to_owned())];
                 headers.extend(key.map(|key| ("authorization", format!("Bearer {key}"))));
-                let from = Ipv4Addr::LOCALHOST.into();
                 let answer =
-                    send(rig.address(), from, spec.method, &path, &headers, b"{}".to_vec()).await;
+                    send(rig.address(), from(), spec.method, &path, &headers, b"{}".to_vec()).await;
                 assert_eq!(answer.status.as_u16(), 404, "{} {path}: {answer:?}", spec.method);
             }
         }

@@ -1,5 +1,6 @@
 //! Keys for some devices: what is out of their scope is not there (T28).
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use fleet_core::api::DeviceStatus;
@@ -18,18 +19,20 @@ struct Places {
 }
 
 impl Places {
-    async fn new(wish: Value) -> Self {
-        let rig = Rig::start().await;
-        let mut agents = [rig.enrolled("lyon-1", 1).await, rig.enrolled("nice-1", 2).await];
-        for (agent, site) in agents.iter_mut().zip(["lyon", "nice"]) {
-            agent.report(1, &[1], 5.0).await;
-            let note = json!({"metadata": {"site": site}});
-            rig.ask("PUT", &format!("/api/v1/devices/{site}-1"), Some(note)).await.expect(200);
-        }
-        // So that what was reported lies in the past.
-        rig.clock.advance(Duration::from_secs(1));
-        let key = rig.key(wish).await;
-        Self { rig, _agents: agents, key }
+    fn new(wish: Value) -> Pin<Box<dyn Future<Output = Self>>> {
+        Box::pin(async move {
+            let rig = Rig::start().await;
+            let mut agents = [rig.enrolled("lyon-1", 1).await, rig.enrolled("nice-1", 2).await];
+            for (agent, site) in agents.iter_mut().zip(["lyon", "nice"]) {
+                agent.report(1, &[1], 5.0).await;
+                let note = json!({"metadata": {"site": site}});
+                rig.ask("PUT", &format!("/api/v1/devices/{site}-1"), Some(note)).await.expect(200);
+            }
+            // So that what was reported lies in the past.
+            rig.clock.advance(Duration::from_secs(1));
+            let key = rig.key(wish).await;
+            Self { rig, _agents: agents, key }
+        })
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Answer {

@@ -174,7 +174,7 @@ mod tests {
              302e322e31",
         );
         check(
-            &FirstKeyRow::from(first_key()),
+            &first_key(),
             "25010d7b8fb502030303030303030303030303030303030303030303030303030303030303030301\
              6c0101010101010101010101010101010101010402010401060108",
         );
@@ -281,6 +281,7 @@ mod tests {
             ("seen", codec::encode(&seen)),
             ("deleted", codec::encode(&DeletedRow::of(&self::device()))),
             ("key", codec::encode(&KeyRow::from(key()))),
+            ("first-key", codec::encode(&first_key())),
             ("grant", codec::encode(&GrantRow::from(grant()))),
             ("config", codec::encode(&ConfigRow::from(config()))),
             ("session", codec::encode(&SessionRow::from(session()))),
