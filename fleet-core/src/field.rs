@@ -135,6 +135,35 @@ impl Field {
         FIELDS.iter().find(|spec| spec.field == self).expect("every field has a line")
     }
 
+    /// Whether it says what a device is, and not how it is doing: what somebody wrote down of it,
+    /// or what it is made of. A scope of a key is made of such fields.
+    pub fn is_lasting(self) -> bool {
+        match self {
+            Self::Device
+            | Self::Name
+            | Self::Type
+            | Self::Version
+            | Self::Tags
+            | Self::Metadata
+            | Self::Hostname
+            | Self::Model
+            | Self::Os
+            | Self::Arch
+            | Self::Fingerprint
+            | Self::Uid => true,
+            Self::Status
+            | Self::Cpu
+            | Self::Memory
+            | Self::Disk
+            | Self::Temperature
+            | Self::Seen
+            | Self::Config
+            | Self::Why
+            | Self::Address
+            | Self::Added => false,
+        }
+    }
+
     /// The field of a name or alias.
     pub fn named(name: &str) -> Option<Self> {
         let is_named = |spec: &&FieldSpec| spec.name == name || spec.aliases.contains(&name);

@@ -68,6 +68,8 @@ pub struct LogAsk {
 /// remembered about it; the state then looks whether the answer still matters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// What the key may do.
+    Me,
     /// Curves of a device.
     Series {
         /// Whose.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use fleet_core::api::{
     BatchMember, BatchPreview, BatchView, CommandView, ConfigVersionView, ConfigView, Device,
-    EventView, LogMessage, SeriesReply, StreamMessage,
+    EventView, LogMessage, Me, SeriesReply, StreamMessage,
 };
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
@@ -90,6 +90,8 @@ pub enum LinkEvent {
 /// What a request brought.
 #[derive(Clone, Debug)]
 pub enum Answer {
+    /// What the key may do.
+    Me(Box<Me>),
     /// Curves.
     Series(SeriesReply),
     /// A device.

@@ -234,6 +234,7 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
             };
             Answer::Series(client.series(&query).await?)
         }
+        Request::Me => Answer::Me(Box::new(client.me().await?)),
         Request::Device(device) => {
             Answer::Device(Box::new(client.device_get(&device.to_string()).await?))
         }

@@ -21,6 +21,7 @@ mod key;
 mod later;
 mod log;
 mod problem;
+pub mod role;
 mod route;
 mod series;
 mod stream;
@@ -56,13 +57,14 @@ pub use export::{
     UnknownTable,
 };
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
-pub use key::{KeyCreate, KeyCreated, KeyView};
+pub use key::{KeyCreate, KeyCreated, KeyRotate, KeyView, Me, OPERATOR_LIFE, OVERLAP_DEFAULT};
 pub use later::LaterWord;
 pub use log::{
     LOGS_DROPPED, LOGS_SEEN, LogEntries, LogEntry, LogHello, LogLink, LogMessage, LogOver,
     LogOverKind,
 };
 pub use problem::{Done, Health, Problem};
+pub use role::{Lacking, Might, Right, Rights, Role, UnknownRight, UnknownRole};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};
 pub use stream::{

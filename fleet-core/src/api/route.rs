@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
+use super::role::{Right, Role};
 use crate::id::Uid;
 
 /// Who may call a route.
@@ -14,16 +15,43 @@ use crate::id::Uid;
 pub enum AuthClass {
     /// Anybody.
     Public,
-    /// An operator key.
+    /// An operator key, of whatever role.
+    Viewer,
+    /// An operator key of the role operator or admin.
     Operator,
-    /// An operator key or an enrolment key.
+    /// An operator key of the role admin.
+    Admin,
+    /// An operator key of at least this role that has this right.
+    With(Role, Right),
+    /// An operator key of the role operator or admin, or an enrolment key.
     OperatorOrEnrol,
-    /// An operator key, or a device key for its own device.
+    /// An operator key of the role operator or admin, or a device key for its own device.
     OperatorOrDevice,
     /// Any valid key.
     AnyKey,
     /// A browser. The page itself asks who it is, and answers strangers in its own way.
     Page,
+}
+
+impl AuthClass {
+    /// The least role of an operator key that may call it; none if nobody is asked for one.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::Public | Self::AnyKey | Self::Page => None,
+            Self::Viewer => Some(Role::Viewer),
+            Self::Operator | Self::OperatorOrEnrol | Self::OperatorOrDevice => Some(Role::Operator),
+            Self::Admin => Some(Role::Admin),
+            Self::With(role, _) => Some(role),
+        }
+    }
+
+    /// The right that an operator key needs besides.
+    pub fn right(self) -> Option<Right> {
+        match self {
+            Self::With(_, right) => Some(right),
+            _ => None,
+        }
+    }
 }
 
 /// One line of the list.
@@ -93,6 +121,8 @@ pub enum Route {
     KeyList,
     KeyCreate,
     KeyRevoke(String),
+    KeyRotate(String),
+    Me,
     PageOverview,
     PageDevice(String),
     PageConfig(String),
@@ -183,6 +213,8 @@ impl Route {
             Self::KeyList,
             Self::KeyCreate,
             Self::KeyRevoke(name()),
+            Self::KeyRotate(name()),
+            Self::Me,
             Self::PageOverview,
             Self::PageDevice(name()),
             Self::PageConfig(name()),
@@ -206,60 +238,66 @@ impl Route {
 
     /// The route's line in the list.
     pub fn spec(&self) -> RouteSpec {
-        use AuthClass::{AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Page, Public};
+        use AuthClass::{
+            Admin, AnyKey, Operator, OperatorOrDevice, OperatorOrEnrol, Page, Public, Viewer, With,
+        };
+        const DELETER: AuthClass = With(Role::Operator, Right::Delete);
+        const EXPORTER: AuthClass = With(Role::Viewer, Right::Export);
         match self {
             Self::Health => spec("GET", "/health", Public),
             Self::HealthReady => spec("GET", "/health/ready", Public),
             Self::Identity => spec("GET", "/api/v1/identity", Public),
             Self::OpenApi => spec("GET", "/api/v1/openapi.json", AnyKey),
             Self::Link => spec("GET", "/api/v1/link", Public),
-            Self::DeviceList => spec("GET", "/api/v1/devices", Operator),
-            Self::DeviceGet(_) => spec("GET", "/api/v1/devices/{}", Operator),
+            Self::DeviceList => spec("GET", "/api/v1/devices", Viewer),
+            Self::DeviceGet(_) => spec("GET", "/api/v1/devices/{}", Viewer),
             Self::DevicePut(_) => spec("PUT", "/api/v1/devices/{}", Operator),
-            Self::DeviceDelete(_) => spec("DELETE", "/api/v1/devices/{}", Operator),
+            Self::DeviceDelete(_) => spec("DELETE", "/api/v1/devices/{}", DELETER),
             Self::DeviceAccept(_) => spec("POST", "/api/v1/devices/{}/accept", Operator),
             Self::DeviceReject(_) => spec("POST", "/api/v1/devices/{}/reject", Operator),
             Self::DeviceRevoke(_) => spec("POST", "/api/v1/devices/{}/revoke", Operator),
-            Self::DeviceRestore(_) => spec("POST", "/api/v1/devices/{}/restore", Operator),
-            Self::DeletedList => spec("GET", "/api/v1/deleted-devices", Operator),
-            Self::DeviceLogs(_) => spec("GET", "/api/v1/devices/{}/logs", Operator),
+            Self::DeviceRestore(_) => spec("POST", "/api/v1/devices/{}/restore", DELETER),
+            Self::DeletedList => spec("GET", "/api/v1/deleted-devices", Viewer),
+            Self::DeviceLogs(_) => spec("GET", "/api/v1/devices/{}/logs", Viewer),
             Self::TelemetryPost => spec("POST", "/api/v1/telemetry", OperatorOrDevice),
-            Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Operator),
-            Self::TelemetrySeries => spec("GET", "/api/v1/telemetry/series", Operator),
-            Self::TelemetryLatest => spec("GET", "/api/v1/telemetry/latest", Operator),
-            Self::TelemetryTop => spec("GET", "/api/v1/telemetry/top", Operator),
-            Self::EventList => spec("GET", "/api/v1/events", Operator),
-            Self::ExportGet => spec("GET", "/api/v1/export", Operator),
-            Self::DbGet => spec("GET", "/api/v1/db", Operator),
-            Self::DbPrune => spec("POST", "/api/v1/db/prune", Operator),
-            Self::DbCompact => spec("POST", "/api/v1/db/compact", Operator),
-            Self::DbCheck => spec("POST", "/api/v1/db/check", Operator),
-            Self::BackupGet => spec("GET", "/api/v1/backup", Operator),
-            Self::ConfigGet => spec("GET", "/api/v1/config", Operator),
+            Self::TelemetryMetrics => spec("GET", "/api/v1/telemetry/metrics", Viewer),
+            Self::TelemetrySeries => spec("GET", "/api/v1/telemetry/series", Viewer),
+            Self::TelemetryLatest => spec("GET", "/api/v1/telemetry/latest", Viewer),
+            Self::TelemetryTop => spec("GET", "/api/v1/telemetry/top", Viewer),
+            Self::EventList => spec("GET", "/api/v1/events", Viewer),
+            Self::ExportGet => spec("GET", "/api/v1/export", EXPORTER),
+            Self::DbGet => spec("GET", "/api/v1/db", Viewer),
+            Self::DbPrune => spec("POST", "/api/v1/db/prune", Admin),
+            Self::DbCompact => spec("POST", "/api/v1/db/compact", Admin),
+            Self::DbCheck => spec("POST", "/api/v1/db/check", Admin),
+            Self::BackupGet => spec("GET", "/api/v1/backup", Admin),
+            Self::ConfigGet => spec("GET", "/api/v1/config", Viewer),
             Self::ConfigPost => spec("POST", "/api/v1/config", Operator),
-            Self::ConfigHistory => spec("GET", "/api/v1/config/history", Operator),
-            Self::ConfigLayers => spec("GET", "/api/v1/config/layers", Operator),
+            Self::ConfigHistory => spec("GET", "/api/v1/config/history", Viewer),
+            Self::ConfigLayers => spec("GET", "/api/v1/config/layers", Viewer),
             Self::ConfigPreview => spec("POST", "/api/v1/config/preview", Operator),
-            Self::BatchList => spec("GET", "/api/v1/batches", Operator),
+            Self::BatchList => spec("GET", "/api/v1/batches", Viewer),
             Self::BatchCreate => spec("POST", "/api/v1/batches", Operator),
             Self::BatchPreview => spec("POST", "/api/v1/batches/preview", Operator),
-            Self::BatchGet(_) => spec("GET", "/api/v1/batches/{}", Operator),
-            Self::BatchMembers(_) => spec("GET", "/api/v1/batches/{}/devices", Operator),
+            Self::BatchGet(_) => spec("GET", "/api/v1/batches/{}", Viewer),
+            Self::BatchMembers(_) => spec("GET", "/api/v1/batches/{}/devices", Viewer),
             Self::BatchPause(_) => spec("POST", "/api/v1/batches/{}/pause", Operator),
             Self::BatchContinue(_) => spec("POST", "/api/v1/batches/{}/continue", Operator),
             Self::BatchCancel(_) => spec("POST", "/api/v1/batches/{}/cancel", Operator),
             Self::BatchRetry(_) => spec("POST", "/api/v1/batches/{}/retry", Operator),
-            Self::CommandList => spec("GET", "/api/v1/commands", Operator),
+            Self::CommandList => spec("GET", "/api/v1/commands", Viewer),
             Self::CommandCreate => spec("POST", "/api/v1/commands", Operator),
-            Self::CommandGet(_) => spec("GET", "/api/v1/commands/{}", Operator),
+            Self::CommandGet(_) => spec("GET", "/api/v1/commands/{}", Viewer),
             Self::CommandCancel(_) => spec("POST", "/api/v1/commands/{}/cancel", Operator),
-            Self::DiscoverGet => spec("GET", "/api/v1/discover", Operator),
+            Self::DiscoverGet => spec("GET", "/api/v1/discover", Viewer),
             Self::DiscoverPost => spec("POST", "/api/v1/discover", Operator),
             Self::GrantCreate => spec("POST", "/api/v1/grants", OperatorOrEnrol),
             Self::GrantGet(_) => spec("GET", "/api/v1/grants/{}", OperatorOrEnrol),
-            Self::KeyList => spec("GET", "/api/v1/keys", Operator),
-            Self::KeyCreate => spec("POST", "/api/v1/keys", Operator),
-            Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
+            Self::KeyList => spec("GET", "/api/v1/keys", Admin),
+            Self::KeyCreate => spec("POST", "/api/v1/keys", Admin),
+            Self::KeyRotate(_) => spec("POST", "/api/v1/keys/{}/rotate", Admin),
+            Self::Me => spec("GET", "/api/v1/me", AnyKey),
+            Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Admin),
             Self::PageOverview => spec("GET", "/", Page),
             Self::PageDevice(_) => spec("GET", "/devices/{}", Page),
             Self::PageConfig(_) => spec("GET", "/devices/{}/config", Page),
@@ -270,15 +308,27 @@ impl Route {
             Self::PageSignInPost => spec("POST", "/sign-in", Page),
             Self::PageSignOut => spec("POST", "/sign-out", Page),
             Self::PageAsset(_) => spec("GET", "/assets/{}", Page),
-            Self::StreamOpen => spec("GET", "/api/v1/stream", Operator),
-            Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Operator),
+            Self::StreamOpen => spec("GET", "/api/v1/stream", Viewer),
+            Self::StreamView(_) => spec("PUT", "/api/v1/stream/{}/view", Viewer),
             // Senders of Influx line protocol, and Prometheus, look for these where they are.
             Self::InfluxWrite => spec("POST", "/write", OperatorOrDevice),
             Self::InfluxWriteV2 => spec("POST", "/api/v2/write", OperatorOrDevice),
             Self::InfluxQuery => spec("GET", "/query", OperatorOrDevice),
             Self::InfluxQueryPost => spec("POST", "/query", OperatorOrDevice),
             Self::InfluxPing => spec("GET", "/ping", Public),
-            Self::Metrics => spec("GET", "/metrics", Operator),
+            Self::Metrics => spec("GET", "/metrics", Viewer),
+        }
+    }
+
+    /// What it is about, if a key that is for some devices only is of no use for it.
+    pub fn beyond_scopes(&self) -> Option<&'static str> {
+        match self {
+            Self::DbGet | Self::DbPrune | Self::DbCompact => Some("the database"),
+            Self::BackupGet => Some("a backup"),
+            Self::DiscoverGet | Self::DiscoverPost | Self::GrantCreate | Self::GrantGet(_) => {
+                Some("bringing in devices")
+            }
+            _ => None,
         }
     }
 
@@ -327,6 +377,7 @@ impl Route {
             | Self::DeviceRestore(name)
             | Self::DeviceLogs(name)
             | Self::KeyRevoke(name)
+            | Self::KeyRotate(name)
             | Self::PageDevice(name)
             | Self::PageConfig(name)
             | Self::PageConfigPost(name)
@@ -359,6 +410,7 @@ impl Route {
             Self::DeviceRestore(_) => Self::DeviceRestore(text()),
             Self::DeviceLogs(_) => Self::DeviceLogs(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
+            Self::KeyRotate(_) => Self::KeyRotate(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
             Self::PageConfig(_) => Self::PageConfig(text()),
             Self::PageConfigPost(_) => Self::PageConfigPost(text()),

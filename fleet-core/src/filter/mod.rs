@@ -36,6 +36,7 @@ mod value;
 mod version;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -100,6 +101,26 @@ impl Filter {
     /// Whether it matches everything because it asks for nothing.
     pub fn is_empty(&self) -> bool {
         self.root == Node::everything()
+    }
+
+    /// What both filters ask for.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self { root: Node::every(vec![self.root.clone(), other.root.clone()]) }
+    }
+
+    /// Whether everything that another filter asks for is asked for here, word by word, so that
+    /// what this one finds the other one finds, too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let own = self.root.parts();
+        other.root.parts().iter().all(|part| own.contains(part))
+    }
+
+    /// The fields that it looks at.
+    pub fn fields(&self) -> BTreeSet<Field> {
+        let mut fields = BTreeSet::new();
+        self.root.add_fields(&mut fields);
+        fields
     }
 
     /// Whether it names a field that changes with every report.

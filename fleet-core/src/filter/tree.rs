@@ -1,5 +1,6 @@
 //! A filter as a tree, and its one spelling.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display as _};
 
 use super::pattern::Word;
@@ -76,6 +77,35 @@ impl Node {
             other => vec![other],
         });
         one_or(flat.collect(), Self::Any)
+    }
+
+    /// What holds together: the parts that all have to hold, or the one that there is.
+    pub(super) fn parts(&self) -> &[Self] {
+        match self {
+            Self::Every(nodes) => nodes,
+            other => std::slice::from_ref(other),
+        }
+    }
+
+    /// Adds the fields that it looks at.
+    pub(super) fn add_fields(&self, fields: &mut BTreeSet<Field>) {
+        match self {
+            Self::Every(nodes) | Self::Any(nodes) => {
+                for node in nodes {
+                    node.add_fields(fields);
+                }
+            }
+            Self::Not(node) => node.add_fields(fields),
+            Self::Term(Term::Word(_)) => {
+                fields.extend([Field::Device, Field::Name, Field::Tags]);
+            }
+            Self::Term(term) => {
+                fields.extend(term.target().map(|target| match target {
+                    Target::Field(field) => *field,
+                    Target::Entry(_) => Field::Metadata,
+                }));
+            }
+        }
     }
 
     /// Whether it looks at a field that changes with every report.

@@ -19,7 +19,8 @@ use super::error::refused;
 use crate::api::{
     DbView, DeletedDevice, Device, DeviceDeleted, DeviceUpdate, DiscoverReply, DiscoverRequest,
     Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
-    KeyCreate, KeyCreated, KeyView, MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
+    KeyCreate, KeyCreated, KeyRotate, KeyView, Me, MetricPoint, Route, SeriesReply, TelemetryPost,
+    Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -302,6 +303,20 @@ impl Client {
     /// Ends a key.
     pub async fn key_revoke(&self, id: &str) -> Result<Done, ClientError> {
         self.call(Route::KeyRevoke(id.to_owned()), Ask::default()).await
+    }
+
+    /// Makes a key's successor; the old one goes on for a while.
+    pub async fn key_rotate(
+        &self,
+        id: &str,
+        request: &KeyRotate,
+    ) -> Result<KeyCreated, ClientError> {
+        self.call(Route::KeyRotate(id.to_owned()), Ask::body(request)?).await
+    }
+
+    /// Who asks.
+    pub async fn me(&self) -> Result<Me, ClientError> {
+        self.call(Route::Me, Ask::default()).await
     }
 
     pub(super) async fn call<T: DeserializeOwned>(

@@ -100,7 +100,7 @@ async fn context(action: Action, output: &mut Output<'_>) -> Result<Exit, Failur
         Action::Test { name, server } => {
             let server = name.map_or(server, ServerChoice::of_context);
             let client = server.client(output)?;
-            client.check_key().await?;
+            client.me().await?;
             output.line(&format!("✅ {} answers, and takes the key", client.url()))?;
         }
     }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use fleet_core::api::{KeyCreate, KeyCreated, KeyView};
+use fleet_core::api::role::words;
+use fleet_core::api::{KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Right, Rights, Role};
 use fleet_core::cli::args;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::each::for_each;
@@ -39,6 +40,17 @@ pub(super) struct KeysArgs {
 enum Action {
     /// Make a key: an operator's unless told otherwise
     Create(CreateArgs),
+    /// Make a key's successor, which may do the same; the old one ends after a while
+    Rotate {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How long the old one goes on; 0s ends it at once
+        #[arg(long, value_parser = args::duration, value_name = "DURATION", default_value = "24h")]
+        overlap: Duration,
+    },
+    /// Say whose key this command uses, and what it may do
+    Whoami,
     /// List the keys, without their secrets
     List,
     /// End keys
@@ -60,9 +72,19 @@ struct CreateArgs {
     /// A key that posts telemetry for this device, and nothing else
     #[arg(long, value_name = "ID")]
     device: Option<String>,
-    /// When it expires, such as 30d; never unless given
-    #[arg(long, value_parser = args::duration, value_name = "DURATION")]
-    expires: Option<Duration>,
+    /// What an operator's key may do: viewer, operator or admin; operator unless given
+    #[arg(long, value_name = "ROLE", conflicts_with_all = ["enrol", "device"])]
+    role: Option<Role>,
+    /// What it may do besides: exec, delete, export; an admin may do all of it
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',', conflicts_with_all = ["enrol", "device"])]
+    allow: Vec<Right>,
+    /// The devices it is for, as a filter such as site=lyon; all unless given
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["enrol", "device"])]
+    scope: Option<String>,
+    /// When it expires, such as 30d, or never; an operator's key after 90 days unless given, others
+    /// never
+    #[arg(long, value_parser = expiry, value_name = "DURATION")]
+    expires: Option<Expiry>,
     /// What it is for
     #[arg(long, default_value = "", value_name = "TEXT")]
     label: String,
@@ -83,6 +105,17 @@ async fn keys(args: KeysArgs, output: &mut Output<'_>) -> Result<Exit, Failure> 
             output.list(&keys)?;
             Ok(Exit::Done)
         }
+        Action::Rotate { id, overlap } => {
+            let request = KeyRotate { overlap_secs: Some(overlap.as_secs()) };
+            let created = client.key_rotate(&id, &request).await?;
+            let what = format!("the key {}, in place of {id}", created.id);
+            tell_created(created, &what, output)?;
+            Ok(Exit::Done)
+        }
+        Action::Whoami => {
+            tell_me(&client.me().await?, output)?;
+            Ok(Exit::Done)
+        }
         Action::Revoke { ids } => {
             let revoke = async |id: &str| client.key_revoke(id).await;
             for_each(&ids, "revoked", revoke, output).await
@@ -101,8 +134,15 @@ impl CreateArgs {
             kind,
             label: self.label,
             uses: self.enrol.then(|| self.uses.unwrap_or(1)),
-            expires_in_secs: self.expires.map(|expires| expires.as_secs()),
+            expires_in_secs: match self.expires {
+                Some(Expiry::After(life)) => Some(life.as_secs()),
+                Some(Expiry::Never) | None => None,
+            },
+            never_expires: kind == KeyKind::Operator && self.expires == Some(Expiry::Never),
             device_id: self.device,
+            role: self.role,
+            rights: self.allow.into_iter().collect(),
+            scope: self.scope,
         }
     }
 }
@@ -114,22 +154,75 @@ async fn create(
 ) -> Result<Exit, Failure> {
     let request = args.request();
     let created = client.key_create(&request).await?;
-    tell_created(created, &request, output)?;
+    let uses = request.uses.map(|uses| format!(" for {uses} device(s)")).unwrap_or_default();
+    let what = format!("the {} key {}{uses}", request.kind, created.id);
+    tell_created(created, &what, output)?;
     Ok(Exit::Done)
 }
 
+/// When a key ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    After(Duration),
+    Never,
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    if text == "never" {
+        return Ok(Expiry::Never);
+    }
+    args::duration(text).map(Expiry::After).map_err(|error| format!("{error}, or never"))
+}
+
+/// Who asks, and what they may do.
+fn tell_me(me: &Me, output: &mut Output<'_>) -> Result<(), Failure> {
+    Ok(output.list(&[Myself(me.clone())])?)
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Myself(Me);
+
+impl Listed for Myself {
+    const COLUMNS: &'static [Column] = &[
+        Column::new("ID", 10),
+        Column::new("KIND", 8),
+        Column::new("ROLE", 8),
+        Column::new("RIGHTS", 18),
+        Column::new("LABEL", 20),
+        Column::new("SCOPE", 20),
+        Column::new("EXPIRES", 9),
+        Column::spare("DEVICE ID", 20, 1),
+    ];
+
+    fn cells(&self, reader: Reader) -> Vec<Cell> {
+        let Self(me) = self;
+        vec![
+            Cell::new(&me.id),
+            Cell::new(me.kind),
+            Cell::maybe(me.role),
+            Cell::maybe(some_words(&me.rights)),
+            Cell::new(&me.label),
+            Cell::maybe(me.scope.as_ref()),
+            reader.time(me.expires_at),
+            Cell::maybe(me.device_id.as_ref()),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.0.id.clone()
+    }
+}
+
+/// Rights in words, if there are some.
+fn some_words(rights: &Rights) -> Option<String> {
+    (!rights.is_empty()).then(|| words(rights))
+}
+
 /// Shows the key, whatever the format: nobody can show it again.
-fn tell_created(
-    created: KeyCreated,
-    request: &KeyCreate,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
-    let uses = request.uses.map(|uses| format!(" for {uses} device(s)")).unwrap_or_default();
-    let note = format!(
-        "This is the {} key {}{uses}. It is shown this once; keep it in a file that only you can \
-         read.",
-        request.kind, created.id
-    );
+fn tell_created(created: KeyCreated, what: &str, output: &mut Output<'_>) -> Result<(), Failure> {
+    let note =
+        format!("This is {what}. It is shown this once; keep it in a file that only you can read.");
     match output.format {
         Format::Table | Format::Wide | Format::Name => {
             output.line(&created.key)?;
@@ -169,13 +262,17 @@ impl Listed for Key {
     const COLUMNS: &'static [Column] = &[
         Column::new("ID", 10),
         Column::new("KIND", 8),
+        Column::new("ROLE", 8),
         Column::new("STATE", 7),
         Column::new("LABEL", 20),
-        Column::spare("DEVICE ID", 20, 1),
-        Column::spare("USES LEFT", 9, 2).of_numbers(),
+        Column::spare("RIGHTS", 18, 5),
+        Column::spare("SCOPE", 20, 1),
+        Column::spare("DEVICE ID", 20, 6),
+        Column::spare("USES LEFT", 9, 7).of_numbers(),
+        Column::spare("EXPIRES", 9, 2),
         Column::spare("LAST USED", 9, 3),
-        Column::spare("EXPIRES", 9, 4),
-        Column::spare("CREATED", 9, 5),
+        Column::spare("FROM", 15, 4),
+        Column::spare("CREATED", 9, 8),
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
@@ -184,12 +281,16 @@ impl Listed for Key {
         vec![
             Cell::new(&key.id),
             Cell::new(key.kind),
+            Cell::maybe(key.role),
             Cell::new(state).toned(tone),
             Cell::new(&key.label),
+            Cell::maybe(some_words(&key.rights)),
+            Cell::maybe(key.scope.as_ref()),
             Cell::maybe(key.device_id.as_ref()),
             Cell::maybe(key.uses_left),
-            reader.time(key.last_used),
             reader.time(key.expires_at),
+            reader.time(key.last_used),
+            Cell::maybe(key.last_used_from),
             reader.time(Some(key.created_at)),
         ]
     }
@@ -256,6 +357,10 @@ mod tests {
             expires_at: Some(time.plus(Duration::from_secs(60))),
             revoked_at: None,
             last_used: None,
+            last_used_from: None,
+            role: None,
+            rights: Rights::new(),
+            scope: None,
         }
     }
 
@@ -264,7 +369,7 @@ mod tests {
         for format in Format::value_variants() {
             let (mut output, out, _) = written(*format, Terminal::default());
             let created = KeyCreated { id: "abcdefghij".into(), key: "flt_en_x@FD1-y".into() };
-            tell_created(created, &request(&["--enrol"]).unwrap(), &mut output).unwrap();
+            tell_created(created, "the enrol key x", &mut output).unwrap();
             assert!(out.text().contains("flt_en_x@FD1-y"), "{format:?}: {}", out.text());
             match format {
                 Format::Csv => assert_eq!(out.text(), "id,key\nabcdefghij,flt_en_x@FD1-y\n"),

@@ -21,7 +21,7 @@ pub(crate) mod sqlite;
 
 use std::borrow::Cow;
 
-pub(crate) use pass::{Stop, Taker, Wish, pass};
+pub(crate) use pass::{Stop, Taker, Wish, Within, pass};
 pub(crate) use read::{Broken, Progress, Rows, WriteError};
 
 /// What an export is made of.

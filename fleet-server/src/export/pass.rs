@@ -4,6 +4,9 @@
 //! began is in it, each row once, and of what is stored meanwhile some may be. Little of it is
 //! ever in memory, and while whoever takes it is slow, the store is not used at all.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use fleet_core::Chain;
@@ -36,6 +39,17 @@ pub(crate) struct Wish {
     pub(crate) from: Option<Timestamp>,
     /// And not after.
     pub(crate) to: Option<Timestamp>,
+    /// Only what whoever asks may see, if that is not everything.
+    pub(crate) within: Option<Within>,
+}
+
+/// What somebody may see who may not see everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Within {
+    /// What is about these devices.
+    pub(crate) devices: Arc<HashSet<Uid>>,
+    /// And what they did themselves, as records call them.
+    pub(crate) actor: String,
 }
 
 /// Takes an export's lines.
@@ -120,7 +134,8 @@ impl Pass<'_> {
         self.flush().await?;
         // An event that comes later is not waited for.
         let newest = self.store.event_newest().await?;
-        let devices = self.store.device_list().await?;
+        let mut devices = self.store.device_list().await?;
+        devices.retain(|device| self.wish.wants_device(device.uid));
         let names: Vec<_> = devices.iter().map(|device| (device.uid, device.id.clone())).collect();
         self.devices(devices).await?;
         self.config_versions(&names).await?;
@@ -195,7 +210,8 @@ impl Pass<'_> {
             let Some((newest_seen, _)) = events.last() else { break };
             last = *newest_seen;
             for (seq, event) in events {
-                if seq <= newest && self.wish.wants_time(event.at) {
+                let is_wanted = self.wish.wants_event(&event);
+                if seq <= newest && is_wanted && self.wish.wants_time(event.at) {
                     self.row(ExportTable::Events, &event_cells(seq, event)).await?;
                 }
             }
@@ -249,6 +265,18 @@ impl Wish {
         self.tables.contains(&table)
     }
 
+    fn wants_device(&self, uid: Uid) -> bool {
+        self.within.as_ref().is_none_or(|within| within.devices.contains(&uid))
+    }
+
+    fn wants_event(&self, event: &Event) -> bool {
+        let Some(within) = &self.within else { return true };
+        match &event.device {
+            Some((_, uid)) => within.devices.contains(uid),
+            None => event.actor == within.actor,
+        }
+    }
+
     fn wants_time(&self, at: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at <= to)
     }
@@ -257,7 +285,7 @@ impl Wish {
 /// Reports that will come, as far as that can be told beforehand.
 async fn expected(store: &dyn Store, wish: &Wish) -> Result<Option<u64>, StoreError> {
     let is_cut = wish.from.or(wish.to).is_some();
-    if is_cut || !wish.wants(ExportTable::Telemetry) {
+    if is_cut || wish.within.is_some() || !wish.wants(ExportTable::Telemetry) {
         return Ok(None);
     }
     Ok(Some(store.stats().await?.raw_rows()))

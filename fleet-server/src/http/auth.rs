@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use data_encoding::BASE64;
-use fleet_core::api::AuthClass;
+use fleet_core::api::{AuthClass, Route};
 use fleet_core::secret::ApiKey;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -56,7 +56,7 @@ pub(crate) async fn authenticate(
     visit: &Visit,
 ) -> Result<Result<Principal, Denied>, Failure> {
     let found = match text.parse::<ApiKey>() {
-        Ok(key) => keys.authenticate(&key).await,
+        Ok(key) => keys.authenticate(&key, visit.remote().ip()).await,
         Err(_) => Err(Denied::Unknown),
     };
     match found {
@@ -132,24 +132,35 @@ fn unauthorized(detail: String) -> Failure {
 }
 
 fn check(class: AuthClass, principal: &Principal) -> Result<(), Failure> {
-    let allowed = match (class, principal) {
+    let detail = match (class, principal) {
         (AuthClass::Public | AuthClass::AnyKey | AuthClass::Page, _)
-        | (_, Principal::Operator { .. }) => true,
-        (AuthClass::OperatorOrEnrol, Principal::Enrol { .. })
-        | (AuthClass::OperatorOrDevice, Principal::Device { .. }) => true,
-        (AuthClass::Operator | AuthClass::OperatorOrDevice, Principal::Enrol { .. })
-        | (AuthClass::Operator | AuthClass::OperatorOrEnrol, Principal::Device { .. }) => false,
-    };
-    if allowed {
-        return Ok(());
-    }
-    let detail = match principal {
-        Principal::Enrol { .. } => {
+        | (AuthClass::OperatorOrEnrol, Principal::Enrol { .. })
+        | (AuthClass::OperatorOrDevice, Principal::Device { .. }) => return Ok(()),
+        (class, Principal::Operator { access, .. }) => {
+            if let Some(role) = class.role() {
+                access.require_role(role)?;
+            }
+            return match class.right() {
+                Some(right) => Ok(access.require_right(right)?),
+                None => Ok(()),
+            };
+        }
+        (_, Principal::Enrol { .. }) => {
             "an enrolment key only lets devices in: this needs an operator key"
         }
-        Principal::Device { .. } | Principal::Operator { .. } => {
+        (_, Principal::Device { .. }) => {
             "a device key only posts telemetry: this needs an operator key"
         }
     };
     Err(Failure::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Refuses whoever has a scope where a route is about more than devices of it.
+pub(super) fn require_reach(route: &Route, principal: Option<&Principal>) -> Result<(), Failure> {
+    match (route.beyond_scopes(), principal) {
+        (Some(what), Some(Principal::Operator { access, .. })) => {
+            Ok(access.require_whole_fleet(what)?)
+        }
+        _ => Ok(()),
+    }
 }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Http;
 use super::reply::{Failure, Reply, pieces};
+use super::stream::operator;
 use crate::ops::export::Reader;
 use crate::ops::keys::Principal;
 use crate::ops::sessions::SessionSecret;
@@ -21,9 +22,7 @@ pub(super) fn open(
     principal: Option<Principal>,
     session: Option<SessionSecret>,
 ) -> Result<Reply, Failure> {
-    let Some(Principal::Operator { key }) = principal else {
-        return Err(Failure::new(StatusCode::FORBIDDEN, "this needs an operator key"));
-    };
+    let (key, _) = operator(principal)?;
     let reader = Reader { key, session, patience: http.patience.reply };
     let backup = http.backups.begin(http.ops.clone(), reader).map_err(|full| {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()).retry_after(RETRY_SECS)

@@ -8,26 +8,31 @@ use hyper::StatusCode;
 
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
-use crate::ops::Ops;
 use crate::ops::batches::MembersAsked;
+use crate::ops::{Access, Ops};
 
 /// Rows of a reply unless told otherwise.
 const ROWS_DEFAULT: usize = 100;
 
 /// `GET /batches`: batches, newest first.
-pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn list(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let limit = query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT);
-    Ok(json(StatusCode::OK, &ops.batches.list(query.parsed("before")?, limit).await?))
+    Ok(json(StatusCode::OK, &ops.batches.list(access, query.parsed("before")?, limit).await?))
 }
 
 /// `GET /batches/{id}/devices`: devices of a batch, by id.
-pub(super) async fn members(ops: &Ops, id: Uid, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn members(
+    ops: &Ops,
+    access: &Access,
+    id: Uid,
+    query: &Query,
+) -> Result<Reply, Failure> {
     let asked = MembersAsked {
         states: query.get("state").map(states).transpose()?.unwrap_or_default(),
         after: query.parsed("after")?,
         limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT),
     };
-    Ok(json(StatusCode::OK, &ops.batches.members(id, asked).await?))
+    Ok(json(StatusCode::OK, &ops.batches.members(access, id, asked).await?))
 }
 
 /// The states that a list of words names.

@@ -11,8 +11,12 @@ use hyper::StatusCode;
 use super::Http;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
-use crate::ops::Ops;
+use super::service::asker;
 use crate::ops::commands::CommandsAsked;
+use crate::ops::holder::Holder;
+use crate::ops::keys::Principal;
+use crate::ops::sessions::SessionSecret;
+use crate::ops::{Access, Ops};
 
 /// Commands of a reply unless told otherwise.
 const ROWS_DEFAULT: usize = 100;
@@ -22,7 +26,7 @@ const WAIT_SECS_MAX: usize = 60;
 const OPEN: &str = "open";
 
 /// `GET /commands`: commands, newest first.
-pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn list(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let asked = CommandsAsked {
         device: query.get("device_id").map(str::to_owned),
         states: query.get("state").map(states).transpose()?.unwrap_or_default(),
@@ -30,20 +34,29 @@ pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         before: query.parsed("before")?,
         limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT),
     };
-    Ok(json(StatusCode::OK, &ops.commands.list(asked).await?))
+    Ok(json(StatusCode::OK, &ops.commands.list(access, asked).await?))
 }
 
 /// `GET /commands/{id}`: one command, with `wait` as soon as its state is another one.
-pub(super) async fn get(http: &Http, id: Uid, query: &Query) -> Result<Reply, Failure> {
-    let commands = &http.ops.commands;
+pub(super) async fn get(
+    http: &Http,
+    principal: Option<&Principal>,
+    session: Option<SessionSecret>,
+    id: Uid,
+    query: &Query,
+) -> Result<Reply, Failure> {
+    let (key, access) = asker(principal)?;
+    let (ops, commands) = (&http.ops, &http.ops.commands);
     let after = query.get("after").map(|word| state("after", word)).transpose()?;
     let view = match query.count("wait", WAIT_SECS_MAX)? {
         None if after.is_some() => return Err(Failure::invalid("after", "goes with wait")),
-        None => commands.get(id).await?,
+        None => commands.get(access, id).await?,
         Some(secs) => {
             let place = commands.waiting.take(id).ok_or_else(busy)?;
             let patience = Duration::from_secs(secs as u64);
-            commands.wait(&place, after, patience, &http.tasks).await?
+            let (keys, sessions) = (&ops.keys, &ops.sessions);
+            let holder = Holder { keys, sessions, key, session };
+            commands.wait(access, &place, after, patience, &holder, &http.tasks).await?
         }
     };
     Ok(json(StatusCode::OK, &view))

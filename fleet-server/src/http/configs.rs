@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::body;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
-use crate::ops::{Actor, Ops};
+use crate::ops::{Access, Actor, Ops};
 
 /// Versions of a reply unless told otherwise.
 const ROWS_DEFAULT: usize = 100;
@@ -25,14 +25,14 @@ enum Whose<'a> {
 }
 
 /// `GET /config`.
-pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn get(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     match whose(query)? {
         Whose::Device(name) => {
-            let view = ops.configs.get(name).await?;
+            let view = ops.configs.get(access, name).await?;
             Ok(reply(view.version, &view))
         }
         Whose::Layer(layer) => {
-            let view = ops.configs.layer_get(&layer).await?;
+            let view = ops.configs.layer_get(access, &layer).await?;
             Ok(reply(view.version, &view))
         }
     }
@@ -41,6 +41,7 @@ pub(super) async fn get(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
 /// `POST /config`.
 pub(super) async fn post(
     ops: &Ops,
+    access: &Access,
     query: &Query,
     author: &Actor,
     request: Request<Incoming>,
@@ -51,22 +52,22 @@ pub(super) async fn post(
     let update = body::json(request, patience).await?;
     match whose {
         Whose::Device(name) => {
-            let view = ops.configs.update(name, expected, update, author).await?;
+            let view = ops.configs.update(access, name, expected, update, author).await?;
             Ok(reply(view.version, &view))
         }
         Whose::Layer(layer) => {
-            let view = ops.configs.layer_update(&layer, expected, update, author).await?;
+            let view = ops.configs.layer_update(access, &layer, expected, update, author).await?;
             Ok(reply(view.version, &view))
         }
     }
 }
 
 /// `GET /config/history`: versions, newest first.
-pub(super) async fn history(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn history(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let before = query.parsed("before")?;
     let limit = query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT);
     let versions = match whose(query)? {
-        Whose::Device(name) => ops.configs.history(name, before, limit).await?,
+        Whose::Device(name) => ops.configs.history(access, name, before, limit).await?,
         Whose::Layer(layer) => ops.configs.layer_history(&layer, before, limit).await?,
     };
     Ok(json(StatusCode::OK, &versions))
@@ -75,6 +76,7 @@ pub(super) async fn history(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
 /// `POST /config/preview`: what a change of a layer would be.
 pub(super) async fn preview(
     ops: &Ops,
+    access: &Access,
     query: &Query,
     author: &Actor,
     request: Request<Incoming>,
@@ -82,7 +84,7 @@ pub(super) async fn preview(
 ) -> Result<Reply, Failure> {
     let layer = layer(query.need("layer")?)?;
     let update = body::json(request, patience).await?;
-    Ok(json(StatusCode::OK, &ops.configs.layer_preview(&layer, update, author).await?))
+    Ok(json(StatusCode::OK, &ops.configs.layer_preview(access, &layer, update, author).await?))
 }
 
 fn whose(query: &Query) -> Result<Whose<'_>, Failure> {

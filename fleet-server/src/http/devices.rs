@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderValue};
 
 use super::query::{Query, encoded};
 use super::reply::{Failure, Reply, json};
-use crate::ops::Ops;
+use crate::ops::{Access, Ops};
 
 /// The order unless another one is asked for, and the only one that has pages: a device that comes
 /// or changes meanwhile moves no other to a page that was read already.
@@ -17,7 +17,7 @@ const BY_ID: SortKey = SortKey { field: Field::Device, is_descending: false };
 
 /// `GET /devices`: everything that the filter finds, or with `limit` one page and in `Link` where
 /// the next one is.
-pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn list(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let limit = query.count("limit", PAGE_ROWS_MAX)?;
     let after: Option<DeviceId> = query.parsed("cursor")?;
     let filter = filter(query)?;
@@ -29,9 +29,9 @@ pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     // One more than the page holds tells whether there is another page.
     let rows = limit.map_or(usize::MAX, |limit| limit + 1);
     let mut devices = if filter.is_empty() && sort == BY_ID {
-        ops.devices.list(after.as_ref(), rows).await?
+        ops.devices.list(access, after.as_ref(), rows).await?
     } else {
-        let mut found = ops.devices.select(&filter, sort).await?;
+        let mut found = ops.devices.select(access, &filter, sort).await?;
         found.retain(|device| after.as_ref().is_none_or(|after| device.id > *after));
         found
     };

@@ -7,14 +7,14 @@ use hyper::StatusCode;
 
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
-use crate::ops::Ops;
 use crate::ops::events::EventsAsked;
+use crate::ops::{Access, Ops};
 
 /// Events of a reply unless told otherwise.
 const ROWS_DEFAULT: usize = 100;
 
 /// `GET /events`: what happened, newest first.
-pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn list(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let asked = EventsAsked {
         device: query.get("device_id").map(str::to_owned),
         kinds: query.get("kind").map(kinds).transpose()?.unwrap_or_default(),
@@ -23,7 +23,7 @@ pub(super) async fn list(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         before: query.parsed("before")?,
         limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT),
     };
-    Ok(json(StatusCode::OK, &ops.events.list(asked).await?))
+    Ok(json(StatusCode::OK, &ops.events.list(access, asked).await?))
 }
 
 /// The kinds that a list of words and first parts of words names.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Http;
 use super::query::Query;
 use super::reply::{Failure, Reply, pieces};
+use super::stream::operator;
 use crate::export::Wish;
 use crate::ops::export::Reader;
 use crate::ops::keys::Principal;
@@ -25,9 +26,7 @@ pub(super) fn open(
     principal: Option<Principal>,
     session: Option<SessionSecret>,
 ) -> Result<Reply, Failure> {
-    let Some(Principal::Operator { key }) = principal else {
-        return Err(Failure::new(StatusCode::FORBIDDEN, "this needs an operator key"));
-    };
+    let (key, access) = operator(principal)?;
     let tables = |text| {
         ExportTable::list(text).map_err(|error| Failure::invalid("tables", &error.to_string()))
     };
@@ -35,12 +34,13 @@ pub(super) fn open(
         tables: query.get("tables").map_or(Ok(ExportTable::ALL.to_vec()), tables)?,
         from: query.parsed("from")?,
         to: query.parsed("to")?,
+        within: None,
     };
     if !wish.has_time() {
         return Err(Failure::invalid("from", "is after the end"));
     }
     let reader = Reader { key, session, patience: http.patience.reply };
-    let export = http.exports.begin(http.ops.clone(), wish, reader).map_err(|full| {
+    let export = http.exports.begin(&access, http.ops.clone(), wish, reader).map_err(|full| {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()).retry_after(RETRY_SECS)
     })?;
     // One piece waits while the one before is being sent.

@@ -14,8 +14,8 @@ use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json, parts_reply};
 use super::rows::{self, LatestRows};
 use super::telemetry::{metric_names, resolved, wrong_step};
-use crate::ops::Ops;
 use crate::ops::fleetwide::{Aggregate, StepsAsked, WhoseSteps};
+use crate::ops::{Access, Ops};
 use crate::store::{NewestValue, Top};
 
 /// The time over which a mean is taken unless told otherwise.
@@ -26,7 +26,7 @@ const TOP_DEFAULT: usize = 10;
 const STEP_MIN: Duration = Duration::from_secs(1);
 
 /// `GET /telemetry/latest`: the newest values of some metrics, of all devices.
-pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn latest(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let metrics = metric_names(query.need("metrics")?)?;
     let metrics: Arc<[String]> = metrics.iter().map(ToString::to_string).collect();
     let store = ops.world.store.clone();
@@ -34,12 +34,12 @@ pub(super) async fn latest(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     let show = move |rows: &mut LatestRows, device: &DeviceId, values: &[NewestValue]| {
         rows.put(device, values, store.names());
     };
-    let parts = ops.telemetry.latest(&metrics, begin, show).await?;
+    let parts = ops.telemetry.latest(access, &metrics, begin, show).await?;
     Ok(parts_reply(StatusCode::OK, LatestRows::finish(parts)))
 }
 
 /// `GET /telemetry/top`: the devices with the greatest mean of a metric, or the least.
-pub(super) async fn top(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn top(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let window = query.get("window").map(parse_duration).transpose();
     let window = window.map_err(|error| Failure::invalid("window", &error.to_string()))?;
     let to = query.parsed::<Timestamp>("to")?.unwrap_or_else(|| ops.world.now());
@@ -59,11 +59,11 @@ pub(super) async fn top(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         is_least,
         limit: query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(TOP_DEFAULT),
     };
-    Ok(json(StatusCode::OK, &ops.telemetry.top(top).await?))
+    Ok(json(StatusCode::OK, &ops.telemetry.top(access, top).await?))
 }
 
 /// `GET /telemetry/metrics` with a step: values drawn together, of one device or of many.
-pub(super) async fn steps(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn steps(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let step = parse_duration(query.need("step")?).map_err(wrong_step)?;
     if step < STEP_MIN {
         return Err(Failure::invalid("step", "must be at least 1s"));
@@ -93,11 +93,12 @@ pub(super) async fn steps(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
     };
     match query.get("group_by") {
         Some(group_by) => {
-            let (points, tier) = ops.telemetry.grouped(&ops.devices, &asked, group_by).await?;
+            let (points, tier) =
+                ops.telemetry.grouped(access, &ops.devices, &asked, group_by).await?;
             Ok(resolved(json(StatusCode::OK, &points), tier))
         }
         None => {
-            let (points, tier) = ops.telemetry.steps(&ops.devices, &asked).await?;
+            let (points, tier) = ops.telemetry.steps(access, &ops.devices, &asked).await?;
             Ok(resolved(bytes_reply(StatusCode::OK, rows::steps(&points)), tier))
         }
     }

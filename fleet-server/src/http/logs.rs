@@ -36,11 +36,12 @@ pub(super) async fn answer(
     session: Option<SessionSecret>,
 ) -> Result<Reply, Failure> {
     let wish = wish(query)?;
-    let device = http.ops.devices.find(name).await?;
+    let (key, access) = operator(principal)?;
+    let device = http.ops.devices.find(&access, name).await?;
     require_able(&device)?;
     if wish.follow {
-        let (device_id, uid, key) = (device.id, device.uid, operator(principal)?);
-        let following = Following { device_id, uid, wish, key, session };
+        let (device_id, uid) = (device.id, device.uid);
+        let following = Following { device_id, uid, wish, key, access, session };
         let opened = http.live.follow(following);
         return opened.map(stream::reply).map_err(|full| busy(&full.to_string()));
     }

@@ -19,7 +19,7 @@ use super::query::Query;
 use super::reply::{Failure, Reply, pieces};
 use crate::exposition::{Fleet, Kind, Measured, Page, seconds};
 use crate::meters::Subject;
-use crate::ops::OpsError;
+use crate::ops::{Access, OpsError};
 use crate::store::NamedValue;
 use crate::store::StoreHealth;
 
@@ -83,7 +83,11 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
             Subject::Discovery
         }
-        Route::KeyList | Route::KeyCreate | Route::KeyRevoke(_) => Subject::Keys,
+        Route::KeyList
+        | Route::KeyCreate
+        | Route::KeyRevoke(_)
+        | Route::KeyRotate(_)
+        | Route::Me => Subject::Keys,
         Route::PageOverview
         | Route::PageDevice(_)
         | Route::PageConfig(_)
@@ -99,20 +103,24 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
 }
 
 /// `GET /metrics`.
-pub(super) async fn answer(http: &Arc<Http>, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn answer(
+    http: &Arc<Http>,
+    access: &Access,
+    query: &Query,
+) -> Result<Reply, Failure> {
     let with_fleet = match query.get("fleet") {
         None | Some("0") => false,
         Some("1") => true,
         Some(_) => return Err(Failure::invalid("fleet", "must be 0 or 1")),
     };
     let mut page = Page::default();
-    tell_server(http, &mut page);
+    tell_server(http, access, &mut page);
     tell_process(http, &mut page);
     let mut fleet = Fleet::new();
     // One at a time holds the whole fleet in memory, until it is sent.
     let turn = if with_fleet {
         let turn = http.scrapes.clone().try_acquire_owned().map_err(|_| busy())?;
-        tell_devices(http, &mut page, &mut fleet).await?;
+        tell_devices(http, access, &mut page, &mut fleet).await?;
         Some(turn)
     } else {
         None
@@ -138,7 +146,7 @@ fn busy() -> Failure {
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
 }
 
-fn tell_server(http: &Http, page: &mut Page) {
+fn tell_server(http: &Http, access: &Access, page: &mut Page) {
     let identity = http.server.public().identity().to_string();
     let labels = [("version", fleet_core::VERSION), ("identity", &identity)];
     page.family("fleets_build_info", Kind::Gauge, "This server, always 1.").value(&labels, 1.0);
@@ -151,8 +159,13 @@ fn tell_server(http: &Http, page: &mut Page) {
         family.value(&[("subject", subject), ("status", &status.to_string())], count as f64);
     }
     let help = "Devices that are connected.";
-    page.value("fleets_links", Kind::Gauge, help, http.ops.devices.hub.count() as f64);
-    let counts = http.live.counts();
+    let hub = &http.ops.devices.hub;
+    let links = match access.members(http.ops.world.store.directory()) {
+        None => hub.count(),
+        Some(members) => members.iter().filter(|uid| hub.is_connected(**uid)).count(),
+    };
+    page.value("fleets_links", Kind::Gauge, help, links as f64);
+    let counts = http.live.counts(access);
     let mut family = page.family("fleets_devices", Kind::Gauge, "Devices by status.");
     for status in DeviceStatus::ALL {
         let count = counts.get(&status).copied().unwrap_or_default();
@@ -230,9 +243,14 @@ fn resident_bytes() -> Option<f64> {
 }
 
 /// The devices that are heard, and what they measured last.
-async fn tell_devices(http: &Http, page: &mut Page, fleet: &mut Fleet) -> Result<(), OpsError> {
+async fn tell_devices(
+    http: &Http,
+    access: &Access,
+    page: &mut Page,
+    fleet: &mut Fleet,
+) -> Result<(), OpsError> {
     let now = http.ops.world.now();
-    let fleet_now = http.ops.devices.heard().await?;
+    let fleet_now = http.ops.devices.heard(access).await?;
     let help = "Whether a device reports as often as it should, or misses a report or two.";
     let mut family = page.family("fleets_device_heard", Kind::Gauge, help);
     for (device, is_heard) in &fleet_now {

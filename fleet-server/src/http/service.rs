@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fleet_core::api::{
-    BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, Route, RouteError, Verdict,
+    BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Route, RouteError,
+    Verdict,
 };
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
@@ -25,7 +26,7 @@ use super::{
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
-use crate::ops::{Actor, OpsError};
+use crate::ops::{Access, Actor, OpsError};
 use crate::page::{self, Browser};
 use crate::store::{Pace, StoreHealth};
 
@@ -94,6 +95,7 @@ async fn answer(
     let (method, headers) = (request.method(), request.headers());
     let caller = auth::Caller { method, headers, is_tls, is_foreign: influx::is_foreign(&route) };
     let principal = auth::authorize(http, class, caller, visit).await?;
+    auth::require_reach(&route, principal.as_ref())?;
     match route {
         Route::InfluxWrite | Route::InfluxWriteV2 => {
             influx::write(http, known(principal)?, request).await
@@ -128,6 +130,8 @@ async fn answer_rest(
     let patience = http.patience.body;
     let text = request.uri().query().map(str::to_owned);
     let query = |known: &[&str]| Query::parse(text.as_deref(), known);
+    let who = principal.clone();
+    let access = || asker(who.as_ref()).map(|(_, access)| access);
     match route {
         Route::Health => Ok(ok(&Health { status: "ok".to_owned(), reason: None })),
         Route::HealthReady => Ok(ready(&ops.world.health())),
@@ -136,17 +140,17 @@ async fn answer_rest(
         Route::Link => Ok(http.links.upgrade(visit, exporter, request)?),
 
         Route::DeviceList => {
-            devices::list(ops, &query(&["limit", "cursor", "filter", "sort"])?).await
+            devices::list(ops, access()?, &query(&["limit", "cursor", "filter", "sort"])?).await
         }
-        Route::DeviceGet(name) => Ok(ok(&ops.devices.get(&name).await?)),
+        Route::DeviceGet(name) => Ok(ok(&ops.devices.get(access()?, &name).await?)),
         Route::DevicePut(name) => {
             let update = body::json(request, patience).await?;
-            ops.devices.update(&name, update, &actor(principal.as_ref())?).await?;
+            ops.devices.update(access()?, &name, update, &actor(principal.as_ref())?).await?;
             Ok(done("updated"))
         }
         Route::DeviceDelete(name) => {
             let actor = actor(principal.as_ref())?;
-            let (uid, kept_until) = ops.devices.delete(&name, &actor).await?;
+            let (uid, kept_until) = ops.devices.delete(access()?, &name, &actor).await?;
             ops.commands.call_off(uid, &actor).await?;
             http.live.logs.forget(uid);
             let status = "deleted".to_owned();
@@ -155,27 +159,31 @@ async fn answer_rest(
         }
         Route::DeviceAccept(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.accept(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
+            ops.devices
+                .accept(access()?, &name, &verdict.reason, &actor(principal.as_ref())?)
+                .await?;
             Ok(done("accepted"))
         }
         Route::DeviceReject(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
-            ops.devices.reject(&name, &verdict.reason, &actor(principal.as_ref())?).await?;
+            ops.devices
+                .reject(access()?, &name, &verdict.reason, &actor(principal.as_ref())?)
+                .await?;
             Ok(done("rejected"))
         }
         Route::DeviceRevoke(name) => {
             let verdict: Verdict = body::json_or_default(request, patience).await?;
             let actor = actor(principal.as_ref())?;
-            let uid = ops.devices.revoke(&name, &verdict.reason, &actor).await?;
+            let uid = ops.devices.revoke(access()?, &name, &verdict.reason, &actor).await?;
             ops.commands.call_off(uid, &actor).await?;
             http.live.logs.forget(uid);
             Ok(done("revoked"))
         }
 
         Route::DeviceRestore(name) => {
-            Ok(ok(&ops.devices.restore(&name, &actor(principal.as_ref())?).await?))
+            Ok(ok(&ops.devices.restore(access()?, &name, &actor(principal.as_ref())?).await?))
         }
-        Route::DeletedList => Ok(ok(&ops.devices.deleted().await?)),
+        Route::DeletedList => Ok(ok(&ops.devices.deleted(access()?).await?)),
 
         Route::DeviceLogs(name) => {
             let query = query(&logs::KNOWN)?;
@@ -192,24 +200,24 @@ async fn answer_rest(
         Route::TelemetryMetrics => {
             let known =
                 ["device_id", "metric", "limit", "from", "to", "step", "agg", "filter", "group_by"];
-            telemetry::metrics(ops, &query(&known)?).await
+            telemetry::metrics(ops, access()?, &query(&known)?).await
         }
 
-        Route::TelemetryLatest => fleetwide::latest(ops, &query(&["metrics"])?).await,
+        Route::TelemetryLatest => fleetwide::latest(ops, access()?, &query(&["metrics"])?).await,
 
         Route::TelemetryTop => {
             let query = query(&["metric", "window", "to", "agg", "order", "limit"])?;
-            fleetwide::top(ops, &query).await
+            fleetwide::top(ops, access()?, &query).await
         }
 
         Route::TelemetrySeries => {
             let query = query(&["device_id", "metrics", "from", "to", "step"])?;
-            telemetry::series(ops, &query).await
+            telemetry::series(ops, access()?, &query).await
         }
 
         Route::EventList => {
             let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
-            events::list(ops, &query).await
+            events::list(ops, access()?, &query).await
         }
 
         Route::DbGet => Ok(ok(&http.database.view().await?)),
@@ -230,61 +238,70 @@ async fn answer_rest(
             backup::open(http, principal, page::secret(http, request.headers(), is_tls))
         }
 
-        Route::ConfigGet => configs::get(ops, &query(&["device_id", "layer"])?).await,
+        Route::ConfigGet => configs::get(ops, access()?, &query(&["device_id", "layer"])?).await,
         Route::ConfigPost => {
             let query = query(&["device_id", "layer"])?;
-            configs::post(ops, &query, &actor(principal.as_ref())?, request, patience).await
+            configs::post(ops, access()?, &query, &actor(principal.as_ref())?, request, patience)
+                .await
         }
         Route::ConfigHistory => {
-            configs::history(ops, &query(&["device_id", "layer", "before", "limit"])?).await
+            configs::history(ops, access()?, &query(&["device_id", "layer", "before", "limit"])?)
+                .await
         }
-        Route::ConfigLayers => Ok(ok(&ops.configs.layer_list().await?)),
+        Route::ConfigLayers => Ok(ok(&ops.configs.layer_list(access()?).await?)),
         Route::ConfigPreview => {
             let query = query(&["layer"])?;
-            configs::preview(ops, &query, &actor(principal.as_ref())?, request, patience).await
+            configs::preview(ops, access()?, &query, &actor(principal.as_ref())?, request, patience)
+                .await
         }
 
         Route::CommandList => {
             let query = query(&["device_id", "state", "ending", "before", "limit"])?;
-            commands::list(ops, &query).await
+            commands::list(ops, access()?, &query).await
         }
         Route::CommandCreate => {
             let wish = body::json(request, patience).await?;
-            let (view, is_new) = ops.commands.create(wish, &actor(principal.as_ref())?).await?;
+            let (view, is_new) =
+                ops.commands.create(access()?, wish, &actor(principal.as_ref())?).await?;
             Ok(json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &view))
         }
-        Route::CommandGet(id) => commands::get(http, id, &query(&["wait", "after"])?).await,
+        Route::CommandGet(id) => {
+            let query = query(&["wait", "after"])?;
+            let session = page::secret(http, request.headers(), is_tls);
+            commands::get(http, principal.as_ref(), session, id, &query).await
+        }
         Route::CommandCancel(id) => {
-            Ok(ok(&ops.commands.cancel(id, &actor(principal.as_ref())?).await?))
+            Ok(ok(&ops.commands.cancel(access()?, id, &actor(principal.as_ref())?).await?))
         }
 
-        Route::BatchList => batches::list(ops, &query(&["before", "limit"])?).await,
+        Route::BatchList => batches::list(ops, access()?, &query(&["before", "limit"])?).await,
         Route::BatchPreview => {
             let wish = body::json(request, patience).await?;
-            Ok(ok(&ops.batches.preview(wish).await?))
+            Ok(ok(&ops.batches.preview(access()?, wish).await?))
         }
         Route::BatchCreate => {
             let wish = body::json(request, patience).await?;
-            let (view, is_new) = ops.batches.create(wish, &actor(principal.as_ref())?).await?;
+            let (view, is_new) =
+                ops.batches.create(access()?, wish, &actor(principal.as_ref())?).await?;
             Ok(json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &view))
         }
-        Route::BatchGet(id) => Ok(ok(&ops.batches.get(id).await?)),
+        Route::BatchGet(id) => Ok(ok(&ops.batches.get(access()?, id).await?)),
         Route::BatchMembers(id) => {
-            batches::members(ops, id, &query(&["state", "after", "limit"])?).await
+            batches::members(ops, access()?, id, &query(&["state", "after", "limit"])?).await
         }
         Route::BatchPause(id) => {
-            Ok(ok(&ops.batches.pause(id, &actor(principal.as_ref())?).await?))
+            Ok(ok(&ops.batches.pause(access()?, id, &actor(principal.as_ref())?).await?))
         }
         Route::BatchContinue(id) => {
-            Ok(ok(&ops.batches.go_on(id, &actor(principal.as_ref())?).await?))
+            Ok(ok(&ops.batches.go_on(access()?, id, &actor(principal.as_ref())?).await?))
         }
         Route::BatchCancel(id) => {
-            Ok(ok(&ops.batches.cancel(id, &actor(principal.as_ref())?).await?))
+            Ok(ok(&ops.batches.cancel(access()?, id, &actor(principal.as_ref())?).await?))
         }
         Route::BatchRetry(id) => {
             let wish: BatchRetry = body::json_or_default(request, patience).await?;
             let actor = actor(principal.as_ref())?;
-            let view = ops.batches.retry(id, wish.expect, &actor).await?;
+            let view = ops.batches.retry(access()?, id, wish.expect, &actor).await?;
             Ok(json(StatusCode::CREATED, &view))
         }
 
@@ -301,16 +318,22 @@ async fn answer_rest(
         }
         Route::GrantGet(uid) => Ok(ok(&ops.grants.get(&grantor(principal)?, uid).await?)),
 
-        Route::KeyList => Ok(ok(&ops.keys.list().await?)),
+        Route::KeyList => Ok(ok(&ops.keys.list(access()?).await?)),
         Route::KeyCreate => {
             let wish: KeyCreate = body::json(request, patience).await?;
-            let made = ops.keys.create(wish, &actor(principal.as_ref())?).await?;
+            let made = ops.keys.create(wish, access()?, &actor(principal.as_ref())?).await?;
             Ok(json(StatusCode::CREATED, &made))
         }
         Route::KeyRevoke(id) => {
-            ops.keys.revoke(&id, &actor(principal.as_ref())?).await?;
+            ops.keys.revoke(&id, access()?, &actor(principal.as_ref())?).await?;
             Ok(done("revoked"))
         }
+        Route::KeyRotate(id) => {
+            let wish: KeyRotate = body::json_or_default(request, patience).await?;
+            let made = ops.keys.rotate(&id, &wish, access()?, &actor(principal.as_ref())?).await?;
+            Ok(json(StatusCode::CREATED, &made))
+        }
+        Route::Me => Ok(ok(&ops.keys.me(&known(principal)?).await?)),
 
         Route::PageOverview
         | Route::PageDevice(_)
@@ -339,7 +362,7 @@ async fn answer_rest(
             influx::query(text.as_deref(), request, patience).await
         }
         Route::InfluxPing => Ok(influx::pong()),
-        Route::Metrics => metrics::answer(http, &query(&["fleet"])?).await,
+        Route::Metrics => metrics::answer(http, access()?, &query(&["fleet"])?).await,
     }
 }
 
@@ -416,6 +439,13 @@ fn actor(principal: Option<&Principal>) -> Result<Actor, OpsError> {
     principal.map(Principal::actor).ok_or_else(nobody)
 }
 
+/// The key of the operator who asks, and what its holder may see and do.
+pub(super) fn asker(principal: Option<&Principal>) -> Result<(&str, &Access), OpsError> {
+    let principal =
+        principal.ok_or_else(|| OpsError::Forbidden("this needs an operator key".to_owned()))?;
+    Ok((principal.key(), principal.access()?))
+}
+
 /// Who calls a route that nobody may call without a key.
 fn known(principal: Option<Principal>) -> Result<Principal, OpsError> {
     principal.ok_or_else(|| OpsError::Forbidden("this needs a key".to_owned()))
@@ -423,7 +453,7 @@ fn known(principal: Option<Principal>) -> Result<Principal, OpsError> {
 
 fn grantor(principal: Option<Principal>) -> Result<Grantor, OpsError> {
     match principal {
-        Some(Principal::Operator { key }) => Ok(Grantor::Operator(key)),
+        Some(Principal::Operator { key, .. }) => Ok(Grantor::Operator(key)),
         Some(Principal::Enrol { key }) => Ok(Grantor::Enrol(key)),
         Some(Principal::Device { .. }) | None => {
             Err(OpsError::Forbidden("this key lets no devices in".to_owned()))

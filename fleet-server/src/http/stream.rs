@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::query::Query;
 use super::reply::{Failure, Reply, pieces, whole};
 use crate::live::{Live, NoView, Wish};
+use crate::ops::Access;
 use crate::ops::keys::Principal;
 use crate::ops::sessions::SessionSecret;
 
@@ -32,9 +33,11 @@ pub(super) fn open(
     principal: Option<Principal>,
     session: Option<SessionSecret>,
 ) -> Result<Reply, Failure> {
+    let (key, access) = operator(principal)?;
     let header = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let wish = Wish {
-        key: operator(principal)?,
+        key,
+        access,
         session,
         since: header.or(query.get("since")).map(str::to_owned),
         only: query.get("only").map(uids).transpose()?,
@@ -82,7 +85,7 @@ pub(super) fn look(
         let problem = format!("must not be more than {WATCHED_METRICS_MAX}");
         return Err(Failure::invalid("watch.metrics", &problem));
     }
-    live.look(stream, &operator(principal)?, view).map_err(|error| match error {
+    live.look(stream, &operator(principal)?.0, view).map_err(|error| match error {
         NoView::Unknown => {
             let detail = "there is no such stream, or no more: open it again";
             Failure::new(StatusCode::CONFLICT, detail)
@@ -94,9 +97,10 @@ pub(super) fn look(
     Ok(reply)
 }
 
-pub(super) fn operator(principal: Option<Principal>) -> Result<String, Failure> {
+/// The operator's key, and what whoever holds it may see.
+pub(super) fn operator(principal: Option<Principal>) -> Result<(String, Access), Failure> {
     match principal {
-        Some(Principal::Operator { key }) => Ok(key),
+        Some(Principal::Operator { key, access }) => Ok((key, access)),
         Some(Principal::Enrol { .. } | Principal::Device { .. }) | None => {
             Err(Failure::new(StatusCode::FORBIDDEN, "this needs an operator key"))
         }

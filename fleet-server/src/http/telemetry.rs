@@ -10,17 +10,17 @@ use super::fleetwide;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json};
 use super::rows;
-use crate::ops::Ops;
 use crate::ops::series::SeriesAsked;
 use crate::ops::telemetry::MetricQuery;
+use crate::ops::{Access, Ops};
 use crate::store::Tier;
 
 const RESOLUTION: HeaderName = HeaderName::from_static("fleetd-resolution");
 
 /// `GET /telemetry/metrics`: points of one metric, newest first.
-pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn metrics(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     if query.get("step").is_some() {
-        return fleetwide::steps(ops, query).await;
+        return fleetwide::steps(ops, access, query).await;
     }
     for name in ["agg", "filter", "group_by"] {
         if query.get(name).is_some() {
@@ -40,7 +40,7 @@ pub(super) async fn metrics(ops: &Ops, query: &Query) -> Result<Reply, Failure> 
         to: query.parsed("to")?,
         limit,
     };
-    let points = ops.telemetry.query(question).await?;
+    let points = ops.telemetry.query(access, question).await?;
     Ok(resolved(bytes_reply(StatusCode::OK, rows::points(&points)), Tier::Raw))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn resolved(mut reply: Reply, tier: Tier) -> Reply {
 }
 
 /// `GET /telemetry/series`: curves of some metrics.
-pub(super) async fn series(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
+pub(super) async fn series(ops: &Ops, access: &Access, query: &Query) -> Result<Reply, Failure> {
     let asked = SeriesAsked {
         device: query.need("device_id")?.to_owned(),
         metrics: metric_names(query.need("metrics")?)?,
@@ -59,7 +59,7 @@ pub(super) async fn series(ops: &Ops, query: &Query) -> Result<Reply, Failure> {
         to: query.parsed("to")?,
         step: query.get("step").map(parse_duration).transpose().map_err(wrong_step)?,
     };
-    let (curves, resolution) = ops.telemetry.series(asked).await?;
+    let (curves, resolution) = ops.telemetry.series(access, asked).await?;
     Ok(resolved(json(StatusCode::OK, &curves), resolution))
 }
 

@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fleet_core::api::{Might, Rights, Role};
 use fleet_core::identity::{PrivateKey, ServerIdentity};
 use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
 use fleet_core::time::Timestamp;
@@ -312,5 +313,8 @@ fn admin_record(key: &ApiKey, now: Timestamp) -> KeyRecord {
         expires_at: None,
         revoked_at: None,
         last_used: None,
+        last_used_from: None,
+        might: Might { role: Role::Admin, rights: Rights::new() },
+        scope: None,
     }
 }

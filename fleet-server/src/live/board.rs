@@ -88,6 +88,32 @@ impl Board {
         self.lock().counts.clone()
     }
 
+    /// The same for some devices.
+    pub(crate) fn counts_of(&self, uids: &HashSet<Uid>) -> Counts {
+        let state = self.lock();
+        let mut counts = Counts::new();
+        for entry in state.entries.values().filter(|entry| uids.contains(&entry.row.uid)) {
+            *counts.entry(entry.row.status).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The rows of some devices, as many as one page holds; those are taken from the list, and so
+    /// are devices that have none.
+    pub(crate) fn take_rows(&self, uids: &mut Vec<Uid>) -> Vec<Bytes> {
+        let state = self.lock();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while rows.len() < PAGE_ROWS_MAX && bytes < PAGE_BYTES_MAX {
+            let Some(uid) = uids.pop() else { break };
+            let entry = state.slots.get(&uid).and_then(|slot| state.entries.get(slot));
+            if let Some(entry) = entry {
+                bytes += entry.json.len();
+                rows.push(entry.json.clone());
+            }
+        }
+        rows
+    }
+
     /// Puts up a device's row, which `row` makes for its slot. One that differs only in when the
     /// device was last seen is no news.
     pub(crate) fn put(

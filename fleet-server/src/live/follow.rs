@@ -16,8 +16,8 @@ use super::Live;
 use super::sse::Piece;
 use super::streams::{Full, Place};
 use crate::logs::{self, Wish};
-use crate::ops::OpsError;
 use crate::ops::sessions::SessionSecret;
+use crate::ops::{Access, OpsError};
 
 /// Between signs of life.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub(crate) struct Following {
     pub(crate) wish: Wish,
     /// The key that opens it.
     pub(crate) key: String,
+    /// What whoever holds it may see.
+    pub(crate) access: Access,
     /// The browser's session, if it is one that opens it: it ends with that, too.
     pub(crate) session: Option<SessionSecret>,
 }
@@ -191,7 +193,9 @@ impl Follower {
             return Ok(Some(over(LogOverKind::Access, "the session is over")));
         }
         let standing = ops.enrolment.standing(following.uid).await?;
-        let is_active = matches!(standing, Some(Standing::Active { .. }));
+        // One that has left the scope of the key is as if it were not there.
+        let is_active = matches!(standing, Some(Standing::Active { .. }))
+            && following.access.has_listed(ops.world.store.directory(), following.uid);
         let gone = || over(LogOverKind::Gone, "the device is no longer in the fleet");
         Ok((!is_active).then(gone))
     }

@@ -2,12 +2,14 @@
 //! are shown. Nothing is read from the store, so a long list costs little.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use fleet_core::api::{DeviceStatus, IndexRow};
 use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::{Filter, Subject, compare};
+use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use serde_json::Value;
 
@@ -30,15 +32,19 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The devices that a filter finds, to be shown in the order of a key.
+    /// The devices that a filter finds, of some or of all, to be shown in the order of a key.
     pub(super) fn new(
         board: &Board,
+        members: Option<&HashSet<Uid>>,
         presence: &Presence,
         filter: &Filter,
         sort: SortKey,
         now: Timestamp,
     ) -> Self {
-        let rows = board.rows();
+        let mut rows = board.rows();
+        if let Some(members) = members {
+            rows.retain(|row| members.contains(&row.uid));
+        }
         let readings = presence.readings(rows.iter().map(|row| row.uid));
         let devices = rows.into_iter().zip(readings);
         let devices = devices.map(|(row, reading)| Listed { row, reading });
@@ -153,7 +159,7 @@ mod tests {
         let (board, presence) = fleet(&[7]);
         let find = |text: &str| {
             let filter = Filter::parse(text, Words::Refused).unwrap();
-            Listing::new(&board, &presence, &filter, SortKey::default(), now()).len()
+            Listing::new(&board, None, &presence, &filter, SortKey::default(), now()).len()
         };
         assert_eq!((find("cpu=7"), find("last_seen<1s"), find("status=late")), (1, 1, 0));
         let uid = board.listed()[0];
@@ -170,7 +176,7 @@ mod tests {
             let sort = key.parse().unwrap();
             let round = |_| {
                 let begun = Instant::now();
-                let listing = Listing::new(&board, &presence, &filter, sort, now());
+                let listing = Listing::new(&board, None, &presence, &filter, sort, now());
                 assert_eq!(listing.part(0..100).len(), 100);
                 begun.elapsed()
             };
@@ -189,7 +195,7 @@ mod tests {
         ) {
             let (board, presence) = fleet(&cpus);
             let sort = key.parse().unwrap();
-            let listing = || Listing::new(&board, &presence, &Filter::default(), sort, now());
+            let listing = || Listing::new(&board, None, &presence, &Filter::default(), sort, now());
             let mut all = listing().devices;
             all.sort_by(|a, b| compare(sort, a, b));
             let all = ids(&all);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use fleet_core::api::{StreamView, ValueRow, Values};
+use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 use tokio::time::Instant;
 
@@ -47,17 +48,19 @@ impl Looking {
         &mut self,
         view: &StreamView,
         own: &[u32],
+        shown: Option<&HashSet<Uid>>,
         board: &Board,
         presence: &Presence,
         now: Instant,
     ) -> Vec<Values> {
         let mut values = Values::default();
-        self.look_at_rows(view.rows.iter().chain(own), board, presence, &mut values);
+        let rows = view.rows.iter().chain(own);
+        self.look_at_rows(rows, shown, board, presence, &mut values);
         if view.all {
             let all = self.all.get_or_insert_default();
             if all.looked.is_none_or(|looked| now.duration_since(looked) >= ALL_INTERVAL) {
                 all.looked = Some(now);
-                all.look(board, presence, &mut values);
+                all.look(shown, board, presence, &mut values);
             }
         } else {
             self.all = None;
@@ -68,6 +71,7 @@ impl Looking {
     fn look_at_rows<'a>(
         &mut self,
         slots: impl Iterator<Item = &'a u32>,
+        shown: Option<&HashSet<Uid>>,
         board: &Board,
         presence: &Presence,
         values: &mut Values,
@@ -75,8 +79,8 @@ impl Looking {
         let slots: BTreeSet<u32> = slots.copied().collect();
         self.shown.retain(|slot, _| slots.contains(slot));
         let uids = board.uids(slots.iter().copied());
-        let known: Vec<_> =
-            slots.into_iter().zip(uids).filter_map(|(slot, uid)| Some((slot, uid?))).collect();
+        let known = slots.into_iter().zip(uids).filter_map(|(slot, uid)| Some((slot, uid?)));
+        let known: Vec<_> = known.filter(|(_, uid)| is_shown(shown, *uid)).collect();
         let readings = presence.readings(known.iter().map(|(_, uid)| *uid));
         for ((slot, uid), reading) in known.into_iter().zip(readings) {
             let Some(reading) = reading else { continue };
@@ -98,9 +102,16 @@ impl Looking {
 
 impl All {
     /// Adds the devices whose numbers are not those that were sent.
-    fn look(&mut self, board: &Board, presence: &Presence, values: &mut Values) {
+    fn look(
+        &mut self,
+        shown: Option<&HashSet<Uid>>,
+        board: &Board,
+        presence: &Presence,
+        values: &mut Values,
+    ) {
         let change = presence.change();
-        let readings = presence.readings_after(self.change);
+        let mut readings = presence.readings_after(self.change);
+        readings.retain(|(uid, _)| is_shown(shown, *uid));
         let slots = board.slots(readings.iter().map(|(uid, _)| *uid));
         if self.sent.len() > board.len() {
             let slots: Vec<u32> = self.sent.keys().copied().collect();
@@ -119,6 +130,10 @@ impl All {
         }
         self.change = Some(change);
     }
+}
+
+fn is_shown(shown: Option<&HashSet<Uid>>, uid: Uid) -> bool {
+    shown.is_none_or(|shown| shown.contains(&uid))
 }
 
 fn row(slot: u32, reading: &Reading) -> ValueRow {

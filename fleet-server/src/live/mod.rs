@@ -17,6 +17,7 @@ mod looking;
 mod position;
 mod reader;
 mod row;
+mod seen;
 mod sse;
 mod streams;
 
@@ -33,8 +34,8 @@ use fleet_core::net::shutdown::Tasks;
 use tokio::sync::mpsc;
 
 use crate::logs::Logs;
-use crate::ops::Ops;
 use crate::ops::sessions::SessionSecret;
+use crate::ops::{Access, Ops};
 use crate::watched::Watched;
 use board::{Board, Counts};
 pub(crate) use follow::Following;
@@ -64,6 +65,8 @@ pub(crate) struct Live {
 pub(crate) struct Wish {
     /// The key that opens it.
     pub(crate) key: String,
+    /// What whoever holds it may see.
+    pub(crate) access: Access,
     /// The browser's session, if it is one that opens it: it ends with that, too.
     pub(crate) session: Option<SessionSecret>,
     /// The id of the last message that the reader has.
@@ -99,14 +102,19 @@ impl Live {
         Ok(receiver)
     }
 
-    /// How many devices have each status. Costs the same for any fleet.
-    pub(crate) fn counts(&self) -> Counts {
-        self.board.counts()
+    /// How many devices have each status. Costs the same for any fleet, but for who has a scope.
+    pub(crate) fn counts(&self, access: &Access) -> Counts {
+        match access.members(self.ops.world.store.directory()) {
+            None => self.board.counts(),
+            Some(members) => self.board.counts_of(&members),
+        }
     }
 
     /// The devices that a filter finds, to be shown in the order of a key.
-    pub(crate) fn list(&self, filter: &Filter, sort: SortKey) -> Listing {
-        Listing::new(&self.board, &self.ops.presence, filter, sort, self.ops.world.now())
+    pub(crate) fn list(&self, access: &Access, filter: &Filter, sort: SortKey) -> Listing {
+        let members = access.members(self.ops.world.store.directory());
+        let now = self.ops.world.now();
+        Listing::new(&self.board, members.as_deref(), &self.ops.presence, filter, sort, now)
     }
 
     /// Takes what a stream's reader looks at now.

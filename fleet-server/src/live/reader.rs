@@ -1,13 +1,11 @@
 //! One stream: asks what is new as often as its reader takes it, and says it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleet_core::Chain;
 use fleet_core::api::{EventView, Health, Hello, LiveReport, LiveSample, Ping, StreamView};
-use fleet_core::id::Uid;
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -15,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::board::Counts;
 use super::looking::Looking;
 use super::position::Position;
+use super::seen::Seen;
 use super::sse::Piece;
 use super::streams::Place;
 use super::{Live, Wish};
@@ -41,7 +40,7 @@ pub(super) struct Reader {
     live: Arc<Live>,
     place: Place,
     session: Option<SessionSecret>,
-    only: Option<HashSet<Uid>>,
+    seen: Seen,
     has_all_events: bool,
     /// What it has seen, and what there was as it began.
     position: Position,
@@ -77,7 +76,10 @@ impl Reader {
         let board = &live.board;
         let resumed = since.filter(|since| {
             let (revision, instance) = (since.revision, since.instance);
-            instance == live.instance && board.after(revision, revision, None).is_some()
+            // Nobody knows which rows have left a scope meanwhile.
+            wish.access.scope().is_none()
+                && instance == live.instance
+                && board.after(revision, revision, None).is_some()
         });
         let event = *live.ops.events.subscribe().borrow();
         let fresh = Position { instance: live.instance, revision: 0, event };
@@ -87,7 +89,7 @@ impl Reader {
             place,
             session: wish.session,
             has_all_events: wish.only.is_none() || wish.has_all_events,
-            only: wish.only,
+            seen: Seen::new(wish.access, wish.only, live.ops.world.store.directory()),
             position: resumed.unwrap_or(fresh),
             begun,
             is_resumed: resumed.is_some(),
@@ -147,7 +149,10 @@ impl Reader {
             version: fleet_core::VERSION.to_owned(),
             time: self.live.ops.world.now(),
             key: Untrusted::new(label),
-            devices: u32::try_from(self.live.board.len()).unwrap_or(u32::MAX),
+            devices: match self.seen.access().scope() {
+                None => u32::try_from(self.live.board.len()).unwrap_or(u32::MAX),
+                Some(_) => self.live.counts(self.seen.access()).values().sum(),
+            },
             resumed: self.is_resumed,
         };
         Ok(piece.add("hello", None, &hello)?)
@@ -156,15 +161,21 @@ impl Reader {
     /// Says one page of what changed in the index.
     fn say_index(&mut self, piece: &mut Piece) -> Result<(), End> {
         let board = &self.live.board;
-        let was_complete = std::mem::replace(&mut self.is_complete, true);
-        if was_complete && board.revision() == self.position.revision {
+        let moved = self.seen.look(self.live.ops.world.store.directory(), board);
+        let was_complete = std::mem::replace(&mut self.is_complete, self.seen.is_settled());
+        let is_same = moved.rows.is_empty() && moved.gone.is_empty();
+        if was_complete && is_same && board.revision() == self.position.revision {
             return Ok(());
         }
-        let delta = board
-            .after(self.position.revision, self.begun, self.only.as_ref())
+        let mut delta = board
+            .after(self.position.revision, self.begun, self.seen.shown())
             .ok_or(End::Behind)?;
         self.position.revision = delta.revision;
-        self.is_complete = delta.is_complete;
+        self.is_complete &= delta.is_complete;
+        // What is new of a row comes after what it was as its device came into the scope.
+        delta.rows.splice(0..0, moved.rows);
+        delta.gone.extend(moved.gone);
+        delta.is_complete = self.is_complete;
         if !was_complete || !delta.rows.is_empty() || !delta.gone.is_empty() {
             piece.add_index(self.position, &delta)?;
         }
@@ -240,16 +251,17 @@ impl Reader {
 
     /// Whether something that happened is what the stream is about.
     fn is_wanted(&self, event: &EventView) -> bool {
-        let is_own = |uid| self.only.as_ref().is_some_and(|only| only.contains(&uid));
-        self.has_all_events || event.uid.is_some_and(is_own)
+        let is_own = |uid| self.seen.only().is_some_and(|only| only.contains(&uid));
+        (self.has_all_events || event.uid.is_some_and(is_own))
+            && self.live.ops.events.is_for(self.seen.access(), event)
     }
 
     /// Says how many devices have each status to who does not see them all.
     fn say_counts(&mut self, piece: &mut Piece) -> Result<(), End> {
-        if self.only.is_none() {
+        if self.seen.only().is_none() {
             return Ok(());
         }
-        let counts = self.live.board.counts();
+        let counts = self.live.counts(self.seen.access());
         if counts != self.counts {
             piece.add("counts", None, &counts)?;
             self.counts = counts;
@@ -264,9 +276,10 @@ impl Reader {
         piece: &mut Piece,
     ) -> Result<(), End> {
         let (board, presence) = (&self.live.board, &self.live.ops.presence);
-        let only = self.only.iter().flatten().copied();
+        let only = self.seen.only().into_iter().flatten().copied();
         let own: Vec<u32> = board.slots(only).into_iter().flatten().collect();
-        for values in self.looking.look(view, &own, board, presence, now) {
+        let shown = self.seen.shown();
+        for values in self.looking.look(view, &own, shown, board, presence, now) {
             piece.add("values", None, &values)?;
         }
         Ok(())
@@ -279,7 +292,7 @@ impl Reader {
             return Ok(());
         };
         let found = self.live.board.uids([wanted.slot].into_iter());
-        let Some(uid) = found.into_iter().flatten().next() else {
+        let Some(uid) = found.into_iter().flatten().find(|uid| self.seen.has(*uid)) else {
             self.watch = None;
             return Ok(());
         };

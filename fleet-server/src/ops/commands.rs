@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{CommandRequest, CommandState, CommandView, EventKind};
+use fleet_core::api::{CommandRequest, CommandState, CommandView, EventKind, Right};
 use fleet_core::command::{COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX, Command};
 use fleet_core::id::{Uid, UidEnding};
 use fleet_core::identity::PrivateKey;
@@ -24,8 +24,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::command_state::{self, Input, apply};
 use super::devices::find;
 use super::events::NewEvent;
+use super::holder::{self, Holder};
 use super::waiting::{Place, Waiting};
-use super::{Actor, OpsError, Presence, World};
+use super::{Access, Actor, OpsError, Presence, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::meters::Meters;
@@ -71,11 +72,13 @@ impl Commands {
     /// one is told.
     pub(crate) async fn create(
         &self,
+        access: &Access,
         request: CommandRequest,
         actor: &Actor,
     ) -> Result<(CommandView, bool), OpsError> {
         let wish = Wish::read(&request)?;
-        let device = find(&self.world, &request.device_id).await?;
+        require_might(access, &wish.command)?;
+        let device = find(&self.world, access, &request.device_id).await?;
         if let Some(id) = request.id
             && let Some(known) = self.world.store.command_get(id).await?
         {
@@ -128,26 +131,33 @@ impl Commands {
     }
 
     /// One command.
-    pub(crate) async fn get(&self, id: Uid) -> Result<CommandView, OpsError> {
-        Ok(view(self.load(id).await?))
+    pub(crate) async fn get(&self, access: &Access, id: Uid) -> Result<CommandView, OpsError> {
+        Ok(view(self.load(access, id).await?))
     }
 
     /// The command that a place is about, as soon as its state is another one than `after`, or when
     /// the time is up, or the server stops. Without `after` it is the state of now, and what is over
-    /// is not waited for.
+    /// is not waited for. Whose key ends meanwhile is told nothing.
     pub(crate) async fn wait(
         &self,
+        access: &Access,
         place: &Place,
         after: Option<CommandState>,
         patience: Duration,
+        holder: &Holder<'_>,
         tasks: &Tasks,
     ) -> Result<CommandView, OpsError> {
-        let end = Instant::now() + patience;
+        let now = Instant::now();
+        let (end, mut access_due) = (now + patience, now + holder::LOOK_INTERVAL);
         let mut after = after;
         loop {
             // A change after this look rings already.
             let ring = place.ring();
-            let command = self.load(place.id()).await?;
+            if Instant::now() >= access_due {
+                access_due = Instant::now() + holder::LOOK_INTERVAL;
+                holder.require_good().await?;
+            }
+            let command = self.load(access, place.id()).await?;
             let is_news = match after {
                 Some(after) => command.state != after,
                 None => command.state.is_over(),
@@ -158,33 +168,54 @@ impl Commands {
             }
             tokio::select! {
                 () = ring => {}
-                () = sleep_until(end) => {}
+                () = sleep_until(end.min(access_due)) => {}
                 () = tasks.stopping() => {}
             }
         }
     }
 
     /// Commands that are asked for, newest first.
-    pub(crate) async fn list(&self, asked: CommandsAsked) -> Result<Vec<CommandView>, OpsError> {
+    pub(crate) async fn list(
+        &self,
+        access: &Access,
+        asked: CommandsAsked,
+    ) -> Result<Vec<CommandView>, OpsError> {
         let device = match &asked.device {
-            Some(name) => Some(self.whose(name).await?),
+            Some(name) => Some(self.whose(access, name).await?),
             None => None,
         };
-        let query = CommandQuery {
+        let limit = asked.limit.min(PAGE_ROWS_MAX);
+        let mut query = CommandQuery {
             device,
             states: asked.states,
             ending: asked.ending,
             before: asked.before,
-            limit: asked.limit.min(PAGE_ROWS_MAX),
+            limit,
         };
-        let found = self.world.store.command_list(query).await?;
-        Ok(found.into_iter().map(view).collect())
+        let directory = self.world.store.directory();
+        let mut found = Vec::new();
+        // With a scope some of a page may be nobody's business, and further ones are looked at.
+        loop {
+            let commands = self.world.store.command_list(query.clone()).await?;
+            let is_last = commands.len() < query.limit;
+            query.before = commands.last().map(|command| command.id);
+            let seen = commands.into_iter().filter(|of| access.has_listed(directory, of.device));
+            found.extend(seen.take(limit - found.len()).map(view));
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
     }
 
     /// Takes a command back, if the device has not begun. One that is on its way is taken back by
     /// the device, which is told so.
-    pub(crate) async fn cancel(&self, id: Uid, actor: &Actor) -> Result<CommandView, OpsError> {
-        let before = self.load(id).await?;
+    pub(crate) async fn cancel(
+        &self,
+        access: &Access,
+        id: Uid,
+        actor: &Actor,
+    ) -> Result<CommandView, OpsError> {
+        let before = self.load(access, id).await?;
         let by = actor.to_string();
         let changed = self.change(&before, Input::Cancel { by }, actor).await?;
         // Whoever has it on its way looks again.
@@ -298,8 +329,10 @@ impl Commands {
         }
     }
 
-    async fn load(&self, id: Uid) -> Result<CommandRecord, OpsError> {
+    async fn load(&self, access: &Access, id: Uid) -> Result<CommandRecord, OpsError> {
+        let directory = self.world.store.directory();
         let found = self.world.store.command_get(id).await?;
+        let found = found.filter(|command| access.has_listed(directory, command.device));
         found.ok_or_else(|| OpsError::NotFound(format!("command {id}")))
     }
 
@@ -341,12 +374,25 @@ impl Commands {
     }
 
     /// The device that a name means; one that is gone still has its commands for a while.
-    async fn whose(&self, name: &str) -> Result<Uid, OpsError> {
-        match (find(&self.world, name).await, name.parse()) {
+    async fn whose(&self, access: &Access, name: &str) -> Result<Uid, OpsError> {
+        match (find(&self.world, access, name).await, name.parse()) {
             (Ok(device), _) => Ok(device.uid),
             (Err(OpsError::NotFound(_)), Ok(uid)) => Ok(uid),
             (Err(error), _) => Err(error),
         }
+    }
+}
+
+/// Refuses whoever may not have a command done.
+pub(super) fn require_might(access: &Access, command: &Command) -> Result<(), OpsError> {
+    match command {
+        Command::Exec(_) => access.require_right(Right::Exec),
+        Command::Restart
+        | Command::RestartService(_)
+        | Command::Reboot
+        | Command::Collect
+        | Command::Logs { .. }
+        | Command::RotateKey => Ok(()),
     }
 }
 

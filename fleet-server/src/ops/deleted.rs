@@ -10,7 +10,7 @@ use fleet_core::untrusted::Untrusted;
 
 use super::devices::or_other;
 use super::events::NewEvent;
-use super::{Actor, Devices, OpsError};
+use super::{Access, Actor, Devices, OpsError};
 use crate::store::{Admission, Conflict, Deleted, Device, StoreError};
 
 /// How long a deleted device's data stays.
@@ -18,15 +18,20 @@ pub(crate) const DELETED_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 impl Devices {
     /// The deleted devices that can be had back, those that were deleted last first.
-    pub(crate) async fn deleted(&self) -> Result<Vec<DeletedDevice>, OpsError> {
-        let mut deleted = self.kept().await?;
+    pub(crate) async fn deleted(&self, access: &Access) -> Result<Vec<DeletedDevice>, OpsError> {
+        let mut deleted = self.kept(access).await?;
         deleted.sort_by_key(|deleted| std::cmp::Reverse(deleted.at));
         Ok(deleted.into_iter().map(view).collect())
     }
 
     /// Has a deleted device back, as it was.
-    pub(crate) async fn restore(&self, name: &str, actor: &Actor) -> Result<api::Device, OpsError> {
-        let deleted = self.find_deleted(name).await?;
+    pub(crate) async fn restore(
+        &self,
+        access: &Access,
+        name: &str,
+        actor: &Actor,
+    ) -> Result<api::Device, OpsError> {
+        let deleted = self.find_deleted(access, name).await?;
         let uid = deleted.device.uid;
         let restored = match self.world.store.deleted_restore(uid).await {
             Err(StoreError::Conflict(conflict)) => {
@@ -55,21 +60,21 @@ impl Devices {
     }
 
     /// Those whose time is not over: the data of the others goes at any moment.
-    async fn kept(&self) -> Result<Vec<Deleted>, OpsError> {
+    async fn kept(&self, access: &Access) -> Result<Vec<Deleted>, OpsError> {
         let now = self.world.now();
         let mut deleted = self.world.store.deleted_list().await?;
-        deleted.retain(|deleted| now < kept_until(deleted.at));
+        deleted.retain(|deleted| now < kept_until(deleted.at) && access.has(&deleted.device));
         Ok(deleted)
     }
 
     /// The deleted device that an id or uid names.
-    async fn find_deleted(&self, name: &str) -> Result<Deleted, OpsError> {
+    async fn find_deleted(&self, access: &Access, name: &str) -> Result<Deleted, OpsError> {
         let uid = name.parse::<Uid>().ok();
         let is_it = |deleted: &Deleted| match uid {
             Some(uid) => deleted.device.uid == uid,
             None => deleted.device.id.as_str() == name,
         };
-        let mut found = self.kept().await?;
+        let mut found = self.kept(access).await?;
         found.retain(is_it);
         let uids: Vec<_> = found.iter().map(|found| found.device.uid.to_string()).collect();
         match (found.pop(), uids.as_slice()) {

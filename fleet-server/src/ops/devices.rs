@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleet_core::api::{self, DeviceFacts, DeviceUpdate, EventKind, LatestReport};
 use fleet_core::field::SortKey;
@@ -20,9 +21,9 @@ use super::deleted::kept_until;
 use super::events::NewEvent;
 use super::status::{Standing, standing};
 use super::vitals::TEMPERATURE;
-use super::{Actor, Events, OpsError, Presence, World, tags};
+use super::{Access, Actor, Events, OpsError, Presence, World, tags};
 use crate::hub::Hub;
-use crate::store::{Admission, Device, NamedValue, Refusal};
+use crate::store::{Admission, Device, NamedValue, Refusal, StoreError};
 
 /// Bytes of a reason that an operator gives.
 const REASON_BYTES_MAX: usize = 500;
@@ -49,11 +50,12 @@ impl Devices {
     /// All devices by id, beginning after `after`, at most `limit`.
     pub(crate) async fn list(
         &self,
+        access: &Access,
         after: Option<&DeviceId>,
         limit: usize,
     ) -> Result<Vec<api::Device>, OpsError> {
         let mut devices = self.world.store.device_list().await?;
-        devices.retain(|device| after.is_none_or(|after| device.id > *after));
+        devices.retain(|device| after.is_none_or(|after| device.id > *after) && access.has(device));
         devices.sort_by(|a, b| a.id.cmp(&b.id));
         devices.truncate(limit);
         let mut views = Vec::with_capacity(devices.len());
@@ -66,12 +68,16 @@ impl Devices {
     /// The devices that a filter finds, in the order of a key.
     pub(crate) async fn select(
         &self,
+        access: &Access,
         filter: &Filter,
         sort: SortKey,
     ) -> Result<Vec<api::Device>, OpsError> {
         let now = self.world.now();
         let mut views = Vec::new();
         for device in self.world.store.device_list().await? {
+            if !access.has(&device) {
+                continue;
+            }
             let view = self.view(device).await?;
             if filter.matches(&view, now) {
                 views.push(view);
@@ -82,35 +88,38 @@ impl Devices {
     }
 
     /// One device.
-    pub(crate) async fn get(&self, name: &str) -> Result<api::Device, OpsError> {
-        let device = self.find(name).await?;
+    pub(crate) async fn get(&self, access: &Access, name: &str) -> Result<api::Device, OpsError> {
+        let device = self.find(access, name).await?;
         self.view(device).await
     }
 
     /// The device that an id or uid names.
-    pub(crate) async fn find(&self, name: &str) -> Result<Device, OpsError> {
-        find(&self.world, name).await
+    pub(crate) async fn find(&self, access: &Access, name: &str) -> Result<Device, OpsError> {
+        find(&self.world, access, name).await
     }
 
     /// Notes a name and metadata. What is absent stays.
     pub(crate) async fn update(
         &self,
+        access: &Access,
         name: &str,
         update: DeviceUpdate,
         actor: &Actor,
     ) -> Result<(), OpsError> {
-        self.update_if(name, update, |_| Ok(()), actor).await
+        self.update_if(access, name, update, |_| Ok(()), actor).await
     }
 
-    /// The same, unless the device as it is then speaks against it.
+    /// The same, unless the device as it is then speaks against it. Nobody moves a device out of
+    /// their own scope: it would be gone for them, and only others could bring it back.
     pub(crate) async fn update_if(
         &self,
+        access: &Access,
         name: &str,
         update: DeviceUpdate,
         check: impl FnOnce(&Device) -> Result<(), Refusal> + Send + 'static,
         actor: &Actor,
     ) -> Result<(), OpsError> {
-        let device = self.find(name).await?;
+        let device = self.find(access, name).await?;
         let entries = metadata_changes(update.metadata)?;
         let tags = update.tags.unwrap_or_default();
         tags::check(&tags)?;
@@ -139,7 +148,25 @@ impl Devices {
             let is_tagged_anew = tags_of(&before) != tags_of(device);
             Ok((differences(&before, device), is_tagged_anew))
         };
-        let (device, (differences, is_tagged_anew)) = self.world.change(device.uid, change).await?;
+        let (access, leaves) = (access.clone(), Arc::new(AtomicBool::new(false)));
+        let change = {
+            let leaves = leaves.clone();
+            move |device: &mut Device| {
+                let changed = change(device)?;
+                if !access.has(device) {
+                    leaves.store(true, Ordering::SeqCst);
+                    return Err(Refusal("the device would leave the scope of the key".to_owned()));
+                }
+                Ok(changed)
+            }
+        };
+        let (device, (differences, is_tagged_anew)) =
+            match self.world.change(device.uid, change).await {
+                Err(StoreError::Refused(Refusal(reason))) if leaves.load(Ordering::SeqCst) => {
+                    return Err(OpsError::Forbidden(reason));
+                }
+                changed => changed?,
+            };
         self.hub.wake(device.uid);
         if is_tagged_anew {
             let comment = "its tags were changed".to_owned();
@@ -157,10 +184,11 @@ impl Devices {
     /// when it can be had back.
     pub(crate) async fn delete(
         &self,
+        access: &Access,
         name: &str,
         actor: &Actor,
     ) -> Result<(Uid, Timestamp), OpsError> {
-        let device = self.find(name).await?;
+        let device = self.find(access, name).await?;
         let now = self.world.now();
         self.world.store.device_delete(device.uid, now).await?;
         self.presence.forget(device.uid);
@@ -174,6 +202,7 @@ impl Devices {
     /// Lets a waiting device in.
     pub(crate) async fn accept(
         &self,
+        access: &Access,
         name: &str,
         reason: &str,
         actor: &Actor,
@@ -189,12 +218,13 @@ impl Devices {
                 }
             },
         };
-        self.judge(name, sentence, reason, actor).await.map(drop)
+        self.judge(access, name, sentence, reason, actor).await.map(drop)
     }
 
     /// Turns a waiting device away.
     pub(crate) async fn reject(
         &self,
+        access: &Access,
         name: &str,
         reason: &str,
         actor: &Actor,
@@ -210,12 +240,13 @@ impl Devices {
                 }
             },
         };
-        self.judge(name, sentence, reason, actor).await.map(drop)
+        self.judge(access, name, sentence, reason, actor).await.map(drop)
     }
 
     /// Puts a device out for good; says which.
     pub(crate) async fn revoke(
         &self,
+        access: &Access,
         name: &str,
         reason: &str,
         actor: &Actor,
@@ -226,11 +257,12 @@ impl Devices {
             words: "revoked by an operator",
             allowed: |_| Ok(()),
         };
-        self.judge(name, sentence, reason, actor).await
+        self.judge(access, name, sentence, reason, actor).await
     }
 
     async fn judge(
         &self,
+        access: &Access,
         name: &str,
         sentence: Sentence,
         reason: &str,
@@ -241,7 +273,7 @@ impl Devices {
             let problem = format!("must not be longer than {REASON_BYTES_MAX} bytes");
             return Err(OpsError::invalid("reason", problem));
         }
-        let device = self.find(name).await?;
+        let device = self.find(access, name).await?;
         let at = self.world.now();
         let text = if reason.is_empty() { words.to_owned() } else { format!("{words}: {reason}") };
         let change = move |device: &mut Device| {
@@ -283,10 +315,10 @@ impl Devices {
     }
 
     /// The devices of the fleet, and whether each is heard as often as it should be, or nearly.
-    pub(crate) async fn heard(&self) -> Result<Vec<(Device, bool)>, OpsError> {
+    pub(crate) async fn heard(&self, access: &Access) -> Result<Vec<(Device, bool)>, OpsError> {
         let now = self.world.now();
         let mut devices = self.world.store.device_list().await?;
-        devices.retain(|device| device.state == Admission::Active);
+        devices.retain(|device| device.state == Admission::Active && access.has(device));
         let is_heard = |device: Device| {
             let standing = standing(&device, &self.presence, &self.hub, now);
             (device, standing.status.is_heard())
@@ -339,8 +371,8 @@ impl Devices {
     }
 }
 
-/// The device that an id or uid names, deleted ones left out.
-pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> {
+/// The device that an id or uid names, deleted ones left out. One out of scope is not there.
+pub(super) async fn find(world: &World, access: &Access, name: &str) -> Result<Device, OpsError> {
     let found = match name.parse::<Uid>() {
         Ok(uid) => world.store.device_get(uid).await?,
         Err(_) => match name.parse::<DeviceId>() {
@@ -348,12 +380,18 @@ pub(super) async fn find(world: &World, name: &str) -> Result<Device, OpsError> 
             Err(_) => None,
         },
     };
-    found.filter(|device| device.state != Admission::Deleted).ok_or_else(|| no_device(name))
+    let found = found.filter(|device| device.state != Admission::Deleted && access.has(device));
+    found.ok_or_else(|| no_device(name))
 }
 
 /// The same, as far as the directory tells it: for questions that come often.
-pub(super) fn find_listed(world: &World, name: &str) -> Result<(Uid, DeviceId), OpsError> {
-    let found = world.store.directory().find(name);
+pub(super) fn find_listed(
+    world: &World,
+    access: &Access,
+    name: &str,
+) -> Result<(Uid, DeviceId), OpsError> {
+    let directory = world.store.directory();
+    let found = directory.find(name).filter(|(uid, _)| access.has_listed(directory, *uid));
     let (uid, listed) = found.ok_or_else(|| no_device(name))?;
     Ok((uid, listed.id))
 }

@@ -155,7 +155,7 @@ impl Enrolment {
         if record.is_none() {
             return Ok(Err(unknown()));
         }
-        match self.world.store.key_use(key.id(), self.world.now()).await {
+        match self.world.store.key_use(key.id(), self.world.now(), None).await {
             Ok(_) => Ok(Ok(key.id().to_owned())),
             Err(StoreError::KeyRefused(refusal)) => {
                 Ok(Err(format!("its enrolment key does not count: {refusal}")))

@@ -15,7 +15,7 @@ use fleet_core::untrusted::{Untrusted, cut};
 use tokio::sync::watch;
 
 use super::devices::find;
-use super::{OpsError, World};
+use super::{Access, OpsError, World};
 use crate::store::{About, Device, Event, EventQuery};
 
 /// Characters of an event's text.
@@ -113,22 +113,47 @@ impl Events {
         Ok(events.into_iter().map(view).collect())
     }
 
+    /// Whether somebody may see what happened.
+    pub(crate) fn is_for(&self, access: &Access, event: &EventView) -> bool {
+        access.has_event(self.world.store.directory(), event.uid, event.actor.raw())
+    }
+
     /// Events that are asked for, newest first.
-    pub(crate) async fn list(&self, asked: EventsAsked) -> Result<Vec<EventView>, OpsError> {
+    pub(crate) async fn list(
+        &self,
+        access: &Access,
+        asked: EventsAsked,
+    ) -> Result<Vec<EventView>, OpsError> {
         let about = match &asked.device {
-            Some(name) => Some(self.about(name).await?),
+            Some(name) => Some(self.about(access, name).await?),
             None => None,
         };
-        let query = EventQuery {
+        let limit = asked.limit.min(PAGE_ROWS_MAX);
+        let mut query = EventQuery {
             about,
             kinds: asked.kinds,
             since: asked.since.unwrap_or(Timestamp::from_millis(0)),
             until: asked.until.unwrap_or(Timestamp::from_millis(i64::MAX)),
             before: asked.before.unwrap_or(u64::MAX),
-            limit: asked.limit.min(PAGE_ROWS_MAX),
+            limit,
         };
-        let events = self.world.store.event_list(query).await?;
-        Ok(events.into_iter().map(view).collect())
+        if access.scope().is_none() {
+            let events = self.world.store.event_list(query).await?;
+            return Ok(events.into_iter().map(view).collect());
+        }
+        // There are as many events as there may be, so this ends.
+        query.limit = PAGE_ROWS_MAX;
+        let mut found = Vec::new();
+        loop {
+            let events = self.world.store.event_list(query.clone()).await?;
+            let is_last = events.len() < query.limit;
+            query.before = events.last().map_or(0, |(seq, _)| *seq);
+            let seen = events.into_iter().map(view).filter(|event| self.is_for(access, event));
+            found.extend(seen.take(limit - found.len()));
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
     }
 
     /// The number of the newest event, now and whenever it grows.
@@ -137,8 +162,8 @@ impl Events {
     }
 
     /// The device that a name means; one that is gone still has its events.
-    async fn about(&self, name: &str) -> Result<About, OpsError> {
-        match (find(&self.world, name).await, name.parse(), name.parse()) {
+    async fn about(&self, access: &Access, name: &str) -> Result<About, OpsError> {
+        match (find(&self.world, access, name).await, name.parse(), name.parse()) {
             (Ok(device), _, _) => Ok(About::Device(device.uid)),
             (Err(OpsError::NotFound(_)), Ok(uid), _) => Ok(About::Device(uid)),
             (Err(OpsError::NotFound(_)), Err(_), Ok(id)) => Ok(About::Called(id)),

@@ -9,8 +9,8 @@ use fleet_core::net::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::Ops;
 use super::sessions::SessionSecret;
+use super::{Access, Ops};
 use crate::export::{Stop, Taker, Wish, pass};
 
 /// Exports at one time. Each reads all there is.
@@ -54,9 +54,16 @@ impl Default for Exports {
 
 impl Exports {
     /// Takes a place for an export.
-    pub(crate) fn begin(&self, ops: Arc<Ops>, wish: Wish, reader: Reader) -> Result<Export, Full> {
+    pub(crate) fn begin(
+        &self,
+        access: &Access,
+        ops: Arc<Ops>,
+        wish: Wish,
+        reader: Reader,
+    ) -> Result<Export, Full> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| Full)?;
-        Ok(Export { ops, wish, reader, _place: place })
+        let within = access.within(ops.world.store.directory());
+        Ok(Export { ops, wish: Wish { within, ..wish }, reader, _place: place })
     }
 }
 

@@ -16,7 +16,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
 use super::devices::find_listed;
-use super::{Devices, OpsError, Telemetry};
+use super::{Access, Devices, OpsError, Telemetry};
 use crate::labels;
 use crate::store::{Curve, CurvesAsked, NewestValue, Stat, Tier, Top};
 
@@ -134,21 +134,26 @@ impl Telemetry {
     /// makes for so many devices. Returns these in the order of the parts.
     pub(crate) async fn latest<S: Send + 'static>(
         &self,
+        access: &Access,
         metrics: &[String],
         begin: impl Fn(usize) -> S,
         show: impl Fn(&mut S, &DeviceId, &[NewestValue]) + Send + Sync + 'static,
     ) -> Result<Vec<S>, OpsError> {
         let turn = self.lookers.clone().acquire_owned().await.map_err(|_| OpsError::Defect)?;
         let store = self.world.store.clone();
+        let members = access.members(store.directory());
         let overview = store.overview(metrics);
         let parts = parts(overview.devices());
-        let look = Arc::new((overview, show, turn));
+        let look = Arc::new((overview, show, members, turn));
         let looking = parts.map(|part| {
             let (look, store, mut state) = (look.clone(), store.clone(), begin(part.len()));
             tokio::task::spawn_blocking(move || {
-                let (overview, show, _turn) = &*look;
+                let (overview, show, members, _turn) = &*look;
                 let (ids, mut next) = (store.directory().ids(), part.start);
                 overview.show(part, &mut |uid, values| {
+                    if members.as_ref().is_some_and(|members| !members.contains(&uid)) {
+                        return;
+                    }
                     if let Some(id) = ids.following(&mut next, uid) {
                         show(&mut state, id, values);
                     }
@@ -167,8 +172,16 @@ impl Telemetry {
     }
 
     /// The devices with the greatest, or least, mean of a metric over a time.
-    pub(crate) async fn top(&self, top: Top) -> Result<Vec<TopDevice>, OpsError> {
-        let found = self.world.store.top(top).await?;
+    pub(crate) async fn top(&self, access: &Access, top: Top) -> Result<Vec<TopDevice>, OpsError> {
+        let limit = top.limit;
+        let members = access.members(self.world.store.directory());
+        // All in their order, and of those the scope's.
+        let limit_of_all = if members.is_some() { usize::MAX } else { limit };
+        let mut found = self.world.store.top(Top { limit: limit_of_all, ..top }).await?;
+        if let Some(members) = &members {
+            found.retain(|(uid, _)| members.contains(uid));
+            found.truncate(limit);
+        }
         let ids = self.world.store.directory().ids();
         let device = |(uid, value)| Some(TopDevice { device_id: ids.of(uid)?.clone(), value });
         Ok(found.into_iter().filter_map(device).collect())
@@ -177,10 +190,11 @@ impl Telemetry {
     /// Steps of a metric, newest first, and how fine the values are that they were made of.
     pub(crate) async fn steps(
         &self,
+        access: &Access,
         devices: &Devices,
         asked: &StepsAsked,
     ) -> Result<(StepPoints, Tier), OpsError> {
-        let whose = self.whose(devices, asked).await?;
+        let whose = self.whose(access, devices, asked).await?;
         let (curves, tier) = self.curves_of(&whose, asked, &mut StepsLeft::default()).await?;
         let mut steps = Vec::new();
         for (place, DeviceSteps { curve, .. }) in curves.iter().enumerate() {
@@ -198,21 +212,23 @@ impl Telemetry {
     /// Steps of a metric over devices that have a field in common, newest first.
     pub(crate) async fn grouped(
         &self,
+        access: &Access,
         devices: &Devices,
         asked: &StepsAsked,
         group_by: &str,
     ) -> Result<(Vec<GroupPoint>, Tier), OpsError> {
-        self.grouped_within(devices, asked, group_by, StepsLeft::default()).await
+        self.grouped_within(access, devices, asked, group_by, StepsLeft::default()).await
     }
 
     async fn grouped_within(
         &self,
+        access: &Access,
         devices: &Devices,
         asked: &StepsAsked,
         group_by: &str,
         mut left: StepsLeft,
     ) -> Result<(Vec<GroupPoint>, Tier), OpsError> {
-        let groups = self.groups(devices, asked, group_by).await?;
+        let groups = self.groups(access, devices, asked, group_by).await?;
         let mut cells: BTreeMap<(i64, String), Stat> = BTreeMap::new();
         let mut tier = Tier::Raw;
         for (group, whose) in groups {
@@ -240,6 +256,7 @@ impl Telemetry {
     /// The devices by what they have in common; those that have no such field are left out.
     async fn groups(
         &self,
+        access: &Access,
         devices: &Devices,
         asked: &StepsAsked,
         group_by: &str,
@@ -248,7 +265,7 @@ impl Telemetry {
             return Err(OpsError::invalid("group_by", "takes a filter, not one device"));
         };
         let mut groups: BTreeMap<String, Vec<(Uid, DeviceId)>> = BTreeMap::new();
-        for view in devices.select(filter, SortKey::default()).await? {
+        for view in devices.select(access, filter, SortKey::default()).await? {
             let group = match Field::named(group_by) {
                 Some(Field::Status) => Some(view.status.word().to_owned()),
                 Some(field) => view.text(field).map(std::borrow::Cow::into_owned),
@@ -272,15 +289,16 @@ impl Telemetry {
 
     async fn whose(
         &self,
+        access: &Access,
         devices: &Devices,
         asked: &StepsAsked,
     ) -> Result<Vec<(Uid, DeviceId)>, OpsError> {
         Ok(match &asked.whose {
             WhoseSteps::Device(name) => {
-                vec![find_listed(&self.world, name)?]
+                vec![find_listed(&self.world, access, name)?]
             }
             WhoseSteps::Filter(filter) => {
-                let views = devices.select(filter, SortKey::default()).await?;
+                let views = devices.select(access, filter, SortKey::default()).await?;
                 views.into_iter().map(|view| (view.uid, view.id)).collect()
             }
         })
@@ -444,7 +462,9 @@ mod tests {
             aggregate: Aggregate::default(),
             limit: 1,
         };
-        let grouped = |most| telemetry.grouped_within(&devices, &asked, "id", StepsLeft(most));
+        let access = Access::server();
+        let grouped =
+            |most| telemetry.grouped_within(&access, &devices, &asked, "id", StepsLeft(most));
         assert_eq!(grouped(30).await.unwrap().0.len(), 1);
         let refused = grouped(29).await.unwrap_err();
         assert!(matches!(refused, OpsError::Invalid { .. }), "{refused}");

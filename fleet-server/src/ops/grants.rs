@@ -141,7 +141,7 @@ impl Grants {
         if live.is_some_and(|grant| grant.created_by == grantor.name()) {
             return Ok(());
         }
-        self.world.store.key_use(key, now).await?;
+        self.world.store.key_use(key, now, None).await?;
         Ok(())
     }
 

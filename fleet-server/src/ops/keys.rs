@@ -1,10 +1,17 @@
 //! Keys: making, listing and withdrawing them, and telling who holds one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fleet_core::api::{EventKind, KeyCreate, KeyCreated, KeyView};
+use fleet_core::api::role::listed;
+use fleet_core::api::{
+    EventKind, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might, OPERATOR_LIFE,
+    OVERLAP_DEFAULT, Rights, Role,
+};
+use fleet_core::field::Field;
+use fleet_core::filter::{Filter, Words};
 use fleet_core::id::Uid;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
@@ -14,7 +21,7 @@ use fleet_core::untrusted::Untrusted;
 use super::devices::find;
 use super::events::NewEvent;
 use super::recent::Recent;
-use super::{Actor, Events, OpsError, World};
+use super::{Access, Actor, Events, OpsError, World};
 use crate::keyring::ADMIN_LABEL;
 use crate::store::{Admission, Device, KeyRecord, StoreError};
 
@@ -32,15 +39,21 @@ pub(crate) struct Keys {
     world: World,
     server: ServerIdentity,
     events: Arc<Events>,
-    known: Recent<Arc<KeyRecord>>,
+    known: Recent<Arc<Known>>,
     /// How many keys were ended.
     ended: AtomicU64,
 }
 
+/// A key, and what an operator may do who holds it.
+struct Known {
+    record: KeyRecord,
+    access: Access,
+}
+
 /// Who holds a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Principal {
-    Operator { key: String },
+    Operator { key: String, access: Access },
     Enrol { key: String },
     Device { key: String, uid: Uid },
 }
@@ -49,9 +62,26 @@ impl Principal {
     /// What records call whoever holds the key.
     pub(crate) fn actor(&self) -> Actor {
         match self {
-            Self::Operator { key } => Actor::Operator(key.clone()),
+            Self::Operator { key, .. } => Actor::Operator(key.clone()),
             Self::Enrol { key } => Actor::Enrol(key.clone()),
             Self::Device { .. } => Actor::Device,
+        }
+    }
+
+    /// The key's id.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Operator { key, .. } | Self::Enrol { key } | Self::Device { key, .. } => key,
+        }
+    }
+
+    /// What an operator may see and do; nobody else asks for that.
+    pub(crate) fn access(&self) -> Result<&Access, OpsError> {
+        match self {
+            Self::Operator { access, .. } => Ok(access),
+            Self::Enrol { .. } | Self::Device { .. } => {
+                Err(OpsError::Forbidden("this needs an operator key".to_owned()))
+            }
         }
     }
 
@@ -77,6 +107,8 @@ pub(crate) enum Denied {
     Expired,
     #[error("the key's device is no longer active")]
     Device,
+    #[error("the key is for devices that this release cannot tell: its scope cannot be read")]
+    Scope,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -86,8 +118,12 @@ impl Keys {
         Self { world, server, events, known: Recent::default(), ended: AtomicU64::new(0) }
     }
 
-    /// Who holds a key, if it is good now.
-    pub(crate) async fn authenticate(&self, key: &ApiKey) -> Result<Principal, Denied> {
+    /// Who holds a key, if it is good now, and shows it from an address.
+    pub(crate) async fn authenticate(
+        &self,
+        key: &ApiKey,
+        from: IpAddr,
+    ) -> Result<Principal, Denied> {
         if let Some(named) = key.server()
             && named != self.server
         {
@@ -97,10 +133,14 @@ impl Keys {
         let change = self.ended.load(Ordering::SeqCst);
         let known = self.known.get(key.id(), change);
         let is_known = known.is_some();
-        let record = match known {
-            Some(record) => record,
-            None => Arc::new(self.world.store.key_get(key.id()).await?.ok_or(Denied::Unknown)?),
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let record = self.world.store.key_get(key.id()).await?.ok_or(Denied::Unknown)?;
+                Arc::new(Known { access: access_of(&self.world, &record).await?, record })
+            }
         };
+        let record = &known.record;
         let same = record.kind == key.kind();
         if !KeyHash::from_bytes(record.hash).matches(key.hash()) || !same {
             return Err(Denied::Unknown);
@@ -111,12 +151,13 @@ impl Keys {
         if record.expires_at.is_some_and(|at| self.world.now() >= at) {
             return Err(Denied::Expired);
         }
-        let principal = self.principal(&record)?;
-        let last_used = self.note_use(&record).await;
+        let principal = self.principal(&known)?;
+        let last_used = self.note_use(record, from).await;
         // The uses of others are counted elsewhere.
         if record.uses_left.is_none() && !(is_known && last_used == record.last_used) {
-            let record = KeyRecord { last_used, ..KeyRecord::clone(&record) };
-            self.known.note([(record.id.clone(), Arc::new(record))], change);
+            let record = KeyRecord { last_used, ..record.clone() };
+            let known = Known { access: known.access.clone(), record };
+            self.known.note([(known.record.id.clone(), Arc::new(known))], change);
         }
         Ok(principal)
     }
@@ -138,16 +179,18 @@ impl Keys {
     pub(crate) async fn create(
         &self,
         request: KeyCreate,
+        access: &Access,
         actor: &Actor,
     ) -> Result<KeyCreated, OpsError> {
-        let device = self.device_of(&request).await?;
+        let device = self.device_of(&request, access).await?;
         check(&request)?;
-        if self.world.store.key_list().await?.len() >= KEYS_MAX {
-            return Err(OpsError::Conflict(format!("a server keeps at most {KEYS_MAX} keys")));
-        }
-        let key = ApiKey::generate(request.kind, self.server)
-            .map_err(|_| OpsError::Conflict("the system gives no random numbers".to_owned()))?;
+        let (might, scope) = (might(&request, access)?, scope(&request, access)?);
+        self.require_room().await?;
+        let key = self.generate(request.kind)?;
         let now = self.world.now();
+        let life = request.expires_in_secs.map(Duration::from_secs);
+        let is_operator = request.kind == KeyKind::Operator;
+        let usual = (is_operator && !request.never_expires).then_some(OPERATOR_LIFE);
         let record = KeyRecord {
             id: key.id().to_owned(),
             kind: request.kind,
@@ -156,23 +199,84 @@ impl Keys {
             device: device.as_ref().map(|device| device.uid),
             uses_left: request.uses,
             created_at: now,
-            expires_at: request.expires_in_secs.map(|secs| now.plus(Duration::from_secs(secs))),
+            expires_at: life.or(usual).map(|life| now.plus(life)),
             revoked_at: None,
             last_used: None,
+            last_used_from: None,
+            might,
+            scope,
         };
         self.world.store.key_insert(record.clone()).await?;
-        self.events.record(event(EventKind::KeyCreated, &record, device, actor)).await;
+        let text = words(&record);
+        self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
         Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
     }
 
-    /// All keys, without what would let anybody use them.
-    pub(crate) async fn list(&self) -> Result<Vec<KeyView>, OpsError> {
+    /// Makes a key's successor, which may do the same for as long. The key itself goes on for a
+    /// while.
+    pub(crate) async fn rotate(
+        &self,
+        id: &str,
+        request: &KeyRotate,
+        access: &Access,
+        actor: &Actor,
+    ) -> Result<KeyCreated, OpsError> {
+        let overlap = request.overlap_secs.map_or(OVERLAP_DEFAULT, Duration::from_secs);
+        if overlap > LIFE_MAX {
+            return Err(OpsError::invalid("overlap_secs", "must not be more than ten years"));
+        }
+        let old = self.find(id, access).await?;
+        if old.label == ADMIN_LABEL {
+            let problem = "the server's own key has no successor: stop the server, remove \
+                           admin.key, and the next start makes a new one and revokes this one";
+            return Err(OpsError::Conflict(problem.to_owned()));
+        }
+        if old.kind == KeyKind::Enrol {
+            let problem = "an enrolment key has no successor: make another one";
+            return Err(OpsError::Conflict(problem.to_owned()));
+        }
+        self.require_room().await?;
+        let key = self.generate(old.kind)?;
+        let now = self.world.now();
+        let successor = KeyRecord {
+            id: key.id().to_owned(),
+            hash: key.hash().bytes(),
+            created_at: now,
+            expires_at: old.expires_at.map(|end| now.plus(end.since(old.created_at))),
+            revoked_at: None,
+            last_used: None,
+            last_used_from: None,
+            ..old
+        };
+        let end = now.plus(overlap);
+        let ended = self.world.store.key_succeed(id, successor.clone(), now, end).await;
+        // Also if nobody can tell whether it was.
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        let ended = match ended {
+            Err(StoreError::KeyRefused(refusal)) => {
+                return Err(OpsError::Conflict(refusal.to_string()));
+            }
+            ended => ended?,
+        };
+        let end = ended.expires_at.unwrap_or(end);
+        let text = format!("{}, in place of {id}, which ends at {end}", words(&successor));
+        let device = self.device_behind(&successor).await;
+        self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
+        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
+    }
+
+    /// All keys, without what would let anybody use them. Whoever has a scope sees those within it.
+    pub(crate) async fn list(&self, access: &Access) -> Result<Vec<KeyView>, OpsError> {
         let mut views = Vec::new();
         for record in self.world.store.key_list().await? {
+            if !self.is_within(&record, access) {
+                continue;
+            }
             let device = match record.device {
                 Some(uid) => self.world.store.device_get(uid).await?,
                 None => None,
             };
+            let is_operator = record.kind == KeyKind::Operator;
             views.push(KeyView {
                 id: record.id,
                 kind: record.kind,
@@ -183,33 +287,90 @@ impl Keys {
                 expires_at: record.expires_at,
                 revoked_at: record.revoked_at,
                 last_used: record.last_used,
+                last_used_from: record.last_used_from,
+                role: is_operator.then_some(record.might.role),
+                rights: if is_operator { record.might.all_rights() } else { Rights::new() },
+                scope: record.scope.map(Untrusted::new),
             });
         }
         Ok(views)
     }
 
+    /// Who holds a key, for its holder.
+    pub(crate) async fn me(&self, principal: &Principal) -> Result<Me, OpsError> {
+        let id = principal.key();
+        let record = self.world.store.key_get(id).await?;
+        let record = record.ok_or_else(|| OpsError::NotFound(format!("key {id}")))?;
+        let device = self.device_behind(&record).await;
+        let is_operator = record.kind == KeyKind::Operator;
+        Ok(Me {
+            id: record.id,
+            kind: record.kind,
+            label: Untrusted::new(record.label),
+            role: is_operator.then_some(record.might.role),
+            rights: if is_operator { record.might.all_rights() } else { Rights::new() },
+            scope: record.scope.map(Untrusted::new),
+            device_id: device.map(|device| device.id),
+            expires_at: record.expires_at,
+        })
+    }
+
     /// Ends a key for good.
-    pub(crate) async fn revoke(&self, id: &str, actor: &Actor) -> Result<(), OpsError> {
+    pub(crate) async fn revoke(
+        &self,
+        id: &str,
+        access: &Access,
+        actor: &Actor,
+    ) -> Result<(), OpsError> {
+        self.find(id, access).await?;
         let ended = self.world.store.key_revoke(id, self.world.now()).await;
         // Also if nobody can tell whether it was.
         self.ended.fetch_add(1, Ordering::SeqCst);
         let key = match ended {
-            Err(StoreError::Missing(_)) => {
-                return Err(OpsError::NotFound(format!("key {}", Untrusted::from(id))));
-            }
+            Err(StoreError::Missing(_)) => return Err(no_key(id)),
             other => other?,
         };
         if key.revoked_at.is_none() {
             let device = self.device_behind(&key).await;
-            self.events.record(event(EventKind::KeyRevoked, &key, device, actor)).await;
+            self.events.record(event(EventKind::KeyRevoked, named(&key), device, actor)).await;
         }
         Ok(())
     }
 
-    fn principal(&self, record: &KeyRecord) -> Result<Principal, Denied> {
-        let key = record.id.clone();
+    /// A key that whoever asks may see.
+    async fn find(&self, id: &str, access: &Access) -> Result<KeyRecord, OpsError> {
+        let record = self.world.store.key_get(id).await?;
+        record.filter(|record| self.is_within(record, access)).ok_or_else(|| no_key(id))
+    }
+
+    /// Whether a key reaches no further than somebody does.
+    fn is_within(&self, record: &KeyRecord, access: &Access) -> bool {
+        let Some(own) = access.scope() else { return true };
         match (record.kind, record.device) {
-            (KeyKind::Operator, _) => Ok(Principal::Operator { key }),
+            (KeyKind::Operator, _) => record.scope.as_deref().is_some_and(|scope| {
+                Filter::parse(scope, Words::Refused).is_ok_and(|scope| scope.is_within(own))
+            }),
+            (KeyKind::Device, Some(uid)) => access.has_listed(self.world.store.directory(), uid),
+            (KeyKind::Device, None) | (KeyKind::Enrol, _) => false,
+        }
+    }
+
+    async fn require_room(&self) -> Result<(), OpsError> {
+        if self.world.store.key_list().await?.len() >= KEYS_MAX {
+            return Err(OpsError::Conflict(format!("a server keeps at most {KEYS_MAX} keys")));
+        }
+        Ok(())
+    }
+
+    fn generate(&self, kind: KeyKind) -> Result<ApiKey, OpsError> {
+        ApiKey::generate(kind, self.server)
+            .map_err(|_| OpsError::Conflict("the system gives no random numbers".to_owned()))
+    }
+
+    fn principal(&self, known: &Known) -> Result<Principal, Denied> {
+        let key = known.record.id.clone();
+        match (known.record.kind, known.record.device) {
+            (KeyKind::Operator, _) => Ok(Principal::Operator { key, access: known.access.clone() }),
             (KeyKind::Enrol, _) => Ok(Principal::Enrol { key }),
             (KeyKind::Device, Some(uid)) => match self.world.store.directory().state(uid) {
                 Some(Admission::Active) => Ok(Principal::Device { key, uid }),
@@ -221,13 +382,13 @@ impl Keys {
 
     /// Notes that a key was used; now and then, because each note is a write. Returns what is
     /// noted.
-    async fn note_use(&self, record: &KeyRecord) -> Option<Timestamp> {
+    async fn note_use(&self, record: &KeyRecord, from: IpAddr) -> Option<Timestamp> {
         let now = self.world.now();
         let recent = record.last_used.is_some_and(|at| now.since(at) < LAST_USED_STEP);
         if recent || record.uses_left.is_some() {
             return record.last_used;
         }
-        match self.world.store.key_use(&record.id, now).await {
+        match self.world.store.key_use(&record.id, now, Some(from.to_canonical())).await {
             Ok(_) => Some(now),
             Err(error) => {
                 tracing::debug!(key = record.id, %error, "the use of a key was not noted");
@@ -245,28 +406,138 @@ impl Keys {
         })
     }
 
-    async fn device_of(&self, request: &KeyCreate) -> Result<Option<Device>, OpsError> {
+    async fn device_of(
+        &self,
+        request: &KeyCreate,
+        access: &Access,
+    ) -> Result<Option<Device>, OpsError> {
         match (request.kind, &request.device_id) {
-            (KeyKind::Device, Some(name)) => Ok(Some(find(&self.world, name).await?)),
+            (KeyKind::Device, Some(name)) => Ok(Some(find(&self.world, access, name).await?)),
             (KeyKind::Device, None) => {
                 Err(OpsError::invalid("device_id", "a device key needs its device"))
             }
             (KeyKind::Operator | KeyKind::Enrol, Some(_)) => {
                 Err(OpsError::invalid("device_id", "only a device key is for one device"))
             }
-            (KeyKind::Operator | KeyKind::Enrol, None) => Ok(None),
+            (KeyKind::Enrol, None) => {
+                access.require_whole_fleet("bringing in devices")?;
+                Ok(None)
+            }
+            (KeyKind::Operator, None) => Ok(None),
         }
     }
 }
 
-/// What is told of a key.
-fn event(kind: EventKind, key: &KeyRecord, device: Option<Device>, actor: &Actor) -> NewEvent {
-    let mut text = format!("{} key {}", key.kind, key.id);
-    if !key.label.is_empty() {
-        text = format!("{text} ({})", key.label);
+/// What the holder of a key may see and do.
+pub(super) async fn access_of(world: &World, record: &KeyRecord) -> Result<Access, Denied> {
+    let access = Access::of(record).map_err(|error| {
+        tracing::warn!(key = record.id, %error, "the scope of a key cannot be read");
+        Denied::Scope
+    })?;
+    access.prepare(world).await?;
+    Ok(access)
+}
+
+/// What a key shall do: no more than whoever makes it.
+fn might(request: &KeyCreate, access: &Access) -> Result<Might, OpsError> {
+    if request.kind != KeyKind::Operator {
+        let none = Might { role: Role::Viewer, rights: Rights::new() };
+        return match (request.role, request.rights.is_empty()) {
+            (None, true) => Ok(none),
+            (Some(_), _) => Err(OpsError::invalid("role", "only an operator key has one")),
+            (None, false) => Err(OpsError::invalid("rights", "only an operator key has some")),
+        };
     }
+    let role = request.role.unwrap_or(Role::Operator);
+    access.require_role(role)?;
+    for right in &request.rights {
+        if !role.takes(*right) {
+            let problem = format!("a key of the role {role} cannot have the right {right}");
+            return Err(OpsError::invalid("rights", problem));
+        }
+        access.require_right(*right)?;
+    }
+    // An admin has all of them, also those that are to come.
+    let rights = if role == Role::Admin { Rights::new() } else { request.rights.clone() };
+    Ok(Might { role, rights })
+}
+
+/// The scope of a key that is made, in its one spelling: within that of whoever makes it.
+fn scope(request: &KeyCreate, access: &Access) -> Result<Option<String>, OpsError> {
+    let asked = match request.scope.as_deref() {
+        None => None,
+        Some(_) if request.kind != KeyKind::Operator => {
+            return Err(OpsError::invalid("scope", "only an operator key has one"));
+        }
+        Some(text) => Some(asked_scope(text)?),
+    };
+    // Keys of devices and for devices have none, and are looked at by themselves.
+    let own = access.scope().filter(|_| request.kind == KeyKind::Operator);
+    let scope = match (own, asked) {
+        (None, None) => return Ok(None),
+        (Some(own), None) => own.clone(),
+        (None, Some(asked)) => asked,
+        (Some(own), Some(asked)) if asked.is_within(own) => asked,
+        (Some(own), Some(asked)) => own.and(&asked),
+    };
+    let text = scope.to_string();
+    // Together they may be longer than a filter is.
+    match Filter::parse(&text, Words::Refused) {
+        Ok(read) if read == scope => Ok(Some(text)),
+        _ => Err(OpsError::invalid("scope", "is too long together with that of your own key")),
+    }
+}
+
+fn asked_scope(text: &str) -> Result<Filter, OpsError> {
+    let scope = Filter::parse(text, Words::Refused)
+        .map_err(|error| OpsError::invalid("scope", error.caret(text)))?;
+    if scope.is_empty() {
+        let problem = "asks for nothing: leave it out for a key to the whole fleet";
+        return Err(OpsError::invalid("scope", problem));
+    }
+    if let Some(field) = scope.fields().into_iter().find(|field| !field.is_lasting()) {
+        let lasting: Vec<_> = Field::all().filter(|field| field.is_lasting()).collect();
+        let lasting: Vec<_> = lasting.iter().map(|field| field.spec().name).collect();
+        return Err(OpsError::invalid(
+            "scope",
+            format!(
+                "{field} changes with how a device is doing, and a scope is made of what a device \
+                 is: {}, or entries of its metadata",
+                lasting.join(", ")
+            ),
+        ));
+    }
+    Ok(scope)
+}
+
+fn no_key(id: &str) -> OpsError {
+    OpsError::NotFound(format!("key {}", Untrusted::from(id)))
+}
+
+/// What is told of a key.
+fn event(kind: EventKind, text: String, device: Option<Device>, actor: &Actor) -> NewEvent {
     let device = device.map(|device| (device.id, device.uid));
     NewEvent { kind, actor: actor.to_string(), device, text }
+}
+
+fn named(key: &KeyRecord) -> String {
+    let text = format!("{} key {}", key.kind, key.id);
+    if key.label.is_empty() { text } else { format!("{text} ({})", key.label) }
+}
+
+/// A key and what it may do.
+fn words(key: &KeyRecord) -> String {
+    let mut text = named(key);
+    if key.kind == KeyKind::Operator {
+        text = format!("{text}, {}", key.might.role);
+        if !key.might.rights.is_empty() {
+            text = format!("{text} with {}", listed(&key.might.rights));
+        }
+    }
+    match &key.scope {
+        Some(scope) => format!("{text}, for {scope}"),
+        None => text,
+    }
 }
 
 fn check(request: &KeyCreate) -> Result<(), OpsError> {
@@ -284,6 +555,9 @@ fn check(request: &KeyCreate) -> Result<(), OpsError> {
         }
         _ => Ok(()),
     }?;
+    if request.never_expires && request.expires_in_secs.is_some() {
+        return Err(OpsError::invalid("never_expires", "goes without expires_in_secs"));
+    }
     match request.expires_in_secs {
         Some(secs) if secs == 0 || secs > LIFE_MAX.as_secs() => {
             Err(OpsError::invalid("expires_in_secs", "must be from one second to ten years"))

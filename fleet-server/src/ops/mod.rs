@@ -3,6 +3,7 @@
 //! Every operation takes input from outside, decides, and goes to the store; none knows who asks
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
+pub(crate) mod access;
 pub(crate) mod backup;
 pub(crate) mod batches;
 #[cfg(any(test, fuzzing))]
@@ -20,6 +21,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod fleetwide;
 pub(crate) mod grants;
+pub(crate) mod holder;
 pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod lines;
@@ -46,6 +48,7 @@ use crate::store::{
     Conflict, Device, Failure, KeyRefusal, Refusal, Store, StoreError, StoreHealth,
 };
 
+pub(crate) use access::Access;
 pub(crate) use backup::Backups;
 pub(crate) use batches::Batches;
 pub(crate) use commands::Commands;

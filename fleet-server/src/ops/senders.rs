@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use super::devices::{find, no_device};
 use super::events::NewEvent;
 use super::keys::Principal;
-use super::{Actor, Events, OpsError, World};
+use super::{Access, Actor, Events, OpsError, World};
 use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, OtherKeys, StoreError};
 
@@ -72,12 +72,17 @@ impl Senders {
             (Principal::Device { .. }, _) => {
                 return Err(OpsError::Forbidden(OWN_ONLY.to_owned()));
             }
+            (Principal::Operator { access, .. }, Some((uid, _)))
+                if !access.has_listed(self.world.store.directory(), uid) =>
+            {
+                return Err(no_device(name));
+            }
             (_, Some(found)) => found,
             (_, None) => return Err(no_device(name)),
         };
         if device.state != Admission::Active {
             // It may have changed meanwhile.
-            check_active(&find(&self.world, name).await?)?;
+            check_active(&find(&self.world, &Access::server(), name).await?)?;
         }
         let is_own = matches!(poster, Principal::Device { .. });
         Ok(Subject { uid, is_heard: is_own || device.is_keyless })
@@ -110,7 +115,9 @@ impl Senders {
                 (Err(error), _) => Err(error.to_string()),
             });
         }
-        if let Principal::Operator { key } = poster
+        // Who has a scope brings no devices in.
+        if let Principal::Operator { key, access } = poster
+            && access.scope().is_none()
             && !absent.is_empty()
         {
             let (places, names): (Vec<usize>, Vec<String>) = absent.into_iter().unzip();
@@ -182,7 +189,7 @@ impl Senders {
         match self.world.store.device_insert(device.clone()).await {
             Ok(()) => Ok(Ok((device, true))),
             Err(StoreError::Conflict(Conflict::DeviceId(_))) => {
-                let device = find(&self.world, id.as_str()).await?;
+                let device = find(&self.world, &Access::server(), id.as_str()).await?;
                 Ok(check_active(&device)
                     .map(|()| (device, false))
                     .map_err(|error| error.to_string()))

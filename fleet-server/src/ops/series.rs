@@ -10,7 +10,7 @@ use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
 use super::devices::find_listed;
-use super::{OpsError, Telemetry};
+use super::{Access, OpsError, Telemetry};
 use crate::labels;
 use crate::store::{Curve, Curves, CurvesAsked, Stat, Tier};
 
@@ -34,8 +34,12 @@ pub(crate) struct SeriesAsked {
 impl Telemetry {
     /// Curves of some metrics of a device, and how fine the values are that they were drawn from.
     /// The first step is a whole one; the last ends with `to`.
-    pub(crate) async fn series(&self, asked: SeriesAsked) -> Result<(SeriesReply, Tier), OpsError> {
-        let (uid, _) = find_listed(&self.world, &asked.device)?;
+    pub(crate) async fn series(
+        &self,
+        access: &Access,
+        asked: SeriesAsked,
+    ) -> Result<(SeriesReply, Tier), OpsError> {
+        let (uid, _) = find_listed(&self.world, access, &asked.device)?;
         let to = asked.to.unwrap_or_else(|| self.world.now());
         let from = asked.from.unwrap_or(to.minus(SPAN_DEFAULT));
         let grid = Grid::new(from, to, asked.step)?;

@@ -10,7 +10,7 @@ use fleet_core::time::Timestamp;
 use ring::digest;
 use zeroize::Zeroizing;
 
-use super::keys::Principal;
+use super::keys::{Denied, Principal, access_of};
 use super::{OpsError, World};
 use crate::store::SessionRecord;
 
@@ -49,15 +49,18 @@ impl Sessions {
             return Ok(None);
         };
         let key = self.world.store.key_get(&session.key).await?;
-        if !key.is_some_and(|key| key.is_good_operator(now)) {
-            return Ok(None);
-        }
+        let Some(record) = key.filter(|key| key.is_good_operator(now)) else { return Ok(None) };
+        let access = match access_of(&self.world, &record).await {
+            Err(Denied::Store(error)) => return Err(error.into()),
+            Err(_) => return Ok(None),
+            Ok(access) => access,
+        };
         if now.since(session.used_at) >= LAST_USED_STEP
             && let Err(error) = self.world.store.session_use(session.hash, now).await
         {
             tracing::debug!(key = session.key, %error, "the use of a session was not noted");
         }
-        Ok(Some(Principal::Operator { key: session.key }))
+        Ok(Some(Principal::Operator { key: session.key, access }))
     }
 
     /// Ends a session.

@@ -19,7 +19,7 @@ use super::keys::Principal;
 use super::senders::{Senders, Subject};
 use super::templates::Templates;
 use super::vitals::Numbers;
-use super::{OpsError, Presence, World};
+use super::{Access, OpsError, Presence, World};
 use crate::labels;
 use crate::meters::{Door, Meters};
 use crate::series::batch::{Batch, LeftOut};
@@ -194,9 +194,13 @@ impl Telemetry {
     }
 
     /// Points of a metric, newest first.
-    pub(crate) async fn query(&self, query: MetricQuery) -> Result<MetricPoints, OpsError> {
+    pub(crate) async fn query(
+        &self,
+        access: &Access,
+        query: MetricQuery,
+    ) -> Result<MetricPoints, OpsError> {
         let store = &self.world.store;
-        let (uid, device) = find_listed(&self.world, &query.device)?;
+        let (uid, device) = find_listed(&self.world, access, &query.device)?;
         let points = store
             .query(Query {
                 device: uid,

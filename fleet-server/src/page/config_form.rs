@@ -15,8 +15,8 @@ use super::html::Html;
 use super::mistake::{self, Mistake};
 use super::{Ask, Reader, ok, reply, words};
 use crate::http::reply::{Failure, Reply};
-use crate::ops::OpsError;
 use crate::ops::configs::tags_of;
+use crate::ops::{Access, OpsError};
 
 /// Bytes of the form.
 const FORM_BYTES_MAX: usize = 256 * 1024;
@@ -61,7 +61,7 @@ struct Effect {
 
 /// `GET /devices/{id}/config`.
 pub(super) async fn show(ask: Ask<'_>, reader: &Reader, name: &str) -> Result<Reply, Failure> {
-    let view = ask.http.ops.configs.get(name).await?;
+    let view = ask.http.ops.configs.get(&reader.access, name).await?;
     if ask.browser.wants_json {
         return Ok(ok(&view));
     }
@@ -78,8 +78,8 @@ pub(super) async fn send(
 ) -> Result<Reply, Failure> {
     let fields = ["seen", "document", "comment", "shown", "action"];
     let sent = form::receive(ask, request, &fields, FORM_BYTES_MAX).await?;
-    let configs = &ask.http.ops.configs;
-    let view = configs.get(name).await?;
+    let (configs, access) = (&ask.http.ops.configs, &sent.reader.access);
+    let view = configs.get(access, name).await?;
     // A page has no tabs: they would come back as another text than was shown.
     let document = sent.text("document").replace("\r\n", "\n").replace('\t', "    ");
     let seen: Option<u64> = sent.fields.parsed("seen")?;
@@ -98,7 +98,7 @@ pub(super) async fn send(
     if seen != view.version {
         return stale(ask, &sent, name, &draft).await;
     }
-    let effect = effect(ask, name, &view, &value).await?;
+    let effect = effect(ask, access, name, &view, &value).await?;
     let is_shown = sent.text("shown") == draft.digest(&effect.effective);
     let is_wanted = sent.text("action") == "save";
     if !is_wanted || !is_shown {
@@ -107,7 +107,7 @@ pub(super) async fn send(
     }
     let comment = Some(draft.comment.to_owned()).filter(|comment| !comment.is_empty());
     let update = ConfigUpdate { config: Some(value), comment, ..ConfigUpdate::default() };
-    match configs.update(name, Some(seen), update, &sent.actor).await {
+    match configs.update(access, name, Some(seen), update, &sent.actor).await {
         // With a place in the page it would not load itself again, where there are no scripts.
         Ok(stored) => reply::see_other(&format!("/devices/{}", stored.device_id)),
         Err(OpsError::Stale { .. }) => stale(ask, &sent, name, &draft).await,
@@ -120,9 +120,9 @@ pub(super) async fn send(
 
 /// Somebody was quicker: both versions are shown, and the draft stays.
 async fn stale(ask: Ask<'_>, sent: &Sent, name: &str, draft: &Draft<'_>) -> Result<Reply, Failure> {
-    let configs = &ask.http.ops.configs;
-    let view = configs.get(name).await?;
-    let seen = configs.history(name, draft.seen.checked_add(1), 1).await?;
+    let (configs, access) = (&ask.http.ops.configs, &sent.reader.access);
+    let view = configs.get(access, name).await?;
+    let seen = configs.history(access, name, draft.seen.checked_add(1), 1).await?;
     let seen = seen.into_iter().find(|version| version.version == draft.seen);
     let before = seen.map_or(Value::Object(serde_json::Map::new()), |seen| seen.document);
     let differences = diff(&before, &parsed(&view.config)?);
@@ -133,12 +133,13 @@ async fn stale(ask: Ask<'_>, sent: &Sent, name: &str, draft: &Draft<'_>) -> Resu
 /// What a document would be for the device, as its layers are now.
 async fn effect(
     ask: Ask<'_>,
+    access: &Access,
     name: &str,
     view: &ConfigView,
     value: &Value,
 ) -> Result<Effect, Failure> {
     let ops = &ask.http.ops;
-    let device = ops.devices.find(name).await?;
+    let device = ops.devices.find(access, name).await?;
     let stack = ops.configs.layers.stack().await?;
     let after = stack.effective(&tags_of(&device), &value.to_string())?;
     let effective = parsed(&after.document)?;

@@ -37,7 +37,8 @@ pub(super) async fn show(
         Some(_) => return Err(Failure::invalid("log", "is none or absent")),
     };
     let ops = &ask.http.ops;
-    let device = ops.devices.get(name).await?;
+    let access = &reader.access;
+    let device = ops.devices.get(access, name).await?;
     if ask.browser.wants_json {
         return Ok(ok(&device));
     }
@@ -47,13 +48,13 @@ pub(super) async fn show(
         return Err(Failure::invalid("range", &problem));
     };
     let now = ops.world.now();
-    let config = ops.configs.get(name).await?;
-    let (series, _) = ops.telemetry.series(asked(&device, range, now)).await?;
-    let happened = events::newest(ops, Some(&device), EVENTS_SHOWN).await?;
-    let record = ops.devices.find(name).await?;
+    let config = ops.configs.get(access, name).await?;
+    let (series, _) = ops.telemetry.series(access, asked(&device, range, now)).await?;
+    let happened = events::newest(ops, access, Some(&device), EVENTS_SHOWN).await?;
+    let record = ops.devices.find(access, name).await?;
     let chosen = log::Choice::of(&query, now);
     let lines = if has_log { log::newest(ask.http, &record, &chosen).await } else { None };
-    let may_edit = reader.form_token().is_some();
+    let may_edit = reader.may_edit();
 
     let mut html = Html::default();
     heading(&mut html, &device, now);

@@ -6,12 +6,13 @@ use fleet_core::time::Timestamp;
 use super::html::Html;
 use super::words;
 use crate::http::reply::Failure;
-use crate::ops::Ops;
 use crate::ops::events::EventsAsked;
+use crate::ops::{Access, Ops};
 
 /// The newest events, of one device or of all.
 pub(super) async fn newest(
     ops: &Ops,
+    access: &Access,
     device: Option<&Device>,
     limit: usize,
 ) -> Result<Vec<EventView>, Failure> {
@@ -23,7 +24,7 @@ pub(super) async fn newest(
         before: None,
         limit,
     };
-    Ok(ops.events.list(asked).await?)
+    Ok(ops.events.list(access, asked).await?)
 }
 
 /// The list, newest first.

@@ -3,6 +3,7 @@
 //! A form is taken from a browser with a session, from one of our own pages, and with the token
 //! that was written for that browser. A key alone sends none: programs have the API.
 
+use fleet_core::api::Role;
 use fleet_core::untrusted::Untrusted;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
@@ -55,11 +56,15 @@ pub(super) async fn receive(
         let detail = "this form was not written for you: load the page anew";
         return Err(Failure::new(StatusCode::FORBIDDEN, detail));
     }
-    Ok(Sent { reader: Reader { secret: Some(secret) }, actor: principal.actor(), fields })
+    let access = principal.access()?.clone();
+    access.require_role(Role::Operator)?;
+    let reader = Reader { secret: Some(secret), access };
+    Ok(Sent { reader, actor: principal.actor(), fields })
 }
 
 /// Begins a form about a device, if its reader may send one.
 pub(super) fn begin(html: &mut Html, reader: &Reader, path: &str) -> Result<(), Failure> {
+    reader.access.require_role(Role::Operator)?;
     let Some(token) = reader.form_token() else {
         let detail = "forms are for browsers that are signed in: programs use /api/v1";
         return Err(Failure::new(StatusCode::FORBIDDEN, detail));
@@ -82,6 +87,7 @@ pub(super) fn correctable(error: OpsError) -> Result<(StatusCode, Untrusted), Fa
             Ok((StatusCode::UNPROCESSABLE_ENTITY, Untrusted::new(error.to_string())))
         }
         OpsError::Conflict(_) => Ok((StatusCode::CONFLICT, Untrusted::new(error.to_string()))),
+        OpsError::Forbidden(_) => Ok((StatusCode::FORBIDDEN, Untrusted::new(error.to_string()))),
         _ => Err(error.into()),
     }
 }

@@ -27,7 +27,7 @@ mod words;
 
 use std::sync::Arc;
 
-use fleet_core::api::{AuthClass, Route};
+use fleet_core::api::{AuthClass, Role, Route};
 use fleet_core::identity::ServerIdentity;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -40,6 +40,7 @@ use crate::door::Visit;
 use crate::http::query::encoded;
 use crate::http::reply::{Failure, Reply, json};
 use crate::http::{Http, auth};
+use crate::ops::Access;
 use crate::ops::keys::Principal;
 use crate::ops::sessions::SessionSecret;
 
@@ -58,6 +59,8 @@ pub(crate) struct Page {
 pub(super) struct Reader {
     /// Their browser's secret; none if they came with a key.
     secret: Option<SessionSecret>,
+    /// What they may see and do.
+    access: Access,
 }
 
 impl Page {
@@ -72,6 +75,11 @@ impl Reader {
     /// What their forms carry.
     fn form_token(&self) -> Option<String> {
         self.secret.as_ref().map(SessionSecret::form_token)
+    }
+
+    /// Whether there are forms for them.
+    fn may_edit(&self) -> bool {
+        self.secret.is_some() && self.access.might().role >= Role::Operator
     }
 }
 
@@ -167,15 +175,15 @@ async fn reader(ask: Ask<'_>, headers: &HeaderMap) -> Result<Option<Reader>, Fai
     if headers.contains_key(header::AUTHORIZATION) {
         let is_foreign = false;
         let caller = auth::Caller { method: &Method::GET, headers, is_tls: ask.is_tls, is_foreign };
-        auth::authorize(ask.http, AuthClass::Operator, caller, ask.visit).await?;
-        return Ok(Some(Reader { secret: None }));
+        let who = auth::authorize(ask.http, AuthClass::Viewer, caller, ask.visit).await?;
+        let Some(who) = who else { return Ok(None) };
+        return Ok(Some(Reader { secret: None, access: who.access()?.clone() }));
     }
     ask.http.page.hosts.check(headers)?;
     let session = session(ask.http, headers, ask.is_tls).await?;
-    Ok(session.map(|(_, secret)| {
-        ask.visit.welcome();
-        Reader { secret: Some(secret) }
-    }))
+    let Some((who, secret)) = session else { return Ok(None) };
+    ask.visit.welcome();
+    Ok(Some(Reader { secret: Some(secret), access: who.access()?.clone() }))
 }
 
 /// Sends a browser to where it can sign in; tells a program what it lacks.

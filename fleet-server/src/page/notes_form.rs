@@ -54,9 +54,9 @@ struct Draft {
 /// `GET /devices/{id}/metadata`.
 pub(super) async fn show(ask: Ask<'_>, reader: &Reader, name: &str) -> Result<Reply, Failure> {
     if ask.browser.wants_json {
-        return Ok(ok(&ask.http.ops.devices.get(name).await?));
+        return Ok(ok(&ask.http.ops.devices.get(&reader.access, name).await?));
     }
-    let device = ask.http.ops.devices.find(name).await?;
+    let device = ask.http.ops.devices.find(&reader.access, name).await?;
     sheet(ask, reader, StatusCode::OK, &device, &Draft::of(&device), &[])
 }
 
@@ -72,8 +72,8 @@ pub(super) async fn send(
     let fields: Vec<String> = fields.into_iter().chain(rows).collect();
     let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     let sent = form::receive(ask, request, &fields, FORM_BYTES_MAX).await?;
-    let devices = &ask.http.ops.devices;
-    let device = devices.find(name).await?;
+    let (devices, access) = (&ask.http.ops.devices, &sent.reader.access);
+    let device = devices.find(access, name).await?;
     let draft = Draft::sent(&sent, &device);
     let answer = |status, device: &Device, draft: &Draft, problems: &[Untrusted]| {
         sheet(ask, &sent.reader, status, device, draft, problems)
@@ -92,10 +92,10 @@ pub(super) async fn send(
             None => Ok(()),
         }
     };
-    match devices.update_if(name, update, check, &sent.actor).await {
+    match devices.update_if(access, name, update, check, &sent.actor).await {
         Ok(()) => reply::see_other(&format!("/devices/{}", device.id)),
         Err(error @ OpsError::Conflict(_)) => {
-            let device = devices.find(name).await?;
+            let device = devices.find(access, name).await?;
             let problems = draft.conflicts(&device);
             if problems.is_empty() {
                 let (status, problem) = form::correctable(error)?;

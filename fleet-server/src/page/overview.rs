@@ -13,6 +13,7 @@ use super::{Ask, Reader, events, ok, words};
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::live::Listing;
+use crate::ops::Access;
 use crate::store::StoreHealth;
 
 /// Devices of one page.
@@ -31,13 +32,14 @@ pub(super) async fn show(
     let wanted = query.get("filter").unwrap_or_default();
     let sort: SortKey = query.parsed("sort")?.unwrap_or_default();
     let live = &ask.http.live;
-    let counts = Counts::kept(&live.counts());
+    let access = &reader.access;
+    let counts = Counts::kept(&live.counts(access));
     if ask.browser.wants_json {
         return Ok(ok(&counts.summary()));
     }
     let now = ops.world.now();
     let filter = Filter::parse(wanted, Words::Refused);
-    let listing = live.list(filter.as_ref().unwrap_or(&Filter::default()), sort);
+    let listing = live.list(access, filter.as_ref().unwrap_or(&Filter::default()), sort);
     let total = listing.len();
     let pages = total.div_ceil(PAGE_DEVICES).max(1);
     let page = query.count("page", usize::MAX)?.unwrap_or(1).min(pages);
@@ -51,13 +53,13 @@ pub(super) async fn show(
     } else {
         search(&mut html, &place, filter.as_ref().err());
         if total == 0 {
-            nothing(&mut html, wanted, &live.list(&Filter::default(), sort));
+            nothing(&mut html, wanted, &live.list(access, &Filter::default(), sort));
         } else {
             table(&mut html, &listing.part(shown.clone()), &place, now);
             turning(&mut html, &place, shown, total);
         }
     }
-    events::section(&mut html, &events::newest(ops, None, EVENTS_SHOWN).await?, now);
+    events::section(&mut html, &events::newest(ops, access, None, EVENTS_SHOWN).await?, now);
     let sheet = Sheet {
         title: counts.title(),
         reader: Some(reader),
@@ -71,7 +73,8 @@ pub(super) async fn show(
 /// `GET /` for anybody: numbers without names. They are those of the live streams, so that however
 /// often strangers ask, no list of all devices is made for them.
 pub(super) fn show_to_anybody(ask: Ask<'_>) -> Reply {
-    let counts = Counts::kept(&ask.http.live.counts());
+    // Nobody's key bounds what everybody may see.
+    let counts = Counts::kept(&ask.http.live.counts(&Access::server()));
     if ask.browser.wants_json {
         return ok(&counts.summary());
     }

@@ -70,7 +70,7 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
     }
     let text = sent.get("key").unwrap_or_default();
     let key = match auth::authenticate(text, &ask.http.ops.keys, ask.visit).await? {
-        Ok(Principal::Operator { key }) => key,
+        Ok(Principal::Operator { key, .. }) => key,
         Ok(Principal::Enrol { .. } | Principal::Device { .. }) => {
             return refuse(StatusCode::FORBIDDEN, "This needs an operator's key.");
         }

@@ -3,13 +3,15 @@
 //!
 //! It follows the database: after each change of a device it is told what is stored then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use fleet_core::filter::Filter;
 use fleet_core::id::{DeviceId, Uid};
+use fleet_core::time::Timestamp;
 use indexmap::IndexMap;
 
-use super::{Admission, Device};
+use super::{Admission, Device, Profile};
 
 /// The devices by id and by uid.
 #[derive(Debug, Default)]
@@ -23,6 +25,12 @@ struct Entries {
     /// In the order in which they came, mostly: the quickest to look at them all.
     by_uid: IndexMap<Uid, Listed>,
     keyless: usize,
+    /// What each device is, for scopes of keys; kept from when the first of those is used.
+    profiles: Option<HashMap<Uid, Profile>>,
+    /// Whether all were told of.
+    has_all_profiles: bool,
+    /// Grows with each change.
+    revision: u64,
 }
 
 /// A device in the directory.
@@ -62,10 +70,62 @@ impl Directory {
         Ids(self.read())
     }
 
+    /// Whether it is known what each device is.
+    pub(crate) fn has_all_profiles(&self) -> bool {
+        self.read().has_all_profiles
+    }
+
+    /// From now on it is kept what each device is. What was stored before is still to be told.
+    pub(crate) fn keep_profiles(&self) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.profiles.get_or_insert_default();
+    }
+
+    /// Is told of devices that were stored before, as far as nothing newer is known of them.
+    pub(crate) fn tell_profiles(&self, devices: &[Device]) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let Entries { by_uid, profiles, .. } = &mut *entries;
+        let profiles = profiles.get_or_insert_default();
+        for device in devices.iter().filter(|device| by_uid.contains_key(&device.uid)) {
+            profiles.entry(device.uid).or_insert_with(|| Profile::of(device));
+        }
+        (entries.has_all_profiles, entries.revision) = (true, entries.revision + 1);
+    }
+
+    /// A number that grows with each change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
+    /// Whether a filter of what devices are finds one.
+    pub(crate) fn is_found(&self, uid: Uid, filter: &Filter) -> bool {
+        let entries = self.read();
+        let profile = entries.profiles.as_ref().and_then(|profiles| profiles.get(&uid));
+        profile.is_some_and(|profile| filter.matches(profile, Timestamp::from_millis(0)))
+    }
+
+    /// The devices that such a filter finds.
+    pub(crate) fn found(&self, filter: &Filter) -> HashSet<Uid> {
+        let entries = self.read();
+        let found = entries.profiles.iter().flatten().filter(|(_, profile)| {
+            // Nothing that such a filter asks for depends on the time.
+            filter.matches(*profile, Timestamp::from_millis(0))
+        });
+        found.map(|(uid, _)| *uid).collect()
+    }
+
     /// Notes what is stored of a device now.
     pub(super) fn note(&self, uid: Uid, device: &Device) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.revision += 1;
         let is_deleted = device.state == Admission::Deleted;
+        if let Some(profiles) = &mut entries.profiles {
+            if is_deleted {
+                profiles.remove(&uid);
+            } else {
+                profiles.insert(uid, Profile::of(device));
+            }
+        }
         let before = if is_deleted {
             entries.by_uid.swap_remove(&uid)
         } else {

@@ -122,7 +122,9 @@ pub enum KeyRefusal {
     #[error("the key has no uses left")]
     Spent,
     /// Without it no operator could come in.
-    #[error("this is the last operator key that works: create another first")]
+    #[error(
+        "this is the last key that works and may do everything: create another first, of the role admin and without a scope"
+    )]
     LastOperator,
 }
 

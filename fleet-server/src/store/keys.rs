@@ -1,6 +1,9 @@
 //! Key records: what the server keeps of the key texts that it handed out.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
+use fleet_core::api::{Might, Role};
 use fleet_core::id::Uid;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
@@ -19,15 +22,31 @@ pub trait KeyStore: Send + Sync {
     /// All keys, by id. Damaged ones are left out, and health says so.
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
 
-    /// Ends a key for good, unless it is the last operator key that works: of any number of
-    /// simultaneous callers, one fails then. Repeating it keeps the first time. Returns the key as
-    /// it was before.
+    /// Ends a key for good, unless it is the last key that works and may do everything: of any
+    /// number of simultaneous callers, one fails then. Repeating it keeps the first time. Returns
+    /// the key as it was before.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+
+    /// Adds a key's successor, and has the key itself end at a time, unless it ends before: both in
+    /// one commit. A key that works no more at `now` has no successor. Returns the key after it.
+    async fn key_succeed(
+        &self,
+        id: &str,
+        successor: KeyRecord,
+        now: Timestamp,
+        end: Timestamp,
+    ) -> Result<KeyRecord, StoreError>;
 
     /// Uses a key once, if it may be used: of a key with one use left, one of any number of
     /// simultaneous callers gets it. Returns the record after it. Costs a commit, so it is for
-    /// keys whose uses are counted and for now and then noting the last use of others.
-    async fn key_use(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+    /// keys whose uses are counted and for now and then noting the last use of others, and from
+    /// where that was.
+    async fn key_use(
+        &self,
+        id: &str,
+        at: Timestamp,
+        from: Option<IpAddr>,
+    ) -> Result<KeyRecord, StoreError>;
 }
 
 /// What the server keeps of a key.
@@ -53,6 +72,12 @@ pub struct KeyRecord {
     pub revoked_at: Option<Timestamp>,
     /// When it was last used, as far as that was noted.
     pub last_used: Option<Timestamp>,
+    /// From where that was.
+    pub last_used_from: Option<IpAddr>,
+    /// What an operator may do who comes in with it.
+    pub might: Might,
+    /// With which devices, as a filter; all if there is none.
+    pub scope: Option<String>,
 }
 
 impl KeyRecord {
@@ -61,5 +86,10 @@ impl KeyRecord {
         self.kind == KeyKind::Operator
             && self.revoked_at.is_none()
             && self.expires_at.is_none_or(|end| at < end)
+    }
+
+    /// Whether somebody who may do everything comes in with it at a time.
+    pub fn is_good_admin(&self, at: Timestamp) -> bool {
+        self.is_good_operator(at) && self.might.role == Role::Admin && self.scope.is_none()
     }
 }

@@ -21,6 +21,7 @@ mod events;
 mod grants;
 mod keys;
 mod meta;
+mod profile;
 mod redb;
 mod sessions;
 mod telemetry;
@@ -43,6 +44,7 @@ pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{Checked, MetaStore, Pace, StoreHealth};
+pub use profile::Profile;
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use redb::check_row;

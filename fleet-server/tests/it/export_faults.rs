@@ -297,7 +297,7 @@ async fn a_reader_that_takes_nothing_is_shown_out() {
 async fn an_export_ends_with_its_key() {
     let mut rig = Rig::start_patient().await;
     rig.restart_patient(async |database| fill(database, 5 * REPORTS).await).await;
-    let key = rig.key(json!({"kind": "operator"})).await;
+    let key = rig.key(json!({"kind": "operator", "rights": ["export"]})).await;
     let lazy = Lazy::ask(&rig, &key, 200).await;
     rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&key)), None).await.expect(200);
     // Slow enough that the end would come long after the next look at the key.

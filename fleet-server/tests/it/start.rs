@@ -120,12 +120,14 @@ async fn a_missing_admin_key_is_made_anew_and_the_old_one_ends() {
     let path = format!("/api/v1/keys/{}", key_id(&rig.admin()));
     let detail = rig.ask("DELETE", &path, None).await.problem(409);
     assert!(detail.contains("create another first"), "{detail}");
-    let hour = rig.key(serde_json::json!({"kind": "operator", "expires_in_secs": 3600})).await;
+    let hour = rig
+        .key(serde_json::json!({"kind": "operator", "role": "admin", "expires_in_secs": 3600}))
+        .await;
     rig.clock.advance(std::time::Duration::from_secs(3600));
     rig.ask("DELETE", &path, None).await.problem(409);
     rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&hour)), None).await.expect(200);
     // An operator who ended the key while there was another meant it.
-    rig.key(serde_json::json!({"kind": "operator"})).await;
+    rig.key(serde_json::json!({"kind": "operator", "role": "admin"})).await;
     rig.ask("DELETE", &format!("/api/v1/keys/{}", key_id(&rig.admin())), None).await.expect(200);
     rig.restart().await;
     assert!(rig.server().notes()[0].contains("was revoked"), "{:?}", rig.server().notes());

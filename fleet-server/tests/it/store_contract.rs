@@ -292,15 +292,15 @@ async fn keys_are_used_up_revoked_and_expire(store: Any) {
     let ids: Vec<_> = store.key_list().await.unwrap().into_iter().map(|key| key.id).collect();
     assert_eq!(ids, ["a", "b", "c"]);
 
-    assert_eq!(store.key_use("a", time(50)).await.unwrap().last_used, Some(time(50)));
-    assert_eq!(store.key_use("b", time(50)).await.unwrap().uses_left, Some(0));
-    unusable(store.key_use("b", time(50)).await, KeyRefusal::Spent);
-    store.key_use("c", time(99)).await.unwrap();
-    unusable(store.key_use("c", time(100)).await, KeyRefusal::Expired);
+    assert_eq!(store.key_use("a", time(50), None).await.unwrap().last_used, Some(time(50)));
+    assert_eq!(store.key_use("b", time(50), None).await.unwrap().uses_left, Some(0));
+    unusable(store.key_use("b", time(50), None).await, KeyRefusal::Spent);
+    store.key_use("c", time(99), None).await.unwrap();
+    unusable(store.key_use("c", time(100), None).await, KeyRefusal::Expired);
     assert_eq!(store.key_revoke("a", time(60)).await.unwrap().revoked_at, None);
     assert_eq!(store.key_revoke("a", time(70)).await.unwrap().revoked_at, Some(time(60)));
-    unusable(store.key_use("a", time(50)).await, KeyRefusal::Revoked);
-    missing(store.key_use("d", time(50)).await, "key");
+    unusable(store.key_use("a", time(50), None).await, KeyRefusal::Revoked);
+    missing(store.key_use("d", time(50), None).await, "key");
     missing(store.key_revoke("d", time(50)).await, "key");
     assert_eq!(store.key_get("d").await.unwrap(), None);
     assert_eq!(store.key_get("c").await.unwrap().unwrap().last_used, Some(time(99)));
@@ -309,7 +309,7 @@ async fn keys_are_used_up_revoked_and_expire(store: Any) {
 async fn one_use_goes_to_one_of_many(store: Any) {
     let record = KeyRecord { uses_left: Some(3), ..key("k") };
     store.key_insert(record).await.unwrap();
-    let uses = (0..20).map(|_| store.key_use("k", time(1)));
+    let uses = (0..20).map(|_| store.key_use("k", time(1), None));
     let done = futures_util::future::join_all(uses).await;
     assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 3);
 }

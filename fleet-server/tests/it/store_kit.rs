@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fleet_core::api::{Might, Rights, Role};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
@@ -58,6 +59,9 @@ pub(crate) fn key(id: &str) -> KeyRecord {
         expires_at: None,
         revoked_at: None,
         last_used: None,
+        last_used_from: None,
+        might: Might { role: Role::Admin, rights: Rights::new() },
+        scope: None,
     }
 }
 

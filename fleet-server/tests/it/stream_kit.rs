@@ -23,9 +23,16 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn open(rig: &Rig, path: &str) -> Self {
+        Self::open_with(rig, &rig.admin(), path).await
+    }
+
+    pub(crate) async fn open_with(rig: &Rig, key: &str, path: &str) -> Self {
+        Self::send(rig, path, &format!("Host: x\r\nAuthorization: Bearer {key}\r\n")).await
+    }
+
+    pub(crate) async fn send(rig: &Rig, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(rig.address()).await.unwrap();
-        let key = rig.admin();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         Self { stream, rest: Vec::new(), text: String::new() }
     }
@@ -48,6 +55,21 @@ impl Raw {
         };
         tokio::time::timeout(BOUND, read).await.unwrap_or_else(|_| panic!("waited for {part}"));
         &self.text
+    }
+
+    /// Reads to the end, as the server makes it: where chunks come, the last one is empty.
+    pub(crate) async fn read_to_end(mut self) -> String {
+        let read = async {
+            let mut buffer = [0; 4096];
+            while !self.text.ends_with("\r\n0\r\n\r\n") {
+                match self.stream.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => self.text.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, read).await.unwrap_or_else(|_| panic!("an end in time"));
+        self.text
     }
 }
 

@@ -395,6 +395,7 @@ impl App {
                 let was_up = self.desk.link.server.is_some();
                 let was_down = matches!(self.desk.link.phase, Phase::Down { .. });
                 self.desk.link.greeted(&hello, now);
+                self.desk.wish(Effect::Ask(Request::Me));
                 if !hello.resumed {
                     self.desk.data.clear();
                 }
@@ -445,6 +446,12 @@ impl App {
 
     fn answered(&mut self, request: Request, answer: Result<Answer, Failed>) {
         match (request, answer) {
+            // If nobody can tell, the server refuses what the key may not do.
+            (Request::Me, answer) => {
+                if let Ok(Answer::Me(me)) = answer {
+                    self.desk.me = Some(*me);
+                }
+            }
             (Request::Events { device: None, before }, answer) => {
                 self.events.answered(before, answer, &mut self.desk);
             }

@@ -19,6 +19,7 @@ pub mod popup;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fleet_core::api::{Me, Right, Role};
 use fleet_core::identity::ServerIdentity;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
@@ -106,6 +107,8 @@ pub struct Desk {
     pub settings: Settings,
     /// The link to the server.
     pub link: Link,
+    /// Whose key it is and what it may do, as soon as that is known.
+    pub me: Option<Me>,
     /// The devices.
     pub data: Fleet,
     /// The screens from the fleet's down to the one that is shown. Never empty.
@@ -144,6 +147,7 @@ impl Desk {
             size,
             settings,
             link: Link::default(),
+            me: None,
             data: Fleet::default(),
             places: vec![Screen::Fleet],
             history: Vec::new(),
@@ -282,9 +286,30 @@ impl Desk {
             Some("this console is read-only")
         } else if !self.link.is_live() {
             Some("the server is away; your marks and filter are kept")
+        } else if self.me.as_ref().is_some_and(|me| me.role == Some(Role::Viewer)) {
+            Some("the key only looks: it has the role viewer")
         } else {
             None
         }
+    }
+
+    /// Why something cannot be done that takes a right, if so.
+    pub fn why_not_by_right(&self, right: Right) -> Option<&'static str> {
+        if self.me.as_ref().is_none_or(|me| me.rights.contains(&right)) {
+            return None;
+        }
+        Some(match right {
+            Right::Exec => "the key has not the right exec",
+            Right::Delete => "the key has not the right delete",
+            Right::Export => "the key has not the right export",
+        })
+    }
+
+    /// Why no devices can be brought in now, if so.
+    pub fn why_not_bring_in(&self) -> Option<&'static str> {
+        let has_scope = self.me.as_ref().is_some_and(|me| me.scope.is_some());
+        let words = "the key is for some devices only, and brings none in";
+        self.why_not_change().or(has_scope.then_some(words))
     }
 
     /// Takes away what has been shown for long enough.

@@ -1,7 +1,7 @@
 //! A device as the server sees it: TLS, the hello with both proofs, and what it measures.
 
 use anyhow::bail;
-use fleet_core::api::{KeyCreate, Route};
+use fleet_core::api::{KeyCreate, Rights, Route};
 use fleet_core::identity::PrivateKey;
 use fleet_core::metric::Sample;
 use fleet_core::net::http;
@@ -43,7 +43,11 @@ pub(crate) async fn enrol_key(client: &Client) -> anyhow::Result<String> {
         label: "bench".to_owned(),
         uses: None,
         expires_in_secs: None,
+        never_expires: false,
         device_id: None,
+        role: None,
+        rights: Rights::new(),
+        scope: None,
     };
     Ok(client.key_create(&wish).await?.key)
 }

@@ -277,3 +277,34 @@ fn what_changes_with_every_report_is_known() {
     assert!("  ".parse::<Filter>().unwrap().is_empty());
     assert!(!"a=1".parse::<Filter>().unwrap().is_empty());
 }
+
+#[test]
+fn filters_are_put_together_and_one_is_within_another() {
+    let filter = |text: &str| text.parse::<Filter>().unwrap();
+    for (own, asked, both) in [
+        ("site=a", "tag:x or tag:y", "site=a and (tag:x or tag:y)"),
+        ("site=a tag:x", "type=arm", "site=a and tag:x and type=arm"),
+        ("site=a or site=b", "not tag:x", "(site=a or site=b) and not tag:x"),
+    ] {
+        let (own, asked) = (filter(own), filter(asked));
+        let together = own.and(&asked);
+        assert_eq!(together, filter(both));
+        assert_eq!(together.to_string(), both);
+        assert!(together.is_within(&own) && together.is_within(&asked));
+        assert!(!own.is_within(&together) && !own.is_within(&asked));
+    }
+    // Word by word: what means less in other words is not taken for it.
+    assert!(!filter("site in (a)").is_within(&filter("site=a")));
+    assert!(filter("site=a").is_within(&Filter::default()));
+    assert!(!filter("site=a or tag:x").is_within(&filter("site=a")));
+}
+
+#[test]
+fn the_fields_of_a_filter_are_known() {
+    use crate::field::Field::{Cpu, Metadata, Status, Tags, Type};
+    let fields =
+        |text: &str| text.parse::<Filter>().unwrap().fields().into_iter().collect::<Vec<_>>();
+    assert_eq!(fields("type=arm or not (tag:x and has cpu)"), [Type, Cpu, Tags]);
+    assert_eq!(fields("metadata.status=spare"), [Metadata]);
+    assert_eq!(fields("status in (online,late)"), [Status]);
+}

@@ -169,6 +169,7 @@ impl Options {
         let is_wanted = |table: &ExportTable| self.tables.is_empty() || self.tables.contains(table);
         Wish {
             tables: ExportTable::ALL.into_iter().filter(is_wanted).collect(),
+            within: None,
             from: self.from.map(|moment| moment.resolve(now)),
             to: self.to.map(|moment| moment.resolve(now)),
         }

@@ -22,7 +22,7 @@ use super::machine::{Member, Next, Plan, next};
 use super::view::{counted, words};
 use super::{Batches, event};
 use crate::ops::commands::BEGINS_ANEW;
-use crate::ops::{Actor, OpsError};
+use crate::ops::{Access, Actor, OpsError};
 use crate::store::{
     Action, BatchRecord, CommandRecord, Device, MemberChange, MemberQuery, MemberRecord, StoreError,
 };
@@ -375,7 +375,7 @@ impl Batches {
         let command = if_sound(self.world.store.command_get(id).await)?.flatten();
         let Some(command) = command else { return Ok(false) };
         if matches!(command.state, CommandState::Queued | CommandState::Sent) {
-            match self.commands.cancel(id, &Actor::Server).await {
+            match self.commands.cancel(&Access::server(), id, &Actor::Server).await {
                 // It is too late, and goes on.
                 Ok(_) | Err(OpsError::Conflict(_) | OpsError::NotFound(_)) => {}
                 Err(error) => return Err(error),

@@ -18,25 +18,26 @@ use std::sync::Arc;
 
 use fleet_core::api::{
     self, BatchDevice, BatchMember, BatchPreview, BatchRequest, BatchState, BatchView,
-    DeviceStatus, EventKind, Excluded, MemberState, WhenOffline,
+    DeviceStatus, EventKind, Excluded, MemberState, Role, SERVER_URL, WhenOffline,
 };
 use fleet_core::field::{Field, SortKey};
 use fleet_core::filter::Filter;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::limits::{BATCH_DEVICES_MAX, PAGE_ROWS_MAX};
 use fleet_core::time::Timestamp;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use self::view::{counted, member_view, view, words};
 use self::wish::{Chosen, Wish};
-use super::commands::require_able;
+use super::commands::{self, require_able};
 use super::configs::{Layers, Versions};
 use super::events::NewEvent;
-use super::{Actor, Commands, Devices, Events, OpsError, World};
+use super::{Access, Actor, Commands, Devices, Events, OpsError, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::store::{
-    Admission, BatchRecord, Conflict, Counts, Failure, MemberQuery, MemberRecord, Refusal,
+    Action, Admission, BatchRecord, Conflict, Counts, Failure, MemberQuery, MemberRecord, Refusal,
     StoreError,
 };
 
@@ -75,9 +76,13 @@ struct Found {
 
 impl Batches {
     /// What a batch would be, without doing anything.
-    pub(crate) async fn preview(&self, request: BatchRequest) -> Result<BatchPreview, OpsError> {
+    pub(crate) async fn preview(
+        &self,
+        access: &Access,
+        request: BatchRequest,
+    ) -> Result<BatchPreview, OpsError> {
         let wish = Wish::read(request)?;
-        let found = self.found(&wish).await?;
+        let found = self.found(access, &wish).await?;
         let (mut by_status, mut by_type) = (BTreeMap::new(), BTreeMap::new());
         for device in &found.able {
             *by_status.entry(device.status.word().to_owned()).or_default() += 1;
@@ -108,18 +113,22 @@ impl Batches {
     /// Begins a batch. The same under the same number is no new batch; whether it is one is told.
     pub(crate) async fn create(
         &self,
+        access: &Access,
         request: BatchRequest,
         actor: &Actor,
     ) -> Result<(BatchView, bool), OpsError> {
         let wish = Wish::read(request)?;
+        require_might(access, &wish.action)?;
         if let Some(id) = wish.id
             && let Some(known) = self.world.store.batch_get(id).await?
         {
-            let is_the_same = known.action == wish.action && known.filter == wish.filter;
+            let is_the_same = known.action == wish.action
+                && known.filter == wish.filter
+                && self.is_inside(access, &known).await?;
             let other = || OpsError::Conflict(format!("another batch has the id {id}"));
             return if is_the_same { Ok((view(known), false)) } else { Err(other()) };
         }
-        let found = self.found(&wish).await?;
+        let found = self.found(access, &wish).await?;
         check(&wish, &found)?;
         let now = self.world.now();
         let member = |device: api::Device, state, why: String| MemberRecord {
@@ -175,27 +184,55 @@ impl Batches {
     }
 
     /// One batch.
-    pub(crate) async fn get(&self, id: Uid) -> Result<BatchView, OpsError> {
-        Ok(view(self.load(id).await?))
+    pub(crate) async fn get(&self, access: &Access, id: Uid) -> Result<BatchView, OpsError> {
+        Ok(view(self.load(access, id).await?))
     }
 
     /// Batches older than one, newest first.
     pub(crate) async fn list(
         &self,
+        access: &Access,
         before: Option<Uid>,
         limit: usize,
     ) -> Result<Vec<BatchView>, OpsError> {
-        let found = self.world.store.batch_list(before, limit.min(PAGE_ROWS_MAX)).await?;
-        Ok(found.into_iter().map(view).collect())
+        let limit = limit.min(PAGE_ROWS_MAX);
+        let (mut found, mut before) = (Vec::new(), before);
+        // With a scope some of a page may be nobody's business, and further ones are looked at.
+        loop {
+            let batches = self.world.store.batch_list(before, limit).await?;
+            let is_last = batches.len() < limit;
+            before = batches.last().map(|batch| batch.id);
+            for batch in batches {
+                if found.len() < limit && self.is_inside(access, &batch).await? {
+                    found.push(view(batch));
+                }
+            }
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Whether all devices of a batch are in somebody's scope.
+    async fn is_inside(&self, access: &Access, batch: &BatchRecord) -> Result<bool, OpsError> {
+        let Some(scope) = access.members(self.world.store.directory()) else { return Ok(true) };
+        if batch.total as usize > scope.len() {
+            return Ok(false);
+        }
+        let (states, limit) = (Vec::new(), BATCH_DEVICES_MAX);
+        let query = MemberQuery { batch: batch.id, states, after: None, limit };
+        let members = self.world.store.batch_members(query).await?;
+        Ok(members.iter().all(|(_, member)| scope.contains(&member.device)))
     }
 
     /// Devices of a batch, by id.
     pub(crate) async fn members(
         &self,
+        access: &Access,
         id: Uid,
         asked: MembersAsked,
     ) -> Result<Vec<BatchMember>, OpsError> {
-        let batch = self.load(id).await?;
+        let batch = self.load(access, id).await?;
         let MembersAsked { states, after, limit } = asked;
         let query = MemberQuery { batch: id, states, after, limit: limit.min(PAGE_ROWS_MAX) };
         let found = self.world.store.batch_members(query).await?;
@@ -207,7 +244,13 @@ impl Batches {
     }
 
     /// Has no further device begin, until somebody says so.
-    pub(crate) async fn pause(&self, id: Uid, actor: &Actor) -> Result<BatchView, OpsError> {
+    pub(crate) async fn pause(
+        &self,
+        access: &Access,
+        id: Uid,
+        actor: &Actor,
+    ) -> Result<BatchView, OpsError> {
+        self.load(access, id).await?;
         let (by, now) = (actor.to_string(), self.world.now());
         let change = move |batch: &mut BatchRecord| match batch.state {
             BatchState::Running => {
@@ -222,7 +265,13 @@ impl Batches {
     }
 
     /// Has a batch that is paused go on. What has failed so far counts no more.
-    pub(crate) async fn go_on(&self, id: Uid, actor: &Actor) -> Result<BatchView, OpsError> {
+    pub(crate) async fn go_on(
+        &self,
+        access: &Access,
+        id: Uid,
+        actor: &Actor,
+    ) -> Result<BatchView, OpsError> {
+        require_might(access, &self.load(access, id).await?.action)?;
         let (by, now) = (actor.to_string(), self.world.now());
         let change = move |batch: &mut BatchRecord| match batch.state {
             BatchState::Paused => {
@@ -238,7 +287,13 @@ impl Batches {
     }
 
     /// Calls off what has not begun. Devices that are at it go on.
-    pub(crate) async fn cancel(&self, id: Uid, actor: &Actor) -> Result<BatchView, OpsError> {
+    pub(crate) async fn cancel(
+        &self,
+        access: &Access,
+        id: Uid,
+        actor: &Actor,
+    ) -> Result<BatchView, OpsError> {
+        self.load(access, id).await?;
         let (by, now) = (actor.to_string(), self.world.now());
         let change = move |batch: &mut BatchRecord| match batch.state {
             BatchState::Running | BatchState::Paused => {
@@ -256,11 +311,13 @@ impl Batches {
     /// there are as many as expected.
     pub(crate) async fn retry(
         &self,
+        access: &Access,
         id: Uid,
         expect: Option<usize>,
         actor: &Actor,
     ) -> Result<BatchView, OpsError> {
-        let old = self.load(id).await?;
+        let old = self.load(access, id).await?;
+        require_might(access, &old.action)?;
         let states = vec![MemberState::Failed, MemberState::Unknown];
         let query = MemberQuery { batch: id, states, after: None, limit: BATCH_DEVICES_MAX };
         let failed = self.world.store.batch_members(query).await?;
@@ -313,7 +370,7 @@ impl Batches {
     }
 
     /// The devices that a wish is about, by id.
-    async fn found(&self, wish: &Wish) -> Result<Found, OpsError> {
+    async fn found(&self, access: &Access, wish: &Wish) -> Result<Found, OpsError> {
         let (filter, chosen) = match &wish.chosen {
             Chosen::Filter(filter) => (filter.clone(), None),
             Chosen::Devices(uids) => {
@@ -321,7 +378,7 @@ impl Batches {
                 (Filter::default(), Some(all))
             }
         };
-        let mut devices = self.devices.select(&filter, BY_ID).await?;
+        let mut devices = self.devices.select(access, &filter, BY_ID).await?;
         if let Some(chosen) = &chosen {
             devices.retain(|device| chosen.contains(&device.uid));
             let gone = chosen.len() - devices.len();
@@ -365,9 +422,12 @@ impl Batches {
         Ok(view(begun))
     }
 
-    async fn load(&self, id: Uid) -> Result<BatchRecord, OpsError> {
-        let found = self.world.store.batch_get(id).await?;
-        found.ok_or_else(|| OpsError::NotFound(format!("batch {id}")))
+    /// A batch, unless some of its devices are out of scope.
+    async fn load(&self, access: &Access, id: Uid) -> Result<BatchRecord, OpsError> {
+        match self.world.store.batch_get(id).await? {
+            Some(batch) if self.is_inside(access, &batch).await? => Ok(batch),
+            Some(_) | None => Err(OpsError::NotFound(format!("batch {id}"))),
+        }
     }
 
     /// Changes a batch in one piece, and tells of it if that was news.
@@ -409,6 +469,17 @@ impl Batches {
             }
             None => format!("not seen since the server began; waited for until {until}"),
         })
+    }
+}
+
+/// Refuses whoever may not have this done.
+fn require_might(access: &Access, action: &Action) -> Result<(), OpsError> {
+    match action {
+        Action::Command(command) => commands::require_might(access, command),
+        Action::Config(patch) => {
+            let patch: Value = serde_json::from_str(patch).map_err(|_| OpsError::Defect)?;
+            if patch.get(SERVER_URL).is_some() { access.require_role(Role::Admin) } else { Ok(()) }
+        }
     }
 }
 

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use fleet_core::api::{
-    ConfigLayer, ConfigUpdate, ConfigVersionView, EventKind, LayerPreview, LayerView, diff,
+    ConfigLayer, ConfigUpdate, ConfigVersionView, EventKind, LayerPreview, LayerView, Role, diff,
 };
 use fleet_core::untrusted::Untrusted;
 
 use super::layers::{Stack, canonical, has_layer, parsed, server_url, tags_of};
 use super::settle::by_layer;
 use super::view::{hash, set, version_view};
-use super::{Configs, EMPTY_DOCUMENT, check_comment};
+use super::{Configs, EMPTY_DOCUMENT, check_comment, require_place};
 use crate::ops::commands::require_able;
 use crate::ops::events::NewEvent;
-use crate::ops::{Actor, OpsError};
+use crate::ops::{Access, Actor, OpsError};
 use crate::store::{ConfigVersion, NewConfig};
 
+/// What somebody with a scope is told.
+const SHARED: &str = "a layer";
 /// Devices that a preview names.
 const SAMPLE_MAX: usize = 8;
 
@@ -29,10 +31,11 @@ struct Wish {
 
 impl Configs {
     /// All layers.
-    pub(crate) async fn layer_list(&self) -> Result<Vec<LayerView>, OpsError> {
+    pub(crate) async fn layer_list(&self, access: &Access) -> Result<Vec<LayerView>, OpsError> {
         let stack = self.layers.stack().await?;
         let devices = self.world.store.device_list().await?;
-        let able = devices.iter().filter(|device| require_able(device).is_ok());
+        let able = devices.iter();
+        let able = able.filter(|device| require_able(device).is_ok() && access.has(device));
         let tags: Vec<_> = able.map(tags_of).collect();
         let view = |(layer, stored): (&ConfigLayer, &ConfigVersion)| {
             let devices = tags.iter().filter(|tags| has_layer(tags, layer)).count();
@@ -42,9 +45,13 @@ impl Configs {
     }
 
     /// One layer.
-    pub(crate) async fn layer_get(&self, layer: &ConfigLayer) -> Result<LayerView, OpsError> {
+    pub(crate) async fn layer_get(
+        &self,
+        access: &Access,
+        layer: &ConfigLayer,
+    ) -> Result<LayerView, OpsError> {
         let latest = self.layers.stack().await?.get(layer).cloned();
-        self.layer_view(layer, latest).await
+        self.layer_view(access, layer, latest).await
     }
 
     /// Versions of a layer, newest first; only those below `before`, if that is said.
@@ -61,10 +68,12 @@ impl Configs {
     /// What a change of a layer would be, without doing anything.
     pub(crate) async fn layer_preview(
         &self,
+        access: &Access,
         layer: &ConfigLayer,
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<LayerPreview, OpsError> {
+        access.require_whole_fleet(SHARED)?;
         let wish = self.wish(layer, update, author).await?;
         let (changed, devices) = self.changed_by(&wish.after(layer)?, layer).await?;
         let before = wish.before();
@@ -82,13 +91,19 @@ impl Configs {
     /// the current one says is no new version. Devices are settled afterwards.
     pub(crate) async fn layer_update(
         &self,
+        access: &Access,
         layer: &ConfigLayer,
         expected: Option<u64>,
         update: ConfigUpdate,
         author: &Actor,
     ) -> Result<LayerView, OpsError> {
+        access.require_whole_fleet(SHARED)?;
+        if *layer == ConfigLayer::Fleet {
+            access.require_role(Role::Admin)?;
+        }
         let wanted = update.expect;
         let wish = self.wish(layer, update, author).await?;
+        require_place(access, wish.before(), &wish.new.document)?;
         let current = wish.latest.as_ref().map_or(0, |latest| latest.version);
         if let Some(expected) = expected.filter(|expected| *expected != current) {
             return Err(OpsError::Stale { expected, current });
@@ -116,7 +131,7 @@ impl Configs {
             self.events.record(NewEvent { kind, actor, device: None, text }).await;
             Some(stored)
         };
-        let view = self.layer_view(layer, stored).await?;
+        let view = self.layer_view(access, layer, stored).await?;
         Ok(LayerView { status: Some("updated".to_owned()), ..view })
     }
 
@@ -161,10 +176,13 @@ impl Configs {
 
     async fn layer_view(
         &self,
+        access: &Access,
         layer: &ConfigLayer,
         latest: Option<ConfigVersion>,
     ) -> Result<LayerView, OpsError> {
-        Ok(layer_view(layer, latest, self.having(layer).await?.len()))
+        let devices = self.having(layer).await?;
+        let devices = devices.iter().filter(|device| access.has(device)).count();
+        Ok(layer_view(layer, latest, devices))
     }
 }
 

@@ -9,7 +9,7 @@ mod view;
 use std::sync::Arc;
 
 use fleet_core::api::{
-    ConfigUpdate, ConfigVersionView, ConfigView, Difference, EventKind, SERVER_URL,
+    ConfigUpdate, ConfigVersionView, ConfigView, Difference, EventKind, Role, SERVER_URL,
     config_of_paths, config_paths, diff,
 };
 use fleet_core::id::Uid;
@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::devices::find;
 use super::events::NewEvent;
-use super::{Actor, Events, OpsError, World};
+use super::{Access, Actor, Events, OpsError, World};
 use crate::bell::Bell;
 use crate::hub::Hub;
 use crate::store::{ConfigVersion, Device, NewConfig, ReportedConfig, ReportedPhase};
@@ -53,8 +53,8 @@ pub(crate) struct Configs {
 
 impl Configs {
     /// A device's configuration.
-    pub(crate) async fn get(&self, name: &str) -> Result<ConfigView, OpsError> {
-        let device = find(&self.world, name).await?;
+    pub(crate) async fn get(&self, access: &Access, name: &str) -> Result<ConfigView, OpsError> {
+        let device = find(&self.world, access, name).await?;
         let latest = self.world.store.config_latest(device.uid).await?;
         self.view(&device, latest).await
     }
@@ -63,11 +63,12 @@ impl Configs {
     /// said.
     pub(crate) async fn history(
         &self,
+        access: &Access,
         name: &str,
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersionView>, OpsError> {
-        let device = find(&self.world, name).await?;
+        let device = find(&self.world, access, name).await?;
         let versions = self.world.store.config_list(device.uid, before, limit).await?;
         Ok(versions.into_iter().map(version_view).collect())
     }
@@ -76,12 +77,13 @@ impl Configs {
     /// says what the current one says is no new version.
     pub(crate) async fn update(
         &self,
+        access: &Access,
         name: &str,
         expected: Option<u64>,
         mut update: ConfigUpdate,
         author: &Actor,
     ) -> Result<ConfigView, OpsError> {
-        let device = find(&self.world, name).await?;
+        let device = find(&self.world, access, name).await?;
         if update.expect.is_some() {
             return Err(OpsError::invalid("expect", "goes with a layer"));
         }
@@ -97,6 +99,7 @@ impl Configs {
         }
         let expected = basis(expected, &update, latest.as_ref());
         let new = self.new_config(&device, latest.as_ref(), &stack, update, author)?;
+        require_place(access, own_of(latest.as_ref()), own_part(&new))?;
         // Who wants what a device went back from, or refused, wants it tried anew.
         let failed = device.reported.as_ref().filter(|reported| reported.error.is_some());
         let failed = failed.map(|reported| reported.version);
@@ -326,6 +329,15 @@ impl Configs {
     }
 }
 
+/// Refuses whoever may not have devices go to another server: what they are told there is not ours.
+fn require_place(access: &Access, before: &str, after: &str) -> Result<(), OpsError> {
+    if server_url(before)? == server_url(after)? {
+        return Ok(());
+    }
+    let might = access.might().require_role(Role::Admin);
+    might.map_err(|lacking| OpsError::Forbidden(format!("server_url is to change: {lacking}")))
+}
+
 /// Refuses a comment that is too long.
 fn check_comment(comment: Option<&str>) -> Result<(), OpsError> {
     if comment.is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
@@ -422,7 +434,9 @@ mod tests {
         let update = ConfigUpdate::default();
         let new = configs.new_config(&device, None, &stack, update, &Actor::Server).unwrap();
         store.config_append(uid, None, new).await.unwrap();
-        let again = configs.update("a", Some(0), ConfigUpdate::default(), &Actor::Server).await;
+        let again = configs
+            .update(&Access::server(), "a", Some(0), ConfigUpdate::default(), &Actor::Server)
+            .await;
         assert!(matches!(again, Err(OpsError::Stale { expected: 0, current: 1 })));
         assert_eq!(configs.push_after(uid, 0).await.unwrap().map(|push| push.version), Some(1));
     }

@@ -1,5 +1,7 @@
 //! Key records in redb.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use fleet_core::time::Timestamp;
 
@@ -10,15 +12,7 @@ use crate::store::{Conflict, KeyRecord, KeyRefusal, KeyStore, StoreError};
 #[async_trait]
 impl KeyStore for RedbStore {
     async fn key_insert(&self, key: KeyRecord) -> Result<(), StoreError> {
-        self.write(move |txn| {
-            let mut keys = txn.open(&KEYS)?;
-            if keys.contains(key.id.as_bytes())? {
-                return Err(Conflict::Exists("key").into());
-            }
-            let id = key.id.clone();
-            keys.put(id.as_bytes(), &key.into())
-        })
-        .await
+        self.write(move |txn| insert(txn, key)).await
     }
 
     async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
@@ -45,10 +39,10 @@ impl KeyStore for RedbStore {
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
         self.write(move |txn| {
-            let others = has_other_operator(txn, &id, at)?;
+            let others = has_other_admin(txn, &id, at)?;
             let mut revoked_before = None;
             let key = change(txn, id, |key| {
-                if key.is_good_operator(at) && !others {
+                if key.is_good_admin(at) && !others {
                     return Err(KeyRefusal::LastOperator);
                 }
                 revoked_before = key.revoked_at;
@@ -60,10 +54,44 @@ impl KeyStore for RedbStore {
         .await
     }
 
-    async fn key_use(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
+    async fn key_succeed(
+        &self,
+        id: &str,
+        successor: KeyRecord,
+        now: Timestamp,
+        end: Timestamp,
+    ) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
-        self.write(move |txn| change(txn, id, |key| use_once(key, at))).await
+        self.write(move |txn| {
+            let old = change(txn, id, |key| {
+                require_good(key, now)?;
+                key.expires_at = Some(key.expires_at.map_or(end, |expires| expires.min(end)));
+                Ok(())
+            })?;
+            insert(txn, successor)?;
+            Ok(old)
+        })
+        .await
     }
+
+    async fn key_use(
+        &self,
+        id: &str,
+        at: Timestamp,
+        from: Option<IpAddr>,
+    ) -> Result<KeyRecord, StoreError> {
+        let id = id.to_owned();
+        self.write(move |txn| change(txn, id, |key| use_once(key, at, from))).await
+    }
+}
+
+fn insert(txn: &Writing<'_>, key: KeyRecord) -> Result<(), Fault> {
+    let mut keys = txn.open(&KEYS)?;
+    if keys.contains(key.id.as_bytes())? {
+        return Err(Conflict::Exists("key").into());
+    }
+    let id = key.id.clone();
+    keys.put(id.as_bytes(), &key.into())
 }
 
 fn change(
@@ -79,28 +107,34 @@ fn change(
     Ok(key)
 }
 
-/// Whether an operator could still come in without one of the keys. Damaged ones do not count.
-fn has_other_operator(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<bool, Fault> {
+/// Whether somebody who may do everything could still come in without one of the keys. Damaged
+/// ones do not count.
+fn has_other_admin(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<bool, Fault> {
     for entry in txn.open(&KEYS)?.all()? {
         let (other, row) = entry?;
         let other = String::from_utf8_lossy(&other).into_owned();
-        if other != id && row.into_key(other).is_good_operator(at) {
+        if other != id && row.into_key(other).is_good_admin(at) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn use_once(key: &mut KeyRecord, at: Timestamp) -> Result<(), KeyRefusal> {
-    if key.revoked_at.is_some() {
-        return Err(KeyRefusal::Revoked);
-    }
-    if key.expires_at.is_some_and(|end| at >= end) {
-        return Err(KeyRefusal::Expired);
-    }
+fn use_once(key: &mut KeyRecord, at: Timestamp, from: Option<IpAddr>) -> Result<(), KeyRefusal> {
+    require_good(key, at)?;
     if let Some(left) = key.uses_left {
         key.uses_left = Some(left.checked_sub(1).ok_or(KeyRefusal::Spent)?);
     }
-    key.last_used = Some(at);
+    (key.last_used, key.last_used_from) = (Some(at), from);
     Ok(())
+}
+
+fn require_good(key: &KeyRecord, at: Timestamp) -> Result<(), KeyRefusal> {
+    if key.revoked_at.is_some() {
+        Err(KeyRefusal::Revoked)
+    } else if key.expires_at.is_some_and(|end| at >= end) {
+        Err(KeyRefusal::Expired)
+    } else {
+        Ok(())
+    }
 }

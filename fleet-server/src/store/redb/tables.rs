@@ -49,8 +49,8 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, EventRow,
-    GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow, SegmentRow,
-    SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    FirstKeyRow, GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow,
+    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -62,6 +62,8 @@ pub(super) const DEVICES_DELETED: Sealed<DeletedRow> = Sealed::new("devices_dele
 pub(super) const DEVICE_IDS: Sealed<UidRow> = Sealed::new("device_ids");
 pub(super) const DEVICE_KEYS: Sealed<UidRow> = Sealed::new("device_keys");
 pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
+/// The keys of a database from before they had roles.
+pub(super) const FIRST_KEYS: Sealed<FirstKeyRow> = Sealed::new("keys");
 pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
 pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");

@@ -12,7 +12,7 @@ mod job;
 mod undo;
 mod words;
 
-use fleet_core::api::{DeviceStatus, IndexRow};
+use fleet_core::api::{DeviceStatus, IndexRow, Right};
 use fleet_core::id::{DeviceId, Uid};
 
 use super::Desk;
@@ -195,8 +195,35 @@ impl Deed {
         }
     }
 
+    /// The right that it takes.
+    fn right(self) -> Option<Right> {
+        match self {
+            Self::Exec => Some(Right::Exec),
+            Self::Delete | Self::Restore => Some(Right::Delete),
+            Self::Accept
+            | Self::Reject
+            | Self::Rename
+            | Self::Note
+            | Self::Tag
+            | Self::Interval
+            | Self::Revoke
+            | Self::Collect
+            | Self::Logs
+            | Self::UnitLogs
+            | Self::Restart
+            | Self::Service
+            | Self::Reboot
+            | Self::RotateKey
+            | Self::TakeBack
+            | Self::GoBack => None,
+        }
+    }
+
     /// Why it cannot be done to these, if so.
     fn why_not(self, chosen: &Chosen, desk: &Desk) -> Option<&'static str> {
+        if let Some(reason) = self.right().and_then(|right| desk.why_not_by_right(right)) {
+            return Some(reason);
+        }
         if chosen.devices.len() > 1 {
             match self {
                 Self::Rename => return Some("a name is given to one device at a time"),

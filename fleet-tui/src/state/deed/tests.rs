@@ -1,7 +1,8 @@
 //! From the menu to the last answer.
 
-use fleet_core::api::{DeviceStatus, DeviceUpdate};
+use fleet_core::api::{DeviceStatus, DeviceUpdate, Me, Right, Role};
 use fleet_core::command::Command;
+use fleet_core::secret::KeyKind;
 use serde_json::json;
 
 use crate::effect::{Change, Effect, Request};
@@ -86,6 +87,49 @@ fn what_does_not_apply_is_greyed_with_the_reason() {
     let Some(Popup::Menu(menu)) = &app.desk.popup else { panic!("no menu") };
     let text = |key| menu.items.iter().find(|item| item.key == key).unwrap().text.as_str();
     assert_eq!((text('a'), text('v'), text('d')), ("accept 1 of 3…", "revoke 2 of 3…", "delete…"));
+}
+
+/// The server says what the key may do.
+fn may(app: &mut App, role: Role, rights: &[Right], scope: Option<&str>) {
+    let me = Me {
+        id: "k3xq2m7abc".to_owned(),
+        kind: KeyKind::Operator,
+        label: "me".into(),
+        role: Some(role),
+        rights: rights.iter().copied().collect(),
+        scope: scope.map(Into::into),
+        device_id: None,
+        expires_at: None,
+    };
+    let now = sample::moment(app.desk.now.since_start);
+    app.apply(now, Event::Answer(Request::Me, Ok(Answer::Me(Box::new(me)))));
+}
+
+#[test]
+fn what_the_key_may_not_do_is_greyed_with_the_reason() {
+    let mut app = mixed();
+    let greyed = |app: &App| {
+        let menu = super::menu(vec![sample::uid(0)], &app.desk);
+        let items = menu.items.into_iter().filter(|item| item.command.is_none());
+        items.map(|item| (item.text, item.detail)).collect::<Vec<_>>()
+    };
+    let by_right = |app: &App| {
+        greyed(app).into_iter().filter(|(_, why)| why.contains("right")).collect::<Vec<_>>()
+    };
+    may(&mut app, Role::Operator, &[Right::Delete], None);
+    let refused = by_right(&app);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].1, "the key has not the right exec");
+    may(&mut app, Role::Admin, &Right::ALL, None);
+    assert!(by_right(&app).is_empty());
+    assert_eq!(app.desk.why_not_bring_in(), None);
+    may(&mut app, Role::Operator, &Right::ALL, Some("site=a"));
+    assert!(app.desk.why_not_bring_in().is_some_and(|why| why.contains("some devices only")));
+    may(&mut app, Role::Viewer, &[], None);
+    assert!(greyed(&app).iter().all(|(_, why)| why.contains("role viewer")));
+    press(&mut app, "x");
+    press(&mut app, "d");
+    assert!(notice(&app).contains("role viewer"), "{}", notice(&app));
 }
 
 #[test]

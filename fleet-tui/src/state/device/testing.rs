@@ -149,7 +149,8 @@ pub(crate) fn answer(request: &Request) -> Answer {
             let view = commands().into_iter().find(|view| view.id == *id);
             Answer::Command(Box::new(with_output(view.expect("a command of the sample"))))
         }
-        Request::Change(..)
+        Request::Me
+        | Request::Change(..)
         | Request::Batches { .. }
         | Request::Batch(_)
         | Request::Members { .. }

@@ -20,7 +20,7 @@ const SORTABLE: [Field; 5] =
 impl DiscoverScreen {
     /// Asks whether these devices are to be configured; or says why they cannot be now.
     pub(super) fn confirm(&self, targets: Vec<Target>, desk: &Desk) -> Result<Popup, String> {
-        if let Some(reason) = desk.why_not_change() {
+        if let Some(reason) = desk.why_not_bring_in() {
             return Err(reason.to_owned());
         }
         if targets.is_empty() {

@@ -208,7 +208,7 @@ impl DiscoverScreen {
 
     /// Configures devices: somebody has agreed.
     pub fn provision(&mut self, order: Order, desk: &mut Desk) {
-        if let Some(reason) = desk.why_not_change() {
+        if let Some(reason) = desk.why_not_bring_in() {
             desk.warn(format!("not done: {reason}"));
             return;
         }

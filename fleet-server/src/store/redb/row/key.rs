@@ -1,14 +1,26 @@
 //! A key's row, without the id, which is its key in the table.
 
 use bincode::{Decode, Encode};
+use fleet_core::api::{Might, Right, Role};
 use fleet_core::id::Uid;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 
 use crate::store::KeyRecord;
 
+/// A key that may do what its role and its rights say.
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(in crate::store::redb) struct KeyRow {
+    pub(super) first: FirstKeyRow,
+    role: RoleRow,
+    rights: Vec<RightRow>,
+    scope: Option<String>,
+    last_used_from: Option<String>,
+}
+
+/// What was kept of keys before they had roles: who held an operator's could do everything.
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(in crate::store::redb) struct FirstKeyRow {
     kind: KeyKindRow,
     hash: [u8; 32],
     label: String,
@@ -27,30 +39,81 @@ enum KeyKindRow {
     Device,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+enum RoleRow {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+enum RightRow {
+    Exec,
+    Delete,
+    Export,
+}
+
 impl KeyRow {
     pub(in crate::store::redb) fn into_key(self, id: String) -> KeyRecord {
+        let Self { first, role, rights, scope, last_used_from } = self;
         KeyRecord {
             id,
-            kind: match self.kind {
+            kind: match first.kind {
                 KeyKindRow::Operator => KeyKind::Operator,
                 KeyKindRow::Enrol => KeyKind::Enrol,
                 KeyKindRow::Device => KeyKind::Device,
             },
-            hash: self.hash,
-            label: self.label,
-            device: self.device.map(Uid::from_bytes),
-            uses_left: self.uses_left,
-            created_at: Timestamp::from_millis(self.created_at_millis),
-            expires_at: self.expires_at_millis.map(Timestamp::from_millis),
-            revoked_at: self.revoked_at_millis.map(Timestamp::from_millis),
-            last_used: self.last_used_millis.map(Timestamp::from_millis),
+            hash: first.hash,
+            label: first.label,
+            device: first.device.map(Uid::from_bytes),
+            uses_left: first.uses_left,
+            created_at: Timestamp::from_millis(first.created_at_millis),
+            expires_at: first.expires_at_millis.map(Timestamp::from_millis),
+            revoked_at: first.revoked_at_millis.map(Timestamp::from_millis),
+            last_used: first.last_used_millis.map(Timestamp::from_millis),
+            last_used_from: last_used_from.and_then(|address| address.parse().ok()),
+            might: Might {
+                role: match role {
+                    RoleRow::Viewer => Role::Viewer,
+                    RoleRow::Operator => Role::Operator,
+                    RoleRow::Admin => Role::Admin,
+                },
+                rights: rights.into_iter().map(RightRow::right).collect(),
+            },
+            scope,
+        }
+    }
+}
+
+impl FirstKeyRow {
+    /// The same key as it is kept now.
+    pub(in crate::store::redb) fn grown(self) -> KeyRow {
+        let (role, rights) = (RoleRow::Admin, Vec::new());
+        KeyRow { first: self, role, rights, scope: None, last_used_from: None }
+    }
+}
+
+impl RightRow {
+    fn right(self) -> Right {
+        match self {
+            Self::Exec => Right::Exec,
+            Self::Delete => Right::Delete,
+            Self::Export => Right::Export,
+        }
+    }
+
+    fn of(right: Right) -> Self {
+        match right {
+            Right::Exec => Self::Exec,
+            Right::Delete => Self::Delete,
+            Right::Export => Self::Export,
         }
     }
 }
 
 impl From<KeyRecord> for KeyRow {
     fn from(key: KeyRecord) -> Self {
-        Self {
+        let first = FirstKeyRow {
             kind: match key.kind {
                 KeyKind::Operator => KeyKindRow::Operator,
                 KeyKind::Enrol => KeyKindRow::Enrol,
@@ -64,6 +127,17 @@ impl From<KeyRecord> for KeyRow {
             expires_at_millis: key.expires_at.map(Timestamp::millis),
             revoked_at_millis: key.revoked_at.map(Timestamp::millis),
             last_used_millis: key.last_used.map(Timestamp::millis),
+        };
+        Self {
+            first,
+            role: match key.might.role {
+                Role::Viewer => RoleRow::Viewer,
+                Role::Operator => RoleRow::Operator,
+                Role::Admin => RoleRow::Admin,
+            },
+            rights: key.might.rights.into_iter().map(RightRow::of).collect(),
+            scope: key.scope,
+            last_used_from: key.last_used_from.map(|address| address.to_string()),
         }
     }
 }

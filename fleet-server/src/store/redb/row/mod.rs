@@ -26,7 +26,7 @@ pub(super) use self::deleted::DeletedRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
-pub(super) use self::key::KeyRow;
+pub(super) use self::key::{FirstKeyRow, KeyRow};
 pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
 
@@ -45,7 +45,7 @@ coded! {
     DeviceRow = 34,
     SeenRow = 35,
     UidRow = 36,
-    KeyRow = 37,
+    FirstKeyRow = 37,
     GrantRow = 38,
     ConfigRow = 39,
     EventRow = 42,
@@ -62,6 +62,11 @@ coded! {
     PlaceRow = 54,
     DeletedRow = 58,
     OwnConfigRow = 60,
+}
+
+impl Coded for KeyRow {
+    const TAG: u8 = FirstKeyRow::TAG;
+    const VERSION: u8 = 2;
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -99,6 +104,7 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<SeenRow>(bytes);
     check::<DeviceRow>(bytes).map(|row| row.into_device(uid, SeenRow::default()));
     check::<DeletedRow>(bytes);
+    check::<FirstKeyRow>(bytes).map(|row| row.grown().into_key(String::new()));
     check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
     check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
@@ -121,7 +127,9 @@ mod tests {
     use std::time::Duration;
 
     use data_encoding::HEXLOWER;
-    use fleet_core::api::{BatchState, CommandState, EventKind, MemberState, WhenOffline};
+    use fleet_core::api::{
+        BatchState, CommandState, EventKind, MemberState, Might, Right, Rights, Role, WhenOffline,
+    };
     use fleet_core::codec;
     use fleet_core::id::Uid;
     use fleet_core::identity::PublicKey;
@@ -161,6 +169,12 @@ mod tests {
         check(&seen, "23015a0758c9010604");
         check(
             &KeyRow::from(key()),
+            "2502b72ee65d020303030303030303030303030303030303030303030303030303030303030303016c01\
+             010101010101010101010101010101010104020104010601080001020106736974653d6101093139322e\
+             302e322e31",
+        );
+        check(
+            &first_key(),
             "25010d7b8fb502030303030303030303030303030303030303030303030303030303030303030301\
              6c0101010101010101010101010101010101010402010401060108",
         );
@@ -235,6 +249,9 @@ mod tests {
         let gone = Device { state: Admission::Deleted, ..self::device() };
         assert_eq!(DeletedRow::of(&self::device()).restore(gone), self::device());
         assert_eq!(KeyRow::from(key()).into_key("k".to_owned()), key());
+        let might = Might { role: Role::Admin, rights: Rights::new() };
+        let grown = KeyRecord { might, scope: None, last_used_from: None, ..key() };
+        assert_eq!(first_key().grown().into_key("k".to_owned()), grown);
         assert_eq!(GrantRow::from(grant()).into_grant(grant().uid), Ok(grant()));
         assert_eq!(ConfigRow::from(config()).into_version(1).config, config());
         assert_eq!(SessionRow::from(session()).into_session([4; 32]), session());
@@ -264,6 +281,7 @@ mod tests {
             ("seen", codec::encode(&seen)),
             ("deleted", codec::encode(&DeletedRow::of(&self::device()))),
             ("key", codec::encode(&KeyRow::from(key()))),
+            ("first-key", codec::encode(&first_key())),
             ("grant", codec::encode(&GrantRow::from(grant()))),
             ("config", codec::encode(&ConfigRow::from(config()))),
             ("session", codec::encode(&SessionRow::from(session()))),
@@ -373,7 +391,15 @@ mod tests {
             expires_at: Some(time(2)),
             revoked_at: Some(time(3)),
             last_used: Some(time(4)),
+            last_used_from: Some("192.0.2.1".parse().unwrap()),
+            might: Might { role: Role::Viewer, rights: [Right::Export].into() },
+            scope: Some("site=a".to_owned()),
         }
+    }
+
+    /// As it was kept before keys had roles.
+    fn first_key() -> FirstKeyRow {
+        KeyRow::from(key()).first
     }
 
     fn grant() -> GrantRecord {
