@@ -20,6 +20,7 @@ mod grant;
 mod key;
 mod later;
 mod log;
+mod preauth;
 mod problem;
 mod route;
 mod series;
@@ -44,7 +45,8 @@ pub use config_state::ConfigState;
 pub use db::{Compacted, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
 pub use deleted::{DeletedDevice, DeviceDeleted};
 pub use device::{
-    Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,
+    Device, DeviceFacts, DeviceStatus, DeviceUpdate, DoubleSign, DoubleView, LatestReport,
+    TagUpdate, Verdict,
 };
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
@@ -62,6 +64,7 @@ pub use log::{
     LOGS_DROPPED, LOGS_SEEN, LogEntries, LogEntry, LogHello, LogLink, LogMessage, LogOver,
     LogOverKind,
 };
+pub use preauth::{PreauthCreate, PreauthDevice, PreauthView};
 pub use problem::{Done, Health, Problem};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};
 pub use series::{Series, SeriesPoint, SeriesReply};

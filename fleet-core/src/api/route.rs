@@ -89,6 +89,9 @@ pub enum Route {
     DiscoverPost,
     GrantCreate,
     GrantGet(Uid),
+    PreauthList,
+    PreauthCreate,
+    PreauthDelete(String),
     KeyList,
     KeyCreate,
     KeyRevoke(String),
@@ -178,6 +181,9 @@ impl Route {
             Self::DiscoverPost,
             Self::GrantCreate,
             Self::GrantGet(Uid::from_bytes([0; 16])),
+            Self::PreauthList,
+            Self::PreauthCreate,
+            Self::PreauthDelete(name()),
             Self::KeyList,
             Self::KeyCreate,
             Self::KeyRevoke(name()),
@@ -254,6 +260,9 @@ impl Route {
             Self::DiscoverPost => spec("POST", "/api/v1/discover", Operator),
             Self::GrantCreate => spec("POST", "/api/v1/grants", OperatorOrEnrol),
             Self::GrantGet(_) => spec("GET", "/api/v1/grants/{}", OperatorOrEnrol),
+            Self::PreauthList => spec("GET", "/api/v1/preauthorized", Operator),
+            Self::PreauthCreate => spec("POST", "/api/v1/preauthorized", Operator),
+            Self::PreauthDelete(_) => spec("DELETE", "/api/v1/preauthorized/{}", Operator),
             Self::KeyList => spec("GET", "/api/v1/keys", Operator),
             Self::KeyCreate => spec("POST", "/api/v1/keys", Operator),
             Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Operator),
@@ -323,6 +332,7 @@ impl Route {
             | Self::DeviceRevoke(name)
             | Self::DeviceRestore(name)
             | Self::DeviceLogs(name)
+            | Self::PreauthDelete(name)
             | Self::KeyRevoke(name)
             | Self::PageDevice(name)
             | Self::PageConfig(name)
@@ -355,6 +365,7 @@ impl Route {
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
             Self::DeviceRestore(_) => Self::DeviceRestore(text()),
             Self::DeviceLogs(_) => Self::DeviceLogs(text()),
+            Self::PreauthDelete(_) => Self::PreauthDelete(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),
             Self::PageConfig(_) => Self::PageConfig(text()),

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod choice;
 pub mod configure;
+pub mod csv;
 pub mod discover;
 pub mod each;
 pub mod failure;
@@ -14,6 +15,7 @@ pub mod listed;
 pub mod output;
 mod plan;
 pub mod prompt;
+mod secrets;
 pub mod session;
 pub mod table;
 pub mod testing;

@@ -159,6 +159,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DevicePending
         | EventKind::CommandExpired
         | EventKind::BatchPaused
+        | EventKind::DeviceDoubleSuspected
         | EventKind::CertificateAtRisk => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled

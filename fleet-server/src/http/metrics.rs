@@ -80,7 +80,12 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
             Subject::Discovery
         }
-        Route::KeyList | Route::KeyCreate | Route::KeyRevoke(_) => Subject::Keys,
+        Route::PreauthList
+        | Route::PreauthCreate
+        | Route::PreauthDelete(_)
+        | Route::KeyList
+        | Route::KeyCreate
+        | Route::KeyRevoke(_) => Subject::Keys,
         Route::PageOverview
         | Route::PageDevice(_)
         | Route::PageConfig(_)

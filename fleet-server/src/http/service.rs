@@ -300,6 +300,17 @@ async fn answer_rest(
         }
         Route::GrantGet(uid) => Ok(ok(&ops.grants.get(&grantor(principal)?, uid).await?)),
 
+        Route::PreauthList => Ok(ok(&ops.preauths.list().await?)),
+        Route::PreauthCreate => {
+            let wish = body::json(request, patience).await?;
+            let made = ops.preauths.create(wish, &actor(principal.as_ref())?).await?;
+            Ok(json(StatusCode::CREATED, &made))
+        }
+        Route::PreauthDelete(fingerprint) => {
+            ops.preauths.delete(&fingerprint).await?;
+            Ok(done("removed"))
+        }
+
         Route::KeyList => Ok(ok(&ops.keys.list().await?)),
         Route::KeyCreate => {
             let wish: KeyCreate = body::json(request, patience).await?;

@@ -16,11 +16,13 @@ mod configs;
 mod deleted;
 mod devices;
 mod directory;
+mod doubles;
 mod error;
 mod events;
 mod grants;
 mod keys;
 mod meta;
+mod preauths;
 mod redb;
 mod sessions;
 mod telemetry;
@@ -38,11 +40,13 @@ pub use devices::{
     ReportedPhase,
 };
 pub use directory::{Directory, Listed};
+pub use doubles::{DoubleRecord, DoubleStore};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{MetaStore, StoreHealth};
+pub use preauths::{PreauthRecord, PreauthStore};
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use redb::check_row;
@@ -67,6 +71,8 @@ pub trait Store:
     + TelemetryStore
     + SessionStore
     + EventStore
+    + DoubleStore
+    + PreauthStore
     + MetaStore
     + BackupStore
     + Send
@@ -87,6 +93,8 @@ impl<T> Store for T where
         + TelemetryStore
         + SessionStore
         + EventStore
+        + DoubleStore
+        + PreauthStore
         + MetaStore
         + BackupStore
         + Send

@@ -14,6 +14,7 @@ mod cli_logs;
 mod commands_kit;
 mod cuts_kit;
 mod db;
+mod doubles;
 mod export;
 mod export_faults;
 mod export_kit;
