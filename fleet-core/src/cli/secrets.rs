@@ -222,13 +222,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_told_before_any_device_is_asked() {
         let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
+        let file = |text: &str| {
+            let count = std::fs::read_dir(folder.path()).unwrap().count();
+            let path = folder.path().join(count.to_string());
             std::fs::write(&path, text).unwrap();
             Some(path)
         };
-        let codes = |text: &str| SecretArgs { codes: file("c", text), ..SecretArgs::default() };
-        let key = |text| SecretArgs { claim_key_file: file("k", text), ..SecretArgs::default() };
+        let codes = |text: &str| SecretArgs { codes: file(text), ..SecretArgs::default() };
+        let key = |text| SecretArgs { claim_key_file: file(text), ..SecretArgs::default() };
         let gone = Some(folder.path().join("gone"));
         for (args, told) in [
             (SecretArgs { code: Some("X".to_owned()), ..SecretArgs::default() }, "--code: a claim"),

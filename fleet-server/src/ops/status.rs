@@ -49,11 +49,12 @@ impl Terms {
 
     /// How the device is doing.
     pub(crate) fn judge(&self, presence: &Presence, hub: &Hub, now: Timestamp) -> Judgement {
-        // What it said while it waited is no sign that it works since it was let in.
+        // What it said while it waited is no sign that it works since it was let in. A clock that was
+        // set back since then tells neither.
         let last_seen = presence
             .last_seen(self.uid)
             .or(self.stored_seen)
-            .filter(|seen| *seen >= self.since || hub.is_connected(self.uid));
+            .filter(|seen| *seen >= self.since || now < self.since || hub.is_connected(self.uid));
         presence.judge(self.uid, now, last_seen, self.interval)
     }
 }

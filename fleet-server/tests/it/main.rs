@@ -41,6 +41,7 @@ mod rest_deleted;
 mod rest_events;
 mod rest_filter;
 mod rest_layers;
+mod rest_preauth;
 mod rest_reference;
 mod rest_series;
 mod series_tiers;

@@ -17,16 +17,22 @@ fn agent<'a>(host: &'a Host, claim: &str, key: Option<&str>) -> Agent<'a> {
         fs::write(folder.join("claim.key"), key).expect("a key");
         fs::set_permissions(folder.join("claim.key"), Permissions::from_mode(0o600)).expect("mode");
     }
+    fs::create_dir_all(host.path("root/proc")).expect("a folder");
+    fs::write(host.path("root/proc/uptime"), "100.00 100.00\n").expect("a file");
     let mut agent = Agent::idle(host, host.name());
     agent.sysroot = Some(host.path("root"));
     agent.start_again();
     agent
 }
 
-/// What `fleetd info` says on the device.
+/// What `fleetd info` says on the device, once its agent runs.
 #[track_caller]
 fn info(agent: &Agent<'_>) -> Value {
-    Said::of(&mut agent.command(&["info", "--json"])).exits(0).json()
+    wait_for("the agent to answer", SOON, || {
+        let said = Said::of(&mut agent.command(&["info", "--json"]));
+        let info: Value = serde_json::from_str(&said.stdout).ok()?;
+        (info["agent"] == "running").then_some(info)
+    })
 }
 
 #[track_caller]
