@@ -89,7 +89,7 @@ async fn follow(responder: Responder, device: &Device, tasks: &Tasks) -> Followe
         tokio::select! {
             // The sender is in `device`, so there is no last change.
             _ = targets.changed() => {}
-            () = sleep(window), if !window.is_zero() => {}
+            () = sleep(window.unwrap_or_default()), if window.is_some_and(|left| !left.is_zero()) => {}
             () = tasks.stopping() => break Followed::Stopping,
         }
         let now = beacon(device);

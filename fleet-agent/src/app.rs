@@ -32,6 +32,7 @@ use crate::queue::{self, Queue};
 use crate::running::Running;
 use crate::settings::{Settings, SettingsError};
 use crate::state::folder::{Folder, Lock, StateError};
+use crate::state::guard::ClaimGuard;
 use crate::state::membership::Membership;
 use crate::state::{ClaimWindow, Device};
 use crate::sys::host::HostFacts;
@@ -111,7 +112,10 @@ impl App {
         let tls = tls::server_config(&identity.key)?;
         let membership = Membership::open(folder.clone(), settings.provisioned)?;
         let window = ClaimWindow::open(settings.policy.claim, settings.claim_window);
-        let device = Arc::new(Device { identity, membership, window });
+        let (policy, rest) = (settings.policy.claim, settings.claim_rest);
+        let guard =
+            ClaimGuard::open(folder.clone(), policy, settings.claim_key, rest, clock.clone())?;
+        let device = Arc::new(Device { identity, membership, window, guard });
         let latency = Latency::default();
         let mut sampler = Sampler::new(&settings.root);
         sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");
@@ -134,6 +138,7 @@ impl App {
             StartError::Listen { address, source }
         })?;
         note(&device, address).note(&folder)?;
+        device.guard.settle(device.membership.server().is_some())?;
 
         let tasks = Tasks::default();
         let restarts = Arc::new(Notify::new());
@@ -254,6 +259,7 @@ impl App {
     pub fn forget(&self) -> Result<(), StateError> {
         self.device.window.reopen();
         let had = self.device.membership.forget()?;
+        self.device.guard.begin_anew(self.device.membership.server().is_some())?;
         self.queue.begin_anew();
         self.commands.forget();
         tracing::info!(had_server = had, "forgot its server, as its owner asked");
@@ -295,8 +301,9 @@ impl App {
             tracing::info!(server, url = %target.urls[0], "looks for its server");
         }
         if device.state() == DeviceState::Unclaimed {
-            let hours_left = device.window.left().as_secs().div_ceil(3600);
-            tracing::info!(hours_left, "waiting to be claimed: run fleets configure");
+            let hours_left = device.window.left().map(|left| left.as_secs().div_ceil(3600));
+            let claim = device.window.mode().word();
+            tracing::info!(claim, hours_left, "waiting to be claimed: run fleets configure");
         }
         if device.state() == DeviceState::Closed {
             tracing::info!("this device takes no claims");

@@ -38,6 +38,11 @@ pub fn policy_file(root: &SysRoot) -> PathBuf {
     root.path(config::policy::PATH_DEFAULT)
 }
 
+/// The key that claimers must know, if the policy asks for it; as the policy, the owner's.
+pub fn claim_key_file(root: &SysRoot) -> PathBuf {
+    root.path(config::claim_key::PATH)
+}
+
 fn user_data_dir() -> PathBuf {
     let state = home_folder("XDG_STATE_HOME", ".local/state");
     state.map_or_else(|| PathBuf::from(SYSTEM_DATA), |dir| dir.join("fleetd/agent"))

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_core::beacon::AGENT_PORT;
+use fleet_core::claim::ClaimKey;
 use fleet_core::id::DeviceId;
-use fleet_core::limits::CLAIM_WINDOW;
+use fleet_core::limits::{CLAIM_REST, CLAIM_WINDOW};
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
 
 use crate::collect::{Sampler, SelectionError};
-use crate::config::{Config, ConfigError, Policy};
+use crate::config::{self, ClaimPolicy, Config, ConfigError, Policy};
 use crate::log_tail::LogTail;
 use crate::paths;
 use crate::state::membership::Provisioned;
@@ -58,8 +59,12 @@ pub struct Settings {
     pub provisioned: Option<Provisioned>,
     /// What others may do.
     pub policy: Policy,
+    /// What claimers must know, if the policy asks for a key.
+    pub claim_key: Option<ClaimKey>,
     /// How long the device can be claimed.
     pub claim_window: Duration,
+    /// How long it takes no claims after too many that were wrong.
+    pub claim_rest: Duration,
     /// What the agent logged.
     pub log: LogTail,
 }
@@ -87,6 +92,10 @@ impl Settings {
         let file = overrides.config.unwrap_or_else(|| paths::config_file(&root));
         let loaded = Config::load(&file, explicit)?;
         let policy = Policy::load(&paths::policy_file(&root), false)?;
+        let claim_key = match policy.claim {
+            ClaimPolicy::Key => Some(config::claim_key::load(&paths::claim_key_file(&root))?),
+            ClaimPolicy::Open | ClaimPolicy::Code | ClaimPolicy::Disabled => None,
+        };
         loaded.check_metrics(&sampler(&root))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -107,7 +116,9 @@ impl Settings {
             root,
             config,
             policy,
+            claim_key,
             claim_window: CLAIM_WINDOW,
+            claim_rest: CLAIM_REST,
             log: LogTail::default(),
         })
     }

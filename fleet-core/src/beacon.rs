@@ -11,7 +11,7 @@
 //! | `caps` | capabilities, with commas between |
 //! | `fp` | the fingerprint of the device's key |
 //! | `st` | `unclaimed`, `claimed` or `closed` |
-//! | `cm` | what a claimer must prove: `open` or `disabled` |
+//! | `cm` | what a claimer must prove: `open`, `code`, `key` or `disabled` |
 //! | `sv` | the server it belongs to, once it is claimed |
 
 use crate::api::{ClaimMode, DeviceState};
@@ -117,9 +117,8 @@ impl Heard {
                 let states = [DeviceState::Unclaimed, DeviceState::Claimed, DeviceState::Closed];
                 states.into_iter().find(|state| state.word() == word)
             }),
-            claim: value("cm").and_then(|word| {
-                [ClaimMode::Open, ClaimMode::Disabled].into_iter().find(|mode| mode.word() == word)
-            }),
+            claim: value("cm")
+                .and_then(|word| ClaimMode::ALL.into_iter().find(|mode| mode.word() == word)),
             server: value("sv").and_then(|server| server.parse().ok()),
         }
     }

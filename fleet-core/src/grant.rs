@@ -104,6 +104,9 @@ pub enum GrantError {
 pub struct ClaimRequest {
     /// The grant's text.
     pub grant: String,
+    /// What a device in claim mode `code` or `key` asks for: [`crate::claim::ClaimSecret::prove`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
 }
 
 /// The agent's answer to a claim that it took.

@@ -5,7 +5,7 @@
 //! | layer | modules | feature |
 //! |---|---|---|
 //! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] [`url`] | – |
-//! | trust | [`identity`] [`secret`] [`grant`] | – |
+//! | trust | [`identity`] [`secret`] [`grant`] [`claim`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
 //! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
 //! | a device's fields | [`field`] [`filter`] [`glyph`], for every table, filter and screen | – |
@@ -18,6 +18,7 @@
 pub mod api;
 #[cfg(feature = "net")]
 pub mod beacon;
+pub mod claim;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;

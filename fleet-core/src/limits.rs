@@ -51,6 +51,8 @@ pub const CONFIG_LAYERS_MAX: usize = 256;
 pub const GRANT_URLS_MAX: usize = 16;
 /// Bytes of one URL.
 pub const URL_BYTES_MAX: usize = 512;
+/// Devices that can be preauthorised at one time.
+pub const PREAUTHS_MAX: usize = 10_000;
 /// Devices waiting for an operator's word; the oldest gives way.
 pub const PENDING_DEVICES_MAX: usize = 1_000;
 
@@ -114,6 +116,10 @@ pub const COMMAND_EXPIRY_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const COMMAND_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long after its start an unclaimed agent can be claimed.
 pub const CLAIM_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// How long a preauthorisation counts unless told otherwise.
+pub const PREAUTH_LIFETIME_DEFAULT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a device takes no claims after too many wrong proofs.
+pub const CLAIM_REST: Duration = Duration::from_secs(600);
 /// Seconds between reports unless configured.
 pub const TELEMETRY_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 /// The shortest interval between reports.

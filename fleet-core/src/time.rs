@@ -4,7 +4,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +186,12 @@ impl<'de> Deserialize<'de> for Timestamp {
 pub trait Clock: Send + Sync {
     /// The time now. May jump; never decides who may do what.
     fn now(&self) -> Timestamp;
+
+    /// How long the program has run, by a clock that never jumps; nothing if the wall clock does not
+    /// either, as one in a test's hand.
+    fn running(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The machine's own clock.
@@ -198,6 +205,11 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
         Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn running(&self) -> Option<Duration> {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Some(START.elapsed())
     }
 }
 

@@ -34,8 +34,8 @@ use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::waiting::Waiting;
 use crate::ops::{
-    Actor, Backups, Batches, Commands, Configs, Database, Devices, Enrolment, Events, Exports,
-    Grants, Keys, Ops, Presence, Senders, Sessions, Telemetry, World,
+    Actor, Backups, Batches, Commands, Configs, Database, Devices, Doubles, Enrolment, Events,
+    Exports, Grants, Keys, Ops, Preauths, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -314,10 +314,12 @@ fn wire(
             hub: hub.clone(),
             events: events.clone(),
         },
+        preauths: Preauths { world: world() },
         keys: Keys::new(world(), server().public().identity(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),
         presence: presence.clone(),
+        doubles: Doubles::new(world(), presence.clone(), hub.clone(), events.clone()),
         world: world(),
     }
 }
@@ -358,7 +360,17 @@ async fn remembered(world: &World) -> Result<Presence, StoreError> {
     let happened = world.store.event_list(newest).await?.into_iter().map(|(_, event)| event.at);
     let listened = seen.iter().map(|(_, at)| *at).chain(happened).max();
     let deaf = listened.map(|from| Deaf { from, to: now });
-    Ok(Presence::rebuilt(seen, world.store.latest_all().await?, &keyless, deaf))
+    let presence = Presence::rebuilt(
+        seen,
+        world.store.latest_all().await?,
+        &keyless,
+        deaf,
+        world.clock.clone(),
+    );
+    for (uid, double) in world.store.double_list().await? {
+        presence.set_double(uid, double);
+    }
+    Ok(presence)
 }
 
 /// Listens on the configured address; on all of IPv4 where the host has no IPv6.

@@ -8,14 +8,18 @@ use std::io;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{DiscoverOutcome, DiscoverReply, DiscoverTarget, Discovered, GrantState};
+use fleet_core::api::{
+    ClaimMode, DiscoverOutcome, DiscoverReply, DiscoverRequest, Discovered, GrantState,
+};
 use fleet_core::api::{GrantRequest, GrantView};
+use fleet_core::claim::ClaimSecret;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::mdns::Options;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::browse::{Browse, Sighting};
 use fleet_core::operator::claim::{self, Target};
+use fleet_core::operator::standing::unproven;
 use fleet_core::untrusted::Untrusted;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -52,6 +56,9 @@ struct Search {
 struct Wish {
     server_url: Option<ServerUrl>,
     has_api_key: bool,
+    /// What is known of what the device asks its claimer to prove. Keys that many devices have are
+    /// not given to servers.
+    secret: Option<ClaimSecret>,
 }
 
 /// Why there is no answer.
@@ -79,11 +86,11 @@ impl Discovery {
         &self,
         ops: &Ops,
         grantor: &Grantor,
-        id: &str,
-        wish: DiscoverTarget,
+        request: DiscoverRequest,
     ) -> Result<DiscoverReply, DiscoveryError> {
-        let id: DeviceId = id.parse().map_err(|error| OpsError::invalid("device_id", error))?;
-        let wish = Wish::read(wish)?;
+        let id = request.device_id.parse();
+        let id: DeviceId = id.map_err(|error| OpsError::invalid("device_id", error))?;
+        let wish = Wish::read(request)?;
         let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(&id);
         let sightings = self.sightings(|seen| seen.iter().any(is_it)).await?;
         let Some(sighting) = sightings.into_iter().find(is_it) else {
@@ -113,6 +120,13 @@ impl Discovery {
         let refused = |failure: claim::ClaimFailure| {
             reply(id, failure.outcome(), &Chain(&failure).to_string())
         };
+        if let Some(no) = unproven(target.claim, wish.secret.as_ref()) {
+            let hint = match target.claim {
+                Some(ClaimMode::Code) => "give it as code; sudo fleetd info on the device shows it",
+                _ => "servers are not given it; run fleets configure --claim-key-file FILE",
+            };
+            return Ok(reply(id, DiscoverOutcome::Refused, &format!("{}: {hint}", no.reason)));
+        }
         let met = match claim::meet(target).await {
             Ok(met) => met,
             Err(failure) => return Ok(refused(failure)),
@@ -125,7 +139,8 @@ impl Discovery {
         };
         let asked = wish.server_url.clone().map(Asked::Wished);
         let granted = ops.grants.create_with(grantor, request, asked).await?;
-        if let Err(failure) = claim::deliver(&met, &granted.grant).await {
+        let secret = wish.secret.as_ref().filter(|_| target.claim != Some(ClaimMode::Open));
+        if let Err(failure) = claim::deliver(&met, &granted.grant, secret).await {
             return Ok(refused(failure));
         }
         let view = watch_grant(ops, grantor, granted.uid).await?;
@@ -185,11 +200,18 @@ impl Discovery {
 }
 
 impl Wish {
-    fn read(wish: DiscoverTarget) -> Result<Self, OpsError> {
-        let server_url = wish.server_url.map(|text| text.parse()).transpose();
+    fn read(request: DiscoverRequest) -> Result<Self, OpsError> {
+        let DiscoverRequest { code, config, .. } = request;
+        let code = code.as_deref().map(str::parse).transpose();
+        let code = code.map_err(|error| OpsError::invalid("code", error))?;
+        let server_url = config.server_url.map(|text| text.parse()).transpose();
         let server_url =
             server_url.map_err(|error| OpsError::invalid("config.server_url", error))?;
-        Ok(Self { server_url, has_api_key: wish.api_key.is_some() })
+        Ok(Self {
+            server_url,
+            has_api_key: config.api_key.is_some(),
+            secret: code.map(ClaimSecret::Code),
+        })
     }
 
     /// What of it the device was not told, or not as the first thing.
@@ -254,6 +276,8 @@ fn reply(id: &DeviceId, status: DiscoverOutcome, reason: &str) -> DiscoverReply 
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::api::DiscoverTarget;
+
     use super::*;
 
     #[test]
@@ -261,7 +285,9 @@ mod tests {
         let said = |url: Option<&str>, api_key: Option<&str>, told: &[&str]| {
             let told: Vec<_> = told.iter().map(|&url| url.to_owned()).collect();
             let (server_url, api_key) = (url.map(str::to_owned), api_key.map(str::to_owned));
-            let wish = Wish::read(DiscoverTarget { server_url, api_key }).unwrap();
+            let config = DiscoverTarget { server_url, api_key };
+            let device_id = "rpi4-001".to_owned();
+            let wish = Wish::read(DiscoverRequest { device_id, code: None, config }).unwrap();
             wish.unheeded(&told).unwrap_or_default()
         };
         let (own, other) = ("http://10.0.0.1:8080", "http://fleet-server:8080");

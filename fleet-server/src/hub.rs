@@ -7,8 +7,9 @@
 //! for whoever has something for devices that were away ([`Hub::came`]).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fleet_core::id::Uid;
 use tokio::sync::Notify;
@@ -29,6 +30,8 @@ struct Entry {
     number: u64,
     bell: Arc<Notify>,
     replaced: CancellationToken,
+    /// Where the link comes from that replaced it.
+    newer: Arc<OnceLock<IpAddr>>,
 }
 
 /// A link's place in the hub, given up when it is dropped.
@@ -38,21 +41,26 @@ pub(crate) struct Seat {
     number: u64,
     bell: Arc<Notify>,
     replaced: CancellationToken,
+    newer: Arc<OnceLock<IpAddr>>,
 }
 
 impl Hub {
-    /// Takes a device's place; the link that had it ends.
-    pub(crate) fn sit(self: &Arc<Self>, uid: Uid) -> Seat {
+    /// Takes a device's place for a link from this address; the link that had it ends.
+    pub(crate) fn sit(self: &Arc<Self>, uid: Uid, from: IpAddr) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let bell = Arc::new(Notify::new());
         let replaced = CancellationToken::new();
-        let entry = Entry { number, bell: bell.clone(), replaced: replaced.clone() };
+        let newer: Arc<OnceLock<IpAddr>> = Arc::default();
+        let entry =
+            Entry { number, bell: bell.clone(), replaced: replaced.clone(), newer: newer.clone() };
         if let Some(older) = self.lock().insert(uid, entry) {
+            // There is one that replaces it.
+            let _ = older.newer.set(from);
             older.replaced.cancel();
         }
         self.changed.ring(uid);
         self.came.ring(uid);
-        Seat { hub: self.clone(), uid, number, bell, replaced }
+        Seat { hub: self.clone(), uid, number, bell, replaced, newer }
     }
 
     /// Tells a device's link, and whoever waits for changes, to look at the store.
@@ -108,6 +116,11 @@ impl Seat {
     pub(crate) async fn replaced(&self) {
         self.replaced.cancelled().await;
     }
+
+    /// Where that link comes from.
+    pub(crate) fn replaced_from(&self) -> Option<IpAddr> {
+        self.newer.get().copied()
+    }
 }
 
 impl Drop for Seat {
@@ -128,10 +141,12 @@ mod tests {
     async fn a_second_link_replaces_the_first_and_keeps_the_place() {
         let hub = Arc::new(Hub::default());
         let uid = Uid::new();
-        let first = hub.sit(uid);
+        let here = "10.0.0.2".parse().unwrap();
+        let first = hub.sit(uid, here);
         assert_eq!(hub.came().await, [uid]);
-        let second = hub.sit(uid);
+        let second = hub.sit(uid, here);
         first.replaced().await;
+        assert_eq!((first.replaced_from(), second.replaced_from()), (Some(here), None));
         drop(first);
         assert!(hub.is_connected(uid));
         hub.wake(uid);

@@ -79,9 +79,10 @@ async fn retain_once(
     let kept = world.store.keep(keep.clone(), now).await;
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
+    let preauths = world.store.preauth_purge(now).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
-    Ok(kept? + devices + grants + sessions)
+    Ok(kept? + devices + grants + preauths + sessions)
 }
 
 /// Reads all that is stored once a day, gently, so that damage is known before anybody needs what is

@@ -158,7 +158,7 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
         let uid = Uid::new();
-        let seat = hub.sit(uid);
+        let seat = hub.sit(uid, std::net::Ipv4Addr::LOCALHOST.into());
         let watch = watched.watch(uid);
         seat.woken().await;
         drop(watch);

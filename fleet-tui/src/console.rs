@@ -289,8 +289,8 @@ impl Console {
                 }
                 Effect::Ask(request) => self.performer.ask(request),
                 Effect::Browse(is_wanted) => self.performer.browse(is_wanted),
-                Effect::Provision { targets, server_url } => {
-                    self.performer.provision(targets, server_url);
+                Effect::Provision { targets, server_url, code } => {
+                    self.performer.provision(targets, server_url, code);
                 }
                 Effect::Copy(text) => self.copy(&text),
                 Effect::Export { stem, extension, contents } => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::api::{BatchRequest, DeviceUpdate, MemberState, StreamView};
+use fleet_core::claim::ClaimCode;
 use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::net::url::ServerUrl;
@@ -25,6 +26,8 @@ pub enum Effect {
         targets: Vec<Target>,
         /// Where they shall find the server; where the console does if absent.
         server_url: Option<ServerUrl>,
+        /// The claim code of the one device that asks for it.
+        code: Option<ClaimCode>,
     },
     /// Put a text into the clipboard of whoever sits at the terminal.
     Copy(String),

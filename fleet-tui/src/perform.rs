@@ -10,6 +10,7 @@ use fleet_core::Chain;
 use fleet_core::api::{
     BatchRequest, BatchView, CommandRequest, CommandView, ConfigUpdate, Route, Verdict,
 };
+use fleet_core::claim::{ClaimCode, ClaimSecret};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::mdns;
@@ -21,7 +22,7 @@ use fleet_core::operator::claim::Target;
 use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery};
 use fleet_core::operator::commands::CommandQuery;
 use fleet_core::operator::configs::{HistoryQuery, Whose};
-use fleet_core::operator::provision::{self, Progress};
+use fleet_core::operator::provision::{self, Progress, Wish};
 use fleet_core::time::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
@@ -126,11 +127,17 @@ impl Performer {
     }
 
     /// Brings devices into the fleet; their steps come as events.
-    pub fn provision(&self, targets: Vec<Target>, server_url: Option<ServerUrl>) {
+    pub fn provision(
+        &self,
+        targets: Vec<Target>,
+        server_url: Option<ServerUrl>,
+        code: Option<ClaimCode>,
+    ) {
+        let secret = code.map(ClaimSecret::Code);
         let slots = Arc::new(Semaphore::new(provision::AT_ONCE_MAX));
         for target in targets {
             let (client, events, slots) = (self.client.clone(), self.events.clone(), slots.clone());
-            let url = server_url.clone();
+            let (url, secret) = (server_url.clone(), secret.clone());
             self.tasks.spawn("provisioning", async move {
                 let fingerprint = target.fingerprint;
                 let told = |step| {
@@ -139,8 +146,8 @@ impl Performer {
                     let _ = events
                         .try_send(Event::Provisioning(Provisioning { fingerprint, progress }));
                 };
-                let outcome =
-                    provision::provision_one(&client, &target, url.as_ref(), &slots, &told).await;
+                let wish = Wish { server_url: url.as_ref(), secret: secret.as_ref() };
+                let outcome = provision::provision_one(&client, &target, wish, &slots, &told).await;
                 let progress = Progress::Done(outcome);
                 let _ =
                     events.send(Event::Provisioning(Provisioning { fingerprint, progress })).await;

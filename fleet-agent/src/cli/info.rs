@@ -1,8 +1,13 @@
-//! `fleetd info`: who this device is, whether its agent runs or not.
+//! `fleetd info`: who this device is, whether its agent runs or not. Who may read the agent's folder
+//! is shown the code by which the device can be claimed, too.
 
-use fleet_core::api::{AgentInfo, DeviceState};
+use std::io;
+use std::time::Duration;
+
+use fleet_core::api::{AgentInfo, ClaimMode, DeviceState};
 use fleet_core::identity::Fingerprint;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::local::{self, Answered};
 use super::{FAILED, Failure, OutputArgs, Place, line, print, waiting};
@@ -10,7 +15,8 @@ use crate::config::Config;
 use crate::identity::Identity;
 use crate::link::FactsSource;
 use crate::paths;
-use crate::state::folder::Folder;
+use crate::state::folder::{Folder, StateError};
+use crate::state::guard::{self, TRIES_MAX};
 use crate::state::membership::Membership;
 use crate::sys::SysRoot;
 use crate::sys::host::DeviceType;
@@ -38,6 +44,7 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
             Known::from_disk(&folders, "silent", fleet_core::Chain(error.as_ref()).to_string())?
         }
     };
+    let code = claim_code(&folders, &known)?;
     let root = place.sysroot.clone().map_or_else(SysRoot::real, SysRoot::at);
     let device_type = device_type(place, &root);
     let facts = FactsSource { root, device_type, name: None };
@@ -45,9 +52,12 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
     if output.json {
         let mut value = known.json();
         value["facts"] = json!(facts);
+        if let ClaimCode::Known(code) = &code {
+            value["claim_code"] = json!(code.as_str());
+        }
         return print(&format!("{}\n", fleet_core::untrusted::escaped_json(&value.to_string())));
     }
-    let mut text = known.lines();
+    let mut text = known.lines(&code);
     for (name, value) in [
         ("Hostname", facts.hostname),
         ("Type", facts.device_type),
@@ -61,6 +71,35 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
         }
     }
     print(&text)
+}
+
+/// The code by which the device can be claimed.
+enum ClaimCode {
+    /// There is none.
+    None,
+    /// There may be one, and this user may not know it.
+    Hidden,
+    Known(Zeroizing<String>),
+}
+
+fn claim_code(folders: &[Folder], known: &Known) -> Result<ClaimCode, Failure> {
+    let goes_by_code = known.answer.as_ref().is_none_or(|info| info.claim == ClaimMode::Code);
+    if known.server.is_some() || !goes_by_code {
+        return Ok(ClaimCode::None);
+    }
+    for folder in folders {
+        match guard::load_code(folder) {
+            Ok(Some(code)) => return Ok(ClaimCode::Known(code.reveal())),
+            Ok(None) => {}
+            Err(StateError::Read { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Ok(ClaimCode::Hidden);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(ClaimCode::None)
 }
 
 /// What the owner says that the device is. A file that cannot be read, as by an ordinary user,
@@ -123,7 +162,7 @@ impl Known {
         })
     }
 
-    fn lines(&self) -> String {
+    fn lines(&self, code: &ClaimCode) -> String {
         let mut text = line("Device ID", &self.device_id);
         if let Some(asked) = &self.asked_id {
             let knows = format!("asked for {asked}; its server knows it as {}", self.device_id);
@@ -133,6 +172,13 @@ impl Known {
         text.push_str(&line("Version", fleet_core::VERSION));
         text.push_str(&line("Agent", &self.agent));
         text.push_str(&line("State", &self.state));
+        match code {
+            ClaimCode::None => {}
+            ClaimCode::Hidden => {
+                text.push_str(&line("Claim code", "for root alone: sudo fleetd info"));
+            }
+            ClaimCode::Known(code) => text.push_str(&line("Claim code", code.as_str())),
+        }
         text.push_str(&line("Server", self.server.as_deref().unwrap_or("none")));
         if let Some(answer) = &self.answer {
             let link = format!("{} since {}", answer.link.state.word(), answer.link.since);
@@ -162,12 +208,32 @@ impl Known {
     }
 }
 
+/// How many tries are left, once one was wrong.
+fn tries(info: &AgentInfo) -> String {
+    match info.claim_tries_left {
+        Some(left) if left < TRIES_MAX => format!("; {left} of {TRIES_MAX} tries left"),
+        _ => String::new(),
+    }
+}
+
 fn state(info: &AgentInfo) -> String {
     match info.state {
-        DeviceState::Unclaimed => {
-            let minutes = info.claim_seconds_left.div_ceil(60);
-            format!("unclaimed; can be claimed for {} h {} min", minutes / 60, minutes % 60)
-        }
+        DeviceState::Unclaimed => match (info.claim_seconds_asleep, info.claim) {
+            (Some(secs), _) => {
+                let left = guard::minutes(Duration::from_secs(secs));
+                format!("unclaimed; takes no claims for {left}, after {TRIES_MAX} wrong ones")
+            }
+            (None, ClaimMode::Code) => {
+                format!("unclaimed; can be claimed with its code{}", tries(info))
+            }
+            (None, ClaimMode::Key) => {
+                format!("unclaimed; can be claimed with its owner's claim key{}", tries(info))
+            }
+            (None, ClaimMode::Open | ClaimMode::Disabled) => {
+                let minutes = info.claim_seconds_left.div_ceil(60);
+                format!("unclaimed; can be claimed for {} h {} min", minutes / 60, minutes % 60)
+            }
+        },
         DeviceState::Claimed => "claimed".to_owned(),
         DeviceState::Closed => "unclaimed, and takes no claims".to_owned(),
     }

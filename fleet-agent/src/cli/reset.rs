@@ -25,7 +25,7 @@ use crate::queue;
 use crate::running::Running;
 use crate::spool;
 use crate::state::folder::{Folder, StateError};
-use crate::state::membership;
+use crate::state::{guard, membership};
 use crate::sys::SysRoot;
 
 /// How long a running agent may take.
@@ -76,6 +76,10 @@ fn outcome(before: &AgentInfo) -> String {
     match before.claim {
         ClaimMode::Disabled => format!("{forgot}. Its policy takes no claims."),
         ClaimMode::Open => format!("{forgot}. It can be claimed anew."),
+        ClaimMode::Code => {
+            format!("{forgot}. It can be claimed with a new code, which fleetd info shows.")
+        }
+        ClaimMode::Key => format!("{forgot}. It can be claimed with its owner's claim key."),
     }
 }
 
@@ -127,7 +131,9 @@ fn of_files(folders: Vec<Folder>) -> Result<String, Failure> {
     let configuration = folder.path().join(probation::FOLDER);
     let configured = probation::erase(&configuration)
         .with_context(|| format!("cannot empty {}", configuration.display()))?;
-    if membership::erase(&folder)? || configured {
+    let had_server = membership::erase(&folder)?;
+    guard::erase(&folder)?;
+    if had_server || configured {
         Ok("This device has forgotten its server. Start its agent to have it claimed anew."
             .to_owned())
     } else {

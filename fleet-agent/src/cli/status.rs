@@ -1,9 +1,12 @@
 //! `fleetd status`: how the device stands, in one line, one reason and one exit code.
 
+use std::time::Duration;
+
 use fleet_core::api::{AgentInfo, ClaimMode, LinkState};
 
 use super::local;
 use super::{FAILED, Failure, OutputArgs, Place, UNCLAIMED, UNREACHABLE, line, print, waiting};
+use crate::state::guard::{self, TRIES_MAX};
 
 pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
     let Some(answered) = local::ask(&local::folders(place))? else {
@@ -65,6 +68,20 @@ impl Verdict {
     }
 }
 
+/// What a claimer needs, where that is more than to come in time.
+fn claims(info: &AgentInfo) -> Option<String> {
+    if let Some(secs) = info.claim_seconds_asleep {
+        let left = guard::minutes(Duration::from_secs(secs));
+        return Some(format!("none for {left}, after {TRIES_MAX} wrong ones"));
+    }
+    match info.claim {
+        ClaimMode::Open => None,
+        ClaimMode::Code => Some("with the code that sudo fleetd info shows".to_owned()),
+        ClaimMode::Key => Some("with the claim key of the device's owner".to_owned()),
+        ClaimMode::Disabled => Some("disabled by policy.yaml".to_owned()),
+    }
+}
+
 fn lines(info: &AgentInfo, verdict: Verdict) -> String {
     let mut text = line("Status", verdict.word());
     text.push_str(&line("Device ID", info.device_id.to_string()));
@@ -78,8 +95,10 @@ fn lines(info: &AgentInfo, verdict: Verdict) -> String {
     if let Some(at) = info.link.asks_again {
         text.push_str(&line("Asks again", at.to_string()));
     }
-    if info.claim == ClaimMode::Disabled && info.server.is_none() {
-        text.push_str(&line("Claims", "disabled by policy.yaml"));
+    if info.server.is_none()
+        && let Some(claims) = claims(info)
+    {
+        text.push_str(&line("Claims", claims));
     }
     text.push_str(&waiting::lines(&info.queue));
     text

@@ -4,6 +4,7 @@
 //! A file is read once, whole, and checked to the last key: what cannot be obeyed is an error with
 //! its place, never a default that happens to apply. The key in it is kept out of every output.
 
+pub mod claim_key;
 mod file;
 pub mod policy;
 mod probes;

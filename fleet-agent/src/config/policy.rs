@@ -33,6 +33,10 @@ pub enum ClaimPolicy {
     /// Whoever is on the same link, once, for a time after the start.
     #[default]
     Open,
+    /// Whoever knows the device's code, once.
+    Code,
+    /// Whoever knows the key that the owner put on the device, once.
+    Key,
     /// Nobody over the network.
     Disabled,
 }
@@ -57,6 +61,13 @@ enum ExecPolicy {
 impl Default for ExecPolicy {
     fn default() -> Self {
         Self::Listed(Vec::new())
+    }
+}
+
+impl ClaimPolicy {
+    /// Whether a claimer must know a secret. Who does may come from anywhere, at any time.
+    pub fn asks_for_proof(self) -> bool {
+        matches!(self, Self::Code | Self::Key)
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::time::{sleep, timeout};
 use crate::link::status::LinkStatus;
 use crate::queue::Queue;
 use crate::state::Device;
+use claim::Claimer;
 use reply::Reply;
 use visitors::Visitors;
 
@@ -63,7 +64,8 @@ pub struct Control {
 #[derive(Clone, Copy)]
 struct Peer {
     address: IpAddr,
-    inside_tls: bool,
+    /// The secret of its connection, if that is inside TLS.
+    exporter: Option<[u8; 32]>,
 }
 
 impl Control {
@@ -111,7 +113,7 @@ impl Control {
             Ok(accepted) => accepted,
             Err(error) => return tracing::debug!(%address, %error, "no handshake"),
         };
-        let peer = Peer { address, inside_tls: accepted.exporter().is_some() };
+        let peer = Peer { address, exporter: accepted.exporter() };
         let served = timeout(CONNECTION, self.serve_one(accepted, peer)).await;
         match served {
             Ok(Ok(())) => {}
@@ -135,13 +137,13 @@ impl Control {
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Reply {
         let path = request.uri().path().to_owned();
-        match (request.method(), path.as_str(), peer.inside_tls) {
+        match (request.method(), path.as_str(), peer.exporter) {
             (&Method::GET, "/health", _) => Reply::health(),
             (&Method::GET, "/info", _) => Reply::info(&self.info()),
-            (&Method::POST, "/v1/claim", true) => {
+            (&Method::POST, "/v1/claim", Some(exporter)) => {
                 let body = Limited::new(request.into_body(), fleet_core::limits::CLAIM_BYTES_MAX);
                 match body.collect().await {
-                    Ok(body) => self.claim(&body.to_bytes(), peer.address),
+                    Ok(body) => self.claim(&body.to_bytes(), peer.address, exporter),
                     Err(error) if error.is::<LengthLimitError>() => Reply::too_large(),
                     Err(error) => {
                         tracing::debug!(address = %peer.address, %error, "a claim broke off");
@@ -153,8 +155,9 @@ impl Control {
         }
     }
 
-    fn claim(&self, body: &[u8], peer: IpAddr) -> Reply {
-        match claim::take(&self.device, body, peer, on_link::is_on_link) {
+    fn claim(&self, body: &[u8], peer: IpAddr, exporter: [u8; 32]) -> Reply {
+        let claimer = Claimer { peer, exporter, is_on_link: &on_link::is_on_link };
+        match claim::take(&self.device, body, &claimer) {
             Ok(accepted) => Reply::accepted(&accepted),
             Err(refused) => Reply::refused(&refused),
         }
@@ -169,7 +172,9 @@ impl Control {
             fingerprint: device.identity.fingerprint(),
             state: device.state(),
             claim: device.window.mode(),
-            claim_seconds_left: device.window.left().as_secs(),
+            claim_seconds_left: device.window.left().unwrap_or_default().as_secs(),
+            claim_tries_left: device.guard.tries_left(),
+            claim_seconds_asleep: device.guard.asleep().map(|left| left.as_secs().max(1)),
             server: device.membership.server(),
             link: self.status.view(),
             queue: self.queue.view(),

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use fleet_core::api::{AgentInfo, ClaimRefusal, Health, Problem};
 use fleet_core::grant::ClaimAccepted;
-use fleet_core::identity::ServerIdentity;
 use fleet_core::limits::CLAIM_BYTES_MAX;
 use fleet_core::net::backoff;
 use http_body_util::Full;
@@ -37,21 +36,23 @@ impl Reply {
     }
 
     pub(super) fn refused(refused: &Refused) -> Self {
-        Self::problem(refused.status(), &refused.to_string(), refused.server())
+        let mut body = problem(refused.status(), &refused.to_string());
+        (body.server, body.claim) = (refused.server(), refused.asks_for());
+        Self::problem(refused.status(), &body)
     }
 
     pub(super) fn too_large() -> Self {
         let detail = format!("a claim has at most {CLAIM_BYTES_MAX} bytes");
-        Self::problem(StatusCode::PAYLOAD_TOO_LARGE, &detail, None)
+        Self::plain_problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)
     }
 
     pub(super) fn broken_off() -> Self {
-        Self::problem(StatusCode::BAD_REQUEST, "the body could not be read", None)
+        Self::plain_problem(StatusCode::BAD_REQUEST, "the body could not be read")
     }
 
     pub(super) fn not_found() -> Self {
         let detail = "a device's port has /health, /info and, inside TLS, /v1/claim";
-        Self::problem(StatusCode::NOT_FOUND, detail, None)
+        Self::plain_problem(StatusCode::NOT_FOUND, detail)
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -61,22 +62,30 @@ impl Reply {
         response
     }
 
-    fn problem(status: StatusCode, detail: &str, server: Option<ServerIdentity>) -> Self {
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
-            status: status.as_u16(),
-            detail: detail.into(),
-            request_id: format!("{:08x}", backoff::random()),
-            current_version: None,
-            expected_version: None,
-        };
-        Self { status, content_type: PROBLEM, body: json(&ClaimRefusal { problem, server }) }
+    fn plain_problem(status: StatusCode, detail: &str) -> Self {
+        Self::problem(status, &problem(status, detail))
+    }
+
+    fn problem(status: StatusCode, refusal: &ClaimRefusal) -> Self {
+        Self { status, content_type: PROBLEM, body: json(refusal) }
     }
 
     fn ok(value: &impl Serialize) -> Self {
         Self { status: StatusCode::OK, content_type: JSON, body: json(value) }
     }
+}
+
+fn problem(status: StatusCode, detail: &str) -> ClaimRefusal {
+    let problem = Problem {
+        kind: "about:blank".to_owned(),
+        title: status.canonical_reason().unwrap_or_default().to_owned(),
+        status: status.as_u16(),
+        detail: detail.into(),
+        request_id: format!("{:08x}", backoff::random()),
+        current_version: None,
+        expected_version: None,
+    };
+    ClaimRefusal { problem, server: None, claim: None }
 }
 
 fn json(value: &impl Serialize) -> Bytes {

@@ -5,6 +5,7 @@
 //! | `device.key`, `device.id` | who the device is ([`crate::identity`]) |
 //! | `new-key` | a key that is to take the place of that one ([`crate::new_key`]) |
 //! | `claim` | whom it belongs to ([`membership`]) |
+//! | `claim-code`, `claim-tries` | what its claimer must know, and how often that was wrong ([`guard`]) |
 //! | `given-id` | what its server calls it ([`membership`]) |
 //! | `configuration/` | what its server configured ([`crate::probation`]) |
 //! | `agent.json` | where the running agent listens ([`crate::running`]) |
@@ -13,6 +14,7 @@
 //! | `lock` | locked while an agent runs ([`folder`]) |
 
 pub mod folder;
+pub mod guard;
 pub mod membership;
 
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +25,7 @@ use fleet_core::id::DeviceId;
 
 use crate::config::ClaimPolicy;
 use crate::identity::Identity;
+use guard::ClaimGuard;
 use membership::Membership;
 
 /// Who the device is and how it stands: what the port, the announcement and the link share.
@@ -33,6 +36,8 @@ pub struct Device {
     pub membership: Membership,
     /// When, and whether, it may be claimed.
     pub window: ClaimWindow,
+    /// What its claimer must prove.
+    pub guard: ClaimGuard,
 }
 
 impl Device {
@@ -59,7 +64,8 @@ impl Device {
     }
 }
 
-/// The time in which an unclaimed device can be claimed. A clock that is set does not change it.
+/// The time in which an unclaimed device can be claimed; without end where its claimer has to prove
+/// something. A clock that is set does not change it.
 #[derive(Debug)]
 pub struct ClaimWindow {
     policy: ClaimPolicy,
@@ -82,23 +88,26 @@ impl ClaimWindow {
     pub fn mode(&self) -> ClaimMode {
         match self.policy {
             ClaimPolicy::Open => ClaimMode::Open,
+            ClaimPolicy::Code => ClaimMode::Code,
+            ClaimPolicy::Key => ClaimMode::Key,
             ClaimPolicy::Disabled => ClaimMode::Disabled,
         }
     }
 
-    /// How long it stays open.
-    pub fn left(&self) -> Duration {
+    /// How long it stays open; nothing if it has no end.
+    pub fn left(&self) -> Option<Duration> {
         match self.policy {
             ClaimPolicy::Open => {
                 let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
-                self.length.saturating_sub(started.elapsed())
+                Some(self.length.saturating_sub(started.elapsed()))
             }
-            ClaimPolicy::Disabled => Duration::ZERO,
+            ClaimPolicy::Code | ClaimPolicy::Key => None,
+            ClaimPolicy::Disabled => Some(Duration::ZERO),
         }
     }
 
     /// Whether it is open.
     pub fn is_open(&self) -> bool {
-        !self.left().is_zero()
+        self.left() != Some(Duration::ZERO)
     }
 }

@@ -13,7 +13,7 @@ use fleet_agent::sys::SysRoot;
 use fleet_core::api::DeviceState;
 use fleet_core::grant::{ClaimAccepted, ClaimRequest, ClaimStatus};
 use fleet_core::identity::{Fingerprint, PublicKey};
-use fleet_core::limits::{CLAIM_WINDOW, JSON_BYTES_MAX};
+use fleet_core::limits::{CLAIM_REST, CLAIM_WINDOW, JSON_BYTES_MAX};
 use fleet_core::net::http::{self, Answer};
 use fleet_core::net::tls::Pin;
 use http_body_util::Full;
@@ -38,7 +38,9 @@ pub(crate) fn settings(data_dir: &Path) -> Settings {
         config: Config { telemetry, ..Config::default() },
         provisioned: None,
         policy: Policy::default(),
+        claim_key: None,
         claim_window: CLAIM_WINDOW,
+        claim_rest: CLAIM_REST,
         log: LogTail::default(),
     }
 }
@@ -49,7 +51,8 @@ pub(crate) fn key(app: &App) -> PublicKey {
 
 /// Carries a grant to an agent, as an operator's program does.
 pub(crate) async fn claim(app: &App, grant: &str) -> Answer {
-    let body = serde_json::to_vec(&ClaimRequest { grant: grant.to_owned() }).unwrap();
+    let request = ClaimRequest { grant: grant.to_owned(), proof: None };
+    let body = serde_json::to_vec(&request).unwrap();
     post_claim(app, key(app).fingerprint(), body).await
 }
 

@@ -428,7 +428,7 @@ async fn claim(data_dir: &Path, server: &Server) {
     let stream = http::connect_address(address, "agent", Pin::Unknown).await.unwrap();
     let device = fleet_core::net::tls::peer_key(stream.get_ref().1).unwrap();
     let grant = server.grant(device).sign(&server.key).unwrap();
-    let body = serde_json::to_vec(&ClaimRequest { grant }).unwrap();
+    let body = serde_json::to_vec(&ClaimRequest { grant, proof: None }).unwrap();
     let request = Request::post("/v1/claim").body(Full::new(body.into())).unwrap();
     let answer = http::send(stream, "agent", request, JSON_BYTES_MAX, http::REQUEST);
     assert_eq!(Box::pin(answer).await.unwrap().status, 200);

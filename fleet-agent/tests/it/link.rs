@@ -17,6 +17,7 @@ use fleet_agent::new_key::NewKeys;
 use fleet_agent::queue::Queue;
 use fleet_agent::spool::SpoolSettings;
 use fleet_agent::state::folder::Folder;
+use fleet_agent::state::guard::ClaimGuard;
 use fleet_agent::state::membership::{Membership, Provisioned};
 use fleet_agent::state::{ClaimWindow, Device};
 use fleet_agent::sys::SysRoot;
@@ -71,6 +72,14 @@ impl Rig {
             identity,
             membership: Membership::open(state.clone(), provisioned).unwrap(),
             window: ClaimWindow::open(ClaimPolicy::Open, Duration::from_secs(60)),
+            guard: ClaimGuard::open(
+                state.clone(),
+                ClaimPolicy::Open,
+                None,
+                Duration::from_secs(60),
+                Arc::new(SystemClock),
+            )
+            .unwrap(),
         };
         let sampler = Sampler::new(&SysRoot::real());
         let telemetry = Telemetry::new(sampler, &FileTelemetry::default()).unwrap();

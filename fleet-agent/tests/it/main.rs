@@ -3,10 +3,12 @@
 
 mod agent;
 mod announce;
+mod claims;
 mod cli;
 mod collect;
 mod commands;
 mod control;
+mod evil_server;
 mod link;
 mod logs;
 mod machine;

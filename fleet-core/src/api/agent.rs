@@ -27,8 +27,14 @@ pub struct AgentInfo {
     pub state: DeviceState,
     /// What a claimer must prove.
     pub claim: ClaimMode,
-    /// How long it can still be claimed.
+    /// How long it can still be claimed; 0 where no time is set for that.
     pub claim_seconds_left: u64,
+    /// In claim mode `code` or `key`, wrong proofs that are left before it takes none for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_tries_left: Option<u8>,
+    /// After those, how long it takes no claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_seconds_asleep: Option<u64>,
     /// The server it belongs to.
     pub server: Option<ServerIdentity>,
     /// How it stands with that server.
@@ -132,4 +138,7 @@ pub struct ClaimRefusal {
     /// With a 409, the server that the device belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerIdentity>,
+    /// What the device asks its claimer to prove, if that was missing or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimMode>,
 }

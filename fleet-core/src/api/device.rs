@@ -1,6 +1,7 @@
 //! Devices in JSON.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -130,8 +131,53 @@ pub struct Device {
     /// Whether it goes by something else than it shall.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub config_drift: bool,
+    /// What speaks for two devices with its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub double: Option<DoubleView>,
+    /// By how many seconds its clock is ahead of the server's, or behind if less than none; absent as long
+    /// as both agree to within five.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_secs: Option<i64>,
     /// Its newest report's values that have no label, and the temperature of its hottest sensor.
     pub latest: Option<LatestReport>,
+}
+
+impl Device {
+    /// How far its clock is off, in words, if it is.
+    pub fn clock_words(&self) -> Option<String> {
+        let secs = self.clock_skew_secs?;
+        let side = if secs < 0 { "behind" } else { "ahead" };
+        let off = match secs.unsigned_abs() {
+            secs @ 0..120 => format!("{secs} s"),
+            secs @ 120..7_200 => format!("{} min", secs / 60),
+            secs @ 7_200..172_800 => format!("{} h", secs / 3_600),
+            secs => format!("{} days", secs / 86_400),
+        };
+        Some(format!("{off} {side}; its reports have the server's times"))
+    }
+}
+
+/// What speaks for two devices with one key: a copy of a device, or a stolen key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubleView {
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// When it was seen last.
+    pub last: Timestamp,
+    /// Where they came from last.
+    pub addresses: [IpAddr; 2],
+    /// What was seen.
+    pub sign: DoubleSign,
+}
+
+/// How two devices with one key show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoubleSign {
+    /// Links that were replaced by newer ones still answer.
+    Links,
+    /// Two reports have one number and different contents.
+    Reports,
 }
 
 /// What a device says of itself.

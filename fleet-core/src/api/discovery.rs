@@ -39,15 +39,24 @@ impl DeviceState {
 pub enum ClaimMode {
     /// Nothing, within the claim window and from the local network.
     Open,
+    /// That it knows the device's code.
+    Code,
+    /// That it knows the key that the device's owner put on it.
+    Key,
     /// The port takes no claims.
     Disabled,
 }
 
 impl ClaimMode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Code, Self::Key, Self::Disabled];
+
     /// The word in TXT records, JSON and policy files.
     pub fn word(self) -> &'static str {
         match self {
             Self::Open => "open",
+            Self::Code => "code",
+            Self::Key => "key",
             Self::Disabled => "disabled",
         }
     }
@@ -83,11 +92,14 @@ pub struct Discovered {
 }
 
 /// The body of `POST /discover`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiscoverRequest {
     /// A device that `GET /discover` shows.
     pub device_id: String,
+    /// Its claim code, if it asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// What to tell it.
     #[serde(default)]
     pub config: DiscoverTarget,
@@ -103,6 +115,17 @@ pub struct DiscoverTarget {
     /// Accepted for the reference's sake; a device makes its own key and gets no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+}
+
+impl fmt::Debug for DiscoverRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device_id, code, config } = self;
+        f.debug_struct("DiscoverRequest")
+            .field("device_id", device_id)
+            .field("code", &hidden(code.as_ref()))
+            .field("config", config)
+            .finish()
+    }
 }
 
 impl fmt::Debug for DiscoverTarget {

@@ -95,6 +95,7 @@ kinds! {
     CertificateAtRisk "certificate.at_risk" "The server's certificate ends soon, or a new one cannot be used.",
     ConfigLayerSet "config.layer_set" "A layer of configurations says something else.",
     DeviceRestored "device.restored" "An operator had a deleted device back.",
+    DeviceDoubleSuspected "device.double_suspected" "A device's key seems to be in two places.",
     DeviceRekeyed "device.rekeyed" "A device has a new key, and its old one is of no use.",
 }
 
@@ -138,7 +139,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
         }
         assert_eq!(EventKind::named("key"), [EventKind::KeyCreated, EventKind::KeyRevoked]);
-        assert_eq!(EventKind::named("device").len(), 13);
+        assert_eq!(EventKind::named("device").len(), 14);
         for nothing in ["", "dev", "device.", "device.gone", "Device", "."] {
             assert_eq!(EventKind::named(nothing), [], "{nothing}");
             assert_eq!(EventKind::from_word(nothing), None, "{nothing}");

@@ -20,6 +20,7 @@ mod grant;
 mod key;
 mod later;
 mod log;
+mod preauth;
 mod problem;
 pub mod role;
 mod route;
@@ -45,7 +46,8 @@ pub use config_state::ConfigState;
 pub use db::{Compacted, DbChecked, DbFile, DbTelemetry, DbTier, DbView, PruneRequest, Pruned};
 pub use deleted::{DeletedDevice, DeviceDeleted};
 pub use device::{
-    Device, DeviceFacts, DeviceStatus, DeviceUpdate, LatestReport, TagUpdate, Verdict,
+    Device, DeviceFacts, DeviceStatus, DeviceUpdate, DoubleSign, DoubleView, LatestReport,
+    TagUpdate, Verdict,
 };
 pub use discovery::{
     ClaimMode, DeviceState, DiscoverOutcome, DiscoverReply, DiscoverRequest, DiscoverTarget,
@@ -63,6 +65,7 @@ pub use log::{
     LOGS_DROPPED, LOGS_SEEN, LogEntries, LogEntry, LogHello, LogLink, LogMessage, LogOver,
     LogOverKind,
 };
+pub use preauth::{PreauthCreate, PreauthDevice, PreauthView};
 pub use problem::{Done, Health, Problem};
 pub use role::{Lacking, Might, Right, Rights, Role, UnknownRight, UnknownRole};
 pub use route::{AuthClass, Route, RouteError, RouteSpec};

@@ -118,6 +118,9 @@ pub enum Route {
     DiscoverPost,
     GrantCreate,
     GrantGet(Uid),
+    PreauthList,
+    PreauthCreate,
+    PreauthDelete(String),
     KeyList,
     KeyCreate,
     KeyRevoke(String),
@@ -210,6 +213,9 @@ impl Route {
             Self::DiscoverPost,
             Self::GrantCreate,
             Self::GrantGet(Uid::from_bytes([0; 16])),
+            Self::PreauthList,
+            Self::PreauthCreate,
+            Self::PreauthDelete(name()),
             Self::KeyList,
             Self::KeyCreate,
             Self::KeyRevoke(name()),
@@ -298,6 +304,9 @@ impl Route {
             Self::KeyRotate(_) => spec("POST", "/api/v1/keys/{}/rotate", Admin),
             Self::Me => spec("GET", "/api/v1/me", AnyKey),
             Self::KeyRevoke(_) => spec("DELETE", "/api/v1/keys/{}", Admin),
+            Self::PreauthList => spec("GET", "/api/v1/preauthorized", Operator),
+            Self::PreauthCreate => spec("POST", "/api/v1/preauthorized", Operator),
+            Self::PreauthDelete(_) => spec("DELETE", "/api/v1/preauthorized/{}", Operator),
             Self::PageOverview => spec("GET", "/", Page),
             Self::PageDevice(_) => spec("GET", "/devices/{}", Page),
             Self::PageConfig(_) => spec("GET", "/devices/{}/config", Page),
@@ -376,6 +385,7 @@ impl Route {
             | Self::DeviceRevoke(name)
             | Self::DeviceRestore(name)
             | Self::DeviceLogs(name)
+            | Self::PreauthDelete(name)
             | Self::KeyRevoke(name)
             | Self::KeyRotate(name)
             | Self::PageDevice(name)
@@ -409,6 +419,7 @@ impl Route {
             Self::DeviceRevoke(_) => Self::DeviceRevoke(text()),
             Self::DeviceRestore(_) => Self::DeviceRestore(text()),
             Self::DeviceLogs(_) => Self::DeviceLogs(text()),
+            Self::PreauthDelete(_) => Self::PreauthDelete(text()),
             Self::KeyRevoke(_) => Self::KeyRevoke(text()),
             Self::KeyRotate(_) => Self::KeyRotate(text()),
             Self::PageDevice(_) => Self::PageDevice(text()),

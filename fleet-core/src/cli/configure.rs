@@ -20,8 +20,10 @@ use super::failure::Failure;
 use super::listed::FormatArgs;
 use super::output::Output;
 use super::plan::{Configured, Missing, Plan, is_named, missing, nobody_of_id};
+use super::secrets::SecretArgs;
 use super::{discover, prompt, session};
 use crate::api::{DeviceState, DiscoverOutcome, Discovered};
+use crate::claim::ClaimSecret;
 use crate::id::DeviceId;
 use crate::operator::browse::{Browse, Sighting};
 use crate::operator::client::Client;
@@ -66,6 +68,8 @@ pub struct FoundArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    secrets: SecretArgs,
     /// Where to look.
     #[command(flatten)]
     pub interfaces: Interfaces,
@@ -85,6 +89,9 @@ pub fn run_auto(server: ServerChoice, found: FoundArgs) -> ExitCode {
 
 async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let chooser = Chooser::of(&args, output)?;
+    let secrets = args.found.secrets.read()?;
+    // What nobody chose, nobody is asked about.
+    let may_ask = !args.auto && output.terminal.can_ask();
     let ConfigureArgs { server, found, .. } = args;
     let client = server.client(output)?;
     if !found.dry_run {
@@ -125,9 +132,13 @@ async fn configure(args: ConfigureArgs, output: &mut Output<'_>) -> Result<Exit,
         output.note(note)?;
     }
     if found.dry_run {
+        if !may_ask {
+            secrets.assign(&mut plan, false, output).await?;
+        }
         return dry_run(plan, output);
     }
-    carry_out(plan, &client, output).await
+    let secrets = secrets.assign(&mut plan, may_ask, output).await?;
+    carry_out(plan, &secrets, &client, output).await
 }
 
 /// That none of the named devices answered, or nobody at all.
@@ -224,7 +235,12 @@ async fn listen(browse: &mut Browse, timeout: Option<Duration>, named: &[DeviceI
     }
 }
 
-async fn carry_out(plan: Plan, client: &Client, output: &mut Output<'_>) -> Result<Exit, Failure> {
+async fn carry_out(
+    plan: Plan,
+    secrets: &[Option<ClaimSecret>],
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
     let Plan { go, mut done, .. } = plan;
     let url = client.url();
     if !go.is_empty() {
@@ -234,7 +250,9 @@ async fn carry_out(plan: Plan, client: &Client, output: &mut Output<'_>) -> Resu
     for refused in &done {
         refused.tell(output)?;
     }
-    let mut outcomes = std::pin::pin!(provision_all(client, go.iter().map(|(_, target)| target)));
+    let targets = go.iter().map(|(_, target)| target);
+    let targets = targets.zip(secrets.iter().map(Option::as_ref));
+    let mut outcomes = std::pin::pin!(provision_all(client, targets));
     while let Some((position, outcome)) = outcomes.next().await {
         let (name, target) = &go[position];
         let configured = Configured::from_outcome(name, target, outcome);

@@ -142,6 +142,8 @@ pub fn state_text(device: &Discovered) -> &'static str {
     }
     match (device.state, device.claim) {
         (Some(DeviceState::Unclaimed), Some(ClaimMode::Open)) => "unclaimed (open)",
+        (Some(DeviceState::Unclaimed), Some(ClaimMode::Code)) => "unclaimed (code)",
+        (Some(DeviceState::Unclaimed), Some(ClaimMode::Key)) => "unclaimed (key)",
         (Some(DeviceState::Unclaimed), _) => "unclaimed",
         (Some(DeviceState::Claimed), _) => "claimed",
         (Some(DeviceState::Closed), Some(ClaimMode::Disabled)) => "closed (by policy)",

@@ -259,6 +259,7 @@ pub(super) mod tests {
             device_id: id.parse().unwrap(),
             addresses: Vec::new(),
             fingerprint,
+            claim: device.claim,
         });
         Sighting { device, target }
     }

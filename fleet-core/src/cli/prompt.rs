@@ -116,6 +116,20 @@ async fn read_line() -> Result<Option<String>, Failure> {
     line.map_err(|error| Failure::new(Exit::Failed, format!("cannot read the answer: {error}")))
 }
 
+/// The line that a person answers a question with; nothing at the end of the input.
+pub(super) async fn ask_line(
+    text: &str,
+    output: &mut Output<'_>,
+) -> Result<Option<String>, Failure> {
+    output.ask(text)?;
+    let answer = read_line().await?;
+    if answer.is_none() {
+        output.note("")?;
+    }
+    output.answered();
+    Ok(answer)
+}
+
 /// Whether the question behind `text` is answered with yes.
 pub async fn confirm(text: &str, output: &mut Output<'_>) -> Result<bool, Failure> {
     output.ask(&format!("{text} [y/N] "))?;

@@ -8,14 +8,16 @@ use crate::api::{ConfigState, DeviceStatus};
 use crate::untrusted::Untrusted;
 
 /// What needs a word of explanation: why a device is not online, else why it did not
-/// keep its configuration. Of one that is as it should be there is nothing to say.
+/// keep its configuration. One that seems to be there twice is explained in any case. Of one that is as it should be there is nothing to say.
 pub fn why<'a>(
     status: DeviceStatus,
     reason: Option<&'a Untrusted>,
     config_error: Option<&Untrusted>,
     config: ConfigState,
+    is_double: bool,
 ) -> Option<Cow<'a, Untrusted>> {
     match (status, reason, config_error) {
+        (DeviceStatus::Online, reason, _) if is_double => reason.map(Cow::Borrowed),
         (DeviceStatus::Online, _, None) => None,
         (DeviceStatus::Online, _, Some(error)) => {
             let word = if config == ConfigState::Reverted { "reverted" } else { "refused" };
@@ -62,15 +64,21 @@ mod tests {
     fn only_what_is_wrong_is_explained() {
         let (reason, error) = (Untrusted::from("no report for 5m"), Untrusted::from("no such key"));
         let shown = |status, error| {
-            why(status, Some(&reason), error, ConfigState::Refused).map(|why| why.to_string())
+            why(status, Some(&reason), error, ConfigState::Refused, false)
+                .map(|why| why.to_string())
         };
         assert_eq!(shown(DeviceStatus::Online, None), None);
         let refused = "configuration refused: no such key".to_owned();
         assert_eq!(shown(DeviceStatus::Online, Some(&error)), Some(refused));
         assert_eq!(shown(DeviceStatus::Late, Some(&error)), Some("no report for 5m".to_owned()));
-        let reverted = why(DeviceStatus::Online, None, Some(&error), ConfigState::Reverted);
+        let reverted = why(DeviceStatus::Online, None, Some(&error), ConfigState::Reverted, false);
         assert_eq!(reverted.unwrap().raw(), "configuration reverted: no such key");
         let nothing = Untrusted::default();
-        assert_eq!(why(DeviceStatus::Pending, Some(&nothing), None, ConfigState::None), None);
+        assert_eq!(
+            why(DeviceStatus::Pending, Some(&nothing), None, ConfigState::None, false),
+            None
+        );
+        let double = why(DeviceStatus::Online, Some(&reason), None, ConfigState::None, true);
+        assert_eq!(double.as_deref(), Some(&reason));
     }
 }

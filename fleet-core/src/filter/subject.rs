@@ -52,7 +52,9 @@ impl Subject for Device {
             Field::Type => outside(&self.device_type),
             Field::Version => outside(&self.version),
             Field::Config => Some(config.word().into()),
-            Field::Why => why(self.status, Some(&self.why), error, config).map(raw),
+            Field::Why => {
+                why(self.status, Some(&self.why), error, config, self.double.is_some()).map(raw)
+            }
             Field::Address => facts.addresses.first().and_then(outside),
             Field::Hostname => outside(&facts.hostname),
             Field::Model => outside(&facts.model),
@@ -114,7 +116,9 @@ impl Subject for IndexRow {
             Field::Type => outside(&self.device_type),
             Field::Version => outside(&self.version),
             Field::Config => Some(config.word().into()),
-            Field::Why => why(self.status, self.why.as_ref(), error, config).map(raw),
+            Field::Why => {
+                why(self.status, self.why.as_ref(), error, config, self.why.is_some()).map(raw)
+            }
             Field::Address => self.address.as_ref().and_then(outside),
             Field::Hostname => outside(&self.hostname),
             Field::Model => outside(&self.model),

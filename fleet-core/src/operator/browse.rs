@@ -115,9 +115,12 @@ impl<'a> Device<'a> {
         let heard = &self.heard;
         let conflict = heard.id.as_ref().is_some_and(|id| contested.contains(id));
         let target = match (&heard.id, heard.fingerprint) {
-            (Some(id), Some(fingerprint)) if !conflict => {
-                Some(Target { device_id: id.clone(), addresses: self.sources(), fingerprint })
-            }
+            (Some(id), Some(fingerprint)) if !conflict => Some(Target {
+                device_id: id.clone(),
+                addresses: self.sources(),
+                fingerprint,
+                claim: heard.claim,
+            }),
             _ => None,
         };
         let device = Discovered {

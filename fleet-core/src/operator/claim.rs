@@ -2,7 +2,8 @@
 //! and learn its whole key, then [`deliver`] the grant that the server made out to that key.
 //!
 //! Both steps speak to the one key whose fingerprint was announced; a stranger at the same address
-//! learns nothing. Nothing that is delivered is secret.
+//! learns nothing. Nothing that is delivered is secret: of a claim code or key, a device is shown a
+//! proof that is good on that connection alone.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header};
 use serde::Deserialize;
 
-use crate::api::DiscoverOutcome;
-use crate::grant::{ClaimAccepted, ClaimRequest};
+use crate::api::{ClaimMode, DiscoverOutcome};
+use crate::claim::{ClaimContext, ClaimSecret};
+use crate::grant::{ClaimAccepted, ClaimRequest, Grant};
 use crate::id::DeviceId;
 use crate::identity::{Fingerprint, PublicKey, ServerIdentity};
 use crate::limits::CLAIM_BYTES_MAX;
@@ -39,6 +41,8 @@ pub struct Target {
     pub addresses: Vec<SocketAddr>,
     /// The key it announces.
     pub fingerprint: Fingerprint,
+    /// What it says that its claimer must prove.
+    pub claim: Option<ClaimMode>,
 }
 
 /// A device that proved to hold the key it announces.
@@ -81,14 +85,30 @@ async fn meet_at(target: &Target, address: SocketAddr) -> Result<Met, ClaimFailu
     Ok(Met { device_id: target.device_id.clone(), device_key, address })
 }
 
-/// Brings the grant to the device. The connection is a new one, to the same key: a server may take
-/// longer over a grant than a device waits for a request.
-pub async fn deliver(met: &Met, grant: &str) -> Result<ClaimAccepted, ClaimFailure> {
+/// Brings the grant to the device, with the proof that it asks for. The connection is a new one, to
+/// the same key: a server may take longer over a grant than a device waits for a request.
+pub async fn deliver(
+    met: &Met,
+    grant: &str,
+    secret: Option<&ClaimSecret>,
+) -> Result<ClaimAccepted, ClaimFailure> {
     let peer = met.address.to_string();
     let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
         ClaimFailure::Unreachable(HttpError::Answer { peer: peer.clone(), source })
     };
-    let body = serde_json::to_vec(&ClaimRequest { grant: grant.to_owned() })
+    let pin = Pin::Device(met.device_key.fingerprint());
+    let stream = http::connect_address(met.address, &peer, pin).await?;
+    let proof = secret.map(|secret| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+        let context = ClaimContext {
+            exporter: tls::exporter(stream.get_ref().1)?,
+            device_pub: met.device_key.bytes(),
+            server_pub: Grant::open(grant)?.server_pub,
+            grant,
+        };
+        Ok(secret.prove(&context))
+    });
+    let proof = proof.transpose().map_err(unreadable)?;
+    let body = serde_json::to_vec(&ClaimRequest { grant: grant.to_owned(), proof })
         .map_err(|error| unreadable(error.into()))?;
     let request = Request::builder()
         .method(Method::POST)
@@ -96,8 +116,6 @@ pub async fn deliver(met: &Met, grant: &str) -> Result<ClaimAccepted, ClaimFailu
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::from(Bytes::from(body)))
         .map_err(|error| unreadable(error.into()))?;
-    let pin = Pin::Device(met.device_key.fingerprint());
-    let stream = http::connect_address(met.address, &peer, pin).await?;
     let answer = http::send(stream, &peer, request, CLAIM_BYTES_MAX, ANSWER).await?;
     if answer.status == StatusCode::OK {
         return serde_json::from_slice(&answer.body).map_err(|error| unreadable(error.into()));
@@ -107,6 +125,7 @@ pub async fn deliver(met: &Met, grant: &str) -> Result<ClaimAccepted, ClaimFailu
         status: answer.status.as_u16(),
         detail: refusal.detail,
         server: refusal.server,
+        claim: refusal.claim,
     })
 }
 
@@ -117,6 +136,8 @@ struct Refusal {
     detail: Untrusted,
     #[serde(default)]
     server: Option<ServerIdentity>,
+    #[serde(default)]
+    claim: Option<ClaimMode>,
 }
 
 /// Why a device was not claimed.
@@ -140,6 +161,8 @@ pub enum ClaimFailure {
         detail: Untrusted,
         /// The server it belongs to.
         server: Option<ServerIdentity>,
+        /// What it asks its claimer to prove, if that was missing or wrong.
+        claim: Option<ClaimMode>,
     },
 }
 
@@ -156,6 +179,7 @@ impl ClaimFailure {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Refused { status: 409, .. } => Some("run `sudo fleetd reset` on the device"),
+            Self::Refused { claim: Some(mode), .. } => secret_hint(*mode),
             // The device's own sentence says what to do about the rest.
             Self::Refused { status: 403, detail, .. } if detail.raw().contains("policy") => {
                 Some("edit /etc/fleetd/policy.yaml on the device")
@@ -166,6 +190,17 @@ impl ClaimFailure {
             }
             Self::WrongKey => Some("run `fleetd info` on the device and compare its fingerprint"),
         }
+    }
+}
+
+/// Where the secret is that a device asks for.
+pub(super) fn secret_hint(mode: ClaimMode) -> Option<&'static str> {
+    match mode {
+        ClaimMode::Code => Some("`sudo fleetd info` on the device shows its claim code"),
+        ClaimMode::Key => {
+            Some("`fleets configure --claim-key-file FILE` brings the key that its owner put on it")
+        }
+        ClaimMode::Open | ClaimMode::Disabled => None,
     }
 }
 
@@ -202,6 +237,7 @@ mod tests {
             device_id: "rpi4-001".parse().unwrap(),
             addresses,
             fingerprint: key.public().fingerprint(),
+            claim: None,
         }
     }
 
@@ -219,7 +255,7 @@ mod tests {
         let met = meet(&target).await.unwrap();
         assert_eq!((met.device_key, met.address), (key(1).public(), agent.address));
 
-        let accepted = deliver(&met, "the-grant").await.unwrap();
+        let accepted = deliver(&met, "the-grant", None).await.unwrap();
         assert_eq!(accepted.status, ClaimStatus::Claimed);
         let asked = agent.asked();
         assert_eq!(asked.len(), 1, "meeting asks nothing");
@@ -238,7 +274,7 @@ mod tests {
             device_key: key(1).public(),
             address: stranger.address,
         };
-        assert!(matches!(deliver(&met, "the-grant").await, Err(ClaimFailure::WrongKey)));
+        assert!(matches!(deliver(&met, "the-grant", None).await, Err(ClaimFailure::WrongKey)));
         assert!(stranger.asked().is_empty());
     }
 
@@ -248,7 +284,7 @@ mod tests {
         let body = format!(r#"{{"status":409,"detail":"taken\u001b[2J","server":"{server}"}}"#);
         let agent = Pretend::start(&key(1), move |_| (409, body.clone())).await;
         let met = meet(&target(vec![agent.address], &key(1))).await.unwrap();
-        let failure = deliver(&met, "the-grant").await.unwrap_err();
+        let failure = deliver(&met, "the-grant", None).await.unwrap_err();
         assert_eq!(failure.to_string(), format!("already managed by {server}"));
         assert_eq!(failure.outcome(), DiscoverOutcome::Refused);
 
@@ -262,7 +298,7 @@ mod tests {
         for reply in ["", "{}", "<html>", r#"{"device_id":"x","status":"owned"}"#] {
             let agent = Pretend::start(&key(1), move |_| (200, reply.to_owned())).await;
             let met = meet(&target(vec![agent.address], &key(1))).await.unwrap();
-            let failure = deliver(&met, "the-grant").await.unwrap_err();
+            let failure = deliver(&met, "the-grant", None).await.unwrap_err();
             assert!(matches!(failure, ClaimFailure::Unreachable(HttpError::Answer { .. })));
         }
     }

@@ -19,8 +19,8 @@ use super::error::refused;
 use crate::api::{
     DbView, DeletedDevice, Device, DeviceDeleted, DeviceUpdate, DiscoverReply, DiscoverRequest,
     Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
-    KeyCreate, KeyCreated, KeyRotate, KeyView, Me, MetricPoint, Route, SeriesReply, TelemetryPost,
-    Verdict,
+    KeyCreate, KeyCreated, KeyRotate, KeyView, Me, MetricPoint, PreauthCreate, PreauthView, Route,
+    SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
@@ -288,6 +288,24 @@ impl Client {
     /// How far a grant has come.
     pub async fn grant_get(&self, uid: Uid) -> Result<GrantView, ClientError> {
         self.call(Route::GrantGet(uid), Ask::default()).await
+    }
+
+    /// The devices that are let in before they have come.
+    pub async fn preauth_list(&self) -> Result<Vec<PreauthView>, ClientError> {
+        self.call(Route::PreauthList, Ask::default()).await
+    }
+
+    /// Lets devices in before they have come: all of these, or none.
+    pub async fn preauth_create(
+        &self,
+        request: &PreauthCreate,
+    ) -> Result<Vec<PreauthView>, ClientError> {
+        self.call(Route::PreauthCreate, Ask::body(request)?).await
+    }
+
+    /// Takes that back.
+    pub async fn preauth_delete(&self, fingerprint: &str) -> Result<Done, ClientError> {
+        self.call(Route::PreauthDelete(fingerprint.to_owned()), Ask::default()).await
     }
 
     /// The keys, without their secrets.

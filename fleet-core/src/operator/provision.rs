@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::claim::{self, ClaimFailure, Met, Target};
 use super::client::{Client, ClientError};
+use super::standing::{WhyNot, unproven};
 use crate::Chain;
 use crate::api::{
     DeviceStatus, DiscoverOutcome, GrantCreated, GrantRequest, GrantState, GrantView,
 };
+use crate::claim::ClaimSecret;
 use crate::id::DeviceId;
 use crate::net::url::ServerUrl;
 
@@ -61,35 +63,46 @@ pub enum Progress {
     Done(Outcome),
 }
 
+/// How a device is to be claimed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// Where the device shall look for the server first; the client's own URL if absent.
+    pub server_url: Option<&'a ServerUrl>,
+    /// What is known of what the device may ask its claimer to prove.
+    pub secret: Option<&'a ClaimSecret>,
+}
+
 /// Provisions devices; each outcome comes with the target's position as soon as it is known.
 pub fn provision_all<'a>(
     client: &'a Client,
-    targets: impl IntoIterator<Item = &'a Target>,
+    targets: impl IntoIterator<Item = (&'a Target, Option<&'a ClaimSecret>)>,
 ) -> impl Stream<Item = (usize, Outcome)> {
     let slots = std::sync::Arc::new(Semaphore::new(AT_ONCE_MAX));
     targets
         .into_iter()
         .enumerate()
-        .map(|(position, target)| {
-            let slots = slots.clone();
-            async move { (position, provision_one(client, target, None, &slots, &|_| {}).await) }
+        .map(|(position, (target, secret))| {
+            let (slots, wish) = (slots.clone(), Wish { server_url: None, secret });
+            async move { (position, provision_one(client, target, wish, &slots, &|_| {}).await) }
         })
         .collect::<FuturesUnordered<_>>()
 }
 
-/// Provisions one device, for callers that tell of its steps. `server_url` is where the device
-/// shall look for the server first, the client's own URL if absent; `slots` bounds how many such
+/// Provisions one device, for callers that tell of its steps. `slots` bounds how many such
 /// conversations there are at one time.
 pub async fn provision_one(
     client: &Client,
     target: &Target,
-    server_url: Option<&ServerUrl>,
+    wish: Wish<'_>,
     slots: &Semaphore,
     told: &(dyn Fn(Step) + Sync),
 ) -> Outcome {
+    if let Some(no) = unproven(target.claim, wish.secret) {
+        return no.into();
+    }
     let granted = {
         let _slot = slots.acquire().await.expect("the semaphore is never closed");
-        match claim(client, target, server_url, told).await {
+        match claim(client, target, wish, told).await {
             Ok(granted) => granted,
             Err(failure) => return failure.into(),
         }
@@ -109,15 +122,17 @@ pub async fn provision_one(
 async fn claim(
     client: &Client,
     target: &Target,
-    server_url: Option<&ServerUrl>,
+    wish: Wish<'_>,
     told: &(dyn Fn(Step) + Sync),
 ) -> Result<GrantCreated, ProvisionError> {
     let met = claim::meet(target).await?;
     told(Step::Met);
-    let granted =
-        client.grant_create(&grant_request(server_url.unwrap_or(client.url()), &met)).await?;
+    let server_url = wish.server_url.unwrap_or(client.url());
+    let granted = client.grant_create(&grant_request(server_url, &met)).await?;
     told(Step::Granted);
-    claim::deliver(&met, &granted.grant).await?;
+    // What a device says of its mode is checked by nobody; one that asks for nothing is shown nothing.
+    let secret = wish.secret.filter(|secret| target.claim.is_none_or(|mode| mode == secret.mode()));
+    claim::deliver(&met, &granted.grant, secret).await?;
     told(Step::Delivered);
     Ok(granted)
 }
@@ -225,12 +240,24 @@ impl From<ProvisionError> for Outcome {
     }
 }
 
+impl From<WhyNot> for Outcome {
+    fn from(no: WhyNot) -> Self {
+        Self {
+            status: DiscoverOutcome::Refused,
+            device_id: None,
+            reason: Some(no.reason),
+            hint: no.hint.map(str::to_owned),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::api::ClaimMode;
     use crate::identity::PrivateKey;
     use crate::operator::pretend::Pretend;
     use crate::secret::{ApiKey, KeyKind};
@@ -238,7 +265,7 @@ mod tests {
     const ACCEPTED: &str = r#"{"device_id":"rpi4-001","status":"claimed"}"#;
 
     async fn alone(client: &Client, target: &Target) -> Outcome {
-        provision_one(client, target, None, &Semaphore::new(1), &|_| {}).await
+        provision_one(client, target, Wish::default(), &Semaphore::new(1), &|_| {}).await
     }
 
     fn key(seed: u8) -> PrivateKey {
@@ -272,6 +299,7 @@ mod tests {
             device_id: "rpi4-001".parse().unwrap(),
             addresses: vec![agent.address],
             fingerprint: key(1).public().fingerprint(),
+            claim: None,
         }
     }
 
@@ -296,11 +324,25 @@ mod tests {
         let (server, client) = server("active").await;
         let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
         let url: ServerUrl = "https://fleet.example.com:8443".parse().unwrap();
+        let wish = Wish { server_url: Some(&url), secret: None };
         let slots = Semaphore::new(1);
-        let outcome = provision_one(&client, &target(&agent), Some(&url), &slots, &|_| {}).await;
+        let outcome = provision_one(&client, &target(&agent), wish, &slots, &|_| {}).await;
         assert_eq!(outcome.status, DiscoverOutcome::Configured, "{outcome:?}");
         let grant: serde_json::Value = serde_json::from_str(&server.asked()[0].body).unwrap();
         assert_eq!(grant["server_url"], url.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_device_that_asks_for_a_proof_is_not_bothered_without_one() {
+        let (server, client) = server("active").await;
+        let agent = Pretend::start(&key(1), |_| (200, ACCEPTED.to_owned())).await;
+        for mode in [ClaimMode::Code, ClaimMode::Key] {
+            let target = Target { claim: Some(mode), ..target(&agent) };
+            let outcome = alone(&client, &target).await;
+            assert_eq!(outcome.status, DiscoverOutcome::Refused, "{outcome:?}");
+            assert!(outcome.reason.is_some_and(|reason| reason.contains(mode.word())));
+        }
+        assert!(server.asked().is_empty() && agent.asked().is_empty());
     }
 
     #[tokio::test]
@@ -351,7 +393,8 @@ mod tests {
         let targets: Vec<Target> = (0..40)
             .map(|position| target(if position % 2 == 0 { &free } else { &taken }))
             .collect();
-        let mut outcomes: Vec<_> = provision_all(&client, &targets).collect().await;
+        let mut outcomes: Vec<_> =
+            provision_all(&client, targets.iter().map(|it| (it, None))).collect().await;
         outcomes.sort_by_key(|(position, _)| *position);
         assert_eq!(outcomes.len(), 40);
         for (position, outcome) in outcomes {

@@ -5,7 +5,9 @@
 //! what is true: that is for the device's key and the server to say.
 
 use super::browse::Sighting;
+use super::claim::secret_hint;
 use crate::api::{ClaimMode, DeviceState, DeviceStatus, DiscoverOutcome};
+use crate::claim::ClaimSecret;
 use crate::id::DeviceId;
 use crate::identity::ServerIdentity;
 
@@ -68,12 +70,10 @@ impl Standing {
                      config.yaml",
                 ))
             }
-            Self::Closed(Some(ClaimMode::Open) | None) => {
-                Some(WhyNot::of("its time to be claimed is over").hint(
-                    "restart its agent, which begins that time anew, or give it its server in \
+            Self::Closed(_) => Some(WhyNot::of("its time to be claimed is over").hint(
+                "restart its agent, which begins that time anew, or give it its server in \
                      config.yaml",
-                ))
-            }
+            )),
             Self::Conflict => Some(
                 WhyNot::of("conflict: another device with another key has the same id")
                     .hint("run `fleetd info` on the device and compare fingerprints"),
@@ -92,6 +92,17 @@ impl WhyNot {
     fn hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
     }
+}
+
+/// What a device asks its claimer to prove that `secret` does not.
+pub fn unproven(claim: Option<ClaimMode>, secret: Option<&ClaimSecret>) -> Option<WhyNot> {
+    let mode = claim.filter(|mode| secret.is_none_or(|secret| secret.mode() != *mode))?;
+    let reason = match mode {
+        ClaimMode::Open | ClaimMode::Disabled => return None,
+        ClaimMode::Code => "it asks for its claim code",
+        ClaimMode::Key => "it asks for the claim key of its owner",
+    };
+    Some(WhyNot { reason: reason.to_owned(), hint: secret_hint(mode) })
 }
 
 /// What still has to be done for a device that says it belongs to a server.
@@ -170,7 +181,10 @@ mod tests {
             server: server.map(identity),
             conflict: false,
         };
-        Sighting { device, target: Some(Target { device_id, addresses: Vec::new(), fingerprint }) }
+        Sighting {
+            device,
+            target: Some(Target { device_id, addresses: Vec::new(), fingerprint, claim: None }),
+        }
     }
 
     #[test]

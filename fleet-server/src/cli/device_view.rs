@@ -116,6 +116,8 @@ impl Listed for Details {
         Column::new("CONFIG STATE", 12),
         Column::new("CONFIG ERROR", 20),
         Column::new("MISSED REPORTS", 14),
+        Column::new("TWICE", 30),
+        Column::new("CLOCK", 20),
         Column::new("LATEST", 40),
     ];
 
@@ -154,6 +156,8 @@ impl Listed for Details {
             config_state_cell(device),
             Cell::maybe(device.config_error.as_ref()).toned(Tone::Bad),
             Cell::maybe(missed).toned(Tone::Warn),
+            double_cell(device, reader),
+            clock_cell(device, reader),
             latest_cell(device),
         ]
     }
@@ -161,6 +165,30 @@ impl Listed for Details {
     fn name(&self) -> String {
         self.0.id.to_string()
     }
+}
+
+/// Since when, and from where, two devices have its key.
+fn double_cell(device: &Device, reader: Reader) -> Cell {
+    let Some(double) = &device.double else { return Cell::default() };
+    let [one, other] = double.addresses;
+    match reader {
+        Reader::Program => Cell::new(double.since),
+        Reader::Person { .. } => Cell::new(format!(
+            "perhaps, since {}, last at {}, from {one} and {other}",
+            double.since, double.last
+        )),
+    }
+    .toned(Tone::Bad)
+}
+
+/// How far its clock is off.
+fn clock_cell(device: &Device, reader: Reader) -> Cell {
+    let Some(secs) = device.clock_skew_secs else { return Cell::default() };
+    match reader {
+        Reader::Program => Cell::new(secs),
+        Reader::Person { .. } => Cell::maybe(device.clock_words()),
+    }
+    .toned(Tone::Warn)
 }
 
 /// How far it is with its configuration, and whether it goes by something else.
@@ -277,6 +305,20 @@ pub(super) mod tests {
         let (mut output, out, _) = written(Format::Table, terminal);
         Columns::chosen(&[Field::Device, Field::Type]).list(&devices, &mut output).unwrap();
         assert_eq!(out.text(), "DEVICE    TYPE\nrpi4-001  x\n");
+    }
+
+    #[test]
+    fn a_double_and_a_wrong_clock_are_told() {
+        let mut odd = device("a", "online", "because");
+        let at = "2024-01-15T10:30:00Z".parse().unwrap();
+        let addresses = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
+        let sign = fleet_core::api::DoubleSign::Links;
+        odd.double = Some(fleet_core::api::DoubleView { since: at, last: at, addresses, sign });
+        odd.clock_skew_secs = Some(-3_600);
+        let (mut output, out, _) = written(Format::Table, Terminal::default());
+        output.one(&Details(odd)).unwrap();
+        assert!(out.text().contains("from 10.0.0.2 and 10.0.0.3"), "{}", out.text());
+        assert!(out.text().contains("60 min behind"), "{}", out.text());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::deleted;
 use super::device_list::{ListArgs, list};
 use super::device_view::Details;
+use super::preauths::{self, PreauthorizeArgs, PreauthorizedArgs};
 use fleet_core::cli::args::Assignment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::each::for_each;
@@ -81,6 +82,10 @@ enum Action {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Let devices in before they have come, by the fingerprints of their keys
+    Preauthorize(PreauthorizeArgs),
+    /// List the devices that are let in when they come, or take that back
+    Preauthorized(PreauthorizedArgs),
     /// Let pending devices in
     Accept(VerdictArgs),
     /// Turn pending devices away
@@ -123,6 +128,8 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Action::Tag { id, tags } => tag(&client, &id, &tags, output).await,
         Action::Delete { ids, yes } => deleted::delete(&client, &ids, yes, output).await,
         Action::Restore { ids } => deleted::restore(&client, &ids, output).await,
+        Action::Preauthorize(args) => preauths::create(args, &client, output).await,
+        Action::Preauthorized(args) => preauths::list(args, &client, output).await,
         Action::Accept(VerdictArgs { ids, reason }) => {
             let verdict = Verdict { reason };
             let accept = async |id: &str| client.device_accept(id, &verdict).await;

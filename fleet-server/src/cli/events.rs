@@ -160,6 +160,7 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DevicePending
         | EventKind::CommandExpired
         | EventKind::BatchPaused
+        | EventKind::DeviceDoubleSuspected
         | EventKind::CertificateAtRisk => Tone::Warn,
         EventKind::DeviceOnline
         | EventKind::DeviceEnrolled

@@ -23,6 +23,7 @@ mod keys;
 mod log_follow;
 mod logs;
 mod named;
+mod preauths;
 mod server;
 mod telemetry;
 mod version;

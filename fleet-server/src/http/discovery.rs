@@ -20,8 +20,7 @@ pub(super) async fn post(
     grantor: Grantor,
     wish: DiscoverRequest,
 ) -> Result<Reply, Failure> {
-    let DiscoverRequest { device_id, config } = wish;
-    let outcome = http.discovery.claim(&http.ops, &grantor, &device_id, config).await?;
+    let outcome = http.discovery.claim(&http.ops, &grantor, wish).await?;
     Ok(json(StatusCode::OK, &outcome))
 }
 

@@ -83,7 +83,10 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
             Subject::Discovery
         }
-        Route::KeyList
+        Route::PreauthList
+        | Route::PreauthCreate
+        | Route::PreauthDelete(_)
+        | Route::KeyList
         | Route::KeyCreate
         | Route::KeyRevoke(_)
         | Route::KeyRotate(_)

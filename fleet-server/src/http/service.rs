@@ -31,6 +31,7 @@ use crate::page::{self, Browser};
 use crate::store::{Pace, StoreHealth};
 
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+const LETTING_IN: &str = "letting devices in";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever it is and whatever goes wrong.
@@ -317,6 +318,22 @@ async fn answer_rest(
             Ok(json(StatusCode::CREATED, &ops.grants.create(&grantor, wish).await?))
         }
         Route::GrantGet(uid) => Ok(ok(&ops.grants.get(&grantor(principal)?, uid).await?)),
+
+        Route::PreauthList => {
+            access()?.require_whole_fleet(LETTING_IN)?;
+            Ok(ok(&ops.preauths.list().await?))
+        }
+        Route::PreauthCreate => {
+            access()?.require_whole_fleet(LETTING_IN)?;
+            let wish = body::json(request, patience).await?;
+            let made = ops.preauths.create(wish, &actor(principal.as_ref())?).await?;
+            Ok(json(StatusCode::CREATED, &made))
+        }
+        Route::PreauthDelete(fingerprint) => {
+            access()?.require_whole_fleet(LETTING_IN)?;
+            ops.preauths.delete(&fingerprint).await?;
+            Ok(done("removed"))
+        }
 
         Route::KeyList => Ok(ok(&ops.keys.list(access()?).await?)),
         Route::KeyCreate => {

@@ -13,7 +13,7 @@ use fleet_core::id::Uid;
 use fleet_core::net::socket::{Incoming, SocketError};
 use fleet_core::wire::{NewKey, Progress, Standing, ToAgent, ToServer};
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{LinkError, Links, Socket};
 use crate::door::Visit;
@@ -29,6 +29,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// How long a device reports every second unless it is asked again, and how often it is.
 const WATCH: Duration = Duration::from_secs(15);
 const WATCH_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long the end of a link that was replaced may take to show that it is there.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long after it spoke of a configuration that it tries a device may have two links at once: the
+/// way to another place of the server is looked for while the first one is kept.
+const SCOUTING: Duration = Duration::from_secs(300);
 
 /// Between looks whether a full disk has room again.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
@@ -52,6 +58,8 @@ struct Session<'a> {
     lines: Option<logs::Link>,
     /// When to ask the device again to report every second; none while nobody watches it.
     watch_due: Option<Instant>,
+    /// When the device spoke of a configuration that it tries.
+    tried: Option<Instant>,
     /// When to look whether there is room for the reports that could not be stored.
     room_due: Option<Instant>,
 }
@@ -123,13 +131,14 @@ pub(super) async fn run(
         commands: Vec::new(),
         lines: None,
         watch_due: None,
+        tried: None,
         room_due: None,
     };
     links.ops.presence.heard(uid, links.ops.world.now());
     let reason = loop {
         // It has its place before it is told that it belongs to the fleet.
         if session.is_let_in().await? {
-            let seat = links.hub.sit(uid);
+            let seat = links.hub.sit(uid, visit.remote().ip());
             break session.converse(&seat).await?;
         }
         // A device that was turned away is told so, and does not take the place of one that was not.
@@ -168,10 +177,51 @@ impl Session<'_> {
                     Next::GoOn
                 }
                 () = until(self.room_due) => self.look_for_room(),
-                () = seat.replaced() => Next::End("a newer link of this device has come"),
+                () = seat.replaced() => {
+                    self.was_replaced(seat).await;
+                    Next::End("a newer link of this device has come")
+                }
                 () = self.links.tasks.stopping() => Next::End("the server is shutting down"),
                 () = sleep_until(deadline) => Next::End("the device has been silent for too long"),
             };
+        }
+    }
+
+    /// Tells of a link whose end is still there though a newer one has come. A device that came anew has
+    /// let go of its old link.
+    async fn was_replaced(&mut self, seat: &Seat) {
+        self.lines = None;
+        let is_active = matches!(self.told, Some(Standing::Active { .. }));
+        let may_scout = self.tried.is_some_and(|at| at.elapsed() < SCOUTING);
+        if !is_active || may_scout {
+            return;
+        }
+        let tasks = &self.links.tasks;
+        let answers = tokio::select! {
+            answers = timeout(ANSWER, self.answers()) => answers.unwrap_or(false),
+            () = tasks.stopping() => false,
+        };
+        if answers && let Some(newer) = seat.replaced_from() {
+            let older = self.visit.remote().ip();
+            self.links.ops.doubles.overlapped(self.uid, older, newer).await;
+        }
+    }
+
+    /// Whether the other end answers a ping of now.
+    async fn answers(&mut self) -> bool {
+        let mut payload = vec![0; 8];
+        if getrandom::fill(&mut payload).is_err()
+            || self.socket.ping(payload.clone()).await.is_err()
+        {
+            return false;
+        }
+        loop {
+            match self.socket.receive().await {
+                Ok(Incoming::Pong(pong)) if *pong == *payload => return true,
+                // What is not acknowledged comes again by the newer link, if it is one device.
+                Ok(Incoming::Frame(_) | Incoming::Ping | Incoming::Pong(_)) => {}
+                Ok(Incoming::Closed(_)) | Err(_) => return false,
+            }
         }
     }
 
@@ -248,6 +298,7 @@ impl Session<'_> {
             ToServer::Facts(facts) => ops.enrolment.facts(self.uid, *facts).await?,
             ToServer::Samples(samples) if is_active => {
                 let stream = samples.stream;
+                ops.doubles.reported(self.uid, &samples, self.visit.remote().ip()).await;
                 match ops.telemetry.ingest(self.uid, samples).await {
                     Ok(seq) => self.socket.send(&ToAgent::Ack { stream, seq }).await?,
                     // Not acknowledged either; and a full disk is no reason to lose touch.
@@ -268,6 +319,7 @@ impl Session<'_> {
                 self.push_config().await?;
             }
             ToServer::ConfigTrial(word) if is_active => {
+                self.tried = Some(Instant::now());
                 self.config_reported = word.version;
                 ops.configs.tried(self.uid, word).await?;
                 self.push_config().await?;

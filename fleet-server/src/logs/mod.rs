@@ -361,7 +361,7 @@ mod tests {
     async fn who_wants_the_same_shares_one_ask_that_ends_with_the_last() {
         let hub = Arc::new(Hub::default());
         let (logs, uid) = (Arc::new(Logs::new(hub.clone())), Uid::new());
-        let (seat, link) = (hub.sit(uid), logs.link(uid));
+        let (seat, link) = (hub.sit(uid, std::net::Ipv4Addr::LOCALHOST.into()), logs.link(uid));
         let mut one = logs.read(uid, wish(2, true)).unwrap();
         seat.woken().await;
         let told = asked(&link.frames());

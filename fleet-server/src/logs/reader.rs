@@ -222,7 +222,7 @@ mod tests {
     async fn lines_without_an_end_are_given_and_said_to_be_incomplete() {
         let (hub, uid) = (Arc::new(Hub::default()), Uid::new());
         let logs = Arc::new(Logs::new(hub.clone()));
-        let (seat, link) = (hub.sit(uid), logs.link(uid));
+        let (seat, link) = (hub.sit(uid, std::net::Ipv4Addr::LOCALHOST.into()), logs.link(uid));
         let device = async {
             seat.woken().await;
             let Some(ToAgent::Logs(ask)) = link.frames().pop() else { panic!("an ask") };

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::configs::{Cause, Layers, Versions, tags_of};
 use super::deleted::kept_until;
 use super::events::NewEvent;
-use super::status::{Standing, standing};
+use super::status::{Standing, double, standing};
 use super::vitals::TEMPERATURE;
 use super::{Access, Actor, Events, OpsError, Presence, World, tags};
 use crate::hub::Hub;
@@ -329,6 +329,7 @@ impl Devices {
     pub(super) async fn view(&self, device: Device) -> Result<api::Device, OpsError> {
         let Standing { status, why, last_seen, .. } =
             standing(&device, &self.presence, &self.hub, self.world.now());
+        let double = double(&device, &self.presence);
         let latest = self.versions.latest(&self.world, device.uid).await?;
         let (config_state, config_drift) = (latest.state(&device), latest.has_drifted(&device));
         let config_version = latest.version;
@@ -354,6 +355,13 @@ impl Devices {
                 .map(Untrusted::new),
             config_state: Some(config_state),
             config_drift,
+            double: double.map(|double| api::DoubleView {
+                since: double.since,
+                last: double.last,
+                addresses: double.addresses,
+                sign: double.sign,
+            }),
+            clock_skew_secs: self.presence.skew_secs(device.uid),
             latest: self.latest(device.uid),
             facts: DeviceFacts {
                 hostname: device.facts.hostname.into(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a key of an active device | that device |
 //! | a live grant for its key, or an enrolment key with uses left | active; pending if its id is taken |
+//! | a key that an operator vouched for beforehand | active, as what was noted; pending if its id is taken |
 //! | neither | pending, until an operator says yes or no |
 //! | a key that was rejected or revoked | what it is already |
 //! | a key that it made to take the place of its own | the same device, with that key alone |
@@ -13,7 +14,7 @@
 
 use std::sync::Arc;
 
-use fleet_core::api::EventKind;
+use fleet_core::api::{EventKind, TagUpdate};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
@@ -22,9 +23,12 @@ use fleet_core::wire::{Facts, Proof, Standing};
 
 use super::configs::Versions;
 use super::events::NewEvent;
-use super::{Actor, Events, OpsError, Presence, World};
+use super::preauths::counts;
+use super::{Actor, Events, OpsError, Presence, World, tags};
 use crate::hub::Hub;
-use crate::store::{Admission, Conflict, Device, GrantRecord, OtherKeys, Refusal, StoreError};
+use crate::store::{
+    Admission, Conflict, Device, GrantRecord, OtherKeys, PreauthRecord, Refusal, StoreError,
+};
 
 /// Characters of one fact.
 const FACT_CHARS_MAX: usize = 256;
@@ -44,8 +48,22 @@ pub(crate) struct Enrolment {
 /// What lets a device in.
 enum Ticket {
     Grant(GrantRecord),
+    Preauthorised(PreauthRecord),
     EnrolmentKey(String),
     None { reason: String },
+}
+
+impl Ticket {
+    /// What was noted of the device beforehand: a name, and tags.
+    fn noted(&self) -> (Option<String>, TagUpdate) {
+        match self {
+            Self::Preauthorised(record) => {
+                let tags = TagUpdate { add: record.tags.clone(), remove: Vec::new() };
+                (record.name.clone(), tags)
+            }
+            Self::Grant(_) | Self::EnrolmentKey(_) | Self::None { .. } => Default::default(),
+        }
+    }
 }
 
 /// Where one more pending device stands.
@@ -121,6 +139,10 @@ impl Enrolment {
         if let Some(grant) = self.grant(key).await? {
             return Ok(Ticket::Grant(grant));
         }
+        let vouched = self.world.store.preauth_get(key.fingerprint()).await?;
+        if let Some(record) = vouched.filter(|record| counts(record, self.world.now())) {
+            return Ok(Ticket::Preauthorised(record));
+        }
         let Some(text) = enrol_key else {
             let reason = "waits for an operator: nobody has vouched for its key".to_owned();
             return Ok(Ticket::None { reason });
@@ -175,11 +197,15 @@ impl Enrolment {
         let (reason, wanted) = match &ticket {
             Ticket::None { .. } => return self.note_facts(device, facts).await,
             Ticket::Grant(grant) => (granted(grant), grant.device_id.clone()),
+            Ticket::Preauthorised(record) => {
+                (vouched(record), record.device_id.clone().unwrap_or(said))
+            }
             Ticket::EnrolmentKey(id) => (enrolled(id), said),
         };
+        let noted = ticket.noted();
         let at = self.world.now();
         let activate = |id: DeviceId, facts: Facts| {
-            let reason = reason.clone();
+            let (reason, (name, tags)) = (reason.clone(), noted.clone());
             move |device: &mut Device| {
                 if device.state != Admission::Pending {
                     return Err(Refusal("the device was judged meanwhile".to_owned()));
@@ -189,7 +215,8 @@ impl Enrolment {
                 device.state = Admission::Active;
                 device.state_reason = reason;
                 device.state_at = at;
-                Ok(())
+                device.name = device.name.take().or(name);
+                tags::change(&mut device.metadata, &tags)
             }
         };
         let store = &self.world.store;
@@ -221,19 +248,26 @@ impl Enrolment {
         let fingerprint = key.fingerprint();
         let (id, state, reason) = match &ticket {
             Ticket::Grant(grant) => (grant.device_id.clone(), Admission::Active, granted(grant)),
+            Ticket::Preauthorised(record) => {
+                let id = record.device_id.clone().unwrap_or(said);
+                (id, Admission::Active, vouched(record))
+            }
             Ticket::EnrolmentKey(id) => (said, Admission::Active, enrolled(id)),
             Ticket::None { reason } => (said, Admission::Pending, reason.clone()),
         };
+        let (name, tags) = ticket.noted();
+        let mut metadata = std::collections::BTreeMap::new();
+        tags::change(&mut metadata, &tags).map_err(StoreError::from)?;
         let device = Device {
             uid: Uid::new(),
             id,
             key: Some(key),
-            name: None,
+            name,
             state,
             state_reason: reason,
             state_at: now,
             facts,
-            metadata: std::collections::BTreeMap::new(),
+            metadata,
             created_at: now,
             last_seen: Some(now),
             missed_reports: 0,
@@ -244,7 +278,12 @@ impl Enrolment {
         if state == Admission::Pending {
             room = self.make_room().await?;
         }
-        let device = match self.world.store.device_insert(device.clone()).await {
+        let store = &self.world.store;
+        let inserted = match &ticket {
+            Ticket::Preauthorised(_) => store.preauth_admit(fingerprint, device.clone()).await,
+            _ => store.device_insert(device.clone()).await,
+        };
+        let device = match inserted {
             Ok(()) => device,
             Err(StoreError::Conflict(Conflict::DeviceId(_))) => {
                 if state != Admission::Pending {
@@ -286,6 +325,9 @@ impl Enrolment {
             (Admission::Active, Ticket::Grant(grant)) => {
                 (EventKind::DeviceEnrolled, grant.created_by.clone())
             }
+            (Admission::Active, Ticket::Preauthorised(record)) => {
+                (EventKind::DeviceEnrolled, record.created_by.clone())
+            }
             (Admission::Active, Ticket::EnrolmentKey(id)) => {
                 (EventKind::DeviceEnrolled, Actor::Enrol(id.clone()).to_string())
             }
@@ -295,8 +337,15 @@ impl Enrolment {
     }
 
     async fn fulfil(&self, ticket: &Ticket, device: &Device) -> Result<(), OpsError> {
-        if let Ticket::Grant(grant) = ticket {
-            self.world.store.grant_fulfil(grant.uid, device.uid).await?;
+        match ticket {
+            Ticket::Grant(grant) => {
+                self.world.store.grant_fulfil(grant.uid, device.uid).await?;
+            }
+            // It is used up, also by a device that has to wait because its id is taken.
+            Ticket::Preauthorised(record) => {
+                self.world.store.preauth_remove(record.key).await?;
+            }
+            Ticket::EnrolmentKey(_) | Ticket::None { .. } => {}
         }
         Ok(())
     }
@@ -347,6 +396,10 @@ fn taken(id: &DeviceId) -> String {
 
 fn granted(grant: &GrantRecord) -> String {
     format!("configured by {}", grant.created_by)
+}
+
+fn vouched(record: &PreauthRecord) -> String {
+    format!("preauthorised by {}", record.created_by)
 }
 
 fn enrolled(key_id: &str) -> String {

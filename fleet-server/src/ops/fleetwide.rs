@@ -384,7 +384,6 @@ fn parts(devices: usize) -> impl Iterator<Item = Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::sync::Arc;
 
     use fleet_core::metric::Sample;
@@ -433,8 +432,7 @@ mod tests {
             store.append((0..steps).map(report).collect()).await.unwrap();
         }
         let world = World { store, clock: Arc::new(SystemClock) };
-        let (hub, presence) =
-            (Arc::default(), Arc::new(Presence::rebuilt([], Vec::new(), &HashSet::new(), None)));
+        let (hub, presence) = (Arc::default(), Arc::new(Presence::default()));
         let events = Arc::new(Events::new(world.clone()));
         let telemetry = Telemetry {
             world: world.clone(),

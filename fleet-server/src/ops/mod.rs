@@ -14,6 +14,7 @@ pub(crate) mod configs;
 pub(crate) mod database;
 pub(crate) mod deleted;
 pub(crate) mod devices;
+pub(crate) mod doubles;
 mod drafts;
 pub(crate) mod enrol;
 mod enrol_key;
@@ -25,6 +26,7 @@ pub(crate) mod holder;
 pub(crate) mod judgement;
 pub(crate) mod keys;
 pub(crate) mod lines;
+pub(crate) mod preauths;
 pub(crate) mod presence;
 mod recent;
 pub(crate) mod senders;
@@ -55,11 +57,13 @@ pub(crate) use commands::Commands;
 pub(crate) use configs::Configs;
 pub(crate) use database::Database;
 pub(crate) use devices::Devices;
+pub(crate) use doubles::Doubles;
 pub(crate) use enrol::Enrolment;
 pub(crate) use events::Events;
 pub(crate) use export::Exports;
 pub(crate) use grants::Grants;
 pub(crate) use keys::Keys;
+pub(crate) use preauths::Preauths;
 pub(crate) use presence::Presence;
 pub(crate) use senders::Senders;
 pub(crate) use sessions::Sessions;
@@ -74,10 +78,12 @@ pub(crate) struct Ops {
     pub(crate) batches: Arc<Batches>,
     pub(crate) grants: Grants,
     pub(crate) enrolment: Enrolment,
+    pub(crate) preauths: Preauths,
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) events: Arc<Events>,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) doubles: Doubles,
     pub(crate) world: World,
 }
 

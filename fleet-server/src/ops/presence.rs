@@ -2,24 +2,31 @@
 //!
 //! [`Presence`] holds what the devices' links say from moment to moment; it is rebuilt from the
 //! store at the start and written back now and then, so a crash loses seconds of "last seen" and
-//! nothing else.
+//! nothing else. When the server's clock is set, what was heard moves with it: how long ago that was
+//! does not change by it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fleet_core::id::Uid;
 use fleet_core::metric::Report;
-use fleet_core::time::Timestamp;
+use fleet_core::time::{Clock, Timestamp};
 
 use super::judgement::{self, Deaf, Judgement};
 use super::vitals::{Numbers, Vitals};
 use crate::bell::Bell;
+use crate::store::DoubleRecord;
+
+/// A clock that goes another way than time by more than this was set.
+const JUMP_MIN: Duration = Duration::from_secs(3);
 
 /// What the server heard of its devices.
 #[derive(Default)]
 pub(crate) struct Presence {
     state: Mutex<State>,
+    /// The server's clock, to see whether it is set.
+    clock: Option<Arc<dyn Clock>>,
     /// The time before the server's start in which it heard nobody.
     deaf: Option<Deaf>,
     /// Rings for a device that is heard though somebody waits for it.
@@ -30,7 +37,11 @@ pub(crate) struct Presence {
 struct State {
     devices: HashMap<Uid, Known>,
     unwritten: HashSet<Uid>,
+    /// Devices that seem to be there twice.
+    doubles: HashMap<Uid, DoubleRecord>,
     awaited: HashSet<Uid>,
+    /// The server's clock at the last look, and how long the server had run then.
+    looked: Option<(Timestamp, Duration)>,
     /// Grows whenever something is heard.
     change: u64,
 }
@@ -40,6 +51,8 @@ struct Known {
     last_seen: Option<Timestamp>,
     /// The time of the device's own newest report.
     own: Option<Timestamp>,
+    /// By how many seconds its clock is ahead of ours, if that is too far to go by it.
+    skew_secs: Option<i64>,
     vitals: Vitals,
     /// The command by which it begins anew, if it does, and when it is expected back.
     back_by: Option<(Uid, Timestamp)>,
@@ -68,6 +81,7 @@ impl Presence {
         latest: Vec<(Uid, Report)>,
         keyless: &HashSet<Uid>,
         deaf: Option<Deaf>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let mut devices: HashMap<Uid, Known> = HashMap::new();
         for (uid, at) in seen {
@@ -81,12 +95,13 @@ impl Presence {
             known.vitals = Vitals::restored(&report.samples);
         }
         let state = State { devices, ..State::default() };
-        Self { state: Mutex::new(state), deaf, returned: Bell::default() }
+        Self { state: Mutex::new(state), clock: Some(clock), deaf, returned: Bell::default() }
     }
 
     /// Notes that a device was heard.
     pub(crate) fn heard(&self, uid: Uid, at: Timestamp) {
         let mut state = self.lock();
+        self.follow_clock(&mut state);
         state.touched(uid).last_seen = Some(at);
         state.unwritten.insert(uid);
         if state.awaited.remove(&uid) {
@@ -105,6 +120,21 @@ impl Presence {
         }
     }
 
+    /// Notes how far a device's clock is off, as its newest report says.
+    pub(crate) fn set_skew(&self, uid: Uid, skew_secs: Option<i64>) {
+        let mut state = self.lock();
+        match state.devices.get_mut(&uid) {
+            Some(known) => known.skew_secs = skew_secs,
+            None if skew_secs.is_some() => state.touched(uid).skew_secs = skew_secs,
+            None => {}
+        }
+    }
+
+    /// By how many seconds a device's clock is ahead of ours, if that is too far to go by it.
+    pub(crate) fn skew_secs(&self, uid: Uid) -> Option<i64> {
+        self.lock().devices.get(&uid)?.skew_secs
+    }
+
     /// Notes what a third party posted for a device: it joins the device's newest report until its
     /// next one, and makes that report neither newer nor emptier.
     pub(crate) fn posted(&self, uid: Uid, at: Timestamp, numbers: Numbers) {
@@ -118,7 +148,9 @@ impl Presence {
 
     /// When a device was last heard.
     pub(crate) fn last_seen(&self, uid: Uid) -> Option<Timestamp> {
-        self.lock().devices.get(&uid)?.last_seen
+        let mut state = self.lock();
+        self.follow_clock(&mut state);
+        state.devices.get(&uid)?.last_seen
     }
 
     /// The time of a device's own newest report.
@@ -143,6 +175,16 @@ impl Presence {
     /// When a device is expected back that begins anew.
     pub(crate) fn back_by(&self, uid: Uid) -> Option<Timestamp> {
         Some(self.lock().devices.get(&uid)?.back_by?.1)
+    }
+
+    /// What speaks for two devices with a device's key.
+    pub(crate) fn double(&self, uid: Uid) -> Option<DoubleRecord> {
+        self.lock().doubles.get(&uid).copied()
+    }
+
+    /// Notes what does.
+    pub(crate) fn set_double(&self, uid: Uid, double: DoubleRecord) {
+        self.lock().doubles.insert(uid, double);
     }
 
     /// How an active device is doing that was last heard at a time.
@@ -226,12 +268,39 @@ impl Presence {
         }
     }
 
+    /// Moves what was heard with the server's clock, if that was set since the last look.
+    fn follow_clock(&self, state: &mut State) {
+        let Some(clock) = &self.clock else { return };
+        let Some(running) = clock.running() else { return };
+        let now = clock.now();
+        let Some((wall, ran)) = state.looked.replace((now, running)) else { return };
+        let expected = wall.plus(running.saturating_sub(ran));
+        if now.since(expected).max(expected.since(now)) > JUMP_MIN {
+            let jump_secs = (now.millis() - expected.millis()) / 1000;
+            tracing::warn!(jump_secs, "the clock was set: what was heard is as long ago as before");
+            state.moved(expected, now);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// The clock shows another time than expected.
+    fn moved(&mut self, expected: Timestamp, now: Timestamp) {
+        let moved = |at: Timestamp| at.plus(now.since(expected)).minus(expected.since(now));
+        self.change += 1;
+        for known in self.devices.values_mut() {
+            known.last_seen = known.last_seen.map(moved);
+            if let Some((_, back_by)) = &mut known.back_by {
+                *back_by = moved(*back_by);
+            }
+            known.change = self.change;
+        }
+    }
+
     /// A device of which something is heard now.
     fn touched(&mut self, uid: Uid) -> &mut Known {
         self.change += 1;
@@ -256,6 +325,37 @@ mod tests {
 
     fn cpu(value: u8) -> Numbers {
         Numbers { cpu: Some(value), ..Numbers::default() }
+    }
+
+    struct Hands(Mutex<(i64, u64)>);
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.lock().unwrap().0)
+        }
+
+        fn running(&self) -> Option<Duration> {
+            Some(Duration::from_millis(self.0.lock().unwrap().1))
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nobody_silent_and_nobody_heard() {
+        const HOUR: i64 = 3_600_000;
+        let hands = Arc::new(Hands(Mutex::new((10 * HOUR, 1_000))));
+        let set = |millis, running| *hands.0.lock().unwrap() = (millis, running);
+        let presence = Presence { clock: Some(hands.clone()), ..Presence::default() };
+        let uid = Uid::new();
+        presence.heard(uid, hands.now());
+        let ago = || hands.now().since(presence.last_seen(uid).unwrap()).as_secs();
+        set(10 * HOUR + 20_000, 21_000);
+        assert_eq!(ago(), 20, "time passes");
+        set(11 * HOUR + 21_000, 22_000);
+        assert_eq!(ago(), 21);
+        set(9 * HOUR, 23_000);
+        assert_eq!(ago(), 22);
+        set(9 * HOUR + 500, 23_000);
+        assert_eq!(ago(), 22, "a little does not matter");
     }
 
     #[test]

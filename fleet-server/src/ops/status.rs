@@ -6,10 +6,11 @@ use fleet_core::api::DeviceStatus;
 use fleet_core::id::Uid;
 use fleet_core::time::Timestamp;
 
+use super::doubles;
 use super::judgement::{self, Judgement};
 use super::presence::Presence;
 use crate::hub::Hub;
-use crate::store::{Admission, Device};
+use crate::store::{Admission, Device, DoubleRecord};
 
 /// How a device is doing.
 #[derive(Clone, Debug)]
@@ -48,13 +49,20 @@ impl Terms {
 
     /// How the device is doing.
     pub(crate) fn judge(&self, presence: &Presence, hub: &Hub, now: Timestamp) -> Judgement {
-        // What it said while it waited is no sign that it works since it was let in.
+        // What it said while it waited is no sign that it works since it was let in. A clock that was
+        // set back since then tells neither.
         let last_seen = presence
             .last_seen(self.uid)
             .or(self.stored_seen)
-            .filter(|seen| *seen >= self.since || hub.is_connected(self.uid));
+            .filter(|seen| *seen >= self.since || now < self.since || hub.is_connected(self.uid));
         presence.judge(self.uid, now, last_seen, self.interval)
     }
+}
+
+/// What speaks for two devices with an active device's key.
+pub(crate) fn double(device: &Device, presence: &Presence) -> Option<DoubleRecord> {
+    let double = presence.double(device.uid).filter(|double| device.key == Some(double.key));
+    double.filter(|_| device.state == Admission::Active)
 }
 
 /// How a device is doing.
@@ -75,10 +83,15 @@ pub(crate) fn standing(
     match (Terms::of(device), device.state) {
         (Some(terms), _) => {
             let judged = terms.judge(presence, hub, now);
+            let double = double(device, presence).map(|double| doubles::words(&double));
+            let joined = |why: String| match &double {
+                Some(double) => format!("{double}; {why}"),
+                None => why,
+            };
             Standing {
                 status: judged.status,
-                why: judged.why(),
-                lasting_why: judged.lasting_why(),
+                why: joined(judged.why()),
+                lasting_why: judged.lasting_why().map(joined).or_else(|| double.clone()),
                 last_seen,
                 until: judged.until,
             }

@@ -110,6 +110,10 @@ impl Telemetry {
             return Err(OpsError::invalid("reports", problem));
         }
         let now = self.world.now();
+        let newest = samples.reports.iter().max_by_key(|report| report.seq);
+        if let Some(skew_secs) = newest.map(|report| skew_secs(now, report)) {
+            self.presence.set_skew(uid, skew_secs);
+        }
         let mut last = 0;
         let mut reports = Vec::with_capacity(samples.reports.len());
         for report in samples.reports {
@@ -304,13 +308,18 @@ impl Layout {
 /// the report says it waited, else by ours less that wait.
 fn report_time(now: Timestamp, report: &QueuedReport) -> Timestamp {
     let waited = Duration::from_millis(report.age_millis);
-    let claimed = Timestamp::from_millis(report.at_millis);
-    let sent = claimed.plus(waited);
-    if now.since(sent).max(sent.since(now)) <= CLOCK_ERROR_MAX {
-        claimed
-    } else {
-        now.minus(waited)
+    match skew_secs(now, report) {
+        None => Timestamp::from_millis(report.at_millis),
+        Some(_) => now.minus(waited),
     }
+}
+
+/// By how many seconds a device's clock is ahead of ours, if that is too far to believe it.
+fn skew_secs(now: Timestamp, report: &QueuedReport) -> Option<i64> {
+    let sent =
+        Timestamp::from_millis(report.at_millis).plus(Duration::from_millis(report.age_millis));
+    let is_off = now.since(sent).max(sent.since(now)) > CLOCK_ERROR_MAX;
+    is_off.then(|| (sent.millis() - now.millis()) / 1000)
 }
 
 /// The samples that can be stored. One bad sample must not hold up those behind it.
@@ -362,6 +371,12 @@ mod tests {
         assert_eq!(time(996_000, 0), 996_000);
         assert_eq!(time(1_004_000, 0), 1_004_000);
         assert_eq!(time(900_000, 101_000), 900_000);
+        let skew = |at_millis, age_millis| {
+            let report = QueuedReport { seq: 1, at_millis, age_millis, samples: Vec::new() };
+            skew_secs(now, &report)
+        };
+        assert_eq!([skew(996_000, 0), skew(900_000, 101_000)], [None, None]);
+        assert_eq!([skew(1_060_500, 0), skew(0, 30_000)], [Some(60), Some(-970)]);
         // Years off, in either direction; then what it says about waiting still holds.
         assert_eq!(time(0, 30_000), 970_000);
         assert_eq!(time(i64::MAX, 30_000), 970_000);

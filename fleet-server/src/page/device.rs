@@ -166,6 +166,9 @@ fn facts(html: &mut Html, device: &Device, may_edit: bool, now: Timestamp) {
     if device.missed_reports > 0 {
         line("Missed reports", &device.missed_reports);
     }
+    if let Some(clock) = device.clock_words() {
+        line("Clock", &clock);
+    }
     line("Added", &format_args!("{} ago", words::age(now.since(device.created_at))));
     if let Some(fingerprint) = device.fingerprint {
         line("Fingerprint", &fingerprint);

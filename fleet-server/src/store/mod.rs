@@ -16,11 +16,13 @@ mod configs;
 mod deleted;
 mod devices;
 mod directory;
+mod doubles;
 mod error;
 mod events;
 mod grants;
 mod keys;
 mod meta;
+mod preauths;
 mod profile;
 mod redb;
 mod sessions;
@@ -39,11 +41,13 @@ pub use devices::{
     ReportedPhase,
 };
 pub use directory::{Directory, Listed};
+pub use doubles::{DoubleRecord, DoubleStore};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyRecord, KeyStore};
 pub use meta::{Checked, MetaStore, Pace, StoreHealth};
+pub use preauths::{PreauthRecord, PreauthStore};
 pub use profile::Profile;
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
@@ -69,6 +73,8 @@ pub trait Store:
     + TelemetryStore
     + SessionStore
     + EventStore
+    + DoubleStore
+    + PreauthStore
     + MetaStore
     + BackupStore
     + Send
@@ -89,6 +95,8 @@ impl<T> Store for T where
         + TelemetryStore
         + SessionStore
         + EventStore
+        + DoubleStore
+        + PreauthStore
         + MetaStore
         + BackupStore
         + Send

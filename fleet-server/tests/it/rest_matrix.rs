@@ -91,6 +91,17 @@ async fn made(rig: &Rig, path: &str, wish: Value) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
+/// A key that nobody has.
+fn new_fingerprint() -> String {
+    let seed = [Uid::new().bytes(), Uid::new().bytes()].concat();
+    let seed: [u8; 32] = seed.try_into().unwrap();
+    PrivateKey::from_seed(&seed).public().fingerprint().to_string()
+}
+
+fn preauth(fingerprint: &str) -> Value {
+    json!({"devices": [{"fingerprint": fingerprint}]})
+}
+
 /// A path, headers and a body that the route would accept of somebody who may.
 async fn call(rig: &Rig, route: &Route, uid: &str) -> (String, Option<Value>) {
     let template = route.spec().path;
@@ -135,6 +146,12 @@ async fn call(rig: &Rig, route: &Route, uid: &str) -> (String, Option<Value>) {
             let address = "127.0.0.1";
             let wish = json!({"device_id": "n", "device_key": key, "device_address": address});
             (path(""), Some(wish))
+        }
+        Route::PreauthCreate => (path(""), Some(preauth(&new_fingerprint()))),
+        Route::PreauthDelete(_) => {
+            let key = new_fingerprint();
+            rig.ask("POST", "/api/v1/preauthorized", Some(preauth(&key))).await.expect(201);
+            (path(&key), None)
         }
         Route::KeyCreate => (path(""), Some(json!({"kind": "operator", "role": "viewer"}))),
         Route::KeyRevoke(_) | Route::KeyRotate(_) => {

@@ -181,7 +181,9 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         &[("Enter", "take it"), ("Esc", "give it up")]
     } else if let Some(place) = app.form_place() {
         match place {
-            FormPlace::Url | FormPlace::Tags => &[("Tab", "next"), ("Esc", "to the list")],
+            FormPlace::Url | FormPlace::Tags | FormPlace::Code => {
+                &[("Tab", "next"), ("Esc", "to the list")]
+            }
             FormPlace::Button => {
                 &[("Enter", "configure…"), ("Tab", "next"), ("Esc", "to the list")]
             }

@@ -11,7 +11,8 @@ use super::deleted;
 use super::grants::void_grants;
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
-    Bytes, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, Fault, Reading, View, Writing, seal,
+    Bytes, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, DOUBLES, Fault, Reading, View, Writing,
+    seal,
 };
 use crate::store::{Admission, Change, Conflict, Device, DeviceStore, Directory, StoreError};
 
@@ -68,18 +69,7 @@ impl DeviceStore for RedbStore {
 
     async fn device_insert(&self, device: Device) -> Result<(), StoreError> {
         let inserted = device.clone();
-        let insert = move |txn: &Writing<'_>| {
-            let mut tables = DeviceTables::writing(txn)?;
-            if tables.devices.contains(&device.uid.bytes())? {
-                return Err(Conflict::Exists("device").into());
-            }
-            let mut names = Names::open(txn)?;
-            names.require_free(&tables, &device)?;
-            let uid = device.uid;
-            tables.store(device.clone())?;
-            if device.state == Admission::Deleted { Ok(()) } else { names.take(uid, &device) }
-        };
-        self.write(insert).await?;
+        self.write(move |txn| insert(txn, device.clone())).await?;
         self.noted(inserted).await;
         Ok(())
     }
@@ -157,6 +147,19 @@ impl DeviceStore for RedbStore {
         })
         .await
     }
+}
+
+/// Adds a device, or changes nothing.
+pub(super) fn insert(txn: &Writing<'_>, device: Device) -> Result<(), Fault> {
+    let mut tables = DeviceTables::writing(txn)?;
+    if tables.devices.contains(&device.uid.bytes())? {
+        return Err(Conflict::Exists("device").into());
+    }
+    let mut names = Names::open(txn)?;
+    names.require_free(&tables, &device)?;
+    let uid = device.uid;
+    tables.store(device.clone())?;
+    if device.state == Admission::Deleted { Ok(()) } else { names.take(uid, &device) }
 }
 
 impl RedbStore {
@@ -435,6 +438,7 @@ fn purge_some(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
     if room == 0 {
         return Ok(false);
     }
+    txn.open(&DOUBLES)?.remove(&from)?;
     txn.open(&DEVICES_SEEN)?.remove(&from)?;
     txn.open(&DEVICES)?.remove(&from)?;
     Ok(true)

@@ -34,6 +34,8 @@
 //! | `heads` | device uid | how far its telemetry is sealed, newest values |
 //! | `sessions` | hash | session record |
 //! | `events` | number, device uid | event |
+//! | `preauths` | fingerprint | what a device with this key is let in as |
+//! | `doubles` | device uid | what speaks for two devices with its key |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
@@ -48,9 +50,10 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, EventRow,
-    FirstKeyRow, GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow,
-    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, DoubleRow,
+    EventRow, FirstKeyRow, GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow,
+    PreauthRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
+    UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -86,6 +89,8 @@ pub(super) const SEGMENTS: Sealed<SegmentRow> = Sealed::new("segments");
 pub(super) const HEADS: Sealed<HeadRow> = Sealed::new("heads");
 pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
+pub(super) const PREAUTHS: Sealed<PreauthRow> = Sealed::new("preauths");
+pub(super) const DOUBLES: Sealed<DoubleRow> = Sealed::new("doubles");
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
@@ -118,6 +123,8 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&HEADS)?;
     txn.open(&SESSIONS)?;
     txn.open(&EVENTS)?;
+    txn.open(&DOUBLES)?;
+    txn.open(&PREAUTHS)?;
     Ok(())
 }
 

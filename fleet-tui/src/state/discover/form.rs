@@ -1,6 +1,8 @@
-//! What devices are configured with: where they shall find the server, and their tags.
+//! What devices are configured with: where they shall find the server, their tags, and the claim code
+//! of one that asks for it.
 
 use crossterm::event::{KeyCode, KeyEvent};
+use fleet_core::identity::Fingerprint;
 use fleet_core::limits::URL_BYTES_MAX;
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
 
@@ -8,6 +10,8 @@ use crate::widgets::field::{Field, FieldOutcome};
 
 /// Characters of tags that can be typed.
 const TAGS_CHARS_MAX: usize = 200;
+/// Characters of a claim code that can be typed, with dashes wherever somebody likes them.
+const CODE_CHARS_MAX: usize = 48;
 
 /// The form.
 #[derive(Debug)]
@@ -16,6 +20,10 @@ pub struct Form {
     pub url: Field,
     /// Words that devices are tagged with once they are in the fleet.
     pub tags: Field,
+    /// The claim code of the device that asks for it.
+    pub code: Field,
+    /// That device; without one there is no such field.
+    asking: Option<Fingerprint>,
     /// Where keys go.
     pub place: FormPlace,
     /// The URL by which the console itself finds the server.
@@ -30,6 +38,8 @@ pub enum FormPlace {
     Url,
     /// The tags.
     Tags,
+    /// The claim code.
+    Code,
     /// The button.
     Button,
 }
@@ -48,19 +58,21 @@ pub enum FormOutcome {
 }
 
 impl FormPlace {
-    fn next(self) -> Option<Self> {
+    fn next(self, has_code: bool) -> Option<Self> {
         match self {
             Self::Url => Some(Self::Tags),
-            Self::Tags => Some(Self::Button),
+            Self::Tags if has_code => Some(Self::Code),
+            Self::Tags | Self::Code => Some(Self::Button),
             Self::Button => None,
         }
     }
 
-    fn previous(self) -> Option<Self> {
+    fn previous(self, has_code: bool) -> Option<Self> {
         match self {
             Self::Url => None,
             Self::Tags => Some(Self::Url),
-            Self::Button => Some(Self::Tags),
+            Self::Button if has_code => Some(Self::Code),
+            Self::Button | Self::Code => Some(Self::Tags),
         }
     }
 }
@@ -70,6 +82,8 @@ impl Default for Form {
         Self {
             url: Field::new(URL_BYTES_MAX),
             tags: Field::new(TAGS_CHARS_MAX),
+            code: Field::new(CODE_CHARS_MAX),
+            asking: None,
             place: FormPlace::default(),
             own_url: String::new(),
         }
@@ -85,6 +99,22 @@ impl Form {
             }
             server.clone_into(&mut self.own_url);
         }
+    }
+
+    /// Has a field for the code of this device, or none. What was typed was for one device.
+    pub fn ask_for_code(&mut self, device: Option<Fingerprint>) {
+        if self.asking != device {
+            self.asking = device;
+            self.code.clear();
+        }
+        if device.is_none() && self.place == FormPlace::Code {
+            self.place = FormPlace::Button;
+        }
+    }
+
+    /// Whether there is a field for a claim code.
+    pub fn has_code(&self) -> bool {
+        self.asking.is_some()
     }
 
     /// The URL that devices are told; none if that is the one by which the console finds the server.
@@ -112,19 +142,20 @@ impl Form {
 
     /// Takes a key.
     pub fn press(&mut self, key: &KeyEvent) -> FormOutcome {
+        let has_code = self.has_code();
         let step = match key.code {
             KeyCode::Esc => return FormOutcome::Left,
             KeyCode::Enter if self.place == FormPlace::Button => return FormOutcome::Pressed,
-            KeyCode::Tab => match self.place.next() {
+            KeyCode::Tab => match self.place.next(has_code) {
                 Some(place) => Some(place),
                 None => return FormOutcome::Ignored,
             },
-            KeyCode::BackTab => match self.place.previous() {
+            KeyCode::BackTab => match self.place.previous(has_code) {
                 Some(place) => Some(place),
                 None => return FormOutcome::Ignored,
             },
-            KeyCode::Enter | KeyCode::Down => self.place.next(),
-            KeyCode::Up => self.place.previous(),
+            KeyCode::Enter | KeyCode::Down => self.place.next(has_code),
+            KeyCode::Up => self.place.previous(has_code),
             _ => return self.typed(key),
         };
         self.place = step.unwrap_or(self.place);
@@ -153,6 +184,7 @@ impl Form {
         match self.place {
             FormPlace::Url => Some(&mut self.url),
             FormPlace::Tags => Some(&mut self.tags),
+            FormPlace::Code => Some(&mut self.code),
             FormPlace::Button => None,
         }
     }

@@ -1,5 +1,7 @@
 //! What can be done on the screen, and the question that comes before it is done.
 
+use fleet_core::api::ClaimMode;
+use fleet_core::claim::ClaimCode;
 use fleet_core::field::{Field, SortKey};
 use fleet_core::operator::claim::Target;
 use fleet_core::untrusted::escaped;
@@ -27,6 +29,7 @@ impl DiscoverScreen {
             return Err(self.why_none(desk));
         }
         let server_url = self.form.server_url().map_err(|error| format!("server URL: {error}"))?;
+        let code = self.code_for(&targets)?;
         let tags = self.form.tags();
         let count = targets.len();
         let what = devices(count);
@@ -44,7 +47,7 @@ impl DiscoverScreen {
             target.addresses.iter().any(|address| !address.ip().to_canonical().is_loopback())
         };
         let targets_are_elsewhere = targets.iter().any(is_elsewhere);
-        let order = Order { targets, server_url: server_url.clone(), tags: tags.clone() };
+        let order = Order { targets, server_url: server_url.clone(), tags: tags.clone(), code };
         let command = Command::Provision(order);
         let mut question =
             Confirm::new(format!("Configure {what}"), format!("configure {count}"), lock, command)
@@ -67,6 +70,31 @@ impl DiscoverScreen {
         }
         let undo = "`sudo fleetd reset` on the device; delete it in the fleet";
         Ok(Popup::Confirm(question.line("undo", undo)))
+    }
+
+    /// The code of the one device that asks for it; or why these devices cannot be claimed from here.
+    fn code_for(&self, targets: &[Target]) -> Result<Option<ClaimCode>, String> {
+        let asking = |mode| targets.iter().filter(move |target| target.claim == Some(mode));
+        if let Some(target) = asking(ClaimMode::Key).next() {
+            let id = &target.device_id;
+            return Err(format!(
+                "{id} asks for its owner's claim key: fleets configure --claim-key-file FILE"
+            ));
+        }
+        match (asking(ClaimMode::Code).count(), targets) {
+            (0, _) => Ok(None),
+            (_, [target]) if self.form.code.is_empty() => Err(format!(
+                "{} asks for its claim code: the form has a field for it",
+                target.device_id
+            )),
+            (_, [_]) => match self.form.code.text().parse() {
+                Ok(code) => Ok(Some(code)),
+                Err(error) => Err(format!("claim code: {error}")),
+            },
+            (count, _) => Err(format!(
+                "{count} of these ask for claim codes: one at a time, or fleets configure --codes FILE"
+            )),
+        }
     }
 
     /// Asks whether those that failed are to be tried again.

@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
-use fleet_core::api::{DeviceStatus, DeviceUpdate, DiscoverOutcome};
+use fleet_core::api::{ClaimMode, DeviceStatus, DeviceUpdate, DiscoverOutcome};
+use fleet_core::claim::ClaimCode;
 use fleet_core::field::SortKey;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::Fingerprint;
@@ -104,6 +105,8 @@ pub struct Order {
     pub server_url: Option<ServerUrl>,
     /// Their tags.
     pub tags: Vec<String>,
+    /// The claim code of the one that asks for it.
+    pub code: Option<ClaimCode>,
 }
 
 impl DiscoverScreen {
@@ -212,7 +215,9 @@ impl DiscoverScreen {
             desk.warn(format!("not done: {reason}"));
             return;
         }
-        let targets = self.run.begin(order.targets, &order.tags, desk.now.since_start);
+        let mut order = order;
+        let targets = std::mem::take(&mut order.targets);
+        let targets = self.run.begin(targets, &order.tags, desk.now.since_start);
         for target in &targets {
             self.marks.remove(&target.fingerprint);
         }
@@ -221,7 +226,11 @@ impl DiscoverScreen {
             if self.pane == DiscoverPane::Form {
                 self.pane = DiscoverPane::List;
             }
-            desk.wish(Effect::Provision { targets, server_url: order.server_url });
+            let Order { server_url, code, .. } = order;
+            if code.is_some() {
+                self.form.code.clear();
+            }
+            desk.wish(Effect::Provision { targets, server_url, code });
         }
     }
 
@@ -255,6 +264,7 @@ impl DiscoverScreen {
         }
         self.shown = self.seen.matching(&words(self.filter_text()), ours, &desk.data);
         self.find_cursor();
+        self.form.ask_for_code(asks_for_code(&self.chosen(desk)));
         let parts = self.parts(desk);
         let height = usize::from(parts.rows.height);
         self.top = list::follow(self.top, self.place, self.shown.len(), height);
@@ -493,6 +503,12 @@ impl DiscoverScreen {
             (None, DiscoverPane::List | DiscoverPane::Run) => false,
         }
     }
+}
+
+/// The one device that is chosen, if it asks for its code.
+fn asks_for_code(chosen: &[Target]) -> Option<Fingerprint> {
+    let [target] = chosen else { return None };
+    (target.claim == Some(ClaimMode::Code)).then_some(target.fingerprint)
 }
 
 /// The words of a filter, in lower case.

@@ -195,7 +195,7 @@ mod tests {
     fn target(seed: u8) -> Target {
         let fingerprint = PrivateKey::from_seed(&[seed; 32]).public().fingerprint();
         let device_id = format!("device-{seed}").parse().unwrap();
-        Target { device_id, addresses: Vec::new(), fingerprint }
+        Target { device_id, addresses: Vec::new(), fingerprint, claim: None }
     }
 
     fn done(seed: u8, status: DiscoverOutcome) -> Provisioning {

@@ -49,6 +49,7 @@ pub(crate) fn sighting(number: u32, id: &str) -> Sighting {
             device_id: id.parse().expect("a device id"),
             addresses: vec![address],
             fingerprint,
+            claim: Some(ClaimMode::Open),
         }),
     }
 }

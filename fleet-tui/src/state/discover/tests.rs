@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{DeviceUpdate, DiscoverOutcome, IndexPage, StreamMessage};
+use fleet_core::api::{ClaimMode, DeviceUpdate, DiscoverOutcome, IndexPage, StreamMessage};
 use fleet_core::operator::provision::Step;
 use ratatui::layout::Size;
 use serde_json::json;
@@ -359,4 +359,55 @@ fn link_local_addresses_name_their_link() {
     let addresses: Vec<_> = app.discover.shown().filter_map(address).collect();
     assert_eq!(addresses[0], "192.168.1.101:6789");
     assert_eq!(addresses[3], "[fe80::1c2a%eth0]:6789");
+}
+
+fn asking(number: u32, id: &str, mode: ClaimMode) -> fleet_core::operator::browse::Sighting {
+    let mut seen = sighting(number, id);
+    seen.device.claim = Some(mode);
+    seen.target.as_mut().unwrap().claim = Some(mode);
+    seen
+}
+
+#[test]
+fn a_device_that_asks_for_its_code_has_a_field_for_it() {
+    let mut app = looking(SIZE);
+    let network = vec![asking(1, "a", ClaimMode::Code), asking(2, "b", ClaimMode::Code)];
+    give(&mut app, Event::Sightings(network));
+    press(&mut app, "x c");
+    assert!(!matches!(app.desk.popup, Some(Popup::Confirm(_))), "not without its code");
+    press(&mut app, "Esc Tab Tab Tab");
+    give(&mut app, Event::Paste("01010-1AAAA-AAAAA".to_owned()));
+    press(&mut app, "Tab Enter");
+    assert!(told(&app).contains("20 characters"), "{}", told(&app));
+    press(&mut app, "S-Tab");
+    give(&mut app, Event::Paste("-aaaaa".to_owned()));
+    press(&mut app, "Enter Enter");
+    let effects = press(&mut app, "y");
+    let code = effects.iter().find_map(|effect| match effect {
+        Effect::Provision { code, .. } => code.clone(),
+        _ => None,
+    });
+    assert_eq!(code, "01010-1AAAA-AAAAA-AAAAA".parse().ok());
+    assert!(app.discover.form.code.is_empty(), "it is good for one claim");
+
+    press(&mut app, "a x c");
+    let shown = format!("{:?}", app.desk.popup);
+    assert!(shown.contains("--codes FILE"), "{shown}");
+}
+
+#[test]
+fn a_code_that_was_typed_is_for_that_device_alone() {
+    let mut app = looking(SIZE);
+    let others = [asking(2, "b", ClaimMode::Code), asking(3, "c", ClaimMode::Key)];
+    let network = [vec![asking(1, "a", ClaimMode::Code)], others.to_vec()].concat();
+    give(&mut app, Event::Sightings(network));
+    press(&mut app, "Tab Tab Tab 0 1 Esc");
+    assert_eq!(app.discover.form.code.text(), "01");
+    press(&mut app, "j");
+    assert!(app.discover.form.code.is_empty() && app.discover.form.has_code());
+    press(&mut app, "j");
+    assert!(!app.discover.form.has_code());
+    press(&mut app, "x c");
+    let shown = format!("{:?}", app.desk.popup);
+    assert!(shown.contains("--claim-key-file FILE"), "{shown}");
 }

@@ -174,7 +174,9 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         EventKind::DeviceRevoked | EventKind::DeviceDeleted => Glyph::Revoked,
         EventKind::ConfigSet | EventKind::ConfigLayerSet => Glyph::Busy,
         EventKind::ConfigApplied => Glyph::Done,
-        EventKind::ConfigRefused | EventKind::ConfigReverted => Glyph::Failed,
+        EventKind::ConfigRefused | EventKind::ConfigReverted | EventKind::DeviceDoubleSuspected => {
+            Glyph::Failed
+        }
         EventKind::CommandQueued => command::glyph(CommandState::Queued),
         EventKind::CommandSucceeded => command::glyph(CommandState::Succeeded),
         EventKind::CommandFailed => command::glyph(CommandState::Failed),

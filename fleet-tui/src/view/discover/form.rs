@@ -17,6 +17,8 @@ use crate::widgets::field::{self, Field};
 const LABEL_WIDTH: u16 = 12;
 /// Lines of the form where every field has one of its own.
 const HEIGHT: u16 = 11;
+/// Lines that the field for a claim code takes besides.
+const CODE_HEIGHT: u16 = 3;
 
 /// Paints the form.
 pub(super) fn paint(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
@@ -33,7 +35,8 @@ pub(super) fn paint(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let inside = Rect { x: inside.x + 1, width: inside.width.saturating_sub(2), ..inside };
     let button = button(count, canvas);
     let parts = Parts { app, is_focused, button };
-    if inside.height >= HEIGHT {
+    let height = HEIGHT + if discover.form.has_code() { CODE_HEIGHT } else { 0 };
+    if inside.height >= height {
         parts.high(inside, canvas);
     } else {
         parts.low(inside, canvas);
@@ -69,6 +72,12 @@ impl Parts<'_> {
         head("Tags", told, self.is_at(FormPlace::Tags), next(), canvas);
         text(&form.tags, self.is_at(FormPlace::Tags), next(), canvas);
         next();
+        if form.has_code() {
+            let told = ("sudo fleetd info shows it".to_owned(), Role::Muted);
+            head("Claim code", told, self.is_at(FormPlace::Code), next(), canvas);
+            text(&form.code, self.is_at(FormPlace::Code), next(), canvas);
+            next();
+        }
         let told = ("stays here".to_owned(), Role::Muted);
         let row = next();
         head("Key", told, false, row, canvas);
@@ -99,6 +108,11 @@ impl Parts<'_> {
         let row = next();
         head("Tags", none.clone(), self.is_at(FormPlace::Tags), row, canvas);
         text(&form.tags, self.is_at(FormPlace::Tags), value(row), canvas);
+        if form.has_code() {
+            let row = next();
+            head("Claim code", none.clone(), self.is_at(FormPlace::Code), row, canvas);
+            text(&form.code, self.is_at(FormPlace::Code), value(row), canvas);
+        }
         let row = next();
         head("Key", none, false, row, canvas);
         let row = value(row);

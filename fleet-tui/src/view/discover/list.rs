@@ -267,8 +267,14 @@ fn who(app: &App, seen: &Seen, canvas: &Canvas<'_>) -> String {
         words.push(format!("key {fingerprint}"));
     }
     words.extend(others(seen, app.discover.interfaces.as_deref().unwrap_or_default()));
-    if device.state == Some(DeviceState::Unclaimed) && device.claim == Some(ClaimMode::Open) {
-        words.push("its time to be claimed runs".to_owned());
+    if device.state == Some(DeviceState::Unclaimed) {
+        let asks = match device.claim {
+            Some(ClaimMode::Open) => Some("its time to be claimed runs"),
+            Some(ClaimMode::Code) => Some("it asks for its claim code"),
+            Some(ClaimMode::Key) => Some("it asks for its owner's claim key"),
+            Some(ClaimMode::Disabled) | None => None,
+        };
+        words.extend(asks.map(str::to_owned));
     }
     if device.device_id.is_none() || device.fingerprint.is_none() {
         words.push(device.name.to_string());

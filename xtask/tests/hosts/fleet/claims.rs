@@ -1,4 +1,5 @@
-//! Who may have a device: the first server, and nobody who only says that he is the device.
+//! Who may have a device: the first server, and nobody who only says that he is the device. What a
+//! claimer proves is in `proofs`.
 
 use super::{Agent, SOON, Server};
 use crate::lab::{Host, Lab, wait_for};

@@ -9,6 +9,7 @@ mod browser;
 mod claims;
 mod clocks;
 mod console;
+mod doubles;
 mod export;
 mod full_disk;
 mod hostile;
@@ -20,6 +21,7 @@ mod new_keys;
 mod page;
 mod ports;
 mod prometheus;
+mod proofs;
 mod refusals;
 mod secrets;
 mod senders;
@@ -140,6 +142,8 @@ struct Server<'a> {
     host: &'a Host,
     /// The operator's certificate and its key, if it has one.
     certificate: Option<[PathBuf; 2]>,
+    /// What comes before the program.
+    wrapper: Vec<String>,
     pid: Cell<u32>,
     starts: Cell<u32>,
 }
@@ -152,7 +156,19 @@ impl<'a> Server<'a> {
 
     #[track_caller]
     fn start_with(host: &'a Host, certificate: Option<[PathBuf; 2]>) -> Self {
-        let server = Self { host, certificate, pid: Cell::new(0), starts: Cell::new(0) };
+        Self::start_as(host, certificate, Vec::new())
+    }
+
+    /// A server in another program's hands.
+    #[track_caller]
+    fn start_wrapped(host: &'a Host, wrapper: Vec<String>) -> Self {
+        Self::start_as(host, None, wrapper)
+    }
+
+    #[track_caller]
+    fn start_as(host: &'a Host, certificate: Option<[PathBuf; 2]>, wrapper: Vec<String>) -> Self {
+        let (pid, starts) = (Cell::new(0), Cell::new(0));
+        let server = Self { host, certificate, wrapper, pid, starts };
         server.start_again();
         server
     }
@@ -161,7 +177,14 @@ impl<'a> Server<'a> {
     fn start_again(&self) {
         self.starts.set(self.starts.get() + 1);
         fs::create_dir_all(self.host.path("server")).expect("a folder");
-        let mut command = ours(self.host, "fleets");
+        let mut command = match self.wrapper.as_slice() {
+            [] => ours(self.host, "fleets"),
+            [first, rest @ ..] => {
+                let mut command = ours_as(self.host, first);
+                command.args(rest).arg(program("fleets"));
+                command
+            }
+        };
         command.arg("server").arg("--database").arg(self.host.path("server/fleet.db"));
         if let Some([certificate, key]) = &self.certificate {
             command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
@@ -293,6 +316,8 @@ struct Agent<'a> {
     sysroot: Option<PathBuf>,
     /// The program and what comes before it.
     wrapper: Vec<String>,
+    /// The server that its own file names.
+    endpoint: Option<String>,
     pid: Cell<u32>,
     starts: Cell<u32>,
 }
@@ -318,6 +343,7 @@ impl<'a> Agent<'a> {
             id: id.to_owned(),
             sysroot: None,
             wrapper: vec![program("fleetd")],
+            endpoint: None,
             pid: Cell::new(0),
             starts: Cell::new(0),
         }
@@ -343,7 +369,9 @@ impl<'a> Agent<'a> {
     /// Adds where the agent's data and configuration lie.
     fn complete(&self, command: &mut Command) {
         let config = self.host.path("agent.yaml");
-        fs::write(&config, "telemetry:\n  interval: 1s\n").expect("a configuration");
+        let server = self.endpoint.as_ref().map(|url| format!("api_endpoint: {url}\n"));
+        let text = format!("{}telemetry:\n  interval: 1s\n", server.unwrap_or_default());
+        fs::write(&config, text).expect("a configuration");
         fs::create_dir_all(self.host.path("agent")).expect("a folder");
         command.arg("--config").arg(config).arg("--data-dir").arg(self.host.path("agent"));
         // By the environment, which commands other than `agent` have no use for.

@@ -9,9 +9,11 @@ mod command;
 mod config;
 mod deleted;
 mod device;
+mod double;
 mod event;
 mod grant;
 mod key;
+mod preauth;
 mod series;
 mod session;
 
@@ -24,9 +26,11 @@ pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::{ConfigRow, OwnConfigRow};
 pub(super) use self::deleted::DeletedRow;
 pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
+pub(super) use self::double::DoubleRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::{FirstKeyRow, KeyRow};
+pub(super) use self::preauth::PreauthRow;
 pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
 
@@ -62,6 +66,8 @@ coded! {
     PlaceRow = 54,
     DeletedRow = 58,
     OwnConfigRow = 60,
+    DoubleRow = 62,
+    PreauthRow = 63,
 }
 
 impl Coded for KeyRow {
@@ -82,6 +88,12 @@ pub(super) struct ServerKeyRow {
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(super) struct UidRow {
     pub(super) uid: [u8; 16],
+}
+
+/// A fingerprint that a table's key names, for the checks below.
+#[cfg(any(test, fuzzing))]
+fn some_fingerprint() -> fleet_core::identity::Fingerprint {
+    fleet_core::identity::PublicKey::from_bytes([2; 32]).fingerprint()
 }
 
 fn device_id(text: String) -> Result<DeviceId, CodecError> {
@@ -118,6 +130,8 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<EventRow>(bytes).map(|row| row.into_event(uid));
     check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
     check::<SegmentRow>(bytes).map(|row| row.segment(3));
+    check::<PreauthRow>(bytes).map(|row| row.into_preauth(some_fingerprint()));
+    check::<DoubleRow>(bytes).map(DoubleRow::into_double);
     check::<HeadRow>(bytes).map(HeadRow::remembered);
 }
 
@@ -128,7 +142,8 @@ mod tests {
 
     use data_encoding::HEXLOWER;
     use fleet_core::api::{
-        BatchState, CommandState, EventKind, MemberState, Might, Right, Rights, Role, WhenOffline,
+        BatchState, CommandState, DoubleSign, EventKind, MemberState, Might, Right, Rights, Role,
+        WhenOffline,
     };
     use fleet_core::codec;
     use fleet_core::id::Uid;
@@ -144,9 +159,9 @@ mod tests {
     use crate::series::number::Number;
     use crate::series::wal::Lsn;
     use crate::store::{
-        Action, Admission, BatchRecord, CommandRecord, Counts, Device, Event, GrantRecord,
-        KeyRecord, MemberRecord, NewConfig, NextKey, OtherKeys, Place, ReportedConfig,
-        ReportedPhase, SessionRecord,
+        Action, Admission, BatchRecord, CommandRecord, Counts, Device, DoubleRecord, Event,
+        GrantRecord, KeyRecord, MemberRecord, NewConfig, NextKey, OtherKeys, Place, PreauthRecord,
+        ReportedConfig, ReportedPhase, SessionRecord,
     };
 
     /// Databases out there hold these bytes: a line here is never changed, only added.
@@ -234,6 +249,15 @@ mod tests {
              62036164610204030772756e6e696e670177080103626f62010a010c01fc924f1200010d08",
         );
         check(&CommandOutputRow { output: b"out".to_vec() }, "330196b2d0b6036f7574");
+        check(
+            &DoubleRow::from(double()),
+            "3e013232894102020202020202020202020202020202020202020202020202020202020202020204\
+             00000000000000000000ffff0a000002fd00000000000000000000000000000301",
+        );
+        check(
+            &PreauthRow::from(preauth()),
+            "3f011625d5580108727069342d30303101016e010174036164610204",
+        );
     }
 
     #[test]
@@ -262,6 +286,9 @@ mod tests {
         }
         assert_eq!(MemberRow::from(&member()).into_member(), Ok(member()));
         assert_eq!(PlaceRow::from(place()).place(), place());
+        assert_eq!(DoubleRow::from(double()).into_double(), double());
+        let row = PreauthRow::from(preauth());
+        assert_eq!(row.into_preauth(some_fingerprint()), Ok(preauth()));
         assert_eq!(ChunkRow::from(&chunk()).chunk(&ChunkRow::key(&chunk())), Ok(chunk()));
         assert_eq!(SegmentRow::from(&segment()).segment(3), Ok(segment()));
         let Remembered { applied, cursors, missed, newest, newest_at } =
@@ -292,6 +319,8 @@ mod tests {
             ("member", codec::encode(&MemberRow::from(&member()))),
             ("chunk", codec::encode(&ChunkRow::from(&chunk()))),
             ("segment", codec::encode(&SegmentRow::from(&segment()))),
+            ("preauth", codec::encode(&PreauthRow::from(preauth()))),
+            ("double", codec::encode(&DoubleRow::from(double()))),
             ("head", codec::encode(&HeadRow::from(remembered()))),
         ] {
             fleet_core::fuzz::write_seed("rows", name, &bytes.unwrap()).unwrap();
@@ -500,6 +529,28 @@ mod tests {
             begun_at: Some(time(2)),
             command: Some(Uid::from_bytes([3; 16])),
             version: Some(4),
+        }
+    }
+
+    fn preauth() -> PreauthRecord {
+        PreauthRecord {
+            key: some_fingerprint(),
+            device_id: Some("rpi4-001".parse().unwrap()),
+            name: Some("n".to_owned()),
+            tags: vec!["t".to_owned()],
+            created_by: "ada".to_owned(),
+            created_at: time(1),
+            expires_at: time(2),
+        }
+    }
+
+    fn double() -> DoubleRecord {
+        DoubleRecord {
+            key: PublicKey::from_bytes([2; 32]),
+            since: time(1),
+            last: time(2),
+            addresses: ["10.0.0.2", "fd00::3"].map(|address| address.parse().unwrap()),
+            sign: DoubleSign::Reports,
         }
     }
 
