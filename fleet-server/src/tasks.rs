@@ -10,7 +10,7 @@ use fleet_core::time::Timestamp;
 
 use crate::ops::deleted::DELETED_KEPT;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
-use crate::ops::{Presence, World};
+use crate::ops::{Audit, Presence, World};
 use crate::store::{Keep, StoreError};
 
 /// Between two writes of when devices were last seen.
@@ -44,10 +44,10 @@ pub(crate) async fn write_seen_once(world: &World, presence: &Presence) {
 }
 
 /// Removes what is too old, once the clock that says so can be trusted.
-pub(crate) async fn retain(world: World, keep: Keep, tasks: Tasks) {
+pub(crate) async fn retain(world: World, audit: Arc<Audit>, keep: Keep, tasks: Tasks) {
     let mut trust = ClockTrust::default();
     loop {
-        match retain_once(&world, &keep, &mut trust, Instant::now()).await {
+        match retain_once(&world, &audit, &keep, &mut trust, Instant::now()).await {
             Ok(removed) if removed > 0 => tracing::debug!(removed, "removed what was too old"),
             Ok(_) => {}
             Err(error) => {
@@ -62,6 +62,7 @@ pub(crate) async fn retain(world: World, keep: Keep, tasks: Tasks) {
 
 async fn retain_once(
     world: &World,
+    audit: &Audit,
     keep: &Keep,
     trust: &mut ClockTrust,
     monotonic: Instant,
@@ -77,7 +78,8 @@ async fn retain_once(
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
-    Ok(kept? + devices + grants + sessions)
+    let records = audit.purge(now).await?;
+    Ok(kept? + devices + grants + sessions + records)
 }
 
 /// Whether the wall clock can be believed about what is old. A host without a battery may start
@@ -125,6 +127,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use fleet_core::id::Uid;
+    use fleet_core::identity::PrivateKey;
     use fleet_core::metric::Sample;
     use fleet_core::time::Clock;
 
@@ -170,6 +173,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let clock = Arc::new(Hand(AtomicI64::new(0)));
         let world = World { store: store.clone(), clock: clock.clone() };
+        let audit = Audit::new(world.clone(), Arc::new(PrivateKey::from_seed(&[7; 32])));
         let uid = Uid::new();
         let device = Device {
             uid,
@@ -196,7 +200,7 @@ mod tests {
         let (begun, mut trust) = (Instant::now(), ClockTrust::default());
         let mut round = async |passed: Duration, ahead: Duration| {
             clock.0.store(start.plus(passed).plus(ahead).millis(), Ordering::SeqCst);
-            retain_once(&world, &Keep::default(), &mut trust, begun + passed).await.unwrap()
+            retain_once(&world, &audit, &Keep::default(), &mut trust, begun + passed).await.unwrap()
         };
         assert_eq!(round(Duration::ZERO, YEARS).await, 0, "at the start");
         assert_eq!(round(MINUTE, Duration::ZERO).await, 0);

@@ -94,9 +94,6 @@ struct VerdictArgs {
     /// Their ids or uids
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// Why, for the record
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    reason: String,
 }
 
 /// Runs the command.
@@ -116,6 +113,7 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         args.check()?;
     }
     let client = server.client(output)?;
+    let reason = client.reason().unwrap_or_default().to_owned();
     match action {
         Action::List(args) => list(&client, &args, output).await,
         Action::Get { id } => get(&client, &id, output).await,
@@ -123,17 +121,17 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Action::Tag { id, tags } => tag(&client, &id, &tags, output).await,
         Action::Delete { ids, yes } => deleted::delete(&client, &ids, yes, output).await,
         Action::Restore { ids } => deleted::restore(&client, &ids, output).await,
-        Action::Accept(VerdictArgs { ids, reason }) => {
+        Action::Accept(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let accept = async |id: &str| client.device_accept(id, &verdict).await;
             for_each(&ids, "accepted", accept, output).await
         }
-        Action::Reject(VerdictArgs { ids, reason }) => {
+        Action::Reject(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let reject = async |id: &str| client.device_reject(id, &verdict).await;
             for_each(&ids, "rejected", reject, output).await
         }
-        Action::Revoke(VerdictArgs { ids, reason }) => {
+        Action::Revoke(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let revoke = async |id: &str| client.device_revoke(id, &verdict).await;
             for_each(&ids, "revoked", revoke, output).await

@@ -58,7 +58,7 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         Route::ExportGet | Route::DbGet | Route::DbPrune | Route::DbCompact | Route::BackupGet => {
             Subject::Database
         }
-        Route::EventList => Subject::Events,
+        Route::EventList | Route::AuditList | Route::AuditChain => Subject::Events,
         Route::ConfigGet
         | Route::ConfigPost
         | Route::ConfigHistory

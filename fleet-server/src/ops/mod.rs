@@ -3,6 +3,8 @@
 //! Every operation takes input from outside, decides, and goes to the store; none knows who asks
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
+pub(crate) mod audit;
+pub(crate) mod audit_chain;
 pub(crate) mod backup;
 pub(crate) mod batches;
 #[cfg(any(test, fuzzing))]
@@ -46,6 +48,7 @@ use crate::store::{
     Conflict, Device, Failure, KeyRefusal, Refusal, Store, StoreError, StoreHealth,
 };
 
+pub(crate) use audit::Audit;
 pub(crate) use backup::Backups;
 pub(crate) use batches::Batches;
 pub(crate) use commands::Commands;
@@ -74,6 +77,7 @@ pub(crate) struct Ops {
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) events: Arc<Events>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) world: World,
 }

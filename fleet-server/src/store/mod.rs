@@ -9,6 +9,7 @@
 //! call is repeated or looked up. Every other error means that nothing changed, or, from a method
 //! that works through many rows (purging, pruning), that it is done in part.
 
+mod audit;
 mod backup;
 mod batches;
 mod commands;
@@ -25,6 +26,7 @@ mod redb;
 mod sessions;
 mod telemetry;
 
+pub use audit::{AuditQuery, AuditStore, AuditStretch, Sealer};
 pub use backup::{BackupStore, Part, TakePart};
 pub use batches::{
     Action, BatchChange, BatchRecord, BatchStore, Begun, Counts, MemberChange, MemberQuery,
@@ -67,6 +69,7 @@ pub trait Store:
     + TelemetryStore
     + SessionStore
     + EventStore
+    + AuditStore
     + MetaStore
     + BackupStore
     + Send
@@ -87,6 +90,7 @@ impl<T> Store for T where
         + TelemetryStore
         + SessionStore
         + EventStore
+        + AuditStore
         + MetaStore
         + BackupStore
         + Send

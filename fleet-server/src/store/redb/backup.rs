@@ -15,10 +15,11 @@ use redb::{
 };
 
 use super::tables::{
-    BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS,
-    COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIG_LAYERS, CONFIG_OWNS, CONFIGS,
-    DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED, DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS,
-    GRANTS, HEADS, KEYS, Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
+    AUDIT, AUDIT_OPEN, AUDIT_POINTS, BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes,
+    CHUNKS, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER,
+    CONFIG_LAYERS, CONFIG_OWNS, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED,
+    DEVICES_SEEN, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS, Reading, SEGMENTS, SERIES,
+    SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -183,7 +184,10 @@ impl RedbStore {
             read_table(txn, &CHUNKS)?;
             read_table(txn, &SEGMENTS)?;
             read_table(txn, &HEADS)?;
-            read_table(txn, &EVENTS)
+            read_table(txn, &EVENTS)?;
+            read_table(txn, &AUDIT)?;
+            read_table(txn, &AUDIT_OPEN)?;
+            read_table(txn, &AUDIT_POINTS)
         })?;
         Ok((self.series.read_all()?, self.soundness()))
     }

@@ -5,7 +5,7 @@ use fleet_core::identity::PublicKey;
 
 use super::RedbStore;
 use super::row::ServerKeyRow;
-use super::tables::SERVER_KEY;
+use super::tables::{Fault, Reading, SERVER_KEY};
 use crate::store::{Conflict, MetaStore, StoreError, StoreHealth};
 
 const KEY: &[u8] = b"server_key";
@@ -13,11 +13,7 @@ const KEY: &[u8] = b"server_key";
 #[async_trait]
 impl MetaStore for RedbStore {
     async fn server_key(&self) -> Result<Option<PublicKey>, StoreError> {
-        self.read(|txn| {
-            let row = txn.open(&SERVER_KEY)?.get(KEY)?;
-            Ok(row.map(|row| PublicKey::from_bytes(row.key)))
-        })
-        .await
+        self.read(server_key).await
     }
 
     async fn claim_server_key(&self, key: PublicKey) -> Result<(), StoreError> {
@@ -39,4 +35,10 @@ impl MetaStore for RedbStore {
     fn damage(&self) -> Option<String> {
         self.series.damage().or_else(|| self.shared.damage.summary())
     }
+}
+
+/// The key of the server that the store belongs to.
+pub(super) fn server_key(txn: &Reading<'_>) -> Result<Option<PublicKey>, Fault> {
+    let row = txn.open(&SERVER_KEY)?.get(KEY)?;
+    Ok(row.map(|row| PublicKey::from_bytes(row.key)))
 }

@@ -34,6 +34,9 @@
 //! | `heads` | device uid | how far its telemetry is sealed, newest values |
 //! | `sessions` | hash | session record |
 //! | `events` | number, device uid | event |
+//! | `audit` | number | audit record |
+//! | `audit_open` | number | when, of intents without an outcome |
+//! | `audit_points` | 0; or 1, number | place in the audit record that was signed: its start, heads |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
@@ -48,9 +51,10 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, EventRow,
-    GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, SchemaRow, SeenRow, SegmentRow,
-    SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    AuditOpenRow, AuditPointRow, AuditRow, BatchRow, ChunkRow, CommandOutputRow, CommandRow,
+    ConfigRow, DeletedRow, DeviceRow, EventRow, GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow,
+    PlaceRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
+    UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -84,6 +88,9 @@ pub(super) const SEGMENTS: Sealed<SegmentRow> = Sealed::new("segments");
 pub(super) const HEADS: Sealed<HeadRow> = Sealed::new("heads");
 pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
+pub(super) const AUDIT: Sealed<AuditRow> = Sealed::new("audit");
+pub(super) const AUDIT_OPEN: Sealed<AuditOpenRow> = Sealed::new("audit_open");
+pub(super) const AUDIT_POINTS: Sealed<AuditPointRow> = Sealed::new("audit_points");
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
@@ -116,6 +123,9 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&HEADS)?;
     txn.open(&SESSIONS)?;
     txn.open(&EVENTS)?;
+    txn.open(&AUDIT)?;
+    txn.open(&AUDIT_OPEN)?;
+    txn.open(&AUDIT_POINTS)?;
     Ok(())
 }
 

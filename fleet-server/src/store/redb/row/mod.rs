@@ -4,6 +4,7 @@
 //! which a migration writes. Texts that were checked when they came in are checked again when they
 //! come out.
 
+mod audit;
 mod batch;
 mod command;
 mod config;
@@ -19,6 +20,7 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
 use fleet_core::id::DeviceId;
 
+pub(super) use self::audit::{AuditOpenRow, AuditPointRow, AuditRow};
 pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::{ConfigRow, OwnConfigRow};
@@ -62,6 +64,9 @@ coded! {
     PlaceRow = 54,
     DeletedRow = 58,
     OwnConfigRow = 60,
+    AuditRow = 90,
+    AuditOpenRow = 91,
+    AuditPointRow = 92,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -113,6 +118,10 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<ChunkRow>(bytes).map(|row| row.chunk(&[0; 41]));
     check::<SegmentRow>(bytes).map(|row| row.segment(3));
     check::<HeadRow>(bytes).map(HeadRow::remembered);
+    check::<AuditRow>(bytes).map(AuditRow::into_record);
+    check::<AuditOpenRow>(bytes);
+    check::<AuditPointRow>(bytes).map(AuditPointRow::point);
+    fleet_core::audit::check(bytes);
 }
 
 #[cfg(test)]
