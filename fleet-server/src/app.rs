@@ -126,12 +126,12 @@ impl Server {
         };
         let presence = Arc::new(remembered(&world).await?);
         let events = Arc::new(Events::new(world.clone()));
-        let audit = Arc::new(Audit::new(world.clone(), keys.server.clone()));
-        audit.close_open().await?;
         let hub = Arc::new(Hub::default());
         let watched = Arc::new(Watched::new(hub.clone()));
         let logs = Arc::new(Logs::new(hub.clone()));
-        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &audit, &watched, &reach));
+        let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
+        let audit = ops.audit.clone();
+        audit.close_open().await?;
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
@@ -257,7 +257,6 @@ fn wire(
     presence: &Arc<Presence>,
     hub: &Arc<Hub>,
     events: &Arc<Events>,
-    audit: &Arc<Audit>,
     watched: &Arc<Watched>,
     reach: &Reach,
 ) -> Ops {
@@ -266,6 +265,7 @@ fn wire(
     let layers = Arc::new(Layers::new(world()));
     let server = || keys.server.clone();
     let meters = Arc::new(Meters::default());
+    let audit = Arc::new(Audit::new(world(), server()));
     let devices = || Devices {
         world: world(),
         presence: presence.clone(),
@@ -329,7 +329,7 @@ fn wire(
         keys: Keys::new(world(), server().public().identity(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),
-        audit: audit.clone(),
+        audit,
         presence: presence.clone(),
         world: world(),
     }

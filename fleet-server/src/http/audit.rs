@@ -3,7 +3,7 @@
 //! A request that changes something is read to its end before it is recorded, and recorded before
 //! anything is done. Nothing of its body is recorded but its hash and what is named here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use fleet_core::api::{AuditAction, AuditActor, Route};
@@ -16,6 +16,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
@@ -28,6 +29,9 @@ use crate::ops::keys::Principal;
 const REASON: &str = "fleetd-reason";
 /// Records of a reply unless told otherwise.
 const ROWS_DEFAULT: usize = 100;
+/// Fields by which it is told what is wrong with a configuration or a command.
+const FIELDS: [&str; 8] =
+    ["command", "args", "config", "device_id", "filter", "layer", "timeout", "If-Match"];
 /// Characters of a filter that are recorded.
 const FILTER_CHARS_MAX: usize = 300;
 
@@ -89,19 +93,83 @@ pub(super) async fn begin(
     Ok(http.ops.audit.begin(deed).await?)
 }
 
-/// What came of a request.
-pub(super) fn upshot(answer: &Result<Reply, Failure>) -> Upshot {
+/// Writes down what came of a request, before it is answered; of what is sent piece by piece, those
+/// who send it do so at its end.
+pub(super) async fn end(begun: Begun, action: AuditAction, answer: &mut Result<Reply, Failure>) {
+    let handover =
+        answer.as_mut().ok().and_then(|reply| reply.extensions_mut().remove::<Handover>());
+    match handover {
+        Some(handover) => handover.give(begun),
+        None => begun.end(upshot(action, answer)).await,
+    }
+}
+
+/// The way of an open intent to those who know later what came of it.
+#[derive(Clone)]
+pub(super) struct Handover(Arc<Mutex<Option<oneshot::Sender<Begun>>>>);
+
+impl Handover {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Begun>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    fn give(&self, begun: Begun) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Who is gone leaves an intent that closes itself.
+        drop(sender.map(|sender| sender.send(begun)));
+    }
+}
+
+/// Does what is sent piece by piece, and then writes down what came of it.
+pub(super) async fn to_its_end(
+    sending: impl Future<Output = String>,
+    begun: oneshot::Receiver<Begun>,
+) {
+    let text = sending.await;
+    if let Ok(begun) = begun.await {
+        begun.end(said(StatusCode::OK, &text)).await;
+    }
+}
+
+fn upshot(action: AuditAction, answer: &Result<Reply, Failure>) -> Upshot {
     match answer {
-        Err(failure) => said(failure.status(), failure.detail().raw()),
+        Err(failure) => {
+            let status = failure.status();
+            said(status, &guarded(action, status, failure.detail().raw()))
+        }
         Ok(reply) => {
             let status = Some(reply.status().as_u16());
             let Either::Left(body) = reply.body() else {
-                return Upshot { status, text: "is being sent".to_owned(), ..Upshot::default() };
+                return Upshot { status, ..Upshot::default() };
             };
             let bytes = body.first().map(Bytes::as_ref).unwrap_or_default();
             let made: Made = serde_json::from_slice(bytes).unwrap_or_default();
             Upshot { status, ..made.upshot() }
         }
+    }
+}
+
+/// Why a request failed, without what it may repeat of what was sent: configurations and commands
+/// may hold secrets, also where there is something wrong with them.
+pub(crate) fn guarded(action: AuditAction, status: StatusCode, detail: &str) -> String {
+    let may_repeat = match action {
+        AuditAction::ConfigSet | AuditAction::CommandCreate | AuditAction::BatchCreate => {
+            matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        }
+        _ => false,
+    };
+    if !may_repeat {
+        return detail.to_owned();
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._[]-".contains(c);
+    match detail.split_once(": ") {
+        Some((field, _))
+            if FIELDS.contains(&field) || (field.contains('.') && field.chars().all(plain)) =>
+        {
+            format!("{field} is not right")
+        }
+        _ => "it is not right".to_owned(),
     }
 }
 

@@ -152,8 +152,8 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
     let sender = sender().await?;
     let begun = audit::begin(http, &sender, action, &route, query, headers, &body).await?;
     asked.request = request;
-    let answer = answer_rest(http, asked).await;
-    begun.end(audit::upshot(&answer)).await;
+    let mut answer = answer_rest(http, asked).await;
+    audit::end(begun, action, &mut answer).await;
     answer
 }
 

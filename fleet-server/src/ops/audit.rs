@@ -89,7 +89,7 @@ pub(crate) struct Upshot {
 pub(crate) struct Begun {
     audit: Arc<Audit>,
     seq: u64,
-    entry: Option<AuditEntry>,
+    entry: Option<Box<AuditEntry>>,
 }
 
 /// Which records to look for.
@@ -152,7 +152,7 @@ impl Audit {
     pub(crate) async fn begin(self: &Arc<Self>, deed: Deed) -> Result<Begun, StoreError> {
         let entry = self.entry(deed, AuditKind::Intent);
         let seq = self.append(entry.clone()).await?;
-        Ok(Begun { audit: self.clone(), seq, entry: Some(entry) })
+        Ok(Begun { audit: self.clone(), seq, entry: Some(Box::new(entry)) })
     }
 
     /// Writes down what was decided at once. If the store fails it is in the log instead.
@@ -287,7 +287,7 @@ impl Audit {
         match self.world.store.audit_append(entries, self.sealer.clone()).await {
             Ok(seqs) => Ok(seqs.last().copied().unwrap_or_default()),
             Err(error) => {
-                waiting.into_iter().for_each(|entry| self.wait(entry));
+                self.wait(waiting);
                 Err(error)
             }
         }
@@ -300,17 +300,16 @@ impl Audit {
         }
         let written = self.world.store.audit_append(waiting.clone(), self.sealer.clone()).await;
         if written.is_err() {
-            waiting.into_iter().for_each(|entry| self.wait(entry));
+            self.wait(waiting);
         }
         written.map(drop)
     }
 
-    /// Has an outcome wait. What there is no room for is closed as unknown by the next start.
-    fn wait(&self, entry: AuditEntry) {
+    /// Has outcomes wait. What there is no room for is closed as unknown by the next start.
+    fn wait(&self, entries: Vec<AuditEntry>) {
         let mut waiting = lock(&self.waiting);
-        if waiting.len() < WAITING_MAX {
-            waiting.push(entry);
-        }
+        let room = WAITING_MAX - waiting.len();
+        waiting.extend(entries.into_iter().take(room));
     }
 }
 
@@ -319,10 +318,10 @@ impl Begun {
     /// what was done is done all the same.
     pub(crate) async fn end(mut self, upshot: Upshot) {
         let Some(entry) = self.entry.take() else { return };
-        let outcome = self.audit.outcome(self.seq, entry, upshot);
+        let outcome = self.audit.outcome(self.seq, *entry, upshot);
         if let Err(error) = self.audit.append(outcome.clone()).await {
             tell_lost(&outcome, &error);
-            self.audit.wait(outcome);
+            self.audit.wait(vec![outcome]);
         }
     }
 }
@@ -333,7 +332,7 @@ impl Drop for Begun {
             let text = "the server made a mistake; its log names this request".to_owned();
             let upshot = Upshot { status: Some(500), text, ..Upshot::default() };
             // The clock may be what failed, so nobody looks at it.
-            self.audit.wait(outcome(self.seq, entry, upshot));
+            self.audit.wait(vec![outcome(self.seq, *entry, upshot)]);
         }
     }
 }

@@ -57,7 +57,10 @@ impl Sent {
         let done = work.await;
         let upshot = match &done {
             Ok(_) => audit::said(StatusCode::SEE_OTHER, "done"),
-            Err(error) => audit::said(status(error), &error.to_string()),
+            Err(error) => {
+                let status = status(error);
+                audit::said(status, &audit::guarded(action, status, &error.to_string()))
+            }
         };
         begun.end(upshot).await;
         Ok(done)

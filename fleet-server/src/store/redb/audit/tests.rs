@@ -152,7 +152,7 @@ async fn t35_a_removed_record_is_missed() {
     // A server that goes on without having noticed still has what it signed.
     let (store, _) = ten().await;
     tamper(&store, |table| table.remove_range(&8_u64.to_be_bytes(), &LAST, 99).map(drop)).await;
-    store.audit_append(singles(5), sealer()).await.unwrap();
+    store.audit_append(vec![entry(AuditKind::Single, "y", 1); 5], sealer()).await.unwrap();
     assert_eq!(verify(&store).await, Err(Broken::NotSigned(10)));
 }
 
