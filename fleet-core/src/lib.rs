@@ -7,6 +7,7 @@
 //! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] [`url`] | – |
 //! | trust | [`identity`] [`secret`] [`grant`] [`claim`] | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
+//! | records | [`audit`], how they hang together | – |
 //! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
 //! | a device's fields | [`field`] [`filter`] [`glyph`], for every table, filter and screen | – |
 //! | transports | `net`, `mdns`, `beacon` | `net` |
@@ -16,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod audit;
 #[cfg(feature = "net")]
 pub mod beacon;
 pub mod claim;

@@ -73,6 +73,10 @@ pub const SERIES_STEPS_MAX: usize = 2_000;
 pub const SERIES_CURVES_MAX: usize = 100;
 /// Events that are kept; the oldest give way.
 pub const EVENTS_MAX: u64 = 100_000;
+/// Records of what was asked for that are kept; the oldest give way.
+pub const AUDIT_RECORDS_MAX: u64 = 1_000_000;
+/// Characters of why something is asked for.
+pub const REASON_CHARS_MAX: usize = 200;
 /// Arguments of a command.
 pub const COMMAND_ARGS_MAX: usize = 256;
 /// Bytes of a command's words.
@@ -108,6 +112,8 @@ pub const FILTER_BYTES_MAX: usize = 2 * 1024;
 /// Levels of a filter's brackets and nots.
 pub const FILTER_DEPTH_MAX: usize = 32;
 
+/// How long records of what was asked for are kept.
+pub const AUDIT_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long a grant lets its device in.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
 /// How long a command may wait for its device unless told otherwise.

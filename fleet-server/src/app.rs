@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::Chain;
 use fleet_core::api::EventKind;
 use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
@@ -34,8 +35,8 @@ use crate::ops::judgement::Deaf;
 use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::waiting::Waiting;
 use crate::ops::{
-    Actor, Backups, Batches, Commands, Configs, Database, Devices, Doubles, Enrolment, Events,
-    Exports, Grants, Keys, Ops, Preauths, Presence, Senders, Sessions, Telemetry, World,
+    Actor, Audit, Backups, Batches, Commands, Configs, Database, Devices, Doubles, Enrolment,
+    Events, Exports, Grants, Keys, Ops, Preauths, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
 use crate::reach::Reach;
@@ -56,6 +57,7 @@ pub struct Server {
     notes: Vec<String>,
     world: World,
     presence: Arc<Presence>,
+    audit: Arc<Audit>,
     tasks: Tasks,
 }
 
@@ -128,6 +130,8 @@ impl Server {
         let watched = Arc::new(Watched::new(hub.clone()));
         let logs = Arc::new(Logs::new(hub.clone()));
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
+        let audit = ops.audit.clone();
+        audit.close_open().await?;
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
@@ -180,6 +184,7 @@ impl Server {
         tasks.spawn("batches", async move { batches.run(&within).await });
         let (within, settled) = (tasks.clone(), ops.clone());
         tasks.spawn("configurations", async move { settled.configs.run(&within).await });
+        tasks.spawn("audit", audit.clone().run(tasks.clone()));
         tasks.spawn("port", http.run(listener));
         if let Some(certificate) = certificate {
             tasks.spawn("certificate", certificate.keep(events.clone(), tasks.clone()));
@@ -187,7 +192,10 @@ impl Server {
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
         tasks.spawn("check", tasks::check(database, tasks.clone()));
-        tasks.spawn("retention", tasks::retain(world.clone(), config.keep.clone(), tasks.clone()));
+        tasks.spawn(
+            "retention",
+            tasks::retain(world.clone(), audit.clone(), config.keep.clone(), tasks.clone()),
+        );
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,
@@ -198,6 +206,7 @@ impl Server {
             notes: keys.notes,
             world,
             presence,
+            audit,
             tasks,
         })
     }
@@ -208,6 +217,9 @@ impl Server {
             tracing::warn!(?late, "some tasks did not end in time");
         }
         tasks::write_seen_once(&self.world, &self.presence).await;
+        if let Err(error) = self.audit.seal().await {
+            tracing::warn!(error = %Chain(&error), "the audit record was not signed");
+        }
     }
 
     /// Where it listens.
@@ -255,6 +267,7 @@ fn wire(
     let layers = Arc::new(Layers::new(world()));
     let server = || keys.server.clone();
     let meters = Arc::new(Meters::default());
+    let audit = Arc::new(Audit::new(world(), server()));
     let devices = || Devices {
         world: world(),
         presence: presence.clone(),
@@ -313,11 +326,13 @@ fn wire(
             versions: versions.clone(),
             hub: hub.clone(),
             events: events.clone(),
+            audit: audit.clone(),
         },
         preauths: Preauths { world: world() },
         keys: Keys::new(world(), server().public().identity(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),
+        audit,
         presence: presence.clone(),
         doubles: Doubles::new(world(), presence.clone(), hub.clone(), events.clone()),
         world: world(),

@@ -11,7 +11,7 @@ use fleet_core::time::Timestamp;
 
 use crate::ops::deleted::DELETED_KEPT;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
-use crate::ops::{Database, Presence, World};
+use crate::ops::{Audit, Database, Presence, World};
 use crate::store::{Keep, Pace, StoreError};
 
 /// Between two writes of when devices were last seen.
@@ -48,10 +48,10 @@ pub(crate) async fn write_seen_once(world: &World, presence: &Presence) {
 }
 
 /// Removes what is too old, once the clock that says so can be trusted.
-pub(crate) async fn retain(world: World, keep: Keep, tasks: Tasks) {
+pub(crate) async fn retain(world: World, audit: Arc<Audit>, keep: Keep, tasks: Tasks) {
     let mut trust = ClockTrust::default();
     loop {
-        match retain_once(&world, &keep, &mut trust, Instant::now()).await {
+        match retain_once(&world, &audit, &keep, &mut trust, Instant::now()).await {
             Ok(removed) if removed > 0 => tracing::debug!(removed, "removed what was too old"),
             Ok(_) => {}
             Err(error) => {
@@ -66,6 +66,7 @@ pub(crate) async fn retain(world: World, keep: Keep, tasks: Tasks) {
 
 async fn retain_once(
     world: &World,
+    audit: &Audit,
     keep: &Keep,
     trust: &mut ClockTrust,
     monotonic: Instant,
@@ -82,7 +83,8 @@ async fn retain_once(
     let preauths = world.store.preauth_purge(now).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
-    Ok(kept? + devices + grants + preauths + sessions)
+    let records = audit.purge(now).await?;
+    Ok(kept? + devices + grants + preauths + sessions + records)
 }
 
 /// Reads all that is stored once a day, gently, so that damage is known before anybody needs what is
@@ -154,6 +156,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use fleet_core::id::Uid;
+    use fleet_core::identity::PrivateKey;
     use fleet_core::metric::Sample;
     use fleet_core::time::Clock;
 
@@ -199,6 +202,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let clock = Arc::new(Hand(AtomicI64::new(0)));
         let world = World { store: store.clone(), clock: clock.clone() };
+        let audit = Audit::new(world.clone(), Arc::new(PrivateKey::from_seed(&[7; 32])));
         let uid = Uid::new();
         let device = Device {
             uid,
@@ -225,7 +229,7 @@ mod tests {
         let (begun, mut trust) = (Instant::now(), ClockTrust::default());
         let mut round = async |passed: Duration, ahead: Duration| {
             clock.0.store(start.plus(passed).plus(ahead).millis(), Ordering::SeqCst);
-            retain_once(&world, &Keep::default(), &mut trust, begun + passed).await.unwrap()
+            retain_once(&world, &audit, &Keep::default(), &mut trust, begun + passed).await.unwrap()
         };
         assert_eq!(round(Duration::ZERO, YEARS).await, 0, "at the start");
         assert_eq!(round(MINUTE, Duration::ZERO).await, 0);

@@ -55,8 +55,9 @@ fn prepare(options: ConsoleOptions, output: &mut Output<'_>) -> Result<Options, 
         )?;
     }
     let folder = log.and_then(|path| path.parent().map(PathBuf::from));
+    let choice = options.server.clone();
     let context = move |name: &str| {
-        let found = settled(&ServerChoice::of_context(name), is_read_only);
+        let found = settled(&choice.in_context(name), is_read_only);
         found.map(|(place, _)| place).map_err(|failure| failure.message().to_owned())
     };
     Ok(Options {

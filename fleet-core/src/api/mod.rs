@@ -4,6 +4,7 @@
 //! device or a stranger chose are [`Untrusted`](crate::untrusted::Untrusted), so showing them is safe.
 
 mod agent;
+mod audit;
 mod batch;
 mod command;
 mod config;
@@ -29,6 +30,10 @@ mod stream;
 mod telemetry;
 
 pub use agent::{AgentInfo, ClaimRefusal, Holes, LinkState, LinkView, QueueView};
+pub use audit::{
+    AuditAction, AuditActor, AuditBegin, AuditEntry, AuditHash, AuditKind, AuditLine, AuditPoint,
+    AuditRecord, AuditSignature,
+};
 pub use batch::{
     BatchDevice, BatchMember, BatchPreview, BatchRequest, BatchRetry, BatchState, BatchView,
     Excluded, MemberState, WhenOffline,

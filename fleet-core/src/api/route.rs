@@ -90,6 +90,8 @@ pub enum Route {
     TelemetryLatest,
     TelemetryTop,
     EventList,
+    AuditList,
+    AuditChain,
     ExportGet,
     DbGet,
     DbPrune,
@@ -185,6 +187,8 @@ impl Route {
             Self::TelemetryLatest,
             Self::TelemetryTop,
             Self::EventList,
+            Self::AuditList,
+            Self::AuditChain,
             Self::ExportGet,
             Self::DbGet,
             Self::DbPrune,
@@ -271,6 +275,8 @@ impl Route {
             Self::TelemetryLatest => spec("GET", "/api/v1/telemetry/latest", Viewer),
             Self::TelemetryTop => spec("GET", "/api/v1/telemetry/top", Viewer),
             Self::EventList => spec("GET", "/api/v1/events", Viewer),
+            Self::AuditList => spec("GET", "/api/v1/audit", Admin),
+            Self::AuditChain => spec("GET", "/api/v1/audit/chain", Admin),
             Self::ExportGet => spec("GET", "/api/v1/export", EXPORTER),
             Self::DbGet => spec("GET", "/api/v1/db", Viewer),
             Self::DbPrune => spec("POST", "/api/v1/db/prune", Admin),
@@ -332,11 +338,16 @@ impl Route {
     /// What it is about, if a key that is for some devices only is of no use for it.
     pub fn beyond_scopes(&self) -> Option<&'static str> {
         match self {
-            Self::DbGet | Self::DbPrune | Self::DbCompact => Some("the database"),
+            Self::DbGet | Self::DbPrune | Self::DbCompact | Self::DbCheck => Some("the database"),
+            Self::AuditList | Self::AuditChain => Some("the audit record"),
             Self::BackupGet => Some("a backup"),
-            Self::DiscoverGet | Self::DiscoverPost | Self::GrantCreate | Self::GrantGet(_) => {
-                Some("bringing in devices")
-            }
+            Self::DiscoverGet
+            | Self::DiscoverPost
+            | Self::GrantCreate
+            | Self::GrantGet(_)
+            | Self::PreauthList
+            | Self::PreauthCreate
+            | Self::PreauthDelete(_) => Some("bringing in devices"),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::argv::HIDDEN_API_KEY;
 use super::failure::Failure;
 use super::output::Output;
+use crate::limits::REASON_CHARS_MAX;
 use crate::net::url::{ServerUrl, ServerUrlError};
 use crate::operator::client::Client;
 use crate::operator::contexts::{Context, Contexts, ContextsError, Environment};
@@ -36,6 +37,9 @@ pub struct ServerChoice {
     /// The context to work in; else FLEETD_CONTEXT, or the one of `fleets context use`
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// Why something is changed, for the server's audit record; else FLEETD_REASON
+    #[arg(long, global = true, value_parser = reason, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// A server that was chosen.
@@ -48,6 +52,7 @@ pub struct Chosen {
     /// The context that counts, and who named it.
     pub context: Option<(Context, Origin)>,
     api_key: Option<String>,
+    reason: Option<String>,
 }
 
 /// Who said something.
@@ -80,6 +85,12 @@ impl ServerChoice {
     /// The context of this name, and whatever server and key it has.
     pub fn of_context(name: impl Into<String>) -> Self {
         Self { context: Some(name.into()), ..Self::default() }
+    }
+
+    /// The context of this name for whoever made this choice, and why they change something.
+    #[must_use]
+    pub fn in_context(&self, name: impl Into<String>) -> Self {
+        Self { reason: self.reason.clone(), ..Self::of_context(name) }
     }
 
     /// Settles which server is meant.
@@ -119,7 +130,14 @@ impl ServerChoice {
             (None, None) => (USUAL.parse().expect("a URL"), Origin::Usual),
         };
         let context = context.filter(|(context, _)| context.server == server);
-        Ok(Chosen { server, server_origin, context, api_key: self.api_key.clone() })
+        let reason = match (&self.reason, variable(environment, "FLEETD_REASON")) {
+            (Some(text), _) => Some(text.clone()),
+            (None, Some(text)) => Some(
+                reason(&text).map_err(|error| Failure::usage(format!("FLEETD_REASON: {error}")))?,
+            ),
+            (None, None) => None,
+        };
+        Ok(Chosen { server, server_origin, context, api_key: self.api_key.clone(), reason })
     }
 
     /// The context that is named, whether its server is meant or not.
@@ -165,6 +183,7 @@ impl Chosen {
         tracing::debug!(origin = %found.origin, key = ?found.key, "using a key");
         let client = Client::new(self.server.clone(), found.key)?;
         let client = if self.is_read_only() { client.read_only() } else { client };
+        let client = client.because(self.reason.clone());
         Ok((client, found.origin))
     }
 
@@ -200,6 +219,18 @@ fn variable(environment: Environment<'_>, name: &str) -> Option<String> {
 /// A server's URL, or only its host and port.
 pub fn server_url(text: &str) -> Result<ServerUrl, ServerUrlError> {
     if text.contains("://") { text.parse() } else { format!("http://{text}").parse() }
+}
+
+/// Why something is changed, in so many words.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > REASON_CHARS_MAX {
+        return Err(format!("must have 1 to {REASON_CHARS_MAX} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line of text".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -239,6 +270,7 @@ mod tests {
     ) -> Result<(Chosen, Option<String>), Failure> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let choice = ServerChoice {
+            reason: None,
             server: some(arguments.0).map(|text| server_url(&text).unwrap()),
             api_key: None,
             context: some(arguments.1),
@@ -308,6 +340,24 @@ mod tests {
         assert_eq!(chosen.server_origin, Origin::Usual);
         let homeless = ServerChoice::default().settle_in(&|_| None).unwrap();
         assert_eq!(homeless.server.to_string(), USUAL);
+    }
+
+    #[test]
+    fn a_reason_is_one_line_that_somebody_gave() {
+        let (home, _) = home(FILE);
+        let because = |text: &str| {
+            settle(home.path(), ("", ""), &[("FLEETD_REASON", text)])
+                .map(|(chosen, _)| chosen.reason)
+        };
+        assert_eq!(because(" ticket 4411 ").unwrap().as_deref(), Some("ticket 4411"));
+        for wrong in ["a\nb", " ", &"x".repeat(REASON_CHARS_MAX + 1)] {
+            assert_eq!(because(wrong).unwrap_err().exit(), Exit::Usage, "{wrong:?}");
+        }
+        let given = ServerChoice { reason: Some("why".to_owned()), ..ServerChoice::default() };
+        let chosen = given.in_context("none").settle_in(&|_| None);
+        assert!(chosen.is_err(), "there is no such context");
+        let chosen = given.settle_in(&|_| None).unwrap();
+        assert_eq!(chosen.reason.as_deref(), Some("why"));
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub use super::error::ClientError;
 /// Bytes of an answer: ten thousand devices with all their facts fit.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The header that says why something is changed.
+const REASON: &str = "fleetd-reason";
+
 /// One server, and the key to it.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -45,6 +48,7 @@ pub struct Client {
     key: ApiKey,
     server: ServerIdentity,
     is_read_only: bool,
+    reason: Option<String>,
 }
 
 /// Which points to ask for.
@@ -98,13 +102,24 @@ impl Client {
     /// A client for the server at `url`. The key must say which server it is for.
     pub fn new(url: ServerUrl, key: ApiKey) -> Result<Self, ClientError> {
         let server = key.server().ok_or(ClientError::KeyWithoutServer)?;
-        Ok(Self { url, key, server, is_read_only: false })
+        Ok(Self { url, key, server, is_read_only: false, reason: None })
     }
 
     /// The same client, which changes nothing: what would is refused before anything is sent.
     #[must_use]
     pub fn read_only(self) -> Self {
         Self { is_read_only: true, ..self }
+    }
+
+    /// The same client, which says why it changes something, if there is a reason.
+    #[must_use]
+    pub fn because(self, reason: Option<String>) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// Why it changes something.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// Refuses if this client changes nothing, for those who would rather know before they begin.
@@ -386,6 +401,9 @@ impl Client {
             .header(header::ACCEPT, "application/json");
         if let Some(version) = ask.if_match {
             builder = builder.header(header::IF_MATCH, format!("\"{version}\""));
+        }
+        if let Some(reason) = &self.reason {
+            builder = builder.header(REASON, reason.as_bytes());
         }
         if ask.body.is_some() {
             builder = builder.header(header::CONTENT_TYPE, "application/json");

@@ -4,6 +4,7 @@
 //! Nothing here prints. A key goes to the one server that it names, inside TLS pinned to that
 //! server, and never to a device.
 
+pub mod audit;
 pub mod batches;
 pub mod browse;
 pub mod claim;

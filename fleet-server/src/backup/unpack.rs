@@ -181,10 +181,14 @@ impl Draft {
         self.unpack(backup, &path)?;
         let store = RedbStore::open_existing(&path)?;
         let (telemetry, health) = store.read_all()?;
+        let audit = store.audit_verify(None)?;
         drop(store);
-        let damage = match health {
-            StoreHealth::Degraded(what) => Some(what),
-            StoreHealth::Healthy => None,
+        let damage = match (health, audit) {
+            (StoreHealth::Degraded(what), _) => Some(what),
+            (StoreHealth::Healthy, Some(Err(broken))) => {
+                Some(format!("the audit record is not as it was written: {broken}"))
+            }
+            (StoreHealth::Healthy, Some(Ok(_)) | None) => None,
         };
         Ok(Restored { begin, contents, telemetry, damage })
     }

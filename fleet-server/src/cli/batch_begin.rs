@@ -93,9 +93,6 @@ struct How {
     /// left out, or count as failed
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     offline: Way,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
     /// Show what would be, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -172,7 +169,6 @@ impl How {
             timeout: self.timeout.map(text),
             expires_in: self.expires.map(text),
             offline: self.offline.into(),
-            reason: self.reason.clone(),
             ..BatchRequest::default()
         })
     }
@@ -195,6 +191,7 @@ async fn begin(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
+    let request = BatchRequest { reason: client.reason().map(str::to_owned), ..request };
     let preview = client.batch_preview(&request).await?;
     let count = preview.devices.len();
     if count == 0 {

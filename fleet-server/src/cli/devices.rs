@@ -99,9 +99,6 @@ struct VerdictArgs {
     /// Their ids or uids
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
-    /// Why, for the record
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    reason: String,
 }
 
 /// Runs the command.
@@ -121,6 +118,7 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         args.check()?;
     }
     let client = server.client(output)?;
+    let reason = client.reason().unwrap_or_default().to_owned();
     match action {
         Action::List(args) => list(&client, &args, output).await,
         Action::Get { id } => get(&client, &id, output).await,
@@ -130,17 +128,17 @@ async fn devices(args: DevicesArgs, output: &mut Output<'_>) -> Result<Exit, Fai
         Action::Restore { ids } => deleted::restore(&client, &ids, output).await,
         Action::Preauthorize(args) => preauths::create(args, &client, output).await,
         Action::Preauthorized(args) => preauths::list(args, &client, output).await,
-        Action::Accept(VerdictArgs { ids, reason }) => {
+        Action::Accept(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let accept = async |id: &str| client.device_accept(id, &verdict).await;
             for_each(&ids, "accepted", accept, output).await
         }
-        Action::Reject(VerdictArgs { ids, reason }) => {
+        Action::Reject(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let reject = async |id: &str| client.device_reject(id, &verdict).await;
             for_each(&ids, "rejected", reject, output).await
         }
-        Action::Revoke(VerdictArgs { ids, reason }) => {
+        Action::Revoke(VerdictArgs { ids }) => {
             let verdict = Verdict { reason };
             let revoke = async |id: &str| client.device_revoke(id, &verdict).await;
             for_each(&ids, "revoked", revoke, output).await

@@ -3,6 +3,7 @@
 //! One file per command. Each takes its own arguments, builds the runtime it needs, writes results
 //! to stdout and everything else to stderr, and ends with an exit code of its own.
 
+mod audit;
 mod backup;
 mod batch;
 mod batch_begin;
@@ -77,6 +78,8 @@ enum Verb {
     Telemetry(telemetry::TelemetryArgs),
     /// Show what happened
     Events(events::EventsArgs),
+    /// Show what was asked for, by whom and why, and verify that record
+    Audit(audit::AuditArgs),
     /// Show the last lines of a device's log, and follow it
     Logs(logs::LogsArgs),
     /// Show and change a device's configuration
@@ -118,6 +121,7 @@ pub fn run() -> ExitCode {
         Verb::Devices(args) => devices::run(args),
         Verb::Telemetry(args) => telemetry::run(args),
         Verb::Events(args) => events::run(args),
+        Verb::Audit(args) => audit::run(args),
         Verb::Logs(args) => logs::run(args),
         Verb::Config(args) => config::run(args),
         Verb::Command(args) => command::run(args),
@@ -177,6 +181,11 @@ mod tests {
             "fleets devices tag rpi4-001 +canary -old",
             "fleets context set prod --server https://fleet.example --api-key-file prod.key",
             "fleets events --device rpi4-001 --kind device.offline,config --since 1h --limit 20",
+            "fleets audit --device rpi4-001 --action device --actor ci --since 1h --limit 20 -o wide",
+            "fleets audit verify -o json",
+            "fleets audit verify --database /var/lib/fleetd/fleet.db",
+            "fleets devices delete rpi4-001 --yes --reason stolen",
+            "fleets devices revoke rpi4-001 --reason stolen",
             "fleets logs rpi4-001",
             "fleets logs rpi4-001 -u nginx -f --since 10m --grep timeout --level warn -n 50 -o jsonl",
             "fleets command run rpi4-001 restart nginx --yes",

@@ -84,6 +84,11 @@ async fn by_key(text: &str, keys: &Keys, visit: &Visit) -> Result<Principal, Fai
     found.map_err(|denied| unauthorized(format!("{denied}: {HINT}")))
 }
 
+/// The key that a request shows, whether it is good or not.
+pub(crate) fn key_shown(caller: Caller<'_>) -> Option<ApiKey> {
+    key_text(caller).ok()??.parse().ok()
+}
+
 /// A browser's session may look, so that the page can keep itself up to date. To change something
 /// a request needs a key, which no other page can make a browser send.
 async fn by_session(http: &Http, caller: Caller<'_>) -> Result<Principal, Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleet_core::limits::{JSON_BYTES_MAX, JSON_DEPTH_MAX};
 use fleet_core::untrusted::escaped;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
@@ -20,9 +20,23 @@ use super::reply::Failure;
 /// Bytes of a small form.
 pub(crate) const FORM_BYTES_MAX: usize = 8 * 1024;
 
+/// A request's body: as it comes, or as it was read for the audit record.
+pub(crate) type Payload = Either<Incoming, Full<Bytes>>;
+
+/// Reads a body, so many bytes at most, and gives it back beside the request that it is still in.
+pub(crate) async fn gather(
+    request: Request<Payload>,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<(Request<Payload>, Bytes), Failure> {
+    let (head, body) = request.into_parts();
+    let bytes = read(&head.headers, body, bytes_max, patience).await?;
+    Ok((Request::from_parts(head, Either::Right(Full::new(bytes.clone()))), bytes))
+}
+
 /// A body that must be JSON.
 pub(super) async fn json<T: DeserializeOwned>(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
 ) -> Result<T, Failure> {
     let (head, body) = request.into_parts();
@@ -34,7 +48,7 @@ pub(super) async fn json<T: DeserializeOwned>(
 
 /// A JSON body that may be left out.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
 ) -> Result<T, Failure> {
     use hyper::body::Body as _;
@@ -43,7 +57,7 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
 
 /// What a form on a page sent: these fields, and no others.
 pub(crate) async fn form(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
     known: &[&str],
     bytes_max: usize,
@@ -58,7 +72,7 @@ pub(crate) async fn form(
 /// A body's bytes, so many at most.
 async fn read(
     headers: &HeaderMap,
-    body: Incoming,
+    body: Payload,
     bytes_max: usize,
     patience: Duration,
 ) -> Result<Bytes, Failure> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use fleet_core::api::{ConfigLayer, LayerError};
 use fleet_core::limits::PAGE_ROWS_MAX;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 
 use super::body;
+use super::body::Payload;
 use super::query::Query;
 use super::reply::{Failure, Reply, json};
 use crate::ops::{Access, Actor, Ops};
@@ -44,7 +44,7 @@ pub(super) async fn post(
     access: &Access,
     query: &Query,
     author: &Actor,
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
 ) -> Result<Reply, Failure> {
     let whose = whose(query)?;
@@ -79,7 +79,7 @@ pub(super) async fn preview(
     access: &Access,
     query: &Query,
     author: &Actor,
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
 ) -> Result<Reply, Failure> {
     let layer = layer(query.need("layer")?)?;

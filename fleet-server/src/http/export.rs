@@ -8,6 +8,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::Http;
+use super::audit::{Handover, to_its_end};
 use super::query::Query;
 use super::reply::{Failure, Reply, pieces};
 use super::stream::operator;
@@ -45,9 +46,12 @@ pub(super) fn open(
     })?;
     // One piece waits while the one before is being sent.
     let (sender, receiver) = mpsc::channel(1);
-    http.tasks.spawn("export", export.run(sender, http.tasks.clone()));
+    let (handover, begun) = Handover::new();
+    let sending = export.run(sender, http.tasks.clone());
+    http.tasks.spawn("export", to_its_end(sending, begun));
     let mut reply = Response::new(pieces(receiver));
     let kind = HeaderValue::from_static("application/x-ndjson");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply.extensions_mut().insert(handover);
     Ok(reply)
 }

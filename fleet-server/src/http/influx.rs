@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleet_core::api::Route;
 use fleet_core::untrusted::Untrusted;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 
+use super::body::Payload;
 use super::query::Query;
 use super::reply::{Failure, Reply, json as json_reply, whole};
 use super::{Http, body};
@@ -82,7 +82,7 @@ pub(super) fn is_foreign(route: &Route) -> bool {
 pub(super) async fn write(
     http: &Http,
     poster: Principal,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Reply, Failure> {
     let dialect = Dialect::of(request.uri().path());
     let precision = precision(request.uri().query())?;
@@ -152,7 +152,7 @@ fn refusal(written: &Written, line: usize, reason: &str) -> (StatusCode, String)
 /// that there is a database to write to.
 pub(super) async fn query(
     query: Option<&str>,
-    request: Request<Incoming>,
+    request: Request<Payload>,
     patience: Duration,
 ) -> Result<Reply, Failure> {
     const KNOWN: [&str; 6] = ["q", "epoch", "precision", "chunked", "chunk_size", "pretty"];

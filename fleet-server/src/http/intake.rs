@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fleet_core::limits::TELEMETRY_BYTES_MAX;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::{Request, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::body;
+use super::body::Payload;
 use super::encoding::Encoding;
 use super::reply::Failure;
 use crate::ops::lines::AT_ONCE_BYTES_MAX;
@@ -74,7 +75,7 @@ impl Intake {
     /// come. All copies of what this returns keep both.
     pub(super) async fn receive(
         &self,
-        request: Request<Incoming>,
+        request: Request<Payload>,
         patience: Duration,
     ) -> Result<Bytes, Failure> {
         let (head, incoming) = request.into_parts();
@@ -122,7 +123,7 @@ impl Intake {
     /// Reads a body, taking room for it as it comes.
     async fn collect(
         &self,
-        mut incoming: Incoming,
+        mut incoming: Payload,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Failure> {
         let hint = incoming.size_hint().upper().unwrap_or(u64::MAX);
         let mut room = self.room(STEP.min(usize::try_from(hint).unwrap_or(STEP))).await?;

@@ -61,7 +61,7 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::DbCompact
         | Route::DbCheck
         | Route::BackupGet => Subject::Database,
-        Route::EventList => Subject::Events,
+        Route::EventList | Route::AuditList | Route::AuditChain => Subject::Events,
         Route::ConfigGet
         | Route::ConfigPost
         | Route::ConfigHistory

@@ -4,6 +4,8 @@
 //! slow, silent or mad costs a socket and nothing else. At the end, requests under way are
 //! finished and idle connections closed.
 
+pub(crate) mod audit;
+mod audit_chain;
 pub(crate) mod auth;
 mod backup;
 mod batches;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use fleet_core::api::TelemetryPost;
 use fleet_core::limits::TELEMETRY_SAMPLES_MAX;
 use fleet_core::untrusted::escaped;
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::error::Category;
 
+use super::body::Payload;
 use super::body::{self, last_key};
 use super::intake::{Intake, apart, is_large};
 use super::reply::Failure;
@@ -20,7 +20,7 @@ const LINES: [&str; 2] = ["application/x-ndjson", "application/ndjson"];
 
 /// What a request posts, and where in it each sample stands.
 pub(super) async fn posts(
-    request: Request<Incoming>,
+    request: Request<Payload>,
     intake: &Intake,
     patience: Duration,
 ) -> Result<(Vec<TelemetryPost>, Layout), Failure> {

@@ -31,6 +31,13 @@ pub(crate) type Content = Either<Whole, Pieces>;
 /// A body that is there at once, in one piece or in some.
 pub(crate) struct Whole(VecDeque<Bytes>);
 
+impl Whole {
+    /// Its first piece, which is all of it where it was not made in several.
+    pub(crate) fn first(&self) -> Option<&Bytes> {
+        self.0.front()
+    }
+}
+
 impl Body for Whole {
     type Data = Bytes;
     type Error = Infallible;

@@ -6,22 +6,25 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fleet_core::api::{
-    BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Route, RouteError,
-    Verdict,
+    AuditAction, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Route,
+    RouteError, Verdict,
 };
+use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::untrusted::Untrusted;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, StatusCode};
 
+use super::body::Payload;
 use super::influx::{self, Dialect};
 use super::posts::posts;
 use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json, whole};
 use super::{
-    Http, auth, backup, batches, body, commands, configs, devices, discovery, events, export,
-    fleetwide, logs, metrics, openapi, stream, telemetry,
+    Http, audit, audit_chain, auth, backup, batches, body, commands, configs, devices, discovery,
+    events, export, fleetwide, logs, metrics, openapi, stream, telemetry,
 };
 use crate::door::Visit;
 use crate::ops::grants::Grantor;
@@ -31,7 +34,6 @@ use crate::page::{self, Browser};
 use crate::store::{Pace, StoreHealth};
 
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-const LETTING_IN: &str = "letting devices in";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever it is and whatever goes wrong.
@@ -53,7 +55,8 @@ pub(super) async fn serve(
     // it changes is recorded, and told to those who must know.
     let task = {
         let (http, visit) = (http.clone(), visit.clone());
-        async move { answer(&http, &visit, exporter, route, request).await }
+        let (request, request_id) = (request.map(Either::Left), request_id.clone());
+        async move { answer(&http, &visit, exporter, route, request, &request_id).await }
     };
     let answer = http.tasks.see_through("request", task).await;
     let mut reply = match answer {
@@ -85,7 +88,8 @@ async fn answer(
     visit: &Arc<Visit>,
     exporter: Option<[u8; 32]>,
     route: Result<Route, RouteError>,
-    request: Request<Incoming>,
+    request: Request<Payload>,
+    request_id: &str,
 ) -> Result<Reply, Failure> {
     let route = route.map_err(no_route)?;
     let class = route.spec().auth;
@@ -95,19 +99,70 @@ async fn answer(
     }
     let (method, headers) = (request.method(), request.headers());
     let caller = auth::Caller { method, headers, is_tls, is_foreign: influx::is_foreign(&route) };
-    let principal = auth::authorize(http, class, caller, visit).await?;
-    auth::require_reach(&route, principal.as_ref())?;
+    let authorized = auth::authorize(http, class, caller, visit).await.and_then(|principal| {
+        auth::require_reach(&route, principal.as_ref())?;
+        Ok(principal)
+    });
+    let principal = match authorized {
+        Ok(principal) => principal,
+        Err(failure) => {
+            let refused = audit::refused_at_door(http, visit, request_id, &route, caller, &failure);
+            Box::pin(refused).await;
+            return Err(failure);
+        }
+    };
     match route {
         Route::InfluxWrite | Route::InfluxWriteV2 => {
             influx::write(http, known(principal)?, request).await
         }
         // All else is kept apart, so that what comes thousands of times a second stays small.
-        route => Box::pin(answer_rest(http, visit, exporter, principal, route, request)).await,
+        route => {
+            let asked = Asked { visit, exporter, principal, route, request, request_id };
+            Box::pin(answer_recorded(http, asked)).await
+        }
     }
 }
 
+/// A request that may be carried out.
+struct Asked<'a> {
+    visit: &'a Arc<Visit>,
+    exporter: Option<[u8; 32]>,
+    principal: Option<Principal>,
+    route: Route,
+    request: Request<Payload>,
+    request_id: &'a str,
+}
+
+/// Answers a request, and records it if it changes something: pages do so themselves, where they
+/// know who asks.
+async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply, Failure> {
+    let Some(principal) = asked.principal.clone() else { return answer_rest(http, asked).await };
+    let (route, visit, request_id) = (asked.route.clone(), asked.visit, asked.request_id);
+    let has_key = asked.request.headers().contains_key(header::AUTHORIZATION);
+    let via = if has_key { "key" } else { "session" };
+    let sender =
+        async || audit::Sender::of(&http.ops.audit, &principal, via, visit, request_id).await;
+    let Some(action) = AuditAction::of(&route) else {
+        let answer = answer_rest(http, asked).await;
+        if let Err(failure) = &answer
+            && failure.status() == StatusCode::FORBIDDEN
+        {
+            audit::refused(&http.ops.audit, &sender().await?, &route, failure).await;
+        }
+        return answer;
+    };
+    let (request, body) = body::gather(asked.request, JSON_BYTES_MAX, http.patience.body).await?;
+    let (query, headers) = (request.uri().query(), request.headers());
+    let sender = sender().await?;
+    let begun = audit::begin(http, &sender, action, &route, query, headers, &body).await?;
+    asked.request = request;
+    let mut answer = answer_rest(http, asked).await;
+    audit::end(begun, action, &mut answer).await;
+    answer
+}
+
 /// Who came without TLS is sent on to where it is spoken.
-fn sent_on(http: &Http, request: &Request<Incoming>) -> Result<Reply, Failure> {
+fn sent_on(http: &Http, request: &Request<Payload>) -> Result<Reply, Failure> {
     let authority = http.page.own_name(request.headers())?;
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let place = format!("https://{authority}{path}");
@@ -118,14 +173,8 @@ fn sent_on(http: &Http, request: &Request<Incoming>) -> Result<Reply, Failure> {
     Ok(reply)
 }
 
-async fn answer_rest(
-    http: &Arc<Http>,
-    visit: &Arc<Visit>,
-    exporter: Option<[u8; 32]>,
-    principal: Option<Principal>,
-    route: Route,
-    request: Request<Incoming>,
-) -> Result<Reply, Failure> {
+async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failure> {
+    let Asked { visit, exporter, principal, route, request, request_id } = asked;
     let is_tls = exporter.is_some();
     let ops = &http.ops;
     let patience = http.patience.body;
@@ -219,6 +268,15 @@ async fn answer_rest(
         Route::EventList => {
             let query = query(&["device_id", "kind", "since", "until", "before", "limit"])?;
             events::list(ops, access()?, &query).await
+        }
+
+        Route::AuditList => {
+            let known = ["actor", "action", "device_id", "since", "until", "before", "limit"];
+            audit::list(&ops.audit, &query(&known)?).await
+        }
+        Route::AuditChain => {
+            let session = page::secret(http, request.headers(), is_tls);
+            audit_chain::open(http, &query(&["after"])?, principal, session).await
         }
 
         Route::DbGet => Ok(ok(&http.database.view().await?)),
@@ -319,18 +377,13 @@ async fn answer_rest(
         }
         Route::GrantGet(uid) => Ok(ok(&ops.grants.get(&grantor(principal)?, uid).await?)),
 
-        Route::PreauthList => {
-            access()?.require_whole_fleet(LETTING_IN)?;
-            Ok(ok(&ops.preauths.list().await?))
-        }
+        Route::PreauthList => Ok(ok(&ops.preauths.list().await?)),
         Route::PreauthCreate => {
-            access()?.require_whole_fleet(LETTING_IN)?;
             let wish = body::json(request, patience).await?;
             let made = ops.preauths.create(wish, &actor(principal.as_ref())?).await?;
             Ok(json(StatusCode::CREATED, &made))
         }
         Route::PreauthDelete(fingerprint) => {
-            access()?.require_whole_fleet(LETTING_IN)?;
             ops.preauths.delete(&fingerprint).await?;
             Ok(done("removed"))
         }
@@ -361,7 +414,9 @@ async fn answer_rest(
         | Route::PageSignIn
         | Route::PageSignInPost
         | Route::PageSignOut
-        | Route::PageAsset(_) => page::answer(http, visit, is_tls, route, request).await,
+        | Route::PageAsset(_) => {
+            page::answer(http, visit, is_tls, request_id, route, request).await
+        }
 
         Route::StreamOpen => {
             let query = query(&["since", "only", "events"])?;

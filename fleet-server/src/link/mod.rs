@@ -17,13 +17,13 @@ use fleet_core::identity::PrivateKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::socket::{FrameSocket, SocketError, derive_accept_key};
 use fleet_core::wire::{SUBPROTOCOL, Standing, ToAgent};
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::door::Visit;
+use crate::http::body::Payload;
 use crate::http::reply::{Failure, Reply, whole};
 use crate::hub::Hub;
 use crate::logs::Logs;
@@ -70,7 +70,7 @@ impl Links {
         self: &Arc<Self>,
         visit: &Arc<Visit>,
         exporter: Option<[u8; 32]>,
-        mut request: Request<Incoming>,
+        mut request: Request<Payload>,
     ) -> Result<Reply, Failure> {
         let Some(exporter) = exporter else {
             let detail = "a link needs TLS: connect to this same port with TLS 1.3";
@@ -113,7 +113,8 @@ impl Links {
             }
         };
         // Large, and over long before the session is.
-        let device = match Box::pin(self.ops.enrolment.admit(key, proof)).await {
+        let device = match Box::pin(self.ops.enrolment.admit(key, proof, visit.remote().ip())).await
+        {
             Err(OpsError::Forbidden(reason)) => {
                 socket.send(&ToAgent::Standing(Standing::Revoked { reason })).await?;
                 socket.close("the device has another key").await;

@@ -51,8 +51,8 @@ impl Backups {
 }
 
 impl Backup {
-    /// Sends all pieces, as fast as they are taken, until either side stops.
-    pub(crate) async fn run(self, sender: mpsc::Sender<Bytes>, tasks: Tasks) {
+    /// Sends all pieces, as fast as they are taken, until either side stops. Returns what came of it.
+    pub(crate) async fn run(self, sender: mpsc::Sender<Bytes>, tasks: Tasks) -> String {
         let Self { ops, database, reader, _place } = self;
         let key = reader.key.clone();
         tracing::info!(key, "a backup begins");
@@ -76,9 +76,19 @@ impl Backup {
             (copied, passed) = async { tokio::join!(copying, passing) } => passed.map(|()| copied),
         };
         match ended {
-            Ok(Ok(())) => tracing::info!(key, "a backup is finished"),
-            Ok(Err(error)) => tracing::error!(key, error = %Chain(&error), "a backup failed"),
-            Err(reason) => tracing::info!(key, %reason, "a backup was ended"),
+            Ok(Ok(())) => {
+                tracing::info!(key, "a backup is finished");
+                "finished".to_owned()
+            }
+            Ok(Err(error)) => {
+                let error = Chain(&error);
+                tracing::error!(key, %error, "a backup failed");
+                format!("failed: {error}")
+            }
+            Err(reason) => {
+                tracing::info!(key, %reason, "a backup was ended");
+                format!("ended before it was whole: {reason}")
+            }
         }
     }
 }

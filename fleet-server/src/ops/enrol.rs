@@ -12,9 +12,10 @@
 //!
 //! A device never inherits another's record by its name: the key decides.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use fleet_core::api::{EventKind, TagUpdate};
+use fleet_core::api::{AuditAction, EventKind, TagUpdate};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
@@ -24,7 +25,7 @@ use fleet_core::wire::{Facts, Proof, Standing};
 use super::configs::Versions;
 use super::events::NewEvent;
 use super::preauths::counts;
-use super::{Actor, Events, OpsError, Presence, World, tags};
+use super::{Actor, Audit, Events, OpsError, Presence, World, audit, tags};
 use crate::hub::Hub;
 use crate::store::{
     Admission, Conflict, Device, GrantRecord, OtherKeys, PreauthRecord, Refusal, StoreError,
@@ -43,6 +44,7 @@ pub(crate) struct Enrolment {
     pub(crate) versions: Arc<Versions>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) events: Arc<Events>,
+    pub(crate) audit: Arc<Audit>,
 }
 
 /// What lets a device in.
@@ -77,17 +79,22 @@ enum Room {
 
 impl Enrolment {
     /// Settles what a device is. Its signature has been checked.
-    pub(crate) async fn admit(&self, key: PublicKey, proof: Proof) -> Result<Device, OpsError> {
+    pub(crate) async fn admit(
+        &self,
+        key: PublicKey,
+        proof: Proof,
+        peer: IpAddr,
+    ) -> Result<Device, OpsError> {
         let facts = bounded(proof.facts);
         let known = match self.world.store.device_by_key(key).await? {
-            Some(device) => Some(self.by_one_of_its_keys(device, key).await?),
+            Some(device) => Some(self.by_one_of_its_keys(device, key, peer).await?),
             None => None,
         };
         match known {
             Some(device) if device.state == Admission::Pending => {
                 let said = said_id(&proof.device_id, key)?;
                 let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
-                self.upgrade(device, said, ticket, facts).await
+                self.upgrade(device, said, ticket, facts, peer).await
             }
             Some(device) => {
                 if device.state == Admission::Active
@@ -100,7 +107,7 @@ impl Enrolment {
             None => {
                 let said = said_id(&proof.device_id, key)?;
                 let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
-                self.insert(key, said, ticket, facts).await
+                self.insert(key, said, ticket, facts, peer).await
             }
         }
     }
@@ -193,6 +200,7 @@ impl Enrolment {
         said: DeviceId,
         ticket: Ticket,
         facts: Facts,
+        peer: IpAddr,
     ) -> Result<Device, OpsError> {
         let (reason, wanted) = match &ticket {
             Ticket::None { .. } => return self.note_facts(device, facts).await,
@@ -228,7 +236,7 @@ impl Enrolment {
             }
             updated => {
                 let device = updated?;
-                self.record_entry(&ticket, &device).await;
+                self.record_entry(&ticket, &device, peer).await;
                 device
             }
         };
@@ -243,6 +251,7 @@ impl Enrolment {
         said: DeviceId,
         ticket: Ticket,
         facts: Facts,
+        peer: IpAddr,
     ) -> Result<Device, OpsError> {
         let now = self.world.now();
         let fingerprint = key.fingerprint();
@@ -296,7 +305,7 @@ impl Enrolment {
         // A stranger who takes another's place is no news: whoever has many keys could fill the
         // record with them, and push out what operators did.
         if device.state == Admission::Active || room == Room::Free {
-            self.record_entry(&ticket, &device).await;
+            self.record_entry(&ticket, &device, peer).await;
         }
         self.hub.wake(device.uid);
         self.fulfil(&ticket, &device).await?;
@@ -320,7 +329,7 @@ impl Enrolment {
     }
 
     /// Records that a device has come, and who let it in.
-    async fn record_entry(&self, ticket: &Ticket, device: &Device) {
+    async fn record_entry(&self, ticket: &Ticket, device: &Device, peer: IpAddr) {
         let (kind, actor) = match (device.state, ticket) {
             (Admission::Active, Ticket::Grant(grant)) => {
                 (EventKind::DeviceEnrolled, grant.created_by.clone())
@@ -333,7 +342,15 @@ impl Enrolment {
             }
             _ => (EventKind::DevicePending, Actor::Device.to_string()),
         };
+        let is_pending = kind == EventKind::DevicePending;
         self.events.record(NewEvent::about(device, kind, actor, &*device.state_reason)).await;
+        let text = format!("{}: {}", kind.word(), device.state_reason);
+        let deed = audit::by_device(device, device.key, peer, AuditAction::DeviceEnrol, text);
+        if is_pending {
+            self.audit.refused(deed, None).await;
+        } else {
+            self.audit.note(deed, None).await;
+        }
     }
 
     async fn fulfil(&self, ticket: &Ticket, device: &Device) -> Result<(), OpsError> {
@@ -444,6 +461,10 @@ mod tests {
     use super::*;
     use crate::store::{RedbStore, Store};
 
+    fn key() -> Arc<PrivateKey> {
+        Arc::new(PrivateKey::from_seed(&[1; 32]))
+    }
+
     fn stranger(number: usize) -> (PublicKey, Proof) {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&number.to_be_bytes());
@@ -460,6 +481,7 @@ mod tests {
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };
         let events = Arc::new(Events::new(world.clone()));
         let enrolment = Enrolment {
+            audit: Arc::new(Audit::new(world.clone(), key())),
             world,
             server: PrivateKey::from_seed(&[1; 32]).public(),
             presence: presence.clone(),
@@ -468,7 +490,8 @@ mod tests {
             events: events.clone(),
         };
         let (key, proof) = stranger(0);
-        let first = enrolment.admit(key, proof).await.unwrap();
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let first = enrolment.admit(key, proof, peer).await.unwrap();
         presence.heard(first.uid, first.created_at);
         let created_at = first.created_at.plus(Duration::from_secs(1));
         let others = (1..PENDING_DEVICES_MAX).map(|number| {
@@ -478,7 +501,7 @@ mod tests {
         });
         try_join_all(others).await.unwrap();
         let (key, proof) = stranger(PENDING_DEVICES_MAX);
-        enrolment.admit(key, proof).await.unwrap();
+        enrolment.admit(key, proof, peer).await.unwrap();
         assert_eq!(store.device_list().await.unwrap().len(), PENDING_DEVICES_MAX);
         assert_eq!(store.device_get(first.uid).await.unwrap(), None);
         assert_eq!(presence.last_seen(first.uid), None);

@@ -2,14 +2,16 @@
 //! come with either key. When it comes with the new one, that is its key, and the old one is of no
 //! use to anybody.
 
-use fleet_core::api::EventKind;
+use std::net::IpAddr;
+
+use fleet_core::api::{AuditAction, EventKind};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_core::wire::NewKey;
 
 use super::events::NewEvent;
-use super::{Actor, Enrolment, OpsError};
+use super::{Actor, Enrolment, OpsError, audit};
 use crate::store::{CommandRecord, Conflict, Device, NextKey, Refusal, StoreError};
 
 /// Former keys of one device that are known for what they are. Older ones are strangers.
@@ -72,6 +74,7 @@ impl Enrolment {
         &self,
         device: Device,
         key: PublicKey,
+        peer: IpAddr,
     ) -> Result<Device, OpsError> {
         if device.key == Some(key) {
             return Ok(device);
@@ -80,6 +83,9 @@ impl Enrolment {
             tracing::warn!(device_id = %device.id, fingerprint = %key.fingerprint(), "a former key was tried");
             let reason =
                 format!("this key was replaced by a newer one of the device {}", device.id);
+            let action = AuditAction::DeviceEnrol;
+            let deed = audit::by_device(&device, Some(key), peer, action, reason.clone());
+            self.audit.refused(deed, None).await;
             return Err(OpsError::Forbidden(reason));
         }
         let change = move |device: &mut Device| {
@@ -99,7 +105,10 @@ impl Enrolment {
         let before = before.map_or_else(|| "none".to_owned(), fingerprint);
         let text = format!("key {before} → {}", fingerprint(key));
         let kind = EventKind::DeviceRekeyed;
+        let action = AuditAction::DeviceRekey;
+        let deed = audit::by_device(&device, Some(key), peer, action, text.clone());
         self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
+        self.audit.note(deed, None).await;
         self.hub.wake(device.uid);
         Ok(device)
     }

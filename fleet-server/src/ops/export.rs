@@ -68,8 +68,8 @@ impl Exports {
 }
 
 impl Export {
-    /// Sends all lines, as fast as they are taken, until either side stops.
-    pub(crate) async fn run(self, sender: mpsc::Sender<Bytes>, tasks: Tasks) {
+    /// Sends all lines, as fast as they are taken, until either side stops. Returns what came of it.
+    pub(crate) async fn run(self, sender: mpsc::Sender<Bytes>, tasks: Tasks) -> String {
         let Self { ops, wish, reader, _place } = self;
         let key = reader.key.clone();
         tracing::info!(key, tables = ?wish.tables, "an export begins");
@@ -81,8 +81,14 @@ impl Export {
             outcome = pass(store, wish, now, &mut outlet) => outcome,
         };
         match outcome {
-            Ok(rows) => tracing::info!(key, ?rows, "an export is finished"),
-            Err(reason) => tracing::info!(key, %reason, "an export was ended"),
+            Ok(rows) => {
+                tracing::info!(key, ?rows, "an export is finished");
+                format!("finished, {} rows", rows.0.values().sum::<u64>())
+            }
+            Err(reason) => {
+                tracing::info!(key, %reason, "an export was ended");
+                format!("ended before it was whole: {reason}")
+            }
         }
     }
 }

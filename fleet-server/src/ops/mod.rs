@@ -4,6 +4,8 @@
 //! over what. [`OpsError`] is the one vocabulary of refusals, which ingress translates.
 
 pub(crate) mod access;
+pub(crate) mod audit;
+pub(crate) mod audit_chain;
 pub(crate) mod backup;
 pub(crate) mod batches;
 #[cfg(any(test, fuzzing))]
@@ -51,6 +53,7 @@ use crate::store::{
 };
 
 pub(crate) use access::Access;
+pub(crate) use audit::Audit;
 pub(crate) use backup::Backups;
 pub(crate) use batches::Batches;
 pub(crate) use commands::Commands;
@@ -82,6 +85,7 @@ pub(crate) struct Ops {
     pub(crate) keys: Keys,
     pub(crate) sessions: Sessions,
     pub(crate) events: Arc<Events>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) doubles: Doubles,
     pub(crate) world: World,

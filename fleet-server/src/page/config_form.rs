@@ -2,10 +2,11 @@
 //! would be is shown first, and stored only as it was shown.
 
 use data_encoding::HEXLOWER;
-use fleet_core::api::{ConfigUpdate, ConfigView, DEVICE_LAYER, Difference, config_paths, diff};
+use fleet_core::api::{
+    AuditAction, ConfigUpdate, ConfigView, DEVICE_LAYER, Difference, config_paths, diff,
+};
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use ring::digest;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use super::form::{self, Sent};
 use super::html::Html;
 use super::mistake::{self, Mistake};
 use super::{Ask, Reader, ok, reply, words};
+use crate::http::body::Payload;
 use crate::http::reply::{Failure, Reply};
 use crate::ops::configs::tags_of;
 use crate::ops::{Access, OpsError};
@@ -74,7 +76,7 @@ pub(super) async fn show(ask: Ask<'_>, reader: &Reader, name: &str) -> Result<Re
 pub(super) async fn send(
     ask: Ask<'_>,
     name: &str,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Reply, Failure> {
     let fields = ["seen", "document", "comment", "shown", "action"];
     let sent = form::receive(ask, request, &fields, FORM_BYTES_MAX).await?;
@@ -107,7 +109,10 @@ pub(super) async fn send(
     }
     let comment = Some(draft.comment.to_owned()).filter(|comment| !comment.is_empty());
     let update = ConfigUpdate { config: Some(value), comment, ..ConfigUpdate::default() };
-    match configs.update(access, name, Some(seen), update, &sent.actor).await {
+    let device = ask.http.ops.devices.find(access, name).await?;
+    let (device, why) = ((&device.id, device.uid), update.comment.clone());
+    let stored = configs.update(access, name, Some(seen), update, &sent.actor);
+    match sent.recorded(ask, AuditAction::ConfigSet, device, why, stored).await? {
         // With a place in the page it would not load itself again, where there are no scripts.
         Ok(stored) => reply::see_other(&format!("/devices/{}", stored.device_id)),
         Err(OpsError::Stale { .. }) => stale(ask, &sent, name, &draft).await,

@@ -3,9 +3,10 @@
 //! A form is taken from a browser with a session, from one of our own pages, and with the token
 //! that was written for that browser. A key alone sends none: programs have the API.
 
-use fleet_core::api::Role;
+use fleet_core::api::{AuditAction, AuditHash, Role};
+use fleet_core::audit::digest;
+use fleet_core::id::{DeviceId, Uid};
 use fleet_core::untrusted::Untrusted;
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 
@@ -13,7 +14,9 @@ use super::html::Html;
 use super::layout::Sheet;
 use super::sign_in::is_for;
 use super::{Ask, Reader, gate};
+use crate::http::audit::{self, Sender};
 use crate::http::body;
+use crate::http::body::Payload;
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::ops::{Actor, OpsError};
@@ -26,6 +29,9 @@ pub(super) struct Sent {
     pub(super) actor: Actor,
     /// What they filled in.
     pub(super) fields: Query,
+    /// Who that is to the audit record.
+    sender: Sender,
+    body: AuditHash,
 }
 
 impl Sent {
@@ -33,12 +39,38 @@ impl Sent {
     pub(super) fn text(&self, name: &str) -> &str {
         self.fields.get(name).unwrap_or_default()
     }
+
+    /// Does what the form asks for, recorded before and after.
+    pub(super) async fn recorded<T>(
+        &self,
+        ask: Ask<'_>,
+        action: AuditAction,
+        device: (&DeviceId, Uid),
+        why: Option<String>,
+        work: impl Future<Output = Result<T, OpsError>>,
+    ) -> Result<Result<T, OpsError>, Failure> {
+        let mut deed = self.sender.deed(action);
+        deed.targets = vec![device.0.to_string(), device.1.to_string()];
+        deed.reason = why;
+        deed.body = Some(self.body);
+        let begun = ask.http.ops.audit.begin(deed).await?;
+        let done = work.await;
+        let upshot = match &done {
+            Ok(_) => audit::said(StatusCode::SEE_OTHER, "done"),
+            Err(error) => {
+                let status = status(error);
+                audit::said(status, &audit::guarded(action, status, &error.to_string()))
+            }
+        };
+        begun.end(upshot).await;
+        Ok(done)
+    }
 }
 
 /// Takes a form with these fields, besides its token.
 pub(super) async fn receive(
     ask: Ask<'_>,
-    request: Request<Incoming>,
+    request: Request<Payload>,
     fields: &[&str],
     bytes_max: usize,
 ) -> Result<Sent, Failure> {
@@ -51,15 +83,32 @@ pub(super) async fn receive(
     };
     ask.visit.welcome();
     let known = [fields, &["token"]].concat();
-    let fields = body::form(request, ask.http.patience.body, &known, bytes_max).await?;
+    let patience = ask.http.patience.body;
+    let (request, bytes) = body::gather(request, bytes_max, patience).await?;
+    let fields = body::form(request, patience, &known, bytes_max).await?;
     if !is_for(&secret, &fields) {
         let detail = "this form was not written for you: load the page anew";
         return Err(Failure::new(StatusCode::FORBIDDEN, detail));
     }
     let access = principal.access()?.clone();
     access.require_role(Role::Operator)?;
+    let audit = &ask.http.ops.audit;
+    let sender = Sender::of(audit, &principal, "session", ask.visit, ask.request_id).await?;
     let reader = Reader { secret: Some(secret), access };
-    Ok(Sent { reader, actor: principal.actor(), fields })
+    Ok(Sent { reader, actor: principal.actor(), fields, sender, body: digest(&bytes) })
+}
+
+/// How what was not done is answered.
+fn status(error: &OpsError) -> StatusCode {
+    match error {
+        OpsError::NotFound(_) => StatusCode::NOT_FOUND,
+        OpsError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        OpsError::Conflict(_) | OpsError::Stale { .. } => StatusCode::CONFLICT,
+        OpsError::Forbidden(_) => StatusCode::FORBIDDEN,
+        OpsError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        OpsError::Defect => StatusCode::INTERNAL_SERVER_ERROR,
+        OpsError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// Begins a form about a device, if its reader may send one.

@@ -29,7 +29,6 @@ use std::sync::Arc;
 
 use fleet_core::api::{AuthClass, Role, Route};
 use fleet_core::identity::ServerIdentity;
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 
@@ -37,6 +36,7 @@ use self::cookie::{Cookie, Jar};
 use self::gate::Hosts;
 use crate::config::ServerConfig;
 use crate::door::Visit;
+use crate::http::body::Payload;
 use crate::http::query::encoded;
 use crate::http::reply::{Failure, Reply, json};
 use crate::http::{Http, auth};
@@ -103,21 +103,23 @@ impl Page {
 #[derive(Clone, Copy)]
 struct Ask<'a> {
     http: &'a Arc<Http>,
-    visit: &'a Visit,
+    visit: &'a Arc<Visit>,
     is_tls: bool,
+    request_id: &'a str,
     browser: Browser,
 }
 
 /// Answers a request for a page.
 pub(crate) async fn answer(
     http: &Arc<Http>,
-    visit: &Visit,
+    visit: &Arc<Visit>,
     is_tls: bool,
+    request_id: &str,
     route: Route,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Reply, Failure> {
     let browser = Browser::of(request.headers());
-    let ask = Ask { http, visit, is_tls, browser };
+    let ask = Ask { http, visit, is_tls, request_id, browser };
     match route {
         Route::PageAsset(name) => assets::answer(&name, browser),
         Route::PageSignIn => sign_in::show(ask, &request).await,
@@ -187,7 +189,7 @@ async fn reader(ask: Ask<'_>, headers: &HeaderMap) -> Result<Option<Reader>, Fai
 }
 
 /// Sends a browser to where it can sign in; tells a program what it lacks.
-fn stranger(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Reply, Failure> {
+fn stranger(ask: Ask<'_>, request: &Request<Payload>) -> Result<Reply, Failure> {
     if ask.browser.wants_json {
         return Err(auth::no_key());
     }

@@ -6,10 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::HEXLOWER;
-use fleet_core::api::{DeviceUpdate, TagUpdate};
+use fleet_core::api::{AuditAction, DeviceUpdate, TagUpdate};
 use fleet_core::limits::{METADATA_ENTRIES_MAX, METADATA_NAME_BYTES_MAX, SHOWN_CHARS_MAX};
 use fleet_core::untrusted::{Untrusted, escaped};
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use ring::digest;
 use serde_json::{Map, Value};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 use super::form::{self, Sent};
 use super::html::Html;
 use super::{Ask, Reader, ok, reply};
+use crate::http::body::Payload;
 use crate::http::reply::{Failure, Reply};
 use crate::ops::OpsError;
 use crate::ops::configs::{TAGS_ENTRY, tags_of};
@@ -64,7 +64,7 @@ pub(super) async fn show(ask: Ask<'_>, reader: &Reader, name: &str) -> Result<Re
 pub(super) async fn send(
     ask: Ask<'_>,
     name: &str,
-    request: Request<Incoming>,
+    request: Request<Payload>,
 ) -> Result<Reply, Failure> {
     let rows = ["name", "value", "shown", "gone"];
     let rows = (0..ROWS_MAX).flat_map(|row| rows.map(|field| format!("{field}-{row}")));
@@ -92,7 +92,9 @@ pub(super) async fn send(
             None => Ok(()),
         }
     };
-    match devices.update_if(access, name, update, check, &sent.actor).await {
+    let about = (&device.id, device.uid);
+    let updated = devices.update_if(access, name, update, check, &sent.actor);
+    match sent.recorded(ask, AuditAction::DeviceUpdate, about, None, updated).await? {
         Ok(()) => reply::see_other(&format!("/devices/{}", device.id)),
         Err(error @ OpsError::Conflict(_)) => {
             let device = devices.find(access, name).await?;

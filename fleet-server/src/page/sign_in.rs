@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use fleet_core::api::Route;
-use hyper::body::Incoming;
+use fleet_core::api::{AuditAction, AuditActor, Route};
+use fleet_core::secret::ApiKey;
+use fleet_core::untrusted::Untrusted;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::json;
@@ -16,10 +17,13 @@ use super::cookie::Cookie;
 use super::html::Html;
 use super::layout::Sheet;
 use super::{Ask, gate, ok, reply};
+use crate::http::audit::{self, Sender};
 use crate::http::body::FORM_BYTES_MAX;
+use crate::http::body::Payload;
 use crate::http::query::Query;
 use crate::http::reply::{Failure, Reply};
 use crate::http::{auth, body};
+use crate::ops::audit::{Begun, NOBODY};
 use crate::ops::keys::Principal;
 use crate::ops::sessions::SessionSecret;
 
@@ -29,7 +33,7 @@ const HOME: &str = "/";
 const NEXT_BYTES_MAX: usize = 2 * 1024;
 
 /// `GET /sign-in`.
-pub(super) async fn show(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Reply, Failure> {
+pub(super) async fn show(ask: Ask<'_>, request: &Request<Payload>) -> Result<Reply, Failure> {
     ask.http.page.hosts.check(request.headers())?;
     let query = Query::parse(request.uri().query(), &["next"])?;
     let next = next(query.get("next"));
@@ -44,7 +48,7 @@ pub(super) async fn show(ask: Ask<'_>, request: &Request<Incoming>) -> Result<Re
 }
 
 /// `POST /sign-in`.
-pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Reply, Failure> {
+pub(super) async fn begin(ask: Ask<'_>, request: Request<Payload>) -> Result<Reply, Failure> {
     let (page, patience) = (&ask.http.page, ask.http.patience.body);
     page.hosts.check(request.headers())?;
     gate::check_origin(request.headers())?;
@@ -69,21 +73,26 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
         return Ok(reply);
     }
     let text = sent.get("key").unwrap_or_default();
-    let key = match auth::authenticate(text, &ask.http.ops.keys, ask.visit).await? {
-        Ok(Principal::Operator { key, .. }) => key,
-        Ok(Principal::Enrol { .. } | Principal::Device { .. }) => {
-            return refuse(StatusCode::FORBIDDEN, "This needs an operator's key.");
+    let principal = match auth::authenticate(text, &ask.http.ops.keys, ask.visit).await? {
+        Ok(principal @ Principal::Operator { .. }) => principal,
+        Ok(principal @ (Principal::Enrol { .. } | Principal::Device { .. })) => {
+            let problem = "This needs an operator's key.";
+            refused(ask, Some(&principal), text, StatusCode::FORBIDDEN, problem).await?;
+            return refuse(StatusCode::FORBIDDEN, problem);
         }
         Err(denied) => {
             let problem = format!("Not signed in: {denied}.");
+            refused(ask, None, text, StatusCode::UNAUTHORIZED, &problem).await?;
             return refuse(StatusCode::UNAUTHORIZED, &problem);
         }
     };
     ask.visit.welcome();
+    let begun = begun(ask, &principal, AuditAction::SessionBegin, "key").await?;
     if let Some(old) = page.jar.read(Cookie::Session, &headers, ask.is_tls) {
         ask.http.ops.sessions.end(&old).await?;
     }
-    let secret = ask.http.ops.sessions.begin(&key).await?;
+    let secret = ask.http.ops.sessions.begin(principal.key()).await?;
+    begun.end(audit::said(StatusCode::SEE_OTHER, "signed in")).await;
     let mut reply = reply::see_other(next)?;
     give(ask, &mut reply, Cookie::Session, Some(&secret))?;
     give(ask, &mut reply, Cookie::Form, None)?;
@@ -91,7 +100,7 @@ pub(super) async fn begin(ask: Ask<'_>, request: Request<Incoming>) -> Result<Re
 }
 
 /// `POST /sign-out`.
-pub(super) async fn end(ask: Ask<'_>, request: Request<Incoming>) -> Result<Reply, Failure> {
+pub(super) async fn end(ask: Ask<'_>, request: Request<Payload>) -> Result<Reply, Failure> {
     let (page, patience) = (&ask.http.page, ask.http.patience.body);
     page.hosts.check(request.headers())?;
     gate::check_origin(request.headers())?;
@@ -103,10 +112,57 @@ pub(super) async fn end(ask: Ask<'_>, request: Request<Incoming>) -> Result<Repl
             let detail = "this form was not written for you: load the page anew";
             return Err(Failure::new(StatusCode::FORBIDDEN, detail));
         }
+        // Only a session that is still good ends by this.
+        let begun = match ask.http.ops.sessions.find(&secret).await? {
+            Some(principal @ Principal::Operator { .. }) => {
+                Some(begun(ask, &principal, AuditAction::SessionEnd, "session").await?)
+            }
+            _ => None,
+        };
         ask.http.ops.sessions.end(&secret).await?;
+        if let Some(begun) = begun {
+            begun.end(audit::said(StatusCode::SEE_OTHER, "signed out")).await;
+        }
         give(ask, &mut reply, Cookie::Session, None)?;
     }
     Ok(reply)
+}
+
+/// Records that an operator's session is about to begin or end.
+async fn begun(
+    ask: Ask<'_>,
+    principal: &Principal,
+    action: AuditAction,
+    via: &'static str,
+) -> Result<Begun, Failure> {
+    let audit = &ask.http.ops.audit;
+    let sender = Sender::of(audit, principal, via, ask.visit, ask.request_id).await?;
+    Ok(audit.begin(sender.deed(action)).await?)
+}
+
+/// Records that somebody was not let in.
+async fn refused(
+    ask: Ask<'_>,
+    principal: Option<&Principal>,
+    shown: &str,
+    status: StatusCode,
+    problem: &str,
+) -> Result<(), Failure> {
+    let audit = &ask.http.ops.audit;
+    let actor = match principal {
+        Some(principal) => audit.actor(principal).await?,
+        None => {
+            let key_id = shown.parse::<ApiKey>().ok().map(|key| Untrusted::from(key.id()));
+            AuditActor { key_id, ..AuditActor::bare(NOBODY) }
+        }
+    };
+    let via = if principal.is_some() { "key" } else { "none" };
+    let (visit, request_id) = (ask.visit.clone(), ask.request_id.to_owned());
+    let sender = Sender { actor, via, visit, request_id };
+    let mut deed = sender.deed(AuditAction::SessionBegin);
+    deed.text = problem.to_owned();
+    audit.refused(deed, Some(status.as_u16())).await;
+    Ok(())
 }
 
 /// The form, bound to its browser, with what went wrong before.

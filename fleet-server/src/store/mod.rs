@@ -9,6 +9,7 @@
 //! call is repeated or looked up. Every other error means that nothing changed, or, from a method
 //! that works through many rows (purging, pruning), that it is done in part.
 
+mod audit;
 mod backup;
 mod batches;
 mod commands;
@@ -28,6 +29,7 @@ mod redb;
 mod sessions;
 mod telemetry;
 
+pub use audit::{AuditQuery, AuditStore, AuditStretch, Sealer};
 pub use backup::{BackupStore, Part, TakePart};
 pub use batches::{
     Action, BatchChange, BatchRecord, BatchStore, Begun, Counts, MemberChange, MemberQuery,
@@ -73,6 +75,7 @@ pub trait Store:
     + TelemetryStore
     + SessionStore
     + EventStore
+    + AuditStore
     + DoubleStore
     + PreauthStore
     + MetaStore
@@ -95,6 +98,7 @@ impl<T> Store for T where
         + TelemetryStore
         + SessionStore
         + EventStore
+        + AuditStore
         + DoubleStore
         + PreauthStore
         + MetaStore

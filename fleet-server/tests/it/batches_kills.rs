@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use fleet_core::identity::ServerIdentity;
 use fleet_core::secret::ApiKey;
@@ -20,14 +20,14 @@ const KILLS: usize = 2;
 const BETWEEN: usize = 50;
 
 /// The program itself, on a port that it keeps.
-struct Program<'a> {
+pub(crate) struct Program<'a> {
     folder: &'a Path,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     child: Child,
 }
 
 impl<'a> Program<'a> {
-    async fn start(folder: &'a Path, address: SocketAddr) -> Self {
+    pub(crate) async fn start(folder: &'a Path, address: SocketAddr) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_fleets"))
             .args(["server", "--bind", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--interface", "lo", "--database"])
@@ -46,7 +46,7 @@ impl<'a> Program<'a> {
         Self { folder, address, child }
     }
 
-    fn key(&self) -> ApiKey {
+    pub(crate) fn key(&self) -> ApiKey {
         let text = std::fs::read_to_string(self.folder.join("data/admin.key")).unwrap();
         text.trim().parse().unwrap()
     }
@@ -66,6 +66,34 @@ impl<'a> Program<'a> {
         let answer = send(self.address, from, method, path, &headers, body).await;
         assert!(answer.status.is_success(), "{answer:?}");
         answer.json()
+    }
+
+    /// What it answers, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let headers = [("authorization", format!("Bearer {}", self.key().reveal().as_str()))];
+        let from = Ipv4Addr::LOCALHOST.into();
+        let answer = send(self.address, from, "GET", path, &headers, Vec::new()).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// `fleets` at this server.
+    pub(crate) fn fleets(&self, args: &[&str]) -> Output {
+        let key = format!("@{}", self.folder.join("data/admin.key").display());
+        Command::new(env!("CARGO_BIN_EXE_fleets"))
+            .args(args)
+            .args(["--server", &format!("http://{}", self.address), "--api-key", &key])
+            .env_remove("FLEETD_LOG_LEVEL")
+            .env("HOME", self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 }
 

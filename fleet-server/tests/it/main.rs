@@ -1,6 +1,8 @@
 //! The server's integration tests, in one program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod audit;
+mod audit_kills;
 mod backup;
 mod backup_faults;
 mod batches_kills;

@@ -236,11 +236,23 @@ pub(crate) async fn send(
     headers: &[(&str, String)],
     body: Vec<u8>,
 ) -> Answer {
+    try_send(to, from, method, path, headers, body).await.expect("an answer")
+}
+
+/// The same of a server that may end meanwhile.
+pub(crate) async fn try_send(
+    to: SocketAddr,
+    from: IpAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    body: Vec<u8>,
+) -> Option<Answer> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
-    let stream = socket.connect(to).await.unwrap();
+    let stream = socket.connect(to).await.ok()?;
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
         request = request.header("host", "server");
@@ -250,10 +262,10 @@ pub(crate) async fn send(
     }
     let request = request.body(Full::new(Bytes::from(body))).unwrap();
     let answer = async {
-        let reply = sender.send_request(request).await.unwrap();
+        let reply = sender.send_request(request).await.ok()?;
         let (head, body) = reply.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status, headers: head.headers, body }
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: head.status, headers: head.headers, body })
     };
     let exchange = async {
         tokio::pin!(answer);

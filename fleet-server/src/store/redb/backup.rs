@@ -15,11 +15,11 @@ use redb::{
 };
 
 use super::tables::{
-    BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes, CHUNKS, COMMAND_OUTPUTS, COMMANDS,
-    COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER, CONFIG_LAYERS, CONFIG_OWNS, CONFIGS,
-    DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED, DEVICES_SEEN, DOUBLES, EVENTS, Fault,
-    GRANT_KEYS, GRANTS, HEADS, KEYS, PREAUTHS, Reading, SEGMENTS, SERIES, SESSIONS, Sealed,
-    TELEMETRY,
+    AUDIT, AUDIT_OPEN, AUDIT_POINTS, BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes,
+    CHUNKS, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER,
+    CONFIG_LAYERS, CONFIG_OWNS, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED,
+    DEVICES_SEEN, DOUBLES, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS, PREAUTHS, Reading,
+    SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -172,7 +172,7 @@ pub(super) fn read_rows(shared: &Shared) -> Result<u64, StoreError> {
 type ReadTable = fn(&Reading<'_>) -> Result<u64, Fault>;
 
 /// All tables but `meta`, whose rows are of several kinds, and `sessions`, which are soon over.
-const EACH_TABLE: [ReadTable; 29] = [
+const EACH_TABLE: [ReadTable; 32] = [
     |txn| read_table(txn, &DEVICES),
     |txn| read_table(txn, &DEVICES_SEEN),
     |txn| read_table(txn, &DEVICES_DELETED),
@@ -202,6 +202,9 @@ const EACH_TABLE: [ReadTable; 29] = [
     |txn| read_table(txn, &EVENTS),
     |txn| read_table(txn, &DOUBLES),
     |txn| read_table(txn, &PREAUTHS),
+    |txn| read_table(txn, &AUDIT),
+    |txn| read_table(txn, &AUDIT_OPEN),
+    |txn| read_table(txn, &AUDIT_POINTS),
 ];
 
 fn read_table<R: Coded>(txn: &Reading<'_>, table: &Sealed<R>) -> Result<u64, Fault> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use fleet_core::identity::PublicKey;
 
 use super::row::ServerKeyRow;
-use super::tables::SERVER_KEY;
+use super::tables::{Fault, Reading, SERVER_KEY};
 use super::{RedbStore, backup};
 use crate::series::backup::Read;
 use crate::store::{Checked, Conflict, Failure, MetaStore, Pace, StoreError, StoreHealth};
@@ -16,11 +16,7 @@ const KEY: &[u8] = b"server_key";
 #[async_trait]
 impl MetaStore for RedbStore {
     async fn server_key(&self) -> Result<Option<PublicKey>, StoreError> {
-        self.read(|txn| {
-            let row = txn.open(&SERVER_KEY)?.get(KEY)?;
-            Ok(row.map(|row| PublicKey::from_bytes(row.key)))
-        })
-        .await
+        self.read(server_key).await
     }
 
     async fn claim_server_key(&self, key: PublicKey) -> Result<(), StoreError> {
@@ -55,4 +51,10 @@ impl MetaStore for RedbStore {
             checking.await.unwrap_or_else(|_| Err(Failure::Closed.into()))?;
         Ok(Checked { rows, chunks, reports, damage: self.damage() })
     }
+}
+
+/// The key of the server that the store belongs to.
+pub(super) fn server_key(txn: &Reading<'_>) -> Result<Option<PublicKey>, Fault> {
+    let row = txn.open(&SERVER_KEY)?.get(KEY)?;
+    Ok(row.map(|row| PublicKey::from_bytes(row.key)))
 }

@@ -5,6 +5,7 @@
 //! writes after an I/O error: panics are contained where it is called, and the writer opens the
 //! database anew, during which reads wait or say that it is not available.
 
+mod audit;
 mod backup;
 mod batches;
 mod commands;

@@ -36,6 +36,9 @@
 //! | `events` | number, device uid | event |
 //! | `preauths` | fingerprint | what a device with this key is let in as |
 //! | `doubles` | device uid | what speaks for two devices with its key |
+//! | `audit` | number | audit record |
+//! | `audit_open` | number | when, of intents without an outcome |
+//! | `audit_points` | 0; or 1, number | place in the audit record that was signed: its start, heads |
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
@@ -50,10 +53,10 @@ use redb::{
 
 use super::damage::DamageLog;
 use super::row::{
-    BatchRow, ChunkRow, CommandOutputRow, CommandRow, ConfigRow, DeletedRow, DeviceRow, DoubleRow,
-    EventRow, FirstKeyRow, GrantRow, HeadRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow,
-    PreauthRow, SchemaRow, SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow,
-    UidRow,
+    AuditOpenRow, AuditPointRow, AuditRow, BatchRow, ChunkRow, CommandOutputRow, CommandRow,
+    ConfigRow, DeletedRow, DeviceRow, DoubleRow, EventRow, FirstKeyRow, GrantRow, HeadRow, KeyRow,
+    MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow, SeenRow, SegmentRow, SeriesRow,
+    ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -91,6 +94,9 @@ pub(super) const SESSIONS: Sealed<SessionRow> = Sealed::new("sessions");
 pub(super) const EVENTS: Sealed<EventRow> = Sealed::new("events");
 pub(super) const PREAUTHS: Sealed<PreauthRow> = Sealed::new("preauths");
 pub(super) const DOUBLES: Sealed<DoubleRow> = Sealed::new("doubles");
+pub(super) const AUDIT: Sealed<AuditRow> = Sealed::new("audit");
+pub(super) const AUDIT_OPEN: Sealed<AuditOpenRow> = Sealed::new("audit_open");
+pub(super) const AUDIT_POINTS: Sealed<AuditPointRow> = Sealed::new("audit_points");
 
 /// Makes every table, so that a reader never meets a missing one.
 pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
@@ -125,6 +131,9 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&EVENTS)?;
     txn.open(&DOUBLES)?;
     txn.open(&PREAUTHS)?;
+    txn.open(&AUDIT)?;
+    txn.open(&AUDIT_OPEN)?;
+    txn.open(&AUDIT_POINTS)?;
     Ok(())
 }
 

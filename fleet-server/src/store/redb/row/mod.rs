@@ -4,6 +4,7 @@
 //! which a migration writes. Texts that were checked when they came in are checked again when they
 //! come out.
 
+mod audit;
 mod batch;
 mod command;
 mod config;
@@ -21,6 +22,7 @@ use bincode::{Decode, Encode};
 use fleet_core::codec::{CodecError, Coded};
 use fleet_core::id::DeviceId;
 
+pub(super) use self::audit::{AuditOpenRow, AuditPointRow, AuditRow};
 pub(super) use self::batch::{BatchRow, MemberRow, PlaceRow};
 pub(super) use self::command::{CommandOutputRow, CommandRow};
 pub(super) use self::config::{ConfigRow, OwnConfigRow};
@@ -68,6 +70,9 @@ coded! {
     OwnConfigRow = 60,
     DoubleRow = 62,
     PreauthRow = 63,
+    AuditRow = 90,
+    AuditOpenRow = 91,
+    AuditPointRow = 92,
 }
 
 impl Coded for KeyRow {
@@ -133,6 +138,10 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<PreauthRow>(bytes).map(|row| row.into_preauth(some_fingerprint()));
     check::<DoubleRow>(bytes).map(DoubleRow::into_double);
     check::<HeadRow>(bytes).map(HeadRow::remembered);
+    check::<AuditRow>(bytes).map(AuditRow::into_record);
+    check::<AuditOpenRow>(bytes);
+    check::<AuditPointRow>(bytes).map(AuditPointRow::point);
+    fleet_core::audit::check(bytes);
 }
 
 #[cfg(test)]
