@@ -111,7 +111,7 @@ impl App {
         let tls = tls::server_config(&identity.key)?;
         let membership = Membership::open(folder.clone(), settings.provisioned)?;
         let window = ClaimWindow::open(settings.policy.claim, settings.claim_window);
-        let device = Arc::new(Device { identity, membership, window });
+        let device = Arc::new(Device { identity, membership, window, ca_file: settings.ca_file });
         let latency = Latency::default();
         let mut sampler = Sampler::new(&settings.root);
         sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");

@@ -15,6 +15,7 @@
 pub mod folder;
 pub mod membership;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Device {
     pub membership: Membership,
     /// When, and whether, it may be claimed.
     pub window: ClaimWindow,
+    /// The file with the authorities that it believes about a proxy's name; the system's if absent.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Device {

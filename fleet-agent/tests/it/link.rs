@@ -71,6 +71,7 @@ impl Rig {
             identity,
             membership: Membership::open(state.clone(), provisioned).unwrap(),
             window: ClaimWindow::open(ClaimPolicy::Open, Duration::from_secs(60)),
+            ca_file: None,
         };
         let sampler = Sampler::new(&SysRoot::real());
         let telemetry = Telemetry::new(sampler, &FileTelemetry::default()).unwrap();

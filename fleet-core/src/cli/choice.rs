@@ -11,9 +11,12 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::output::Output;
+use crate::Chain;
+use crate::net::authorities::Authorities;
 use crate::net::url::{ServerUrl, ServerUrlError};
 use crate::operator::client::Client;
 use crate::operator::contexts::{Context, Contexts, ContextsError, Environment};
+use crate::operator::exit::Exit;
 use crate::operator::keyfile::{self, FoundKey, KeyFileError, KeyOrigin};
 use crate::untrusted::Untrusted;
 
@@ -33,6 +36,10 @@ pub struct ServerChoice {
     /// The context to work in; else FLEETD_CONTEXT, or the one of `fleets context use`
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// A file with the authorities, in PEM form, that vouch for a proxy in front of the server, in
+    /// place of the system's
+    #[arg(long, global = true, env = "FLEETD_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A server that was chosen.
@@ -45,6 +52,7 @@ pub struct Chosen {
     /// The context that counts, and who named it.
     pub context: Option<(Context, Origin)>,
     api_key: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Who said something.
@@ -116,7 +124,8 @@ impl ServerChoice {
             (None, None) => (USUAL.parse().expect("a URL"), Origin::Usual),
         };
         let context = context.filter(|(context, _)| context.server == server);
-        Ok(Chosen { server, server_origin, context, api_key: self.api_key.clone() })
+        let (api_key, ca_file) = (self.api_key.clone(), self.ca_file.clone());
+        Ok(Chosen { server, server_origin, context, api_key, ca_file })
     }
 
     /// The context that is named, whether its server is meant or not.
@@ -160,7 +169,11 @@ impl Chosen {
     pub fn client(&self) -> Result<(Client, KeyOrigin), Failure> {
         let found = self.key()?;
         tracing::debug!(origin = %found.origin, key = ?found.key, "using a key");
-        let client = Client::new(self.server.clone(), found.key)?;
+        let authorities = Authorities::of(self.ca_file.clone());
+        authorities.check().map_err(|error| {
+            Failure::new(Exit::Configuration, format!("--ca-file: {}", Chain(&error)))
+        })?;
+        let client = Client::new(self.server.clone(), found.key)?.trusting(authorities);
         let client = if self.is_read_only() { client.read_only() } else { client };
         Ok((client, found.origin))
     }
@@ -206,7 +219,6 @@ mod tests {
 
     use super::*;
     use crate::identity::PrivateKey;
-    use crate::operator::exit::Exit;
     use crate::secret::{ApiKey, KeyKind};
 
     const FILE: &str = "current = \"prod\"\n\
@@ -238,6 +250,7 @@ mod tests {
             server: some(arguments.0).map(|text| server_url(&text).unwrap()),
             api_key: None,
             context: some(arguments.1),
+            ca_file: None,
         };
         let file = home.join("fleetd/variable.key");
         let environment = |name: &str| -> Option<OsString> {

@@ -18,6 +18,7 @@ pub mod export;
 pub mod keyfile;
 pub mod log_seam;
 pub mod logs;
+mod proof;
 pub mod provision;
 mod sse;
 pub mod standing;

@@ -32,6 +32,7 @@ mod page_forms;
 mod page_kit;
 mod presence;
 mod program;
+mod proxies;
 mod rest_auth;
 mod rest_batches;
 mod rest_commands;

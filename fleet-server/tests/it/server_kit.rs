@@ -18,8 +18,8 @@ use fleet_core::net::tls::{self, Pin};
 use fleet_core::secret::ApiKey;
 use fleet_core::time::{Clock, Timestamp};
 use fleet_core::wire::{
-    Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Samples, Standing, ToAgent, ToServer,
-    VERSION,
+    Binding, Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Samples, Standing, ToAgent,
+    ToServer, VERSION,
 };
 use fleet_server::app::{Server, StartError};
 use fleet_server::config::{Patience, ServerConfig};
@@ -90,7 +90,7 @@ impl Rig {
         self.server = Some(self.launch(self.patient_config()).await.unwrap());
     }
 
-    async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {
+    pub(crate) async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {
         let now: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
         let mut rig = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -311,7 +311,7 @@ impl Agent {
             device_nonce: [9; 32],
             server_pub,
             server_nonce: nonce,
-            exporter,
+            binding: Binding::Exporter(exporter),
         };
         assert!(context.server_signed(&signature));
         let proof = Proof {

@@ -20,6 +20,7 @@ mod new_keys;
 mod page;
 mod ports;
 mod prometheus;
+mod proxy;
 mod refusals;
 mod senders;
 mod small_disk;
@@ -139,6 +140,8 @@ struct Server<'a> {
     host: &'a Host,
     /// The operator's certificate and its key, if it has one.
     certificate: Option<[PathBuf; 2]>,
+    /// What else it is told.
+    args: Vec<String>,
     pid: Cell<u32>,
     starts: Cell<u32>,
 }
@@ -151,7 +154,18 @@ impl<'a> Server<'a> {
 
     #[track_caller]
     fn start_with(host: &'a Host, certificate: Option<[PathBuf; 2]>) -> Self {
-        let server = Self { host, certificate, pid: Cell::new(0), starts: Cell::new(0) };
+        let (args, pid, starts) = (Vec::new(), Cell::new(0), Cell::new(0));
+        let server = Self { host, certificate, args, pid, starts };
+        server.start_again();
+        server
+    }
+
+    /// A server that is told more than where its data is.
+    #[track_caller]
+    fn start_told(host: &'a Host, args: &[&str]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let (pid, starts) = (Cell::new(0), Cell::new(0));
+        let server = Self { host, certificate: None, args, pid, starts };
         server.start_again();
         server
     }
@@ -162,6 +176,7 @@ impl<'a> Server<'a> {
         fs::create_dir_all(self.host.path("server")).expect("a folder");
         let mut command = ours(self.host, "fleets");
         command.arg("server").arg("--database").arg(self.host.path("server/fleet.db"));
+        command.args(&self.args);
         if let Some([certificate, key]) = &self.certificate {
             command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
         }
