@@ -28,6 +28,7 @@ mod logs;
 mod metrics;
 mod model_kit;
 mod page;
+mod page_attacks;
 mod page_forms;
 mod page_kit;
 mod presence;

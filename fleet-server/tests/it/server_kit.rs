@@ -295,6 +295,24 @@ impl Agent {
         seed: u8,
         enrol: Option<&str>,
     ) -> Self {
+        let facts = Facts {
+            device_type: "raspberrypi".to_owned(),
+            version: "1.0.0".to_owned(),
+            name: Some("Raspberry Pi 4".to_owned()),
+            interval_secs: 60,
+            ..Facts::default()
+        };
+        Self::dial_with(at, id, seed, enrol, facts).await
+    }
+
+    /// The same with facts of its own.
+    pub(crate) async fn dial_with(
+        at: (SocketAddr, ServerIdentity),
+        id: &str,
+        seed: u8,
+        enrol: Option<&str>,
+        facts: Facts,
+    ) -> Self {
         let key = PrivateKey::from_seed(&[seed; 32]);
         let (mut socket, exporter) = open_link_at(at).await;
         let mut sent = Vec::new();
@@ -318,13 +336,7 @@ impl Agent {
             signature: context.sign_as_device(&key),
             device_id: id.to_owned(),
             enrol_key: enrol.map(str::to_owned),
-            facts: Facts {
-                device_type: "raspberrypi".to_owned(),
-                version: "1.0.0".to_owned(),
-                name: Some("Raspberry Pi 4".to_owned()),
-                interval_secs: 60,
-                ..Facts::default()
-            },
+            facts,
         };
         say(&mut socket, &mut sent, &proof).await;
         let ToAgent::Standing(standing) = socket.receive_frame().await.unwrap() else {
