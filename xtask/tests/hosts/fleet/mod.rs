@@ -25,6 +25,7 @@ mod refusals;
 mod senders;
 mod small_disk;
 mod spool;
+mod stalls;
 mod tls;
 
 use std::cell::Cell;
