@@ -115,7 +115,8 @@ impl App {
         let (policy, rest) = (settings.policy.claim, settings.claim_rest);
         let guard =
             ClaimGuard::open(folder.clone(), policy, settings.claim_key, rest, clock.clone())?;
-        let device = Arc::new(Device { identity, membership, window, guard });
+        let ca_file = settings.ca_file;
+        let device = Arc::new(Device { identity, membership, window, guard, ca_file });
         let latency = Latency::default();
         let mut sampler = Sampler::new(&settings.root);
         sampler.add(Box::new(latency.clone())).expect("no built-in metric is called latency_ms");

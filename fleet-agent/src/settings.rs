@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleet_core::Chain;
 use fleet_core::beacon::AGENT_PORT;
 use fleet_core::claim::ClaimKey;
 use fleet_core::id::DeviceId;
 use fleet_core::limits::{CLAIM_REST, CLAIM_WINDOW};
+use fleet_core::net::authorities::Authorities;
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
 
@@ -36,6 +38,8 @@ pub struct Overrides {
     pub sysroot: Option<PathBuf>,
     /// The device's id.
     pub device_id: Option<DeviceId>,
+    /// The file with the authorities that it believes about a proxy's name.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What one run of the agent goes by.
@@ -61,6 +65,8 @@ pub struct Settings {
     pub policy: Policy,
     /// What claimers must know, if the policy asks for a key.
     pub claim_key: Option<ClaimKey>,
+    /// The file with the authorities that it believes about a proxy's name; the system's if absent.
+    pub ca_file: Option<PathBuf>,
     /// How long the device can be claimed.
     pub claim_window: Duration,
     /// How long it takes no claims after too many that were wrong.
@@ -106,7 +112,13 @@ impl Settings {
         } else {
             overrides.interfaces
         };
+        let ca_file = overrides.ca_file.or_else(|| config.ca_file.clone());
+        // Nobody needs it whose server is no proxy's, so nothing ends by it.
+        if let Err(error) = Authorities::of(ca_file.clone()).check() {
+            tracing::warn!(error = %Chain(&error), "ca_file is of no use as it is");
+        }
         Ok(Self {
+            ca_file,
             data_dir: overrides.data_dir.unwrap_or_else(paths::data_dir),
             port: overrides.port.or(config.port).unwrap_or(AGENT_PORT),
             bind: overrides.bind.or(config.bind),

@@ -37,6 +37,16 @@ impl ServerUrl {
         &self.host
     }
 
+    /// The same as certificates and `Host` headers have it, without the dot at its end.
+    pub fn host_name(&self) -> &str {
+        self.host.trim_end_matches('.')
+    }
+
+    /// Whether it is of https.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port

@@ -39,6 +39,7 @@ use crate::ops::{
     Events, Exports, Grants, Keys, Ops, Preauths, Presence, Senders, Sessions, Telemetry, World,
 };
 use crate::page::Page;
+use crate::proxies::Proxies;
 use crate::reach::Reach;
 use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
@@ -161,7 +162,7 @@ impl Server {
             backups: Backups::new(config.database.clone()),
             database: database.clone(),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
-            door: Arc::new(Door::new()),
+            door: Arc::new(Door::new(Proxies::new(config.trusted_proxies.clone()))),
             tls: match &certificate {
                 Some(certificate) => tls::server_config_beside(&keys.server, certificate.clone())?,
                 None => tls::server_config(&keys.server)?,

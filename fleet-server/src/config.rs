@@ -16,6 +16,7 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::certificate::CertificateFiles;
+use crate::proxies::{Network, NetworkError};
 use crate::store::Keep;
 
 /// The port unless told otherwise.
@@ -58,6 +59,10 @@ pub struct ServerArgs {
     /// A name by which browsers may call this server, beside the machine's own; may be repeated
     #[arg(long, env = "FLEETD_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<String>,
+    /// A proxy in front of this server, whose X-Forwarded-For and X-Forwarded-Proto are believed: its
+    /// address, or a range of addresses; may be repeated
+    #[arg(long, env = "FLEETD_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<Network>,
     /// How long telemetry is kept, and how much of each resolution
     /// [default: raw=48h,1m=14d,10m=90d,1h=730d,size=1GiB]
     #[arg(long, env = "FLEETD_KEEP", value_name = "LIST")]
@@ -81,6 +86,7 @@ struct RawServerFile {
     interface: Option<Vec<String>>,
     public_status: Option<bool>,
     allowed_host: Option<Vec<String>>,
+    trusted_proxy: Option<Vec<Spanned<String>>>,
     keep: Option<Spanned<String>>,
 }
 
@@ -96,6 +102,7 @@ struct ServerFile {
     interface: Vec<String>,
     public_status: Option<bool>,
     allowed_host: Vec<String>,
+    trusted_proxy: Vec<Network>,
     keep: Option<Keep>,
 }
 
@@ -120,6 +127,8 @@ pub struct ServerConfig {
     pub public_status: bool,
     /// Names by which browsers may call this server, beside the machine's own.
     pub allowed_hosts: Vec<String>,
+    /// Proxies that are believed what they say of those whom they pass on.
+    pub trusted_proxies: Vec<Network>,
     /// For how long telemetry is kept, and how much of it.
     pub keep: Keep,
     /// How long peers may take.
@@ -169,6 +178,7 @@ impl ServerConfig {
             keep: Keep::default(),
             public_status: false,
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             patience: Patience::default(),
         }
     }
@@ -211,6 +221,11 @@ impl ServerConfig {
             },
             public_status: args.public_status.or(file.public_status).unwrap_or_default(),
             allowed_hosts: or_file(args.allowed_host, file.allowed_host),
+            trusted_proxies: if args.trusted_proxy.is_empty() {
+                file.trusted_proxy
+            } else {
+                args.trusted_proxy
+            },
             patience: Patience::default(),
         })
     }
@@ -267,7 +282,14 @@ impl RawServerFile {
             (certificate, None) => alone(certificate, "tls_key")?,
             (None, key) => alone(key, "tls_cert")?,
         };
+        let proxies = self.trusted_proxy.unwrap_or_default().into_iter();
+        let network = |text: String| {
+            text.parse().map_err(|error: NetworkError| format!("trusted_proxy: {error}"))
+        };
+        let trusted_proxy =
+            proxies.map(|text| document.check_one(text, network)).collect::<Result<_, _>>()?;
         Ok(ServerFile {
+            trusted_proxy,
             port: document.check(self.port, |text| {
                 text.parse().map_err(|_| "port is not a number from 0 to 65535".to_owned())
             })?,
@@ -400,6 +422,10 @@ mod tests {
             ("port: 1\nsecret_key: \"\"\n", "line 2, column 13: secret_key is empty"),
             ("database: postgres://u:p@h/d\n", "line 1, column 11: database names PostgreSQL"),
             ("just text\n", "line 1, column 1: must be keys with values"),
+            (
+                "trusted_proxy: [10.0.0.0/24, 10.0.0.1/24]\n",
+                "line 1, column 30: trusted_proxy: 10.0.0.1/24 is no range",
+            ),
             ("interface: eth0\n", "line 1, column 12: must be a list"),
         ] {
             let found = complaint(text);

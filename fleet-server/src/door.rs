@@ -1,7 +1,7 @@
 //! The door: how many connections there may be at once, and how often one address may try keys.
 //!
-//! Addresses are those of sockets, never of headers. An IPv6 visitor counts by its /64, since it
-//! has all of that to itself.
+//! Addresses are those of sockets, or what a trusted proxy ([`Proxies`]) says of a request. An IPv6
+//! visitor counts by its /64, since it has all of that to itself.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleet_core::id::Uid;
+use hyper::header::HeaderMap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::proxies::Proxies;
 
 /// Descriptors that are not for connections.
 const DESCRIPTORS_KEPT: u64 = 256;
 /// Connections at least, and at most.
 const CONNECTIONS_MIN: u64 = 64;
 const CONNECTIONS_MAX: u64 = 100_000;
-/// Connections of one address that have not shown a key.
+/// Connections of one address that have not shown a key; requests, where a proxy passes them on.
 const GUESTS_MAX: usize = 64;
 /// Failed keys of one address within [`FAILURES_WINDOW`].
 const FAILURES_MAX: u32 = 10;
@@ -31,6 +34,7 @@ pub(crate) struct Door {
     connections: Arc<Semaphore>,
     guests: Mutex<HashMap<IpAddr, usize>>,
     failures: Mutex<HashMap<IpAddr, Failures>>,
+    proxies: Proxies,
 }
 
 struct Failures {
@@ -38,19 +42,44 @@ struct Failures {
     count: u32,
 }
 
-/// One connection's stay.
+/// One connection's stay, or that of one request on it that a proxy passed on.
 pub(crate) struct Visit {
     uid: Uid,
     requests: AtomicU64,
     remote: SocketAddr,
     door: Arc<Door>,
     is_guest: AtomicBool,
-    _connection: OwnedSemaphorePermit,
+    /// None for a request, whose connection has one.
+    _connection: Option<OwnedSemaphorePermit>,
+}
+
+/// By which way a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// In plain text.
+    Plain,
+    /// Inside TLS that ends here; with that connection's secret.
+    Tls {
+        /// See [`fleet_core::net::tls::exporter`].
+        exporter: [u8; 32],
+    },
+    /// In plain text from a trusted proxy, to which it came inside TLS.
+    Proxy,
+}
+
+impl Way {
+    /// Whether nobody on the way could read it.
+    pub(crate) fn is_tls(self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Tls { .. } | Self::Proxy => true,
+        }
+    }
 }
 
 impl Door {
     /// A door for as many connections as the system gives us descriptors.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(proxies: Proxies) -> Self {
         let descriptors = raise_descriptors().unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot raise the limit of open files");
             0
@@ -61,25 +90,37 @@ impl Door {
             connections: Arc::new(Semaphore::new(connections as usize)),
             guests: Mutex::default(),
             failures: Mutex::default(),
+            proxies,
         }
     }
 
-    /// Lets a connection in, unless there are too many.
+    /// Lets a connection in, unless there are too many. One of a trusted proxy is many visitors',
+    /// who are counted each by themselves.
     pub(crate) fn enter(self: &Arc<Self>, remote: SocketAddr) -> Option<Visit> {
         let connection = self.connections.clone().try_acquire_owned().ok()?;
-        let mut guests = lock(&self.guests);
-        let count = guests.entry(household(remote.ip())).or_default();
-        if *count >= GUESTS_MAX {
-            return None;
+        self.visit(remote, Some(connection))
+    }
+
+    fn visit(
+        self: &Arc<Self>,
+        remote: SocketAddr,
+        connection: Option<OwnedSemaphorePermit>,
+    ) -> Option<Visit> {
+        let is_guest = !self.proxies.trusts(remote.ip());
+        if is_guest {
+            let mut guests = lock(&self.guests);
+            let count = guests.entry(household(remote.ip())).or_default();
+            if *count >= GUESTS_MAX {
+                return None;
+            }
+            *count += 1;
         }
-        *count += 1;
-        drop(guests);
         Some(Visit {
             uid: Uid::new(),
             requests: AtomicU64::new(0),
             remote,
             door: self.clone(),
-            is_guest: AtomicBool::new(true),
+            is_guest: AtomicBool::new(is_guest),
             _connection: connection,
         })
     }
@@ -96,7 +137,27 @@ impl Door {
 }
 
 impl Visit {
-    /// The other end.
+    /// Whose visit one request on this connection is, and by which way it came: the connection's
+    /// own, unless a trusted proxy passed it on. None if whoever sent it has too many under way.
+    pub(crate) fn of_request(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        exporter: Option<[u8; 32]>,
+    ) -> (Option<Arc<Self>>, Way) {
+        let passed = self.door.proxies.passed(self.remote.ip(), headers);
+        let way = match (exporter, passed) {
+            (Some(exporter), _) => Way::Tls { exporter },
+            (None, Some(passed)) if passed.is_tls => Way::Proxy,
+            (None, _) => Way::Plain,
+        };
+        let visit = match passed {
+            Some(passed) => self.door.visit(SocketAddr::new(passed.address, 0), None).map(Arc::new),
+            None => Some(self.clone()),
+        };
+        (visit, way)
+    }
+
+    /// The other end; with port 0 if it is behind a proxy.
     pub(crate) fn remote(&self) -> SocketAddr {
         self.remote
     }
@@ -180,7 +241,7 @@ mod tests {
 
     #[test]
     fn strangers_of_one_address_are_counted_and_friends_are_not() {
-        let door = Arc::new(Door::new());
+        let door = Arc::new(Door::new(Proxies::default()));
         let mut visits: Vec<Visit> = Vec::new();
         while let Some(visit) = door.enter(remote("10.0.0.1:1")) {
             visits.push(visit);
@@ -195,8 +256,49 @@ mod tests {
     }
 
     #[test]
+    fn a_proxys_clients_are_counted_and_not_the_proxy() {
+        let door = Arc::new(Door::new(Proxies::new(vec!["127.0.0.1".parse().unwrap()])));
+        let connections: Vec<_> =
+            (0..2 * GUESTS_MAX).map_while(|_| door.enter(remote("127.0.0.1:1"))).collect();
+        assert_eq!(connections.len(), 2 * GUESTS_MAX);
+        let connection = Arc::new(door.enter(remote("127.0.0.1:1")).unwrap());
+        let request = |from: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", from.parse().unwrap());
+            connection.of_request(&headers, None).0
+        };
+        let requests: Vec<_> = (0..2 * GUESTS_MAX).map_while(|_| request("192.0.2.1")).collect();
+        assert_eq!(requests.len(), GUESTS_MAX);
+        assert!(request("192.0.2.2").is_some_and(|visit| visit.remote() == remote("192.0.2.2:0")));
+        requests[0].welcome();
+        assert!(request("192.0.2.1").is_some());
+        drop(requests);
+        assert!(lock(&door.guests).is_empty());
+    }
+
+    #[test]
+    fn no_word_of_a_stranger_changes_the_way() {
+        let door = Arc::new(Door::new(Proxies::new(vec!["10.0.0.0/24".parse().unwrap()])));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-proto", "https".parse().unwrap());
+        let secret = [7; 32];
+        for (from, exporter, is_tls, is_proxy) in [
+            ("10.0.0.1:1", None, true, true),
+            ("10.0.1.1:1", None, false, false),
+            // What ended here has a secret, and no proxy's word stands for that.
+            ("10.0.0.1:1", Some(secret), true, false),
+            ("10.0.1.1:1", Some(secret), true, false),
+        ] {
+            let visit = Arc::new(door.enter(remote(from)).unwrap());
+            let (_, way) = visit.of_request(&headers, exporter);
+            assert_eq!(way.is_tls(), is_tls, "{from}");
+            assert_eq!(matches!(way, Way::Proxy), is_proxy, "{from}");
+        }
+    }
+
+    #[test]
     fn ten_wrong_keys_a_minute_are_enough() {
-        let door = Arc::new(Door::new());
+        let door = Arc::new(Door::new(Proxies::default()));
         let visit = door.enter(remote("[2001:db8::1]:1")).unwrap();
         let neighbour = door.enter(remote("[2001:db8::2]:1")).unwrap();
         let other = door.enter(remote("[2001:db8:0:1::1]:1")).unwrap();

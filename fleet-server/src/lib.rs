@@ -35,6 +35,7 @@ mod meters;
 mod ops;
 mod page;
 mod place;
+pub mod proxies;
 mod reach;
 pub mod series;
 pub mod store;

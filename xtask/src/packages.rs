@@ -22,6 +22,7 @@ pub const HOSTS: &[Package] = &[
     ("openssh-server", "sshd", "the console through ssh"),
     ("openssh-client", "ssh", "the other end of that"),
     ("chromium", "chromium", "the status page in a browser"),
+    ("nginx-light", "nginx", "a proxy in front of the server"),
     ("prometheus", "promtool", "what is told to Prometheus"),
     ("influxdb-client", "influx", "lines as InfluxDB's own client sends them"),
     ("python3-influxdb", PYTHON_INFLUXDB, "lines as programs in Python send them"),

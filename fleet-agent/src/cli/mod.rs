@@ -91,6 +91,10 @@ struct AgentArgs {
     /// What to call this device [default: the host's name and the start of its key].
     #[arg(long, env = "FLEETD_DEVICE_ID", value_name = "ID")]
     device_id: Option<DeviceId>,
+    /// A file with the authorities, in PEM form, that vouch for a proxy in front of the server, in
+    /// place of the system's.
+    #[arg(long, env = "FLEETD_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -198,6 +202,7 @@ fn overrides(place: Place, args: AgentArgs) -> Overrides {
         bind: args.bind,
         interfaces: args.interface,
         device_id: args.device_id,
+        ca_file: args.ca_file,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub(super) struct RawConfig {
     /// Another name for the same, as in the server's interface.
     server_url: Option<Spanned<String>>,
     api_key: Option<Spanned<ApiKey>>,
+    ca_file: Option<Spanned<String>>,
     telemetry: Option<RawTelemetry>,
     spool: Option<RawSpool>,
     port: Option<Spanned<String>>,
@@ -82,6 +84,7 @@ impl RawConfig {
             device_type: document.check(self.device_type, parse)?,
             api_endpoint: document.check(api_endpoint, endpoint)?,
             api_key: document.check(self.api_key, key)?,
+            ca_file: document.check(self.ca_file, ca_file)?,
             telemetry,
             spool: self.spool.unwrap_or_default().check(document)?,
             port: document.check(self.port, port)?,
@@ -166,6 +169,12 @@ fn key(key: ApiKey) -> Result<ApiKey, String> {
         return Err("api_key is not a key".into());
     }
     Ok(key)
+}
+
+/// A device's folder is not where its file is, so the path must be whole.
+fn ca_file(text: String) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("ca_file is not a path like /etc/ca.pem".into()) }
 }
 
 fn interval(text: String) -> Result<Duration, String> {

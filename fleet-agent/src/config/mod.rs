@@ -11,7 +11,7 @@ mod probes;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::id::DeviceId;
@@ -46,6 +46,9 @@ pub struct Config {
     pub api_endpoint: Option<String>,
     /// The key to enrol with.
     pub api_key: Option<ApiKey>,
+    /// The authorities that are believed about a proxy in front of the server, where those of the
+    /// system are not.
+    pub ca_file: Option<PathBuf>,
     /// What is measured, and when.
     pub telemetry: Telemetry,
     /// What waits for the server, on the disk.

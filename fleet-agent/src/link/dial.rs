@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use fleet_core::api::Route;
 use fleet_core::identity::PublicKey;
+use fleet_core::net::authorities::Authorities;
 use fleet_core::net::http::{self, HttpError};
 use fleet_core::net::socket::{FrameSocket, SocketError};
-use fleet_core::net::tls;
+use fleet_core::net::tls::{self, Shown, Voucher};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::{
-    Facts, Greeting, Hello, LinkContext, Proof, RefusedReason, Standing, ToAgent, VERSION,
+    Binding, Facts, Greeting, Hello, LinkContext, Proof, RefusedReason, Standing, ToAgent, VERSION,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -60,6 +61,10 @@ pub(super) enum LinkError {
     Busy(Untrusted),
     #[error("another server than this device's own answered")]
     OtherServer,
+    #[error("another server than this device's own answered: {0}")]
+    Stranger(Box<Shown>),
+    /// Or a proxy passes on another name than the device calls it by, or the server does not know
+    /// of the proxy.
     #[error("the server did not prove that it holds its key")]
     Unproved,
     #[error("the server said something else than how the device stands")]
@@ -118,10 +123,17 @@ async fn open(
     facts: &Facts,
 ) -> Result<Opened, LinkError> {
     let Device { identity, membership, .. } = device;
-    let stream = http::connect(url, target.server.pin()).await?;
-    let connection = stream.get_ref().1;
-    let exporter = tls::exporter(connection)?;
-    let shown = tls::peer_key(connection).ok_or(LinkError::Unproved)?;
+    // They may have changed since the last time, so they are read anew.
+    let authorities = Authorities::of(device.ca_file.clone());
+    let reached = match http::connect(url, target.server.pin(), &authorities).await {
+        Err(HttpError::WrongKey { shown, .. }) => return Err(LinkError::Stranger(shown)),
+        reached => reached?,
+    };
+    let stream = reached.stream;
+    let (shown, binding) = match reached.voucher {
+        Voucher::Key(key) => (Some(key), Binding::Exporter(tls::exporter(stream.get_ref().1)?)),
+        Voucher::Name => (None, Binding::Proxied { name: url.host_name().to_owned() }),
+    };
     let greet = async {
         let mut socket =
             FrameSocket::connect(stream, &url.authority(), &Route::Link.path()).await?;
@@ -131,9 +143,10 @@ async fn open(
             nonce: nonce()?,
         };
         socket.send(&hello).await?;
-        let context = welcome(socket.receive_frame().await?, &hello, exporter)?;
+        let context = welcome(socket.receive_frame().await?, &hello, binding)?;
         let server = PublicKey::from_bytes(context.server_pub);
-        if server != shown || !target.server.accepts(server) || !membership.met(server)? {
+        let is_shown = shown.is_none_or(|shown| shown == server);
+        if !is_shown || !target.server.accepts(server) || !membership.met(server)? {
             return Err(LinkError::OtherServer);
         }
         let proof = Proof {
@@ -163,11 +176,7 @@ async fn open(
 }
 
 /// What both ends sign, once the server has.
-fn welcome(
-    greeting: Greeting,
-    hello: &Hello,
-    exporter: [u8; 32],
-) -> Result<LinkContext, LinkError> {
+fn welcome(greeting: Greeting, hello: &Hello, binding: Binding) -> Result<LinkContext, LinkError> {
     match greeting {
         Greeting::Welcome { version: VERSION, nonce, server_pub, signature } => {
             let context = LinkContext {
@@ -175,7 +184,7 @@ fn welcome(
                 device_nonce: hello.nonce,
                 server_pub,
                 server_nonce: nonce,
-                exporter,
+                binding,
             };
             if context.server_signed(&signature) { Ok(context) } else { Err(LinkError::Unproved) }
         }

@@ -17,6 +17,7 @@ pub mod folder;
 pub mod guard;
 pub mod membership;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ pub struct Device {
     pub window: ClaimWindow,
     /// What its claimer must prove.
     pub guard: ClaimGuard,
+    /// The file with the authorities that it believes about a proxy's name; the system's if absent.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Device {

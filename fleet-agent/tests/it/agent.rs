@@ -29,6 +29,7 @@ pub(crate) fn settings(data_dir: &Path) -> Settings {
         metrics: Some(vec!["memory_usage".to_owned(), "latency_ms".to_owned()]),
     };
     Settings {
+        ca_file: None,
         data_dir: data_dir.to_owned(),
         root: SysRoot::real(),
         port: 0,

@@ -80,6 +80,7 @@ impl Rig {
                 Arc::new(SystemClock),
             )
             .unwrap(),
+            ca_file: None,
         };
         let sampler = Sampler::new(&SysRoot::real());
         let telemetry = Telemetry::new(sampler, &FileTelemetry::default()).unwrap();

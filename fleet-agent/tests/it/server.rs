@@ -11,8 +11,8 @@ use fleet_core::net::socket::{FrameSocket, Incoming, derive_accept_key};
 use fleet_core::net::tls;
 use fleet_core::net::url::ServerUrl;
 use fleet_core::wire::{
-    CommandOrder, CommandResult, Greeting, Hello, LinkContext, Progress, Proof, SUBPROTOCOL,
-    Samples, Standing, ToAgent, ToServer, VERSION,
+    Binding, CommandOrder, CommandResult, Greeting, Hello, LinkContext, Progress, Proof,
+    SUBPROTOCOL, Samples, Standing, ToAgent, ToServer, VERSION,
 };
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -105,7 +105,7 @@ impl Server {
             device_nonce: hello.nonce,
             server_pub: self.key.public().bytes(),
             server_nonce: [3; 32],
-            exporter,
+            binding: Binding::Exporter(exporter),
         };
         let welcome = Greeting::Welcome {
             version: VERSION,

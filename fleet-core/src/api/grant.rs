@@ -1,23 +1,12 @@
-//! Grants and the server's identity in JSON.
+//! Grants in JSON.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, Uid};
-use crate::identity::{PublicKey, ServerIdentity};
+use crate::identity::PublicKey;
 use crate::time::Timestamp;
-
-/// `GET /identity`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Identity {
-    /// The server's identity.
-    pub identity: ServerIdentity,
-    /// Its key.
-    pub public_key: PublicKey,
-    /// Its release.
-    pub version: String,
-}
 
 /// The body of `POST /grants`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ mod discovery;
 mod event;
 mod export;
 mod grant;
+mod identity;
 mod key;
 mod later;
 mod log;
@@ -63,7 +64,8 @@ pub use export::{
     ColumnKind, EXPORT_FORMAT, ExportBegin, ExportColumn, ExportEnd, ExportRows, ExportTable,
     UnknownTable,
 };
-pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView, Identity};
+pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView};
+pub use identity::{Identity, IdentityProof, Nonce, NonceError};
 pub use key::{KeyCreate, KeyCreated, KeyRotate, KeyView, Me, OPERATOR_LIFE, OVERLAP_DEFAULT};
 pub use later::LaterWord;
 pub use log::{

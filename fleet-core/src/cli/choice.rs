@@ -14,10 +14,13 @@ use zeroize::Zeroizing;
 use super::argv::HIDDEN_API_KEY;
 use super::failure::Failure;
 use super::output::Output;
+use crate::Chain;
 use crate::limits::REASON_CHARS_MAX;
+use crate::net::authorities::Authorities;
 use crate::net::url::{ServerUrl, ServerUrlError};
 use crate::operator::client::Client;
 use crate::operator::contexts::{Context, Contexts, ContextsError, Environment};
+use crate::operator::exit::Exit;
 use crate::operator::keyfile::{self, FoundKey, KeyFileError, KeyOrigin};
 use crate::untrusted::Untrusted;
 
@@ -40,6 +43,10 @@ pub struct ServerChoice {
     /// Why something is changed, for the server's audit record; else FLEETD_REASON
     #[arg(long, global = true, value_parser = reason, value_name = "TEXT")]
     reason: Option<String>,
+    /// A file with the authorities, in PEM form, that vouch for a proxy in front of the server, in
+    /// place of the system's
+    #[arg(long, global = true, env = "FLEETD_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A server that was chosen.
@@ -53,6 +60,7 @@ pub struct Chosen {
     pub context: Option<(Context, Origin)>,
     api_key: Option<String>,
     reason: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 /// Who said something.
@@ -137,7 +145,8 @@ impl ServerChoice {
             ),
             (None, None) => None,
         };
-        Ok(Chosen { server, server_origin, context, api_key: self.api_key.clone(), reason })
+        let (api_key, ca_file) = (self.api_key.clone(), self.ca_file.clone());
+        Ok(Chosen { server, server_origin, context, api_key, reason, ca_file })
     }
 
     /// The context that is named, whether its server is meant or not.
@@ -181,7 +190,11 @@ impl Chosen {
     pub fn client(&self) -> Result<(Client, KeyOrigin), Failure> {
         let found = self.key()?;
         tracing::debug!(origin = %found.origin, key = ?found.key, "using a key");
-        let client = Client::new(self.server.clone(), found.key)?;
+        let authorities = Authorities::of(self.ca_file.clone());
+        authorities.check().map_err(|error| {
+            Failure::new(Exit::Configuration, format!("--ca-file: {}", Chain(&error)))
+        })?;
+        let client = Client::new(self.server.clone(), found.key)?.trusting(authorities);
         let client = if self.is_read_only() { client.read_only() } else { client };
         let client = client.because(self.reason.clone());
         Ok((client, found.origin))
@@ -241,7 +254,6 @@ mod tests {
 
     use super::*;
     use crate::identity::PrivateKey;
-    use crate::operator::exit::Exit;
     use crate::secret::{ApiKey, KeyKind};
 
     const FILE: &str = "current = \"prod\"\n\
@@ -274,6 +286,7 @@ mod tests {
             server: some(arguments.0).map(|text| server_url(&text).unwrap()),
             api_key: None,
             context: some(arguments.1),
+            ca_file: None,
         };
         let file = home.join("fleetd/variable.key");
         let environment = |name: &str| -> Option<OsString> {

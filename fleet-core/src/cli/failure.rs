@@ -137,9 +137,18 @@ fn client_hint(error: &ClientError) -> Option<String> {
         ClientError::Connect { .. } => {
             Some("check the URL, and that this host can reach it".to_owned())
         }
-        ClientError::OtherServer { .. } => {
-            Some("give the URL of the key's server, or a key of that server".to_owned())
-        }
+        ClientError::OtherServer { url, found, .. } => Some(match (found.key(), url.is_secure()) {
+            (Some(_), _) => "give the URL of the key's server, or a key of that server".to_owned(),
+            (None, true) => {
+                "if it is your proxy, --ca-file names the authority of its certificate".to_owned()
+            }
+            (None, false) => "if it is your proxy, give its URL with https://".to_owned(),
+        }),
+        ClientError::Unproved { .. } => Some(
+            "a proxy has to pass on the Host header and X-Forwarded-Proto, and the server to know of \
+             it by --trusted-proxy"
+                .to_owned(),
+        ),
         ClientError::Key { .. } => Some(
             "it may be revoked, expired or used up; an operator's `fleets keys create` makes one"
                 .to_owned(),

@@ -240,7 +240,7 @@ pub(super) fn csv(columns: &[Column], rows: &[Vec<Cell>], titles: bool) -> Strin
 /// Appends a field that no spreadsheet takes for a formula.
 pub fn push_csv_field(line: &mut String, text: &str) {
     let is_number = text.parse::<f64>().is_ok();
-    let formula = text.starts_with(['=', '+', '-', '@']) && !is_number;
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
     if !formula && !text.contains([',', '"', '\r', '\n']) {
         line.push_str(text);
         return;
@@ -312,6 +312,20 @@ mod tests {
         assert!(render(Some(28), false).contains("NAME"));
         assert!(!render(Some(27), false).contains("NAME"));
         assert!(render(Some(3), false).starts_with("ID        STATUS\n"));
+    }
+
+    #[test]
+    fn t19_no_field_begins_like_a_formula() {
+        for text in ["=1+1", "+x", "-x", "@x", "\t=1", "\r=1", "=", "-2+3"] {
+            let mut line = String::new();
+            push_csv_field(&mut line, text);
+            assert_eq!(line, format!("\"'{text}\""));
+        }
+        for number in ["-1.5", "+2", "-1e9"] {
+            let mut line = String::new();
+            push_csv_field(&mut line, number);
+            assert_eq!(line, number);
+        }
     }
 
     #[test]

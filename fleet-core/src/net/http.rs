@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tls::{self, Pin, TlsError};
+use super::authorities::Authorities;
+use super::tls::{self, Pin, Shown, TlsError, Voucher};
 use super::url::ServerUrl;
 
 /// How long a connection may take, TLS included.
@@ -49,6 +50,8 @@ pub enum HttpError {
     WrongKey {
         /// Where.
         peer: String,
+        /// Whom they show to be.
+        shown: Box<Shown>,
     },
     /// The time is up.
     #[error("{peer} did not answer in time")]
@@ -80,8 +83,24 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Connects to a URL's host, trying each of its addresses.
-pub async fn connect(url: &ServerUrl, pin: Pin) -> Result<TlsStream<TcpStream>, HttpError> {
+/// A connection to a server, or to a proxy in front of it.
+#[derive(Debug)]
+pub struct Reached {
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// What tells that it leads to the right server.
+    pub voucher: Voucher,
+}
+
+/// Connects to a URL's host, trying each of its addresses. At an `https` URL it may be a proxy with
+/// a certificate that authorities vouch for; an `http` one leads to the server itself or nowhere.
+pub async fn connect(
+    url: &ServerUrl,
+    pin: Pin,
+    authorities: &Authorities,
+) -> Result<Reached, HttpError> {
+    let name = ServerName::try_from(url.host_name().to_owned()).ok();
+    let by_name = name.filter(|_| url.is_secure()).map(|name| (name, authorities.clone()));
     let peer = url.authority();
     let resolve = tokio::net::lookup_host((url.host(), url.port()));
     let addresses = match timeout(CONNECT, resolve).await {
@@ -94,33 +113,51 @@ pub async fn connect(url: &ServerUrl, pin: Pin) -> Result<TlsStream<TcpStream>, 
     let mut last =
         HttpError::Resolve { host: url.host().to_owned(), source: io::ErrorKind::NotFound.into() };
     for address in addresses {
-        match connect_address(address, &peer, pin).await {
-            Ok(stream) => return Ok(stream),
+        match reach(address, &peer, pin, by_name.clone()).await {
+            Ok(reached) => return Ok(reached),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-/// Connects to one address; `peer` is how errors call it.
+/// Connects to one address, by its key alone; `peer` is how errors call it.
 pub async fn connect_address(
     address: SocketAddr,
     peer: &str,
     pin: Pin,
 ) -> Result<TlsStream<TcpStream>, HttpError> {
-    let connector = TlsConnector::from(tls::client_config(pin)?);
+    reach(address, peer, pin, None).await.map(|reached| reached.stream)
+}
+
+async fn reach(
+    address: SocketAddr,
+    peer: &str,
+    pin: Pin,
+    by_name: Option<(ServerName<'static>, Authorities)>,
+) -> Result<Reached, HttpError> {
+    let (name, authorities) = match by_name {
+        Some((name, authorities)) => (name, Some(authorities)),
+        None => (ServerName::IpAddress(address.ip().into()), None),
+    };
+    let (config, verifier) = tls::client_config(pin, authorities)?;
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        connector.connect(ServerName::IpAddress(address.ip().into()), stream).await
+        TlsConnector::from(config).connect(name, stream).await
     };
-    match timeout(CONNECT, attempt).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if tls::is_wrong_key(&error) => {
-            Err(HttpError::WrongKey { peer: peer.to_owned() })
+    let peer = peer.to_owned();
+    match (timeout(CONNECT, attempt).await, verifier.verdict()) {
+        (Ok(Ok(stream)), Some(Ok(voucher))) => Ok(Reached { stream, voucher: voucher.clone() }),
+        (Ok(_), Some(Err(shown))) => {
+            Err(HttpError::WrongKey { peer, shown: Box::new(shown.clone()) })
         }
-        Ok(Err(source)) => Err(HttpError::Connect { peer: peer.to_owned(), source }),
-        Err(_) => Err(HttpError::Timeout { peer: peer.to_owned() }),
+        (Ok(Ok(_)), None) => {
+            let source = io::Error::other("it showed no certificate");
+            Err(HttpError::Connect { peer, source })
+        }
+        (Ok(Err(source)), _) => Err(HttpError::Connect { peer, source }),
+        (Err(_), _) => Err(HttpError::Timeout { peer }),
     }
 }
 
@@ -132,21 +169,76 @@ pub async fn send(
     bytes_max: usize,
     deadline: Duration,
 ) -> Result<Answer, HttpError> {
-    let exchange = async { begin(stream, peer, request).await?.rest(bytes_max).await };
-    let exchanged = timeout(deadline, exchange).await;
-    exchanged.unwrap_or_else(|_| Err(HttpError::Timeout { peer: peer.to_owned() }))
+    Exchange::over(stream, peer).await?.ask(request, bytes_max, deadline).await
 }
 
-/// Sends one request over a fresh connection and waits for the head of the answer, whose body the
-/// caller then reads as it comes.
-pub async fn open(
-    stream: TlsStream<TcpStream>,
-    peer: &str,
-    request: Request<Full<Bytes>>,
-    deadline: Duration,
-) -> Result<Arriving, HttpError> {
-    let begun = timeout(deadline, begin(stream, peer, request)).await;
-    begun.unwrap_or_else(|_| Err(HttpError::Timeout { peer: peer.to_owned() }))
+/// A connection over which requests go one after the other.
+pub struct Exchange {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// It moves only while it is polled; gone once it has ended.
+    connection: Option<Connection>,
+    peer: String,
+}
+
+impl Exchange {
+    /// Begins to speak HTTP; `peer` is what the `Host` header and errors call the other end.
+    pub async fn over(stream: TlsStream<TcpStream>, peer: &str) -> Result<Self, HttpError> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| unreadable(peer, error))?;
+        let connection: Option<Connection> = Some(Box::pin(connection));
+        Ok(Self { sender, connection, peer: peer.to_owned() })
+    }
+
+    /// Sends a request and reads the answer, at most `bytes_max` of it. Others may follow.
+    pub async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+        deadline: Duration,
+    ) -> Result<Answer, HttpError> {
+        let exchange = async {
+            let mut arriving = self.begin(request).await?;
+            let answer = arriving.take_rest(bytes_max).await;
+            self.connection = arriving.connection.take();
+            answer
+        };
+        let asked = timeout(deadline, exchange).await;
+        asked.unwrap_or_else(|_| Err(HttpError::Timeout { peer: self.peer.clone() }))
+    }
+
+    /// Sends the last request and waits for the head of the answer, whose body the caller then reads
+    /// as it comes.
+    pub async fn open(
+        mut self,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<Arriving, HttpError> {
+        let begun = timeout(deadline, self.begin(request)).await;
+        begun.unwrap_or_else(|_| Err(HttpError::Timeout { peer: self.peer.clone() }))
+    }
+
+    async fn begin(&mut self, mut request: Request<Full<Bytes>>) -> Result<Arriving, HttpError> {
+        let peer = self.peer.as_str();
+        let host = header::HeaderValue::from_str(peer).map_err(|error| unreadable(peer, error))?;
+        request.headers_mut().insert(header::HOST, host);
+        let (sender, mut connection) = (&mut self.sender, self.connection.take());
+        let answer = async {
+            sender.ready().await?;
+            sender.send_request(request).await
+        };
+        tokio::pin!(answer);
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            _ = ended(&mut connection) => {
+                connection = None;
+                answer.await
+            }
+        };
+        let (head, body) = answered.map_err(|error| unreadable(peer, error))?.into_parts();
+        let peer = peer.to_owned();
+        Ok(Arriving { status: head.status, headers: head.headers, body, connection, peer })
+    }
 }
 
 /// An answer whose body is still to come.
@@ -186,6 +278,10 @@ impl Arriving {
 
     /// The rest of the answer, at most `bytes_max` of it.
     pub async fn rest(mut self, bytes_max: usize) -> Result<Answer, HttpError> {
+        self.take_rest(bytes_max).await
+    }
+
+    async fn take_rest(&mut self, bytes_max: usize) -> Result<Answer, HttpError> {
         let mut body = BytesMut::new();
         while let Some(bytes) = self.next().await? {
             if body.len() + bytes.len() > bytes_max {
@@ -194,33 +290,9 @@ impl Arriving {
             }
             body.extend_from_slice(&bytes);
         }
-        Ok(Answer { status: self.status, headers: self.headers, body: body.freeze() })
+        let headers = std::mem::take(&mut self.headers);
+        Ok(Answer { status: self.status, headers, body: body.freeze() })
     }
-}
-
-async fn begin(
-    stream: TlsStream<TcpStream>,
-    peer: &str,
-    mut request: Request<Full<Bytes>>,
-) -> Result<Arriving, HttpError> {
-    let host = header::HeaderValue::from_str(peer).map_err(|error| unreadable(peer, error))?;
-    request.headers_mut().insert(header::HOST, host);
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| unreadable(peer, error))?;
-    let mut connection: Option<Connection> = Some(Box::pin(connection));
-    let answer = sender.send_request(request);
-    tokio::pin!(answer);
-    let answered = tokio::select! {
-        biased;
-        answered = &mut answer => answered,
-        _ = ended(&mut connection) => {
-            connection = None;
-            answer.await
-        }
-    };
-    let (head, body) = answered.map_err(|error| unreadable(peer, error))?.into_parts();
-    let peer = peer.to_owned();
-    Ok(Arriving { status: head.status, headers: head.headers, body, connection, peer })
 }
 
 /// Moves a connection until it ends; one that has ended stays so.

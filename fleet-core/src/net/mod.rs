@@ -2,9 +2,10 @@
 //!
 //! Our own programs always speak TLS 1.3 to each other, pinned to a key ([`tls`]); both of our
 //! ports also answer plain HTTP for curl and third parties, told apart by the first byte
-//! ([`accept`]).
+//! ([`accept`]). A proxy in front of a server needs an authority's word ([`authorities`]).
 
 pub mod accept;
+pub mod authorities;
 pub mod backoff;
 pub mod http;
 pub mod logging;

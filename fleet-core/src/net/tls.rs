@@ -1,13 +1,19 @@
 //! TLS pinned to keys.
 //!
 //! Server and agent show a certificate that their own ed25519 key signed; its names and dates mean
-//! nothing. A server may show another one to those who are not of FleetD. A client checks that the handshake was signed by the very key it expects ([`Pin`]), so
-//! neither a certificate authority nor a correct clock is needed, and there is no fallback.
+//! nothing. A server may show another one to those who are not of FleetD. A client checks that the
+//! handshake was signed by the very key it expects ([`Pin`]), so neither a certificate authority nor
+//! a correct clock is needed.
+//!
+//! The one other thing that it may take is a certificate that [`Authorities`] vouch for, at an
+//! `https` URL: that is a proxy, and the server behind it still has to prove itself ([`Voucher`]).
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use rustls::client::Resumption;
+use data_encoding::HEXLOWER;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -16,7 +22,9 @@ use rustls::{
     CertificateError, ClientConfig, ConnectionCommon, DigitallySignedStruct, Error, ServerConfig,
     SignatureScheme,
 };
+use sha2::{Digest as _, Sha256};
 
+use super::authorities::{self, Authorities};
 use crate::identity::{Fingerprint, PrivateKey, PublicKey, ServerIdentity};
 use crate::wire::EXPORTER_LABEL;
 
@@ -27,7 +35,7 @@ pub enum Pin {
     Server(ServerIdentity),
     /// This device's.
     Device(Fingerprint),
-    /// Any key: the caller decides by [`peer_key`] before it says or believes anything.
+    /// Any key: the caller decides by [`peer_key`] or [`Voucher`] before it says or believes anything.
     Unknown,
 }
 
@@ -114,18 +122,69 @@ impl ResolvesServerCert for OwnAndOther {
     }
 }
 
-/// How a client insists on a key.
-pub fn client_config(pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
+/// How a client insists on a key; or, with authorities, takes their word for a name.
+pub(super) fn client_config(
+    pin: Pin,
+    authorities: Option<Authorities>,
+) -> Result<(Arc<ClientConfig>, Arc<Verifier>), TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
+    let has_name = authorities.is_some();
+    let verdict = OnceLock::new();
+    let verifier = Arc::new(Verifier { pin, authorities, provider: provider.clone(), verdict });
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinVerifier { pin, provider }))
+        .with_custom_certificate_verifier(verifier.clone())
         .with_no_client_auth();
     config.alpn_protocols = alpn();
     config.resumption = Resumption::disabled();
-    config.enable_sni = false;
-    Ok(Arc::new(config))
+    // A proxy may have certificates for many names.
+    config.enable_sni = has_name;
+    Ok((Arc::new(config), verifier))
+}
+
+/// What tells a client that it has reached its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// The server's key, which signed the handshake.
+    Key(PublicKey),
+    /// An authority, and for the name alone: TLS ends at a proxy, and nothing is known yet of the
+    /// server behind it.
+    Name,
+}
+
+/// What a peer showed that is not whom the client expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its key, if it is of the kind that FleetD has.
+    key: Option<PublicKey>,
+    /// The SHA-256 of its certificate.
+    digest: [u8; 32],
+    /// What is wrong with its certificate, where an authority's would do.
+    problem: Option<String>,
+}
+
+impl Shown {
+    /// Its key, if it is of the kind that FleetD has.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.key
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write!(f, "{}", key.identity())?,
+            None => {
+                let digest = HEXLOWER.encode(&self.digest);
+                write!(f, "somebody with the certificate of SHA-256 {digest}")?;
+            }
+        }
+        match &self.problem {
+            Some(problem) => write!(f, " ({problem})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The key that the other end of a finished handshake holds.
@@ -138,15 +197,6 @@ pub fn exporter<D>(connection: &ConnectionCommon<D>) -> Result<[u8; 32], Error> 
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
 }
 
-/// Whether a failed connection failed because the peer holds another key than expected.
-pub fn is_wrong_key(error: &std::io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    matches!(
-        inner,
-        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-    )
-}
-
 fn certificate_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
     let certificate = webpki::EndEntityCert::try_from(leaf).map_err(|_| bad())?;
@@ -155,25 +205,74 @@ fn certificate_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     Ok(PublicKey::from_bytes(key.try_into().map_err(|_| bad())?))
 }
 
+/// Judges one peer.
 #[derive(Debug)]
-struct PinVerifier {
+pub(super) struct Verifier {
     pin: Pin,
+    authorities: Option<Authorities>,
     provider: Arc<CryptoProvider>,
+    verdict: OnceLock<Verdict>,
 }
 
-impl ServerCertVerifier for PinVerifier {
+type Verdict = Result<Voucher, Shown>;
+
+impl Verifier {
+    /// What came of it, once the peer has shown anything.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.get()
+    }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        by_name: impl Fn(&WebPkiServerVerifier) -> Result<ServerCertVerified, Error>,
+    ) -> Verdict {
+        let key = certificate_key(leaf).ok();
+        let accepted = key.filter(|key| self.pin.accepts(*key)).map(Voucher::Key);
+        // Where any key will do, a name that is vouched for is more than that.
+        if let (Some(accepted), true) = (&accepted, self.pin != Pin::Unknown) {
+            return Ok(accepted.clone());
+        }
+        let vouched = self.authorities.as_ref().map(|authorities| match authorities.verifier() {
+            Ok(verifier) => by_name(verifier).map_err(|error| authorities::problem(&error)),
+            Err(problem) => Err(problem.to_owned()),
+        });
+        match (vouched, accepted) {
+            (Some(Ok(_)), _) => Ok(Voucher::Name),
+            (_, Some(accepted)) => Ok(accepted),
+            (vouched, None) => {
+                let problem = vouched.and_then(Result::err);
+                Err(Shown { key, digest: Sha256::digest(leaf).into(), problem })
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.pin.accepts(certificate_key(end_entity)?) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        let verdict = self.verdict.get_or_init(|| {
+            self.judge(end_entity, |authority| {
+                authority.verify_server_cert(
+                    end_entity,
+                    intermediates,
+                    server_name,
+                    ocsp_response,
+                    now,
+                )
+            })
+        });
+        match verdict {
+            Ok(_) => Ok(ServerCertVerified::assertion()),
+            Err(_) => {
+                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
         }
     }
 
@@ -197,6 +296,7 @@ impl ServerCertVerifier for PinVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        // More than keys of ours have, so that whoever is no server shows at least who they are.
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

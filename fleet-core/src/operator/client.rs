@@ -1,6 +1,6 @@
 //! The server's client: one typed call for each route.
 //!
-//! Every request goes over a fresh TLS connection pinned to the server that the key names, also
+//! Every request goes over a fresh TLS connection to the server that the key names (`proof`), also
 //! for `http://` URLs, so a key is never shown to another server. Nothing is retried in secret:
 //! what failed is the caller's to know.
 
@@ -12,22 +12,19 @@ use hyper::{Request, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::error::refused;
 use crate::api::{
     DbView, DeletedDevice, Device, DeviceDeleted, DeviceUpdate, DiscoverReply, DiscoverRequest,
     Discovered, Done, EventView, GrantCreated, GrantRequest, GrantView, Health, Identity,
-    KeyCreate, KeyCreated, KeyRotate, KeyView, Me, MetricPoint, PreauthCreate, PreauthView, Route,
-    SeriesReply, TelemetryPost, Verdict,
+    MetricPoint, Route, SeriesReply, TelemetryPost, Verdict,
 };
 use crate::field::SortKey;
 use crate::id::Uid;
-use crate::identity::{PublicKey, ServerIdentity};
+use crate::identity::ServerIdentity;
 use crate::limits::PAGE_ROWS_MAX;
-use crate::net::http::{self, Answer, HttpError};
-use crate::net::tls::{self, Pin};
+use crate::net::authorities::Authorities;
+use crate::net::http::{self, Answer};
 use crate::net::url::ServerUrl;
 use crate::secret::ApiKey;
 use crate::time::Timestamp;
@@ -49,6 +46,7 @@ pub struct Client {
     server: ServerIdentity,
     is_read_only: bool,
     reason: Option<String>,
+    authorities: Authorities,
 }
 
 /// Which points to ask for.
@@ -102,7 +100,8 @@ impl Client {
     /// A client for the server at `url`. The key must say which server it is for.
     pub fn new(url: ServerUrl, key: ApiKey) -> Result<Self, ClientError> {
         let server = key.server().ok_or(ClientError::KeyWithoutServer)?;
-        Ok(Self { url, key, server, is_read_only: false, reason: None })
+        let authorities = Authorities::default();
+        Ok(Self { url, key, server, is_read_only: false, reason: None, authorities })
     }
 
     /// The same client, which changes nothing: what would is refused before anything is sent.
@@ -120,6 +119,18 @@ impl Client {
     /// Why it changes something.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
+    }
+
+    /// The same client, which takes the word of others than the system's authorities for the name of
+    /// a proxy in front of the server.
+    #[must_use]
+    pub fn trusting(self, authorities: Authorities) -> Self {
+        Self { authorities, ..self }
+    }
+
+    /// Whose word it takes for the name of a proxy.
+    pub(super) fn authorities(&self) -> &Authorities {
+        &self.authorities
     }
 
     /// Refuses if this client changes nothing, for those who would rather know before they begin.
@@ -305,53 +316,6 @@ impl Client {
         self.call(Route::GrantGet(uid), Ask::default()).await
     }
 
-    /// The devices that are let in before they have come.
-    pub async fn preauth_list(&self) -> Result<Vec<PreauthView>, ClientError> {
-        self.call(Route::PreauthList, Ask::default()).await
-    }
-
-    /// Lets devices in before they have come: all of these, or none.
-    pub async fn preauth_create(
-        &self,
-        request: &PreauthCreate,
-    ) -> Result<Vec<PreauthView>, ClientError> {
-        self.call(Route::PreauthCreate, Ask::body(request)?).await
-    }
-
-    /// Takes that back.
-    pub async fn preauth_delete(&self, fingerprint: &str) -> Result<Done, ClientError> {
-        self.call(Route::PreauthDelete(fingerprint.to_owned()), Ask::default()).await
-    }
-
-    /// The keys, without their secrets.
-    pub async fn key_list(&self) -> Result<Vec<KeyView>, ClientError> {
-        self.call(Route::KeyList, Ask::default()).await
-    }
-
-    /// A new key; the answer is the one time its text is shown.
-    pub async fn key_create(&self, request: &KeyCreate) -> Result<KeyCreated, ClientError> {
-        self.call(Route::KeyCreate, Ask::body(request)?).await
-    }
-
-    /// Ends a key.
-    pub async fn key_revoke(&self, id: &str) -> Result<Done, ClientError> {
-        self.call(Route::KeyRevoke(id.to_owned()), Ask::default()).await
-    }
-
-    /// Makes a key's successor; the old one goes on for a while.
-    pub async fn key_rotate(
-        &self,
-        id: &str,
-        request: &KeyRotate,
-    ) -> Result<KeyCreated, ClientError> {
-        self.call(Route::KeyRotate(id.to_owned()), Ask::body(request)?).await
-    }
-
-    /// Who asks.
-    pub async fn me(&self) -> Result<Me, ClientError> {
-        self.call(Route::Me, Ask::default()).await
-    }
-
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
         route: Route,
@@ -416,29 +380,9 @@ impl Client {
         request: Request<Full<Bytes>>,
         patience: Duration,
     ) -> Result<Answer, ClientError> {
-        let stream = self.connect().await?;
-        http::send(stream, &self.url.authority(), request, ANSWER_BYTES_MAX, patience)
-            .await
-            .map_err(|source| ClientError::Exchange { url: self.url.clone(), source })
-    }
-
-    /// A fresh connection to the server, and to no other.
-    pub(super) async fn connect(&self) -> Result<TlsStream<TcpStream>, ClientError> {
-        match http::connect(&self.url, Pin::Server(self.server)).await {
-            Ok(stream) => Ok(stream),
-            Err(HttpError::WrongKey { .. }) => Err(self.other_server().await),
-            Err(source) => Err(ClientError::Connect { url: self.url.clone(), source }),
-        }
-    }
-
-    /// Says who answers in the server's place. Nothing is sent to them but a handshake.
-    async fn other_server(&self) -> ClientError {
-        let found = match http::connect(&self.url, Pin::Unknown).await {
-            Ok(stream) => tls::peer_key(stream.get_ref().1).map(PublicKey::identity),
-            // They hung up meanwhile; that it was not our server is known all the same.
-            Err(_) => None,
-        };
-        ClientError::OtherServer { url: self.url.clone(), expected: self.server, found }
+        let mut exchange = self.connect().await?;
+        let answer = exchange.ask(request, ANSWER_BYTES_MAX, patience).await;
+        answer.map_err(|source| self.unanswered(source))
     }
 }
 

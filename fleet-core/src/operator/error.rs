@@ -6,6 +6,7 @@ use super::exit::Exit;
 use crate::api::{Problem, Route};
 use crate::identity::ServerIdentity;
 use crate::net::http::{Answer, HttpError};
+use crate::net::tls::Shown;
 use crate::net::url::ServerUrl;
 use crate::untrusted::Untrusted;
 
@@ -33,17 +34,27 @@ pub enum ClientError {
         source: HttpError,
     },
     /// Somebody else answers there.
-    #[error(
-        "the key is for the server {expected}, but {} answers at {url}",
-        found.map_or_else(|| "another one".to_owned(), |found| found.to_string())
-    )]
+    #[error("the key is for the server {expected}, but {found} answers at {url}")]
     OtherServer {
         /// Where.
         url: ServerUrl,
         /// Whom the key is for.
         expected: ServerIdentity,
         /// Who is there.
-        found: Option<ServerIdentity>,
+        found: Box<Shown>,
+    },
+    /// A proxy answers there, and there is no knowing what is behind it.
+    #[error(
+        "a proxy answers at {url}, and the server behind it did not prove that it is {expected}: \
+         {reason}"
+    )]
+    Unproved {
+        /// Where.
+        url: ServerUrl,
+        /// Whom the key is for.
+        expected: ServerIdentity,
+        /// Why not.
+        reason: Untrusted,
     },
     /// The server was reached and did not answer.
     #[error("the server {url} did not answer")]
@@ -100,7 +111,9 @@ impl ClientError {
             Self::KeyWithoutServer | Self::Key { .. } | Self::ReadOnly => Exit::NotAllowed,
             Self::Name => Exit::Usage,
             Self::Encode(_) | Self::Answer { .. } => Exit::Failed,
-            Self::Connect { .. } | Self::OtherServer { .. } => Exit::Unreachable,
+            Self::Connect { .. } | Self::OtherServer { .. } | Self::Unproved { .. } => {
+                Exit::Unreachable
+            }
             Self::Silent { .. } | Self::Exchange { source: HttpError::Timeout { .. }, .. } => {
                 Exit::TimedOut
             }
@@ -132,6 +145,7 @@ impl ClientError {
             | Self::ReadOnly
             | Self::Encode(_)
             | Self::OtherServer { .. }
+            | Self::Unproved { .. }
             | Self::Key { .. }
             | Self::Answer { .. } => false,
         }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
 use crate::identity::PrivateKey;
@@ -39,9 +40,16 @@ impl Pretend {
         key: &PrivateKey,
         reply: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(tls::server_config(key).unwrap(), reply).await
+    }
+
+    /// One that shows a certificate of its own, as a proxy does.
+    pub(crate) async fn start_with(
+        config: Arc<ServerConfig>,
+        reply: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let config = tls::server_config(key).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let reply: Arc<Reply> = Arc::new(reply);
         let tasks = Tasks::default();

@@ -78,11 +78,9 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Arriving, ClientError> {
-        let connection = self.connect().await?;
-        let failed = |source| ClientError::Exchange { url: self.url().clone(), source };
-        let arriving = http::open(connection, &self.url().authority(), request, http::REQUEST)
-            .await
-            .map_err(failed)?;
+        let exchange = self.connect().await?;
+        let failed = |source| self.unanswered(source);
+        let arriving = exchange.open(request, http::REQUEST).await.map_err(failed)?;
         if arriving.status.is_success() {
             return Ok(arriving);
         }

@@ -102,42 +102,70 @@ pub struct LinkContext {
     pub server_pub: [u8; 32],
     /// The server's nonce.
     pub server_nonce: [u8; 32],
-    /// The TLS connection's exported secret.
-    pub exporter: [u8; 32],
+    /// What makes the signatures good for this connection alone.
+    pub binding: Binding,
+}
+
+/// What a link's signatures are bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The exported secret of a TLS connection between the two.
+    Exporter([u8; 32]),
+    /// The name by which the agent calls the server, where a proxy ends TLS: neither end knows the
+    /// other's connection, so an authority's certificate for that name has to do.
+    Proxied {
+        /// The name, in lower case.
+        name: String,
+    },
 }
 
 impl LinkContext {
     /// The server's signature, for [`Greeting::Welcome`].
     pub fn sign_as_server(&self, key: &PrivateKey) -> [u8; 64] {
-        key.sign(&self.message(b"FleetD link v1 server\0"))
+        key.sign(&self.message(SERVER))
     }
 
     /// Whether the server signed.
     pub fn server_signed(&self, signature: &[u8; 64]) -> bool {
-        PublicKey::from_bytes(self.server_pub)
-            .verify(&self.message(b"FleetD link v1 server\0"), signature)
+        PublicKey::from_bytes(self.server_pub).verify(&self.message(SERVER), signature)
     }
 
     /// The agent's signature, for [`Proof`].
     pub fn sign_as_device(&self, key: &PrivateKey) -> [u8; 64] {
-        key.sign(&self.message(b"FleetD link v1 device\0"))
+        key.sign(&self.message(DEVICE))
     }
 
     /// Whether the agent signed.
     pub fn device_signed(&self, signature: &[u8; 64]) -> bool {
-        PublicKey::from_bytes(self.device_pub)
-            .verify(&self.message(b"FleetD link v1 device\0"), signature)
+        PublicKey::from_bytes(self.device_pub).verify(&self.message(DEVICE), signature)
     }
 
-    fn message(&self, purpose: &[u8]) -> Vec<u8> {
+    fn message(&self, purposes: Purposes) -> Vec<u8> {
+        let (purpose, binding): (&[u8], &[u8]) = match &self.binding {
+            Binding::Exporter(exporter) => (purposes.direct, exporter),
+            Binding::Proxied { name } => (purposes.proxied, name.as_bytes()),
+        };
         [
             purpose,
             &self.device_pub,
             &self.device_nonce,
             &self.server_pub,
             &self.server_nonce,
-            &self.exporter,
+            binding,
         ]
         .concat()
     }
 }
+
+/// The first bytes of what one side signs. They tell the bindings apart, so that no signature for
+/// one is good for the other.
+#[derive(Clone, Copy)]
+struct Purposes {
+    direct: &'static [u8],
+    proxied: &'static [u8],
+}
+
+const SERVER: Purposes =
+    Purposes { direct: b"FleetD link v1 server\0", proxied: b"FleetD link v1 server, proxied\0" };
+const DEVICE: Purposes =
+    Purposes { direct: b"FleetD link v1 device\0", proxied: b"FleetD link v1 device, proxied\0" };

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Both signatures cover both nonces, both keys and a secret that only this TLS connection has
-//! ([`LinkContext`]), so a recorded or relayed link is of no use. [`Hello`] and [`Greeting`] keep
+//! ([`LinkContext`]), so a recorded or relayed link is of no use; where a proxy ends TLS, the name
+//! that its certificate is for takes the secret's place ([`Binding`]). [`Hello`] and [`Greeting`] keep
 //! their bytes for ever; the enums of frames only grow at their end.
 
 mod command;
@@ -24,7 +25,7 @@ pub use frames::{
     ConfigPush, ConfigReported, ConfigTrial, Facts, QueuedReport, Samples, Standing, ToAgent,
     ToServer, TrialState,
 };
-pub use hello::{Greeting, Hello, LinkContext, Proof, RefusedReason};
+pub use hello::{Binding, Greeting, Hello, LinkContext, Proof, RefusedReason};
 pub use key::NewKey;
 pub use log::{CUT_MARK, LogAsk, LogEnd, LogLine, LogNews, LogSource, Severity};
 

@@ -330,7 +330,8 @@ fn targets(http: &Http, route: &Route, query: Option<&str>, named: &Named) -> Ve
             let mut targets = text(named.device_id.as_ref()).map(device).unwrap_or_default();
             targets.extend(text(named.device_key.as_ref()).map(str::to_owned));
             targets.extend(text(named.id.as_ref()).map(str::to_owned));
-            let device = |it: &Value| text(Some(it)).or(text(it.get("fingerprint"))).map(str::to_owned);
+            let device =
+                |it: &Value| text(Some(it)).or(text(it.get("fingerprint"))).map(str::to_owned);
             targets.extend(named.devices.iter().filter_map(device));
             targets
         }

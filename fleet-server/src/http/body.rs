@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fleet_core::limits::{JSON_BYTES_MAX, JSON_DEPTH_MAX};
 use fleet_core::untrusted::escaped;
-use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::encoding::Encoding;
 use super::query::Query;
 use super::reply::Failure;
 
+/// How long a body's sender may take before its pace counts, and how fast it must be then: 1 KB in
+/// a second.
+const GRACE: Duration = Duration::from_secs(5);
+const BYTES_PER_MILLI_MIN: usize = 1;
 /// Bytes of a small form.
 pub(crate) const FORM_BYTES_MAX: usize = 8 * 1024;
 
@@ -77,11 +81,48 @@ async fn read(
     patience: Duration,
 ) -> Result<Bytes, Failure> {
     check_announced(headers, bytes_max)?;
-    match timeout(patience, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
-        Ok(Err(_)) => Err(breaks_off()),
-        Err(_) => Err(too_slow()),
+    let collected = timeout(patience, collect(body, bytes_max)).await;
+    collected.unwrap_or_else(|_| Err(too_slow()))
+}
+
+async fn collect(mut body: Payload, bytes_max: usize) -> Result<Bytes, Failure> {
+    let (mut pace, mut all) = (Pace::default(), BytesMut::new());
+    while let Some(piece) = pace.next(&mut body).await? {
+        if all.len() + piece.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.freeze())
+}
+
+/// How fast a body comes, at least: whoever stalls costs a connection for a moment only, however
+/// long a large body may take.
+#[derive(Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    /// The next bytes of the body; nothing at its end.
+    pub(super) async fn next(&mut self, body: &mut Payload) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let began = Instant::now();
+            let frame = timeout(self.left(), body.frame()).await.map_err(|_| too_slow())?;
+            self.waited += began.elapsed();
+            let Some(frame) = frame else { return Ok(None) };
+            if let Ok(piece) = frame.map_err(|_| breaks_off())?.into_data() {
+                self.bytes += piece.len();
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// How long the sender may let us wait until it is too slow.
+    fn left(&self) -> Duration {
+        let allowed = GRACE + Duration::from_millis((self.bytes / BYTES_PER_MILLI_MIN) as u64);
+        allowed.saturating_sub(self.waited)
     }
 }
 
@@ -193,6 +234,18 @@ pub(super) fn check_depth(bytes: &[u8]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t25_a_sender_has_a_moment_and_then_a_pace() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.left(), GRACE);
+        pace.waited = GRACE;
+        assert_eq!(pace.left(), Duration::ZERO);
+        pace.bytes = 2_000;
+        assert_eq!(pace.left(), Duration::from_secs(2));
+        pace.waited = GRACE + Duration::from_secs(9);
+        assert_eq!(pace.left(), Duration::ZERO);
+    }
 
     #[test]
     fn depth_is_bounded() {

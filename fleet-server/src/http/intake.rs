@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fleet_core::limits::TELEMETRY_BYTES_MAX;
-use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use hyper::{Request, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -129,8 +128,9 @@ impl Intake {
         let mut room = self.room(STEP.min(usize::try_from(hint).unwrap_or(STEP))).await?;
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
-        while let Some(frame) = incoming.frame().await {
-            let Ok(piece) = frame.map_err(|_| body::breaks_off())?.into_data() else { continue };
+        // Waiting for room of ours is not the sender's fault, and does not count.
+        let mut pace = body::Pace::default();
+        while let Some(piece) = pace.next(&mut incoming).await? {
             let length = all.len().max(first.len()) + piece.len();
             if length > TELEMETRY_BYTES_MAX {
                 return Err(body::too_large(TELEMETRY_BYTES_MAX));

@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fleet_core::api::{
-    AuditAction, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Route,
-    RouteError, Verdict,
+    AuditAction, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Nonce,
+    NonceError, Route, RouteError, Verdict,
 };
 use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::untrusted::Untrusted;
+use fleet_core::wire::Binding;
 use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, StatusCode};
 
@@ -26,7 +27,7 @@ use super::{
     Http, audit, audit_chain, auth, backup, batches, body, commands, configs, devices, discovery,
     events, export, fleetwide, logs, metrics, openapi, stream, telemetry,
 };
-use crate::door::Visit;
+use crate::door::{Visit, Way};
 use crate::ops::grants::Grantor;
 use crate::ops::keys::Principal;
 use crate::ops::{Access, Actor, OpsError};
@@ -45,6 +46,10 @@ pub(super) async fn serve(
 ) -> Result<Reply, Infallible> {
     let started = Instant::now();
     let request_id = visit.next_request();
+    let (own, way) = visit.of_request(request.headers(), exporter);
+    // Whoever has too much under way is told so under the connection's name.
+    let is_crowd = own.is_none();
+    let visit = own.unwrap_or(visit);
     let method = request.method().clone();
     let path = Untrusted::from(request.uri().path());
     let dialect = Dialect::of(path.raw());
@@ -56,7 +61,12 @@ pub(super) async fn serve(
     let task = {
         let (http, visit) = (http.clone(), visit.clone());
         let (request, request_id) = (request.map(Either::Left), request_id.clone());
-        async move { answer(&http, &visit, exporter, route, request, &request_id).await }
+        async move {
+            if is_crowd {
+                return Err(crowd());
+            }
+            answer(&http, &visit, way, route, request, &request_id).await
+        }
     };
     let answer = http.tasks.see_through("request", task).await;
     let mut reply = match answer {
@@ -86,14 +96,14 @@ pub(super) async fn serve(
 async fn answer(
     http: &Arc<Http>,
     visit: &Arc<Visit>,
-    exporter: Option<[u8; 32]>,
+    way: Way,
     route: Result<Route, RouteError>,
     request: Request<Payload>,
     request_id: &str,
 ) -> Result<Reply, Failure> {
     let route = route.map_err(no_route)?;
     let class = route.spec().auth;
-    let is_tls = exporter.is_some();
+    let is_tls = way.is_tls();
     if !is_tls && http.certificate.is_some() {
         return sent_on(http, &request);
     }
@@ -117,7 +127,7 @@ async fn answer(
         }
         // All else is kept apart, so that what comes thousands of times a second stays small.
         route => {
-            let asked = Asked { visit, exporter, principal, route, request, request_id };
+            let asked = Asked { visit, way, principal, route, request, request_id };
             Box::pin(answer_recorded(http, asked)).await
         }
     }
@@ -126,7 +136,7 @@ async fn answer(
 /// A request that may be carried out.
 struct Asked<'a> {
     visit: &'a Arc<Visit>,
-    exporter: Option<[u8; 32]>,
+    way: Way,
     principal: Option<Principal>,
     route: Route,
     request: Request<Payload>,
@@ -161,6 +171,12 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
     answer
 }
 
+/// Somebody behind a proxy has more under way than a stranger may.
+fn crowd() -> Failure {
+    let detail = "too many requests of this address are under way";
+    Failure::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(1)
+}
+
 /// Who came without TLS is sent on to where it is spoken.
 fn sent_on(http: &Http, request: &Request<Payload>) -> Result<Reply, Failure> {
     let authority = http.page.own_name(request.headers())?;
@@ -174,8 +190,8 @@ fn sent_on(http: &Http, request: &Request<Payload>) -> Result<Reply, Failure> {
 }
 
 async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failure> {
-    let Asked { visit, exporter, principal, route, request, request_id } = asked;
-    let is_tls = exporter.is_some();
+    let Asked { visit, way, principal, route, request, request_id } = asked;
+    let is_tls = way.is_tls();
     let ops = &http.ops;
     let patience = http.patience.body;
     let text = request.uri().query().map(str::to_owned);
@@ -185,9 +201,12 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
     match route {
         Route::Health => Ok(ok(&Health { status: "ok".to_owned(), reason: None })),
         Route::HealthReady => Ok(ready(&ops.world.health())),
-        Route::Identity => Ok(ok(&identity(http))),
+        Route::Identity => Ok(ok(&identity(http, way, request.headers(), &query(&["nonce"])?)?)),
         Route::OpenApi => Ok(bytes_reply(StatusCode::OK, openapi::document())),
-        Route::Link => Ok(http.links.upgrade(visit, exporter, request)?),
+        Route::Link => {
+            let binding = binding(http, way, request.headers())?;
+            Ok(http.links.upgrade(visit, binding, request)?)
+        }
 
         Route::DeviceList => {
             devices::list(ops, access()?, &query(&["limit", "cursor", "filter", "sort"])?).await
@@ -499,10 +518,44 @@ fn ready(health: &StoreHealth) -> Reply {
     json(status, &Health::from(health))
 }
 
-fn identity(http: &Http) -> Identity {
+/// What a link is bound to. Where TLS ends here nothing but its secret will do.
+fn binding(http: &Http, way: Way, headers: &HeaderMap) -> Result<Binding, Failure> {
+    match way {
+        Way::Tls { exporter } => Ok(Binding::Exporter(exporter)),
+        Way::Proxy => Ok(Binding::Proxied { name: http.page.own_host(headers)? }),
+        Way::Plain => {
+            let detail = "a link needs TLS: connect to this same port with TLS 1.3, or to a proxy \
+                          of which this server knows by --trusted-proxy";
+            Err(Failure::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
+}
+
+/// Who this server is. A nonce has it prove that, to those between whom and the server a proxy ends
+/// TLS: nobody else needs it, and so nobody else can pass the proof on.
+fn identity(
+    http: &Http,
+    way: Way,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Result<Identity, Failure> {
     let public_key = http.server.public();
     let version = fleet_core::VERSION.to_owned();
-    Identity { identity: public_key.identity(), public_key, version }
+    let proof = match query.get("nonce") {
+        None => None,
+        Some(text) => {
+            let nonce: Nonce = text
+                .parse()
+                .map_err(|error: NonceError| Failure::invalid("nonce", &error.to_string()))?;
+            let Way::Proxy = way else {
+                let detail = "this server proves itself by its TLS alone: nothing here came by a \
+                              proxy of which it knows by --trusted-proxy";
+                return Err(Failure::new(StatusCode::BAD_REQUEST, detail));
+            };
+            Some(nonce.prove(http.page.own_host(headers)?, &http.server))
+        }
+    };
+    Ok(Identity { identity: public_key.identity(), public_key, version, proof })
 }
 
 /// Who changes something. A change by nobody is not made.

@@ -1,11 +1,12 @@
 //! The hello: each side proves its key over both nonces and this TLS connection's own secret, so
-//! frames that were recorded or relayed prove nothing.
+//! frames that were recorded or relayed prove nothing. Which binding the signatures have is decided
+//! by the way the link came, never by what the agent says.
 
 use std::time::Duration;
 
 use fleet_core::codec::Coded;
 use fleet_core::identity::PublicKey;
-use fleet_core::wire::{Greeting, Hello, LinkContext, Proof, RefusedReason, VERSION};
+use fleet_core::wire::{Binding, Greeting, Hello, LinkContext, Proof, RefusedReason, VERSION};
 use tokio::time::timeout;
 
 use super::{LinkError, Links, Socket};
@@ -14,7 +15,7 @@ use super::{LinkError, Links, Socket};
 pub(super) async fn greet(
     links: &Links,
     socket: &mut Socket,
-    exporter: [u8; 32],
+    binding: Binding,
 ) -> Result<(PublicKey, Proof), LinkError> {
     let hello: Hello = frame(socket, links.patience).await?;
     if !hello.versions.contains(&VERSION) {
@@ -29,7 +30,7 @@ pub(super) async fn greet(
         device_nonce: hello.nonce,
         server_pub: links.server.public().bytes(),
         server_nonce: nonce,
-        exporter,
+        binding,
     };
     let welcome = Greeting::Welcome {
         version: VERSION,

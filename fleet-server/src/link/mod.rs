@@ -1,7 +1,7 @@
 //! The agents' links, from upgrade to goodbye. The frames are `fleet_core::wire`'s.
 //!
 //! A link goes through three stages, each with an end in time: the upgrade of an HTTP request,
-//! which must have come by TLS ([`Links::upgrade`]); the hello, in which both sides prove their
+//! which must have come by TLS, to here or to a trusted proxy ([`Links::upgrade`]); the hello, in which both sides prove their
 //! keys (`hello`); the session (`session`), which lasts until either side leaves, a newer link of
 //! the same device comes, the device says nothing for too long, or the server stops.
 
@@ -16,7 +16,7 @@ use fleet_core::Chain;
 use fleet_core::identity::PrivateKey;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::socket::{FrameSocket, SocketError, derive_accept_key};
-use fleet_core::wire::{SUBPROTOCOL, Standing, ToAgent};
+use fleet_core::wire::{Binding, SUBPROTOCOL, Standing, ToAgent};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode};
@@ -69,16 +69,12 @@ impl Links {
     pub(crate) fn upgrade(
         self: &Arc<Self>,
         visit: &Arc<Visit>,
-        exporter: Option<[u8; 32]>,
+        binding: Binding,
         mut request: Request<Payload>,
     ) -> Result<Reply, Failure> {
-        let Some(exporter) = exporter else {
-            let detail = "a link needs TLS: connect to this same port with TLS 1.3";
-            return Err(Failure::new(StatusCode::BAD_REQUEST, detail));
-        };
         let accept = check_upgrade(request.headers())?;
         let upgrade = hyper::upgrade::on(&mut request);
-        self.tasks.spawn("link", self.clone().run(visit.clone(), exporter, upgrade));
+        self.tasks.spawn("link", self.clone().run(visit.clone(), binding, upgrade));
         let mut reply = Response::new(whole(Bytes::new()));
         *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = reply.headers_mut();
@@ -89,9 +85,9 @@ impl Links {
         Ok(reply)
     }
 
-    async fn run(self: Arc<Self>, visit: Arc<Visit>, exporter: [u8; 32], upgrade: OnUpgrade) {
+    async fn run(self: Arc<Self>, visit: Arc<Visit>, binding: Binding, upgrade: OnUpgrade) {
         let remote = visit.remote();
-        match self.talk(&visit, exporter, upgrade).await {
+        match self.talk(&visit, binding, upgrade).await {
             Ok(reason) => tracing::debug!(%remote, reason, "a link ended"),
             Err(error) => tracing::debug!(%remote, error = %Chain(&error), "a link broke"),
         }
@@ -100,11 +96,11 @@ impl Links {
     async fn talk(
         &self,
         visit: &Visit,
-        exporter: [u8; 32],
+        binding: Binding,
         upgrade: OnUpgrade,
     ) -> Result<&'static str, LinkError> {
         let mut socket = FrameSocket::accepted(TokioIo::new(upgrade.await?)).await;
-        let proven = hello::greet(self, &mut socket, exporter).await;
+        let proven = hello::greet(self, &mut socket, binding).await;
         let (key, proof) = match proven {
             Ok(proven) => proven,
             Err(error) => {

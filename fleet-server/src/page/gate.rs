@@ -87,6 +87,11 @@ pub(super) fn authority(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::HOST)?.to_str().ok()
 }
 
+/// The host in `host:port`, as it is compared, and without an address' brackets.
+pub(super) fn host_name(authority: &str) -> String {
+    plain(host(authority)).trim_matches(['[', ']']).to_owned()
+}
+
 /// The host in `host:port`.
 fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {

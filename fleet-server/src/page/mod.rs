@@ -69,6 +69,11 @@ impl Page {
         self.hosts.check(headers)?;
         Ok(gate::authority(headers).unwrap_or_default())
     }
+
+    /// The same name alone, as a URL has it.
+    pub(crate) fn own_host(&self, headers: &HeaderMap) -> Result<String, Failure> {
+        self.own_name(headers).map(gate::host_name)
+    }
 }
 
 impl Reader {

@@ -59,6 +59,53 @@ async fn bodies_are_bounded_in_every_dimension() {
     post(&rig, keys, &[("content-encoding", "gzip")], vec![1]).await.problem(415);
 }
 
+/// The bytes of a packed body that comes to a thousand times as much.
+fn gzip_bomb(mebibytes: usize) -> Vec<u8> {
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+    for _ in 0..mebibytes {
+        bomb.write_all(&vec![b' '; 1024 * 1024]).unwrap();
+    }
+    bomb.finish().unwrap()
+}
+
+#[tokio::test]
+async fn t24_bodies_that_would_fill_the_memory_are_refused() {
+    let rig = Rig::start_patient().await;
+    let telemetry = "/api/v1/telemetry";
+    let encoded = [("content-encoding", "gzip")];
+    let bomb = gzip_bomb(256);
+    assert!(bomb.len() < 512 * 1024);
+    post(&rig, telemetry, &encoded, bomb).await.problem(413);
+    // One frame of zstd that says that it is a terabyte, and one that repeats a byte for ever.
+    let window = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 1, 0, 0, 0x03, 0, 0x80];
+    let repeat = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58][..], &[0x02, 0, 0x10, b' '].repeat(900)];
+    for body in [window.to_vec(), repeat.concat()] {
+        let answer = post(&rig, telemetry, &[("content-encoding", "zstd")], body).await;
+        assert!([400, 413].contains(&answer.status.as_u16()), "{answer:?}");
+    }
+    // Chunks without an end.
+    let head = format!(
+        "POST /api/v1/keys HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+        rig.admin()
+    );
+    let mut stream = raw(&rig, head.as_bytes()).await;
+    let chunk = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+    let (mut read, mut write) = stream.split();
+    let endless = async { while write.write_all(&chunk).await.is_ok() {} };
+    let mut answer = vec![0; 12];
+    let answered = async { read.read_exact(&mut answer).await };
+    tokio::select! {
+        () = endless => {}
+        answered = timeout(BOUND, answered) => {
+            answered.expect("an answer in time").unwrap();
+            assert_eq!(answer, b"HTTP/1.1 413");
+        }
+    }
+    let deep = [b"[".repeat(33), b"]".repeat(33)].concat();
+    post(&rig, telemetry, &[], deep).await.problem(422);
+}
+
 #[tokio::test]
 async fn a_body_of_impossible_length_is_refused_before_it_comes() {
     let rig = Rig::start().await;

@@ -18,8 +18,8 @@ use fleet_core::net::tls::{self, Pin};
 use fleet_core::secret::ApiKey;
 use fleet_core::time::{Clock, Timestamp};
 use fleet_core::wire::{
-    Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Samples, Standing, ToAgent, ToServer,
-    VERSION,
+    Binding, Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Samples, Standing, ToAgent,
+    ToServer, VERSION,
 };
 use fleet_server::app::{Server, StartError};
 use fleet_server::config::{Patience, ServerConfig};
@@ -90,7 +90,7 @@ impl Rig {
         self.server = Some(self.launch(self.patient_config()).await.unwrap());
     }
 
-    async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {
+    pub(crate) async fn start_with(config: impl FnOnce(&Self) -> ServerConfig) -> Self {
         let now: Timestamp = "2024-01-15T10:30:00Z".parse().unwrap();
         let mut rig = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -307,6 +307,24 @@ impl Agent {
         seed: u8,
         enrol: Option<&str>,
     ) -> Self {
+        let facts = Facts {
+            device_type: "raspberrypi".to_owned(),
+            version: "1.0.0".to_owned(),
+            name: Some("Raspberry Pi 4".to_owned()),
+            interval_secs: 60,
+            ..Facts::default()
+        };
+        Self::dial_with(at, id, seed, enrol, facts).await
+    }
+
+    /// The same with facts of its own.
+    pub(crate) async fn dial_with(
+        at: (SocketAddr, ServerIdentity),
+        id: &str,
+        seed: u8,
+        enrol: Option<&str>,
+        facts: Facts,
+    ) -> Self {
         let key = PrivateKey::from_seed(&[seed; 32]);
         let (mut socket, exporter) = open_link_at(at).await;
         let mut sent = Vec::new();
@@ -323,20 +341,14 @@ impl Agent {
             device_nonce: [9; 32],
             server_pub,
             server_nonce: nonce,
-            exporter,
+            binding: Binding::Exporter(exporter),
         };
         assert!(context.server_signed(&signature));
         let proof = Proof {
             signature: context.sign_as_device(&key),
             device_id: id.to_owned(),
             enrol_key: enrol.map(str::to_owned),
-            facts: Facts {
-                device_type: "raspberrypi".to_owned(),
-                version: "1.0.0".to_owned(),
-                name: Some("Raspberry Pi 4".to_owned()),
-                interval_secs: 60,
-                ..Facts::default()
-            },
+            facts,
         };
         say(&mut socket, &mut sent, &proof).await;
         let ToAgent::Standing(standing) = socket.receive_frame().await.unwrap() else {

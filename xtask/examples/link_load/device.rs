@@ -4,6 +4,7 @@ use anyhow::bail;
 use fleet_core::api::{KeyCreate, Rights, Route};
 use fleet_core::identity::PrivateKey;
 use fleet_core::metric::Sample;
+use fleet_core::net::authorities::Authorities;
 use fleet_core::net::http;
 use fleet_core::net::socket::FrameSocket;
 use fleet_core::net::tls::{self, Pin};
@@ -12,7 +13,7 @@ use fleet_core::operator::client::Client;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::{
-    Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Standing, ToAgent, VERSION,
+    Binding, Facts, Greeting, Hello, LinkContext, Proof, QueuedReport, Standing, ToAgent, VERSION,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -72,7 +73,7 @@ impl Device {
         let mut seed = [9; 32];
         seed[..4].copy_from_slice(&number.to_be_bytes());
         let key = PrivateKey::from_seed(&seed);
-        let stream = http::connect(url, pin).await?;
+        let stream = http::connect(url, pin, &Authorities::default()).await?.stream;
         let exporter = tls::exporter(stream.get_ref().1)?;
         let mut socket =
             FrameSocket::connect(stream, &url.authority(), &Route::Link.path()).await?;
@@ -88,7 +89,7 @@ impl Device {
             device_nonce: hello.nonce,
             server_pub,
             server_nonce,
-            exporter,
+            binding: Binding::Exporter(exporter),
         };
         let proof = Proof {
             signature: context.sign_as_device(&key),

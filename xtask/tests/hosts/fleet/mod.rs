@@ -22,11 +22,13 @@ mod page;
 mod ports;
 mod prometheus;
 mod proofs;
+mod proxy;
 mod refusals;
 mod secrets;
 mod senders;
 mod small_disk;
 mod spool;
+mod stalls;
 mod tls;
 
 use std::cell::Cell;
@@ -144,6 +146,8 @@ struct Server<'a> {
     certificate: Option<[PathBuf; 2]>,
     /// What comes before the program.
     wrapper: Vec<String>,
+    /// What else it is told.
+    args: Vec<String>,
     pid: Cell<u32>,
     starts: Cell<u32>,
 }
@@ -165,12 +169,27 @@ impl<'a> Server<'a> {
         Self::start_as(host, None, wrapper)
     }
 
+    /// A server that is told more than where its data is.
     #[track_caller]
-    fn start_as(host: &'a Host, certificate: Option<[PathBuf; 2]>, wrapper: Vec<String>) -> Self {
-        let (pid, starts) = (Cell::new(0), Cell::new(0));
-        let server = Self { host, certificate, wrapper, pid, starts };
+    fn start_told(host: &'a Host, args: &[&str]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let server = Self { args, ..Self::idle(host) };
         server.start_again();
         server
+    }
+
+    #[track_caller]
+    fn start_as(host: &'a Host, certificate: Option<[PathBuf; 2]>, wrapper: Vec<String>) -> Self {
+        let server = Self { certificate, wrapper, ..Self::idle(host) };
+        server.start_again();
+        server
+    }
+
+    /// A server that does not run yet.
+    fn idle(host: &'a Host) -> Self {
+        let (args, wrapper) = (Vec::new(), Vec::new());
+        let (pid, starts) = (Cell::new(0), Cell::new(0));
+        Self { host, certificate: None, wrapper, args, pid, starts }
     }
 
     #[track_caller]
@@ -186,6 +205,7 @@ impl<'a> Server<'a> {
             }
         };
         command.arg("server").arg("--database").arg(self.host.path("server/fleet.db"));
+        command.args(&self.args);
         if let Some([certificate, key]) = &self.certificate {
             command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
         }

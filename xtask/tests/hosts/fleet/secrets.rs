@@ -89,8 +89,7 @@ fn start_server(desk: &Host) -> Server<'_> {
     let mut command = ours(desk, "fleets");
     command.args(["server", "--debug", "--secret-key", SECRET, "--database"]);
     let pid = desk.start("server-1", command.arg(desk.path("server/fleet.db")));
-    let server =
-        Server { host: desk, certificate: None, pid: Cell::new(pid), starts: Cell::new(1) };
+    let server = Server { pid: Cell::new(pid), starts: Cell::new(1), ..Server::idle(desk) };
     wait_for("the server to answer", SOON, || {
         assert!(is_running(pid), "the server ended by itself: {}", desk.log("server-1"));
         let url = "http://localhost:8080/health";

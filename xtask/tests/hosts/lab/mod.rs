@@ -11,7 +11,8 @@
 //! let avahi = laptop.avahi();                    // a real avahi-daemon with its own bus
 //! ```
 //!
-//! There are no routes but those to the neighbours, and no names but those that mDNS gives. A
+//! There are no routes but those to the neighbours, and no names but those that mDNS or a test
+//! ([`Host::knows`]) gives. A
 //! host has one network thread, on which all its futures run, so that sockets and interface lists
 //! are the host's own. What a lab started ends with it: programs first, then namespaces.
 
@@ -75,6 +76,8 @@ pub(crate) struct Host {
     lans: Vec<u8>,
     inside: OnceLock<Inside>,
     programs: Mutex<Vec<Program>>,
+    /// What stands in the place of `/etc/hosts`.
+    names: OnceLock<PathBuf>,
     namespace: Namespace,
     folder: Arc<tempfile::TempDir>,
 }
@@ -110,6 +113,7 @@ impl Lab {
             lans: lans.iter().map(|lan| lan.number).collect(),
             inside: OnceLock::new(),
             programs: Mutex::default(),
+            names: OnceLock::new(),
             namespace: Namespace::new(format!("{}-{name}", self.mark)),
             folder: Arc::clone(&self.folder),
         };
@@ -164,9 +168,22 @@ impl Host {
     /// A command that will run on this host.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = tool("ip");
-        command.args(["netns", "exec", &self.namespace.0, program]);
-        command.stdin(Stdio::null());
+        command.args(["netns", "exec", &self.namespace.0]);
+        if let Some(names) = self.names.get() {
+            // What `ip netns exec` starts has mounts of its own.
+            let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+            command.args(["sh", "-c", script]).arg(names);
+        }
+        command.arg(program).stdin(Stdio::null());
         command
+    }
+
+    /// From now on programs that start on this host know an address by a name.
+    #[track_caller]
+    pub(crate) fn knows(&self, name: &str, address: Ipv4Addr) {
+        let path = self.path("hosts");
+        fs::write(&path, format!("127.0.0.1 localhost\n{address} {name}\n")).expect("a file");
+        self.names.set(path).expect("it knows one name");
     }
 
     /// Runs a command to its end and gives its output; fails if it does.

@@ -29,7 +29,7 @@ use crate::lab::Lab;
 /// Sizes that the console is made for.
 const WIDE: (u16, u16) = (120, 35);
 const LOW: (u16, u16) = (80, 24);
-const XTERM: [(&str, &str); 2] = [("TERM", "xterm-256color"), ("LANG", "C.UTF-8")];
+pub(super) const XTERM: [(&str, &str); 2] = [("TERM", "xterm-256color"), ("LANG", "C.UTF-8")];
 const ESC: &str = "\x1b";
 
 /// A desk with a server, and a plant with devices beside it.
@@ -99,7 +99,7 @@ fn start_device(host: &Host, id: &str, root: &Path, settings: &str) {
 }
 
 /// A console on a terminal.
-struct Console {
+pub(super) struct Console {
     pty: Pty,
     /// How the terminal was before.
     before: Termios,
@@ -116,7 +116,7 @@ impl Console {
 
     /// Starts whatever command leads to a console.
     #[track_caller]
-    fn start_as(
+    pub(super) fn start_as(
         server: &Server<'_>,
         command: &Command,
         env: &[(&str, &str)],
@@ -145,7 +145,7 @@ impl Console {
     }
 
     #[track_caller]
-    fn waits(&self, what: &str, is_so: impl Fn(&Shown) -> bool) {
+    pub(super) fn waits(&self, what: &str, is_so: impl Fn(&Shown) -> bool) {
         self.pty.wait_until(what, SOON, is_so);
     }
 
@@ -159,7 +159,7 @@ impl Console {
 
     /// Ends it with the keys for that, and looks whether the terminal is as it was.
     #[track_caller]
-    fn quit(mut self) {
+    pub(super) fn quit(mut self) {
         self.pty.press("\x03");
         self.ends(0);
     }
@@ -193,7 +193,7 @@ fn environment(server: &Server<'_>) -> Vec<(String, OsString)> {
     all
 }
 
-fn text(shown: &Shown) -> String {
+pub(super) fn text(shown: &Shown) -> String {
     shown.emulator.screen().contents()
 }
 

@@ -1,0 +1,159 @@
+//! Connections that are held open by the thousand: others are served meanwhile, and all of them end
+//! by themselves.
+#![expect(clippy::print_stdout, reason = "figures are for whoever runs this by hand")]
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::{Agent, Said, Server};
+use crate::lab::{Host, Lab};
+
+/// Connections of each kind, and from how many addresses.
+const CONNECTIONS: usize = 2_000;
+const ADDRESSES: usize = 32;
+/// On top of a deadline, on a busy machine.
+const SLACK: Duration = Duration::from_secs(10);
+/// How long somebody honest waits at most.
+const HONEST: Duration = Duration::from_secs(2);
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// What is sent before nothing more comes, and how long the server bears it.
+fn kinds(server: Ipv4Addr) -> [(&'static str, Vec<u8>, Duration); 4] {
+    let head = format!(
+        "POST /sign-in HTTP/1.1\r\nHost: {server}:8080\r\nOrigin: http://{server}:8080\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nkey="
+    );
+    [
+        ("nothing", Vec::new(), Duration::from_secs(5)),
+        ("half a hello", vec![0x16, 3, 1, 2, 0, 1], Duration::from_secs(10)),
+        ("half a head", b"GET /health HTTP/1.1\r\nHost:".to_vec(), Duration::from_secs(10)),
+        ("half a body", head.into_bytes(), Duration::from_secs(5)),
+    ]
+}
+
+/// What of a program is in memory.
+#[track_caller]
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a program that runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    let kibibytes = line.split_whitespace().nth(1).expect("a number");
+    kibibytes.parse::<u64>().expect("a number") * 1024
+}
+
+/// Room for all connections in this process.
+fn raise_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a limit that may be raised");
+}
+
+/// Opens a connection from an address and says the beginning of something.
+async fn stall(from: Ipv4Addr, to: SocketAddr, said: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("an address of this host");
+    let mut stream = socket.connect(to).await.expect("the port is open");
+    stream.write_all(said).await.expect("the beginning is taken");
+    stream
+}
+
+/// How long it takes until the other end has closed all of these.
+async fn closed(streams: Vec<TcpStream>, bound: Duration) -> Duration {
+    let began = Instant::now();
+    for mut stream in streams {
+        let mut rest = Vec::new();
+        let left = bound.saturating_sub(began.elapsed());
+        let end = timeout(left, stream.read_to_end(&mut rest)).await;
+        // A reset is as good an end as any.
+        drop(end.expect("all are closed in time"));
+    }
+    began.elapsed()
+}
+
+/// How long an honest request takes, over a connection of its own.
+async fn honest(to: SocketAddr) -> Duration {
+    let began = Instant::now();
+    let ask = async {
+        let mut stream = TcpStream::connect(to).await.expect("the port is open");
+        let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("a request is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    timeout(HONEST, ask).await.expect("somebody honest is served");
+    began.elapsed()
+}
+
+/// Gives a host so many more addresses.
+#[track_caller]
+fn addresses(host: &Host, count: usize) -> Vec<Ipv4Addr> {
+    let [a, b, c, _] = host.address().octets();
+    let all = (0..count).map(|number| Ipv4Addr::new(a, b, c, 100 + number as u8));
+    let all: Vec<_> = all.collect();
+    for address in &all {
+        host.ip(&["address", "add", &format!("{address}/24"), "dev", "eth0"]);
+    }
+    all
+}
+
+#[test]
+fn t25_thousands_of_stalled_connections_end_and_hold_up_nobody() {
+    raise_descriptors();
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [desk, crowd] = ["desk", "crowd"].map(|name| lab.host(name, &[&lan]));
+    let server = Server::start(&desk);
+    let from = addresses(&crowd, ADDRESSES);
+    let to: SocketAddr = (desk.address(), 8080).into();
+    let before = resident(server.pid.get());
+    for (kind, said, patience) in kinds(desk.address()) {
+        let from = from.clone();
+        let (waits, lasted) = crowd.run(async move {
+            let mut streams = Vec::new();
+            for number in 0..CONNECTIONS {
+                streams.push(stall(from[number % ADDRESSES], to, &said).await);
+            }
+            let mut waits = Vec::new();
+            for _ in 0..100 {
+                waits.push(honest(to).await);
+            }
+            waits.sort();
+            (waits, closed(streams, patience + SLACK).await)
+        });
+        let growth = resident(server.pid.get()).saturating_sub(before);
+        println!("{kind}: p99 {:?}, closed after {lasted:?}, {growth} bytes more", waits[98]);
+        assert!(growth <= 64 * MEBIBYTE, "{kind}: {growth} bytes more in memory");
+    }
+}
+
+#[test]
+fn t25_an_agents_port_bears_it_too() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [cam, crowd] = ["cam", "crowd"].map(|name| lab.host(name, &[&lan]));
+    let _agent = Agent::start(&cam);
+    let from = addresses(&crowd, 3);
+    let to: SocketAddr = (cam.address(), 6789).into();
+    crate::lab::wait_for("the agent to answer", super::SOON, || {
+        let url = format!("http://{to}/health");
+        let said = Said::of(crowd.command("curl").args(["-s", "-m2", &url]));
+        said.stdout.contains("ok").then_some(())
+    });
+    let [nothing, hello, head, _] = kinds(cam.address());
+    for (_, said, patience) in [nothing, hello, head] {
+        let from = from.clone();
+        crowd.run(async move {
+            let mut streams = Vec::new();
+            for number in 0..24 {
+                streams.push(stall(from[number % 3], to, &said).await);
+            }
+            honest(to).await;
+            closed(streams, patience + SLACK).await
+        });
+    }
+}
