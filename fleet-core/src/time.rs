@@ -107,13 +107,17 @@ impl TimeTexts {
         if day != self.day {
             let (year, month, of_month) = date(day);
             let pairs = [(0, year / 100), (2, year % 100), (5, month), (8, of_month)];
-            pairs.into_iter().for_each(|(place, number)| put_pair(&mut self.date, place, number));
+            for (place, number) in pairs {
+                put_pair(&mut self.date, place, number);
+            }
             self.day = day;
         }
         let mut bytes = *b"0000-00-00T00:00:00.000Z";
         bytes[..DATE_LENGTH].copy_from_slice(&self.date);
         let pairs = [(11, secs / 3600), (14, secs / 60 % 60), (17, secs % 60), (20, fraction / 10)];
-        pairs.into_iter().for_each(|(place, number)| put_pair(&mut bytes, place, number));
+        for (place, number) in pairs {
+            put_pair(&mut bytes, place, number);
+        }
         bytes[22] = b'0' + (fraction % 10) as u8;
         let mut length = match fraction {
             0 => 19,

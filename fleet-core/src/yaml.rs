@@ -221,17 +221,18 @@ mod tests {
     /// T23: a small file that means a huge one.
     #[test]
     fn bombs_are_errors_and_take_no_room() {
-        let laughs: String = (1..10)
-            .map(|level| {
-                let alias = format!("*l{}", level - 1);
-                format!("l{level}: &l{level} [{}]\n", [alias.as_str(); 9].join(", "))
-            })
-            .collect();
-        let chain: String = (1..20_000).map(|at| format!("k{at}: &k{at} *k{}\n", at - 1)).collect();
+        let lines = |lines: Vec<String>| lines.join("\n");
+        let laugh = |level: u32| {
+            let alias = format!("*l{}", level - 1);
+            format!("l{level}: &l{level} [{}]", [alias.as_str(); 9].join(", "))
+        };
+        let laughs = lines((1..10).map(laugh).collect());
+        let chain = lines((1..20_000).map(|at| format!("k{at}: &k{at} *k{}", at - 1)).collect());
+        let deep = lines((0..2_000).map(|at| format!("{}k:", " ".repeat(at))).collect());
         for (name, bomb) in [
             ("laughs", format!("l0: &l0 lol\n{laughs}")),
             ("lists in lists", "[".repeat(100_000)),
-            ("keys in keys", (0..2_000).map(|at| format!("{}k:\n", " ".repeat(at))).collect()),
+            ("keys in keys", deep),
             ("one that holds itself", "a: &a [*a, *a]\n".to_owned()),
             ("aliases of aliases", format!("k0: &k0 x\n{chain}")),
             ("merged keys", format!("m0: &m0 {{a: 1}}\n{}", "<<: *m0\n".repeat(10_000))),

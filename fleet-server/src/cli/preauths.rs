@@ -183,7 +183,7 @@ mod tests {
             cam-1,k3xq2mzz7abcd2ef,\"eu, door\",Front\n,aaaaaaaaaaaaaaaa,,\n";
         let devices = read(text).unwrap();
         assert_eq!(devices[0].tags, ["eu", "door"]);
-        assert_eq!(devices[0].device_id.as_ref().map(|id| id.as_str()), Some("cam-1"));
+        assert_eq!(devices[0].device_id.as_ref().map(super::DeviceId::as_str), Some("cam-1"));
         assert_eq!((&devices[1].device_id, &devices[1].name), (&None, &None));
         for (text, told) in [
             ("fingerprint\nx\n", "line 2, column fingerprint: not a device fingerprint"),

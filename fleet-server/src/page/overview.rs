@@ -105,7 +105,7 @@ fn summary(html: &mut Html, counts: &Counts, health: Option<&StoreHealth>) {
     html.raw("</span></h1>");
     if let Some(StoreHealth::Degraded(reason)) = health {
         html.raw("<p role=\"alert\">");
-        words::marked(html, Glyph::Failed, &format!("The server's store: {reason}"));
+        words::marked(html, Glyph::Failed, format!("The server's store: {reason}"));
         html.raw("</p>");
     }
     html.raw("<ul class=\"counts\">");

@@ -29,9 +29,9 @@ async fn alternate(rig: &Rig, first: Agent, times: usize) -> Agent {
 async fn two_with_one_key_that_both_answer_are_told_once() {
     let mut rig = Rig::start().await;
     let first = rig.enrolled("a", 1).await;
-    let linked = alternate(&rig, first, 2).await;
+    let linked = Box::pin(alternate(&rig, first, 2)).await;
     assert_eq!(double(&rig, "a").await, Value::Null, "twice may be chance");
-    let linked = alternate(&rig, linked, 3).await;
+    let linked = Box::pin(alternate(&rig, linked, 3)).await;
     wait_for("the double to be noted", async || double(&rig, "a").await.is_object()).await;
     let seen = double(&rig, "a").await;
     assert_eq!((&seen["sign"], &seen["addresses"][0]), (&"links".into(), &"127.0.0.1".into()));
@@ -46,7 +46,7 @@ async fn two_with_one_key_that_both_answer_are_told_once() {
     rig.restart().await;
     assert_eq!(double(&rig, "a").await["since"], seen["since"]);
     let again = Agent::dial(&rig, "a", 1, None).await;
-    drop(alternate(&rig, again, 4).await);
+    drop(Box::pin(alternate(&rig, again, 4)).await);
     assert_eq!(told(&rig).await, 1);
 
     rig.ask("POST", "/api/v1/devices/a/revoke", Some(serde_json::json!({}))).await.expect(200);

@@ -90,7 +90,7 @@ async fn t24_bodies_that_would_fill_the_memory_are_refused() {
         rig.admin()
     );
     let mut stream = raw(&rig, head.as_bytes()).await;
-    let chunk = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
+    let chunk = [&b"10000\r\n"[..], &vec![b' '; 0x10000], b"\r\n"].concat();
     let (mut read, mut write) = stream.split();
     let endless = async { while write.write_all(&chunk).await.is_ok() {} };
     let mut answer = vec![0; 12];

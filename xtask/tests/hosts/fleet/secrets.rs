@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fleet_core::net::shutdown::Tasks;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -210,11 +211,13 @@ fn tap(host: &Host, server: Ipv4Addr) -> Tap {
     let talks = tap.clone();
     host.run(async move {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).await.expect("a port");
-        tokio::spawn(async move {
+        let tasks = Tasks::default();
+        let within = tasks.clone();
+        tasks.spawn("tap", async move {
             while let Ok((client, _)) = listener.accept().await {
                 let talk = Arc::default();
                 talks.lock().expect("nobody panics").push(Arc::clone(&talk));
-                tokio::spawn(pass_on(client, server, talk));
+                within.spawn("talk", pass_on(client, server, talk));
             }
         });
     });

@@ -1,6 +1,5 @@
 //! Connections that are held open by the thousand: others are served meanwhile, and all of them end
 //! by themselves.
-#![expect(clippy::print_stdout, reason = "figures are for whoever runs this by hand")]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
