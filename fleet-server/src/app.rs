@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::EventKind;
+use fleet_core::api::{AuditAction, EventKind};
 use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::time::{Clock, Timestamp};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::bell::Bell;
 use crate::certificate::{Certificate, CertificateError};
@@ -29,6 +29,7 @@ use crate::link::Links;
 use crate::live::{Keeper, Live};
 use crate::logs::Logs;
 use crate::meters::Meters;
+use crate::ops::audit;
 use crate::ops::configs::{Layers, Versions};
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
@@ -133,6 +134,11 @@ impl Server {
         let ops = Arc::new(wire(&world, &keys, &presence, &hub, &events, &watched, &reach));
         let audit = ops.audit.clone();
         audit.close_open().await?;
+        let made = keys.made.iter().map(|id| (id, AuditAction::KeyCreate));
+        let ended = keys.ended.iter().map(|id| (id, AuditAction::KeyRevoke));
+        for (id, action) in made.chain(ended) {
+            audit.note(audit::own_key(id, action), None).await;
+        }
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
@@ -154,6 +160,7 @@ impl Server {
             path: config.database.clone(),
             keep: config.keep.clone(),
             events: events.clone(),
+            checking: Mutex::default(),
         });
         let http = Arc::new(Http {
             links,
@@ -305,7 +312,7 @@ fn wire(
             world: world(),
             presence: presence.clone(),
             watched: watched.clone(),
-            senders: Senders::new(world(), hub.clone(), events.clone()),
+            senders: Senders::new(world(), hub.clone(), events.clone(), audit.clone()),
             templates: Arc::default(),
             meters,
             lookers: Arc::new(Semaphore::new(LOOKERS_MAX)),

@@ -49,8 +49,8 @@ pub(crate) struct Visit {
     remote: SocketAddr,
     door: Arc<Door>,
     is_guest: AtomicBool,
-    /// None for a request, whose connection has one.
-    _connection: Option<OwnedSemaphorePermit>,
+    /// The connection's place, which a request on it keeps, too: a link outlives its request.
+    connection: Arc<OwnedSemaphorePermit>,
 }
 
 /// By which way a request came.
@@ -98,13 +98,13 @@ impl Door {
     /// who are counted each by themselves.
     pub(crate) fn enter(self: &Arc<Self>, remote: SocketAddr) -> Option<Visit> {
         let connection = self.connections.clone().try_acquire_owned().ok()?;
-        self.visit(remote, Some(connection))
+        self.visit(remote, Arc::new(connection))
     }
 
     fn visit(
         self: &Arc<Self>,
         remote: SocketAddr,
-        connection: Option<OwnedSemaphorePermit>,
+        connection: Arc<OwnedSemaphorePermit>,
     ) -> Option<Visit> {
         let is_guest = !self.proxies.trusts(remote.ip());
         if is_guest {
@@ -121,7 +121,7 @@ impl Door {
             remote,
             door: self.clone(),
             is_guest: AtomicBool::new(is_guest),
-            _connection: connection,
+            connection,
         })
     }
 
@@ -151,7 +151,10 @@ impl Visit {
             (None, _) => Way::Plain,
         };
         let visit = match passed {
-            Some(passed) => self.door.visit(SocketAddr::new(passed.address, 0), None).map(Arc::new),
+            Some(passed) => {
+                let remote = SocketAddr::new(passed.address, 0);
+                self.door.visit(remote, self.connection.clone()).map(Arc::new)
+            }
             None => Some(self.clone()),
         };
         (visit, way)
@@ -220,7 +223,7 @@ fn raise_descriptors() -> nix::Result<u64> {
 }
 
 /// What counts as one visitor.
-fn household(address: IpAddr) -> IpAddr {
+pub(crate) fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -117,15 +117,17 @@ impl ClaimGuard {
     /// Makes or finds the code, if the device goes by one; forgets it where it is of no use. To be
     /// called when it is known whether the device has a server.
     pub fn settle(&self, has_server: bool) -> Result<(), StateError> {
-        if self.policy == ClaimPolicy::Code && !has_server {
+        if has_server || !self.policy.asks_for_proof() {
+            return self.spend();
+        }
+        if self.policy == ClaimPolicy::Code {
             let code = match load_code(&self.folder)? {
                 Some(code) => code,
                 None => self.make_code()?,
             };
             self.held().secret = Some(ClaimSecret::Code(code));
-            return Ok(());
         }
-        self.spend()
+        Ok(())
     }
 
     /// As at first: another code, and no wrong proofs yet.

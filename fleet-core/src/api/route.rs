@@ -341,7 +341,8 @@ impl Route {
             Self::DbGet | Self::DbPrune | Self::DbCompact | Self::DbCheck => Some("the database"),
             Self::AuditList | Self::AuditChain => Some("the audit record"),
             Self::BackupGet => Some("a backup"),
-            Self::DiscoverGet
+            Self::DeviceAccept(_)
+            | Self::DiscoverGet
             | Self::DiscoverPost
             | Self::GrantCreate
             | Self::GrantGet(_)

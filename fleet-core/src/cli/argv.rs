@@ -11,9 +11,11 @@ use std::process::Command;
 
 /// Where the value of `--api-key` is when it is not on the command line any more.
 pub const HIDDEN_API_KEY: &str = "FLEETD_HIDDEN_API_KEY";
+/// The same of a device's claim code.
+pub const HIDDEN_CODE: &str = "FLEETD_HIDDEN_CLAIM_CODE";
 /// The flags that take a key, and the variable that it goes to.
-const FLAGS: [(&str, &str); 2] =
-    [("--api-key", HIDDEN_API_KEY), ("--secret-key", "FLEETD_SECRET_KEY")];
+const FLAGS: [(&str, &str); 3] =
+    [("--api-key", HIDDEN_API_KEY), ("--secret-key", "FLEETD_SECRET_KEY"), ("--code", HIDDEN_CODE)];
 /// This very program, whatever has become of its file.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -87,6 +89,7 @@ mod tests {
             "fleets --api-key=",
             "fleets --api-key",
             "fleets --api-keys flt",
+            "fleets configure --codes codes.csv",
             "fleets -- --api-key flt",
             "fleets --api-key flt --api-key=flt",
         ] {

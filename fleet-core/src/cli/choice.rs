@@ -9,8 +9,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use zeroize::Zeroizing;
-
 use super::argv::HIDDEN_API_KEY;
 use super::failure::Failure;
 use super::output::Output;
@@ -35,7 +33,7 @@ pub struct ServerChoice {
     server: Option<ServerUrl>,
     /// The key to it: @FILE, - for standard input, or the key itself; else FLEETD_API_KEY,
     /// FLEETD_API_KEY_FILE, the context's, or the admin.key of a server on this machine
-    #[arg(long, global = true, value_name = "@FILE|-|KEY")]
+    #[arg(long, global = true, env = HIDDEN_API_KEY, hide_env = true, value_name = "@FILE|-|KEY")]
     api_key: Option<String>,
     /// The context to work in; else FLEETD_CONTEXT, or the one of `fleets context use`
     #[arg(long, global = true, value_name = "NAME")]
@@ -205,8 +203,7 @@ impl Chosen {
         environment: Environment<'_>,
         stdin: &mut dyn Read,
     ) -> Result<FoundKey, KeyFileError> {
-        let hidden = variable(environment, HIDDEN_API_KEY).map(Zeroizing::new);
-        let argument = self.api_key.as_deref().or(hidden.as_ref().map(|key| key.as_str()));
+        let argument = self.api_key.as_deref();
         let (file, is_argument) = match &self.context {
             Some((context, origin)) => {
                 (context.api_key_file.as_deref(), matches!(origin, Origin::Argument(_)))

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::argv::HIDDEN_CODE;
 use super::csv::{self, CsvError, Title};
 use super::failure::Failure;
 use super::output::Output;
@@ -34,7 +35,7 @@ const CODE_TITLES: [Title; 2] =
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct SecretArgs {
     /// The claim code of the one device that asks for it; `sudo fleetd info` shows it there
-    #[arg(long, value_name = "CODE", conflicts_with = "codes")]
+    #[arg(long, value_name = "CODE", env = HIDDEN_CODE, hide_env = true, conflicts_with = "codes")]
     code: Option<String>,
     /// The claim codes of many devices: a CSV file with the titles device_id,code
     #[arg(long, value_name = "FILE")]

@@ -53,7 +53,7 @@ struct Named {
     id: Option<Value>,
     command: Option<Value>,
     filter: Option<Value>,
-    devices: Vec<Value>,
+    devices: Option<Vec<Value>>,
     kind: Option<Value>,
     label: Option<Value>,
     reason: Option<Value>,
@@ -84,10 +84,13 @@ pub(super) async fn begin(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Begun, Failure> {
-    let named: Named = serde_json::from_slice(body).unwrap_or_default();
+    let named = serde_json::from_slice::<Option<Named>>(body).map(Option::unwrap_or_default);
+    let is_read = body.is_empty() || named.is_ok();
+    let named = named.unwrap_or_default();
     let mut deed = sender.deed(action);
     deed.targets = targets(http, route, query, &named);
-    deed.text = more_exactly(action, &named);
+    deed.text =
+        if is_read { more_exactly(action, &named) } else { "(what cannot be read)".to_owned() };
     deed.reason = reason(headers)?.or_else(|| named.why());
     deed.body = (!body.is_empty()).then(|| digest(body));
     Ok(http.ops.audit.begin(deed).await?)
@@ -332,7 +335,7 @@ fn targets(http: &Http, route: &Route, query: Option<&str>, named: &Named) -> Ve
             targets.extend(text(named.id.as_ref()).map(str::to_owned));
             let device =
                 |it: &Value| text(Some(it)).or(text(it.get("fingerprint"))).map(str::to_owned);
-            targets.extend(named.devices.iter().filter_map(device));
+            targets.extend(named.devices.iter().flatten().filter_map(device));
             targets
         }
     }

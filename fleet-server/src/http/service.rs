@@ -161,6 +161,11 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
         }
         return answer;
     };
+    if let Some(wait) = http.ops.audit.hold_up(principal.key()) {
+        let detail = "this key asks for more changes than are taken so quickly";
+        let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        return Err(failure.retry_after(wait.as_secs() + 1));
+    }
     let (request, body) = body::gather(asked.request, JSON_BYTES_MAX, http.patience.body).await?;
     let (query, headers) = (request.uri().query(), request.headers());
     let sender = sender().await?;
@@ -468,6 +473,7 @@ fn route(method: &Method, path: &str) -> Result<Route, RouteError> {
                 | Route::StreamOpen
                 | Route::ExportGet
                 | Route::BackupGet
+                | Route::AuditChain
                 | Route::DeviceLogs(_)
         )
     };

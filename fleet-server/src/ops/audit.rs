@@ -25,6 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keys::Principal;
 use super::{OpsError, World};
+use crate::door::household;
+use crate::keyring::ADMIN_LABEL;
 use crate::store::{AuditQuery, AuditStretch, Device, Sealer, StoreError};
 use crate::tasks::sleep;
 
@@ -44,6 +46,11 @@ const SEAL_INTERVAL: Duration = Duration::from_secs(3_600);
 const REFUSALS_OF_ONE_MAX: u32 = 10;
 const REFUSALS_MAX: u32 = 300;
 const REFUSALS_WINDOW: Duration = Duration::from_secs(60);
+/// Requests of one key that are recorded at once, and how many more each second after that.
+const HASTE_AT_ONCE: f64 = 20_000.0;
+const HASTE_PER_SEC: f64 = 20.0;
+/// Keys whose haste is remembered.
+const HASTE_KEYS_MAX: usize = 10_000;
 /// Those who read all of it at one time.
 const READERS_MAX: usize = 4;
 
@@ -53,7 +60,9 @@ pub(crate) struct Audit {
     server: PublicKey,
     sealer: Sealer,
     waiting: Mutex<Vec<AuditEntry>>,
-    refusals: Mutex<Refusals>,
+    /// Of strangers and devices, and of those who hold operators' keys.
+    refusals: Mutex<[Refusals; 2]>,
+    haste: Mutex<Haste>,
     /// For those who read all of it.
     places: Arc<Semaphore>,
 }
@@ -118,9 +127,9 @@ impl Audit {
         let (server, clock) = (key.public(), world.clock.clone());
         let sealer: Sealer =
             Arc::new(move |kind, seq, hash| sign(&key, kind, seq, hash, clock.now()));
-        let (waiting, refusals) = (Mutex::default(), Mutex::default());
+        let (waiting, refusals, haste) = (Mutex::default(), Mutex::default(), Mutex::default());
         let places = Arc::new(Semaphore::new(READERS_MAX));
-        Self { world, server, sealer, waiting, refusals, places }
+        Self { world, server, sealer, waiting, refusals, haste, places }
     }
 
     /// Who signs it.
@@ -149,6 +158,12 @@ impl Audit {
         })
     }
 
+    /// How long whoever asks has to wait until more of theirs is recorded: nobody may push out what
+    /// others did by asking for much that comes to nothing.
+    pub(crate) fn hold_up(&self, key: &str) -> Option<Duration> {
+        lock(&self.haste).ask(key, Instant::now())
+    }
+
     /// Writes down what is about to be done. When this returns, that is on the disk.
     pub(crate) async fn begin(self: &Arc<Self>, deed: Deed) -> Result<Begun, StoreError> {
         let entry = self.entry(deed, AuditKind::Intent);
@@ -169,10 +184,12 @@ impl Audit {
     pub(crate) async fn refused(&self, mut deed: Deed, status: Option<u16>) {
         let of = match (&deed.actor.key_id, deed.peer) {
             (Some(key), _) if deed.via != "none" && deed.via != "link" => key.raw().to_owned(),
-            (_, Some(peer)) => peer.to_string(),
+            (_, Some(peer)) => household(peer).to_string(),
             (_, None) => String::new(),
         };
-        let Some(left_out) = lock(&self.refusals).admit(of, Instant::now()) else { return };
+        // Strangers leave room for what those were refused who have a key.
+        let budget = usize::from(deed.actor.kind.raw() == "operator");
+        let Some(left_out) = lock(&self.refusals)[budget].admit(of, Instant::now()) else { return };
         if left_out > 0 {
             deed.text = format!("{} ({left_out} earlier ones are not recorded)", deed.text);
         }
@@ -249,11 +266,9 @@ impl Audit {
         Ok(self.world.store.audit_chain(after, limit).await?)
     }
 
-    /// The places that were signed, up to a record.
-    pub(crate) async fn signed(&self, until: u64) -> Result<Vec<AuditPoint>, OpsError> {
-        let mut signed = self.world.store.audit_signed().await?;
-        signed.retain(|point| point.seq <= until);
-        Ok(signed)
+    /// The places that were signed.
+    pub(crate) async fn signed(&self) -> Result<Vec<AuditPoint>, OpsError> {
+        Ok(self.world.store.audit_signed().await?)
     }
 
     fn entry(&self, deed: Deed, kind: AuditKind) -> AuditEntry {
@@ -338,6 +353,33 @@ impl Drop for Begun {
     }
 }
 
+/// How fast those who hold keys may have things recorded: so many at once, and then as many more as
+/// come back each second.
+#[derive(Debug, Default)]
+struct Haste(HashMap<String, (Instant, f64)>);
+
+impl Haste {
+    /// Takes one, or says how long to wait for it.
+    fn ask(&mut self, key: &str, now: Instant) -> Option<Duration> {
+        if self.0.len() >= HASTE_KEYS_MAX && !self.0.contains_key(key) {
+            self.0.retain(|_, (at, left)| refilled(*at, *left, now) < HASTE_AT_ONCE);
+        }
+        let (at, left) = self.0.entry(key.to_owned()).or_insert((now, HASTE_AT_ONCE));
+        *left = refilled(*at, *left, now);
+        *at = now;
+        if *left < 1.0 {
+            return Some(Duration::from_secs_f64((1.0 - *left) / HASTE_PER_SEC));
+        }
+        *left -= 1.0;
+        None
+    }
+}
+
+fn refilled(at: Instant, left: f64, now: Instant) -> f64 {
+    let back = now.saturating_duration_since(at).as_secs_f64() * HASTE_PER_SEC;
+    (left + back).min(HASTE_AT_ONCE)
+}
+
 impl Refusals {
     /// Whether one more is recorded, and how many were left out before it.
     fn admit(&mut self, of: String, now: Instant) -> Option<u64> {
@@ -382,6 +424,33 @@ fn outcome(intent: u64, entry: AuditEntry, upshot: Upshot) -> AuditEntry {
     }
 }
 
+/// Devices that were made because an operator's key posted for them.
+pub(super) fn posted(key: &str, ids: Vec<String>) -> Deed {
+    let actor = AuditActor { key_id: Some(name(key)), ..AuditActor::bare("operator") };
+    let deed = bare(actor, "key", AuditAction::DeviceEnrol);
+    Deed { targets: ids, text: "posted for".to_owned(), ..deed }
+}
+
+/// The administrator's key beside the database, which the server makes and ends by itself.
+pub(crate) fn own_key(id: &str, action: AuditAction) -> Deed {
+    let deed = bare(AuditActor::bare("server"), "none", action);
+    Deed { targets: vec![id.to_owned()], text: ADMIN_LABEL.to_owned(), ..deed }
+}
+
+fn bare(actor: AuditActor, via: &'static str, action: AuditAction) -> Deed {
+    Deed {
+        request_id: String::new(),
+        actor,
+        via,
+        peer: None,
+        action,
+        targets: Vec::new(),
+        body: None,
+        reason: None,
+        text: String::new(),
+    }
+}
+
 /// Something that a device asks for by its key.
 pub(super) fn by_device(
     device: &Device,
@@ -391,17 +460,9 @@ pub(super) fn by_device(
     text: String,
 ) -> Deed {
     let key_id = key.map(|key| Untrusted::new(key.fingerprint().to_string()));
-    Deed {
-        request_id: String::new(),
-        actor: AuditActor { key_id, ..AuditActor::bare("device") },
-        via: "link",
-        peer: Some(peer),
-        action,
-        targets: vec![device.id.to_string(), device.uid.to_string()],
-        body: None,
-        reason: None,
-        text,
-    }
+    let actor = AuditActor { key_id, ..AuditActor::bare("device") };
+    let targets = vec![device.id.to_string(), device.uid.to_string()];
+    Deed { peer: Some(peer), targets, text, ..bare(actor, "link", action) }
 }
 
 /// What the record calls those whose key is not good.
@@ -489,6 +550,22 @@ mod tests {
         let counts = records.iter().map(|it| (it.entry.targets.len(), it.entry.target_count));
         assert_eq!(counts.collect::<Vec<_>>(), [(100, 150), (100, 10_000)]);
         assert_eq!(records[0].entry.peer, Some("10.0.0.1".into()));
+    }
+
+    #[test]
+    fn nobody_fills_the_record_faster_than_it_can_be_read() {
+        let (mut haste, start) = (Haste::default(), Instant::now());
+        for _ in 0..HASTE_AT_ONCE as u32 {
+            assert_eq!(haste.ask("a", start), None);
+        }
+        let wait = haste.ask("a", start).expect("too many at once");
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(50), "{wait:?}");
+        assert_eq!(haste.ask("b", start), None, "others are not held up");
+        let later = start + Duration::from_secs(1);
+        for _ in 0..HASTE_PER_SEC as u32 {
+            assert_eq!(haste.ask("a", later), None);
+        }
+        assert!(haste.ask("a", later).is_some());
     }
 
     #[tokio::test]

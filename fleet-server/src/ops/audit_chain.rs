@@ -35,14 +35,19 @@ impl AuditReading {
         after: u64,
     ) -> Result<Option<Self>, OpsError> {
         let Some(place) = ops.audit.place() else { return Ok(None) };
+        // Before anything is signed anew: a signature of what is gone is all that tells of it.
+        let mut signed = ops.audit.signed().await?;
         let head = ops.audit.seal().await?;
+        if !signed.contains(&head) {
+            signed.push(head.clone());
+        }
         let first = ops.audit.chain(after, ROWS_AT_ONCE).await?;
         let begin = AuditBegin {
             server_key: ops.audit.server(),
             after: first.after,
             after_hash: first.after_hash,
             start: first.start.clone(),
-            signed: ops.audit.signed(head.seq).await?,
+            signed,
         };
         Ok(Some(Self { ops, reader, head, begin, first, _place: place }))
     }

@@ -9,6 +9,7 @@ use fleet_core::api::{
 };
 use fleet_core::untrusted::Untrusted;
 use nix::sys::statvfs::statvfs;
+use tokio::sync::Mutex;
 
 use super::events::NewEvent;
 use super::{Actor, Events, OpsError, World};
@@ -21,6 +22,8 @@ pub(crate) struct Database {
     /// What is kept for how long.
     pub(crate) keep: Keep,
     pub(crate) events: Arc<Events>,
+    /// Held by the one who reads all that is stored.
+    pub(crate) checking: Mutex<()>,
 }
 
 impl Database {
@@ -81,6 +84,9 @@ impl Database {
 
     /// Reads all that is stored. What is found damaged then, and was not known before, is told.
     pub(crate) async fn check(&self, pace: Pace) -> Result<DbChecked, OpsError> {
+        let Ok(_place) = self.checking.try_lock() else {
+            return Err(OpsError::Conflict("all that is stored is being read already".to_owned()));
+        };
         let store = &self.world.store;
         let known = store.damage();
         let Checked { rows, chunks, reports, damage } = store.check(pace).await?;

@@ -35,7 +35,7 @@ impl Devices {
         let uid = deleted.device.uid;
         let restored = match self.world.store.deleted_restore(uid).await {
             Err(StoreError::Conflict(conflict)) => {
-                return Err(self.in_the_way(&deleted.device, conflict).await?);
+                return Err(self.in_the_way(access, &deleted.device, conflict).await?);
             }
             restored => restored?,
         };
@@ -102,7 +102,12 @@ impl Devices {
     }
 
     /// Why a deleted device cannot have its place again: what has it now.
-    async fn in_the_way(&self, device: &Device, conflict: Conflict) -> Result<OpsError, OpsError> {
+    async fn in_the_way(
+        &self,
+        access: &Access,
+        device: &Device,
+        conflict: Conflict,
+    ) -> Result<OpsError, OpsError> {
         let (what, other) = match &conflict {
             Conflict::DeviceKey => {
                 ("its key is in the fleet anew, as", self.holder_of_a_key(device).await?)
@@ -112,7 +117,7 @@ impl Devices {
                 ("another device is called so now:", namesake)
             }
         };
-        Ok(OpsError::Conflict(match other {
+        Ok(OpsError::Conflict(match other.filter(|other| access.has(other)) {
             Some(other) => format!(
                 "{} is not had back: {what} {} ({}, uid {}, {}); delete that one first",
                 device.id,
@@ -124,7 +129,7 @@ impl Devices {
                     |fingerprint| format!("fingerprint {fingerprint}")
                 ),
             ),
-            // It went at this very moment.
+            // It went at this very moment, or is not theirs to know.
             None => conflict.to_string(),
         }))
     }

@@ -354,6 +354,12 @@ impl Enrolment {
     }
 
     async fn fulfil(&self, ticket: &Ticket, device: &Device) -> Result<(), OpsError> {
+        if device.state == Admission::Active {
+            // However it came in, nobody's word for its key is left to let it in once more.
+            for key in device.keys() {
+                self.world.store.preauth_remove(key.fingerprint()).await?;
+            }
+        }
         match ticket {
             Ticket::Grant(grant) => {
                 self.world.store.grant_fulfil(grant.uid, device.uid).await?;

@@ -386,6 +386,7 @@ fn parts(devices: usize) -> impl Iterator<Item = Range<usize>> {
 mod tests {
     use std::sync::Arc;
 
+    use fleet_core::identity::PrivateKey;
     use fleet_core::metric::Sample;
     use fleet_core::time::SystemClock;
     use tokio::sync::Semaphore;
@@ -393,7 +394,7 @@ mod tests {
     use super::*;
     use crate::ops::configs::Layers;
     use crate::ops::senders::Senders;
-    use crate::ops::{Events, Presence, World};
+    use crate::ops::{Audit, Events, Presence, World};
     use crate::store::{Admission, Device, Incoming, OtherKeys, RedbStore, Store};
     use crate::watched::Watched;
 
@@ -434,11 +435,12 @@ mod tests {
         let world = World { store, clock: Arc::new(SystemClock) };
         let (hub, presence) = (Arc::default(), Arc::new(Presence::default()));
         let events = Arc::new(Events::new(world.clone()));
+        let audit = Arc::new(Audit::new(world.clone(), Arc::new(PrivateKey::from_seed(&[1; 32]))));
         let telemetry = Telemetry {
             world: world.clone(),
             presence: presence.clone(),
             watched: Arc::new(Watched::new(Arc::clone(&hub))),
-            senders: Senders::new(world.clone(), Arc::clone(&hub), events.clone()),
+            senders: Senders::new(world.clone(), Arc::clone(&hub), events.clone(), audit),
             templates: Arc::default(),
             meters: Arc::default(),
             lookers: Arc::new(Semaphore::new(1)),

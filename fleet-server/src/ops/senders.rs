@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use super::devices::{find, no_device};
 use super::events::NewEvent;
 use super::keys::Principal;
-use super::{Access, Actor, Events, OpsError, World};
+use super::{Access, Actor, Audit, Events, OpsError, World, audit};
 use crate::hub::Hub;
 use crate::store::{Admission, Conflict, Device, OtherKeys, StoreError};
 
@@ -32,6 +32,7 @@ pub(crate) struct Senders {
     world: World,
     hub: Arc<Hub>,
     events: Arc<Events>,
+    audit: Arc<Audit>,
 }
 
 /// A device that may be posted for.
@@ -53,8 +54,8 @@ pub(crate) enum Whose {
 }
 
 impl Senders {
-    pub(crate) fn new(world: World, hub: Arc<Hub>, events: Arc<Events>) -> Self {
-        Self { world, hub, events }
+    pub(crate) fn new(world: World, hub: Arc<Hub>, events: Arc<Events>, audit: Arc<Audit>) -> Self {
+        Self { world, hub, events, audit }
     }
 
     /// The device that a post names, if whoever posts may speak for it.
@@ -146,6 +147,10 @@ impl Senders {
             Ok(Ok((device, true))) => Some(device),
             _ => None,
         });
+        let ids: Vec<String> = new.clone().map(|device| device.id.to_string()).collect();
+        if !ids.is_empty() {
+            self.audit.note(audit::posted(key, ids), None).await;
+        }
         let told = new.map(|device| {
             self.hub.wake(device.uid);
             let (kind, actor) = (EventKind::DeviceEnrolled, Actor::Operator(key.to_owned()));

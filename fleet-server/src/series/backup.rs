@@ -8,6 +8,7 @@
 //! moment, and on from there as far as it is whole.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,17 +61,20 @@ impl Engine {
     /// Seals all that is in the log, and reads every chunk.
     pub(crate) fn read_all(&self) -> Result<Read, StoreError> {
         self.seal_all()?;
-        self.read_chunks(Pace::Fast)
+        self.read_chunks(Pace::Fast, &AtomicBool::new(false))
     }
 
-    /// Reads every chunk as a whole. What is damaged is noted for health.
-    pub(crate) fn read_chunks(&self, pace: Pace) -> Result<Read, StoreError> {
+    /// Reads every chunk as a whole, until it shall stop. What is damaged is noted for health.
+    pub(crate) fn read_chunks(&self, pace: Pace, stop: &AtomicBool) -> Result<Read, StoreError> {
         let mut begun = Instant::now();
         let shared = &self.shared;
         let mut all = Read::default();
         for segment in shared.catalog.segments()? {
             let _reading = shared.segments.reading();
             for chunk in shared.catalog.chunks_in(segment.number)? {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Failure::Closed.into());
+                }
                 let read = read_chunk(shared, &chunk, &mut |chunk| chunk.table().map(drop));
                 match read {
                     Ok(()) => {

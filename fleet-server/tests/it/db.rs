@@ -122,17 +122,17 @@ async fn what_is_damaged_is_found_by_reading_all_of_it_and_told_everywhere() {
     assert_eq!(events[0]["actor"], "server");
 }
 
-/// Changes one bit in the middle of the newest file of chunks.
+/// Changes one bit of the last chunk of the newest file.
 fn flip_a_bit(database: &Path) {
     let folder = database.with_file_name("telemetry");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let is_chunks = |path: &PathBuf| {
         path.file_name().unwrap().to_str().unwrap().starts_with("chunks-")
-            && fs::metadata(path).unwrap().len() > 1_000
+            && fs::metadata(path).unwrap().len() > 100
     };
     let path = files.filter(is_chunks).max().unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 4;
+    let place = bytes.len() - 8;
+    bytes[place] ^= 4;
     fs::write(&path, bytes).unwrap();
 }

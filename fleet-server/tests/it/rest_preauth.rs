@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::identity::PrivateKey;
+use fleet_core::wire::Standing;
 use serde_json::{Value, json};
 
 use crate::server_kit::{Agent, Rig};
@@ -97,4 +98,17 @@ async fn what_has_expired_lets_nobody_in_and_a_taken_id_waits() {
     let second = listed.as_array().unwrap().iter().find(waits).unwrap();
     assert_eq!(second["status"], "pending");
     assert!(second["why"].as_str().unwrap().contains("another device is called c"), "{second}");
+}
+
+#[tokio::test]
+async fn a_word_that_was_not_needed_lets_nobody_back_in() {
+    let rig = Rig::start().await;
+    preauthorize(&rig, json!([{"fingerprint": fingerprint(1), "device_id": "door"}])).await;
+    // It comes by a grant instead.
+    let agent = rig.enrolled("door", 1).await;
+    assert_eq!(rig.ask("GET", PATH, None).await.expect(200), json!([]));
+    rig.ask("DELETE", "/api/v1/devices/door", None).await.expect(200);
+    drop(agent);
+    let again = Agent::dial(&rig, "door", 1, None).await;
+    assert!(matches!(again.standing, Standing::Pending { .. }), "{:?}", again.standing);
 }

@@ -196,11 +196,12 @@ impl Batches {
         limit: usize,
     ) -> Result<Vec<BatchView>, OpsError> {
         let limit = limit.min(PAGE_ROWS_MAX);
+        let at_once = if access.scope().is_some() { PAGE_ROWS_MAX } else { limit };
         let (mut found, mut before) = (Vec::new(), before);
         // With a scope some of a page may be nobody's business, and further ones are looked at.
         loop {
-            let batches = self.world.store.batch_list(before, limit).await?;
-            let is_last = batches.len() < limit;
+            let batches = self.world.store.batch_list(before, at_once).await?;
+            let is_last = batches.len() < at_once;
             before = batches.last().map(|batch| batch.id);
             for batch in batches {
                 if found.len() < limit && self.is_inside(access, &batch).await? {

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -157,15 +158,18 @@ impl Loader {
 impl RedbStore {
     /// Reads all rows and chunks there are, those of the log too; what of it is damaged, if anything.
     pub(crate) fn read_all(&self) -> Result<(Read, StoreHealth), StoreError> {
-        read_rows(&self.shared)?;
+        read_rows(&self.shared, &AtomicBool::new(false))?;
         Ok((self.series.read_all()?, self.soundness()))
     }
 }
 
 /// Opens every row of every table, and says how many can be read. What is damaged is noted.
-pub(super) fn read_rows(shared: &Shared) -> Result<u64, StoreError> {
+pub(super) fn read_rows(shared: &Shared, stop: &AtomicBool) -> Result<u64, StoreError> {
     // A snapshot for each: while one is held, nothing that it shows gives back its room.
-    EACH_TABLE.iter().map(|read| shared.read(read)).sum()
+    let read = |read: &ReadTable| {
+        if stop.load(Ordering::Relaxed) { Err(Failure::Closed.into()) } else { shared.read(read) }
+    };
+    EACH_TABLE.iter().map(read).sum()
 }
 
 /// Reads all of a table.

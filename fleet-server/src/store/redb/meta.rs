@@ -1,6 +1,7 @@
 //! The store's owner and health.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use fleet_core::identity::PublicKey;
@@ -42,14 +43,27 @@ impl MetaStore for RedbStore {
     async fn check(&self, pace: Pace) -> Result<Checked, StoreError> {
         let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Failure::Closed)?;
         let (shared, series) = (Arc::clone(&self.shared), Arc::clone(&self.series));
+        // Whoever waits for it may leave, and the server may stop.
+        let stop = StopOnDrop::default();
+        let stopped = stop.0.clone();
         let checking = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let rows = backup::read_rows(&shared)?;
-            Ok::<_, StoreError>((rows, series.read_chunks(pace)?))
+            let rows = backup::read_rows(&shared, &stopped)?;
+            Ok::<_, StoreError>((rows, series.read_chunks(pace, &stopped)?))
         });
         let (rows, Read { chunks, reports }) =
             checking.await.unwrap_or_else(|_| Err(Failure::Closed.into()))?;
         Ok(Checked { rows, chunks, reports, damage: self.damage() })
+    }
+}
+
+/// Says that something shall stop when nobody waits for it any more.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -74,12 +74,15 @@ impl AuditStore for RedbStore {
         self.write(move |txn| {
             let (seq, hash) = newest(txn)?;
             let mut points = txn.open(&AUDIT_POINTS)?;
-            if let Some(point) = point(&points, &head_key(seq))?
-                && point.hash == hash
-            {
+            let known = point(&points, &head_key(seq))?;
+            if let Some(point) = known.clone().filter(|point| point.hash == hash) {
                 return Ok(point);
             }
             let point = sealer(PointKind::Head, seq, hash);
+            if known.is_some() {
+                // Another record was here when it was signed: that shows what was done, and stays.
+                return Ok(point);
+            }
             points.put(&head_key(seq), &AuditPointRow::from(&point))?;
             let heads = points.keys(&head_key(0), &head_key(u64::MAX))?;
             let heads = heads.collect::<Result<Vec<_>, Fault>>()?;
