@@ -259,6 +259,21 @@ mod tests {
     }
 
     #[test]
+    fn what_outlives_its_request_keeps_the_connections_place() {
+        let door = Arc::new(Door::new(Proxies::new(vec!["127.0.0.1".parse().unwrap()])));
+        let places = door.connections.available_permits();
+        let connection = Arc::new(door.enter(remote("127.0.0.1:1")).unwrap());
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "10.0.0.9".parse().unwrap());
+        let link = connection.of_request(&headers, None).0.unwrap();
+        assert_eq!(link.remote().ip(), remote("10.0.0.9:1").ip());
+        drop(connection);
+        assert_eq!(door.connections.available_permits(), places - 1);
+        drop(link);
+        assert_eq!(door.connections.available_permits(), places);
+    }
+
+    #[test]
     fn a_proxys_clients_are_counted_and_not_the_proxy() {
         let door = Arc::new(Door::new(Proxies::new(vec!["127.0.0.1".parse().unwrap()])));
         let connections: Vec<_> =

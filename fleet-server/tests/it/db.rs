@@ -111,7 +111,7 @@ async fn what_is_damaged_is_found_by_reading_all_of_it_and_told_everywhere() {
     desk.restart(async |database| flip_a_bit(database)).await;
     desk.rig.ask("GET", "/health/ready", None).await.expect(200);
     let told = desk.fleets(&["db", "check"]).ends(1).out;
-    assert!(told.contains("the chunk at") && told.contains("DAMAGE"), "{told}");
+    assert!(told.contains("Damage:   telemetry is damaged: the chunk at"), "{told}");
     let ready = desk.rig.ask("GET", "/health/ready", None).await.expect(503);
     assert_eq!(ready["status"], "degraded");
     assert!(ready["reason"].as_str().unwrap().contains("the chunk at"), "{ready}");
