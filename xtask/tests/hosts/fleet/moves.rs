@@ -157,7 +157,7 @@ fn a_place_that_is_none_is_given_up_while_the_server_goes_on() {
         assert!(why.contains(&format!("was not reached at http://{place}:8080")), "{id}: {why}");
         let words = match *id {
             "refused" => "refused",
-            "stranger-s" => "another key",
+            "stranger-s" => "another server",
             _ => "in time",
         };
         assert!(why.contains(words), "{id}: {why}");

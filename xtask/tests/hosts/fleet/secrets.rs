@@ -115,7 +115,7 @@ fn planted_keys_are_found_nowhere_but_where_they_belong() {
     server.configure(&["cam"]);
     let mut made = Vec::new();
     for (name, flags) in [
-        ("an operator's key", &["--label", "ci"][..]),
+        ("an operator's key", &["--label", "ci", "--role", "admin"][..]),
         ("an enrolment key", &["--enrol"]),
         ("a device's key", &["--device", "cam"]),
     ] {
