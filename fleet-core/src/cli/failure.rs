@@ -154,7 +154,7 @@ fn client_hint(error: &ClientError) -> Option<String> {
                 .to_owned(),
         ),
         ClientError::Refused { .. } if error.exit() == Exit::NotAllowed => Some(
-            "this may need a key of another kind; an operator's `fleets keys create` makes one"
+            "`fleets keys whoami` says what this key may do; an admin's `fleets keys create` makes others"
                 .to_owned(),
         ),
         ClientError::Refused { retry_after_secs: Some(secs), .. } => {

@@ -47,7 +47,7 @@ pub(super) struct PreauthorizeArgs {
     tags: Vec<String>,
     /// Many devices: a CSV file with the titles fingerprint,device_id,name,tags, of which the first
     /// alone is needed; all of them are noted, or none
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "tags"])]
     csv: Option<PathBuf>,
     /// When that counts no more; after 90 days unless given
     #[arg(long, value_parser = args::duration, value_name = "DURATION")]

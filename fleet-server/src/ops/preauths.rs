@@ -97,7 +97,9 @@ impl Preauths {
                 return Err(OpsError::invalid(at("fingerprint"), problem));
             }
             if let Some(device) = known.get(&key) {
-                let problem = format!("the device {} has this key already", device.id);
+                let id = &device.id;
+                let problem =
+                    format!("the device {id} has this key already; if it waits, accept it");
                 return Err(OpsError::invalid(at("fingerprint"), problem));
             }
             if let Some(id) = &wished.device_id

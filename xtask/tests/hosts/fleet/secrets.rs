@@ -311,14 +311,19 @@ fn what_was_recorded_holds_no_secret_and_said_again_changes_nothing() {
     ];
     let before = state();
     let talks: Vec<_> = tap.lock().expect("nobody panics").drain(..).collect();
-    assert!(talks.len() >= 4, "{} talks", talks.len());
+    let mut said = 0;
     let address = SocketAddr::from((desk.address(), 8080));
     for talk in talks {
         let Talk { client, server } = std::mem::take(&mut *talk.lock().expect("nobody panics"));
-        assert!(!client.is_empty() && !server.is_empty(), "nothing was said");
+        if client.is_empty() {
+            // Somebody left before a word: the other URL was quicker, or the agent was killed.
+            continue;
+        }
+        said += 1;
         assert_silent(&canaries, "what a client said", &client);
         assert_silent(&canaries, "what the server said", &server);
         assert!(middle.run(say_again(address, client)), "the server went on with a recording");
     }
+    assert!(said >= 4, "{said} talks");
     assert_eq!(state(), before);
 }
