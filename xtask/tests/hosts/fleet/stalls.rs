@@ -104,6 +104,7 @@ fn addresses(host: &Host, count: usize) -> Vec<Ipv4Addr> {
 }
 
 #[test]
+#[ignore = "thousands of connections need a machine to themselves: cargo test -p xtask --test hosts -- --ignored t25"]
 fn t25_thousands_of_stalled_connections_end_and_hold_up_nobody() {
     raise_descriptors();
     let mut lab = Lab::new();
