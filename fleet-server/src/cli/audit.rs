@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use fleet_core::api::{AuditAction, AuditKind, AuditRecord};
 use fleet_core::audit::{Broken, Verified};
-use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::listed::{self, FormatArgs, Listed, Reader};
@@ -18,15 +17,14 @@ use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::glyph::Tone;
 use fleet_core::identity::ServerIdentity;
-use fleet_core::limits::PAGE_ROWS_MAX;
 use fleet_core::operator::audit::{AuditError, AuditQuery};
-use fleet_core::operator::client::{Client, ClientError};
 use fleet_core::operator::exit::Exit;
 use fleet_core::secret::ApiKey;
-use fleet_core::time::{Clock as _, SystemClock, Timestamp};
+use fleet_core::time::Timestamp;
 use serde::Serialize;
 
 use super::export;
+use super::newest::{Period, newest};
 use crate::store::RedbStore;
 
 /// Records unless told otherwise.
@@ -51,12 +49,8 @@ pub(super) struct AuditArgs {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// Not before this time, or this long ago: 2024-01-15T10:30:00Z or 1h
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Not after this time, or this long ago
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
+    #[command(flatten)]
+    period: Period,
     /// Only of this actor: operator, enrol, device, server, nobody, or a key by its id or label
     #[arg(long, value_name = "WHO")]
     actor: Option<String>,
@@ -108,7 +102,11 @@ async fn list(
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
     let client = server.client(output)?;
-    let found = select(&client, args.query(), args.count_max.get()).await?;
+    let query = args.query();
+    let page = async |limit, before| {
+        client.audit_list(&AuditQuery { before, limit: Some(limit), ..query.clone() }).await
+    };
+    let found = newest(args.count_max.get(), |record| record.seq, page).await?;
     let records: Vec<_> = found.into_iter().map(Record).collect();
     output.list_under(&args.columns, &records)?;
     if records.is_empty() {
@@ -117,36 +115,15 @@ async fn list(
     Ok(Exit::Done)
 }
 
-/// Asks page by page until there are enough, or no more.
-async fn select(
-    client: &Client,
-    mut query: AuditQuery,
-    count_max: usize,
-) -> Result<Vec<AuditRecord>, ClientError> {
-    let mut records: Vec<AuditRecord> = Vec::new();
-    while records.len() < count_max {
-        let page = PAGE_ROWS_MAX.min(count_max - records.len());
-        query.limit = Some(page);
-        query.before = records.last().map(|record| record.seq);
-        let found = client.audit_list(&query).await?;
-        let is_last = found.len() < page;
-        records.extend(found);
-        if is_last {
-            break;
-        }
-    }
-    Ok(records)
-}
-
 impl ListArgs {
     fn query(&self) -> AuditQuery {
-        let now = SystemClock.now();
+        let (since, until) = self.period.ends();
         AuditQuery {
             device_id: self.device.clone(),
             action: self.action.clone(),
             actor: self.actor.clone(),
-            since: self.since.map(|moment| moment.resolve(now)),
-            until: self.until.map(|moment| moment.resolve(now)),
+            since,
+            until,
             ..AuditQuery::default()
         }
     }

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use fleet_core::api::{EventKind, EventView};
-use fleet_core::cli::args::Moment;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::failure::Failure;
 use fleet_core::cli::listed::{self, FormatArgs, Listed, Reader};
@@ -12,11 +11,11 @@ use fleet_core::cli::output::Output;
 use fleet_core::cli::session::{self, TimeLimit};
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::glyph::Tone;
-use fleet_core::limits::PAGE_ROWS_MAX;
-use fleet_core::operator::client::{Client, ClientError, EventQuery};
+use fleet_core::operator::client::EventQuery;
 use fleet_core::operator::exit::Exit;
-use fleet_core::time::{Clock as _, SystemClock};
 use serde::Serialize;
+
+use super::newest::{Period, newest};
 
 /// Events unless told otherwise.
 const COUNT_USUAL: NonZeroUsize = NonZeroUsize::new(100).expect("a hundred is not nothing");
@@ -30,12 +29,8 @@ pub(super) struct EventsArgs {
     /// Only of these kinds, such as device.offline, or config for all that begin so
     #[arg(long, value_delimiter = ',', value_parser = kind, value_name = "KIND,…")]
     kind: Vec<String>,
-    /// Not before this time, or this long ago: 2024-01-15T10:30:00Z or 1h
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Not after this time, or this long ago
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
+    #[command(flatten)]
+    period: Period,
     /// The columns of the table or csv, such as timestamp,text
     #[arg(
         long,
@@ -63,45 +58,27 @@ pub(super) fn run(args: EventsArgs) -> ExitCode {
 
 async fn events(args: EventsArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {
     let client = args.server.client(output)?;
-    let found = select(&client, args.query(), args.count_max.get()).await?;
-    let columns = args.columns;
+    let query = args.query();
+    let page = async |limit, before| {
+        client.event_list(&EventQuery { before, limit: Some(limit), ..query.clone() }).await
+    };
+    let found = newest(args.count_max.get(), |event| event.seq, page).await?;
     let events: Vec<_> = found.into_iter().map(Event).collect();
-    output.list_under(&columns, &events)?;
+    output.list_under(&args.columns, &events)?;
     if events.is_empty() {
         return Err(Failure::new(Exit::NothingFound, "no such events"));
     }
     Ok(Exit::Done)
 }
 
-/// Asks page by page until there are enough, or no more.
-async fn select(
-    client: &Client,
-    mut query: EventQuery,
-    count_max: usize,
-) -> Result<Vec<EventView>, ClientError> {
-    let mut events: Vec<EventView> = Vec::new();
-    while events.len() < count_max {
-        let page = PAGE_ROWS_MAX.min(count_max - events.len());
-        query.limit = Some(page);
-        query.before = events.last().map(|event| event.seq);
-        let found = client.event_list(&query).await?;
-        let is_last = found.len() < page;
-        events.extend(found);
-        if is_last {
-            break;
-        }
-    }
-    Ok(events)
-}
-
 impl EventsArgs {
     fn query(&self) -> EventQuery {
-        let now = SystemClock.now();
+        let (since, until) = self.period.ends();
         EventQuery {
             device_id: self.device.clone(),
             kind: (!self.kind.is_empty()).then(|| self.kind.join(",")),
-            since: self.since.map(|moment| moment.resolve(now)),
-            until: self.until.map(|moment| moment.resolve(now)),
+            since,
+            until,
             ..EventQuery::default()
         }
     }

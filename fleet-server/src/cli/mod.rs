@@ -24,6 +24,7 @@ mod keys;
 mod log_follow;
 mod logs;
 mod named;
+mod newest;
 mod preauths;
 mod server;
 mod telemetry;
