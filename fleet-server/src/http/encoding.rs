@@ -3,7 +3,7 @@
 //! A packed body says nothing reliable about its size, so it is unpacked until it ends or is too
 //! large, whichever comes first. zstd is unpacked by Rust code alone.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ use super::reply::Failure;
 
 /// Bytes that zstd may look back. More than its usual levels want.
 const ZSTD_WINDOW_MAX: u64 = 16 * 1024 * 1024;
+
+/// What comes to no more than this is unpacked once.
+const SMALL_BYTES: usize = 256 * 1024;
 
 /// How a body is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,24 +54,37 @@ impl Encoding {
     pub(super) fn unpack(self, body: Bytes, bytes_max: usize) -> Result<Bytes, Failure> {
         match self {
             Self::Identity => Ok(body),
-            Self::Gzip => all_of(MultiGzDecoder::new(&body[..]), bytes_max, "gzip"),
+            Self::Gzip => all_of(|| MultiGzDecoder::new(&body[..]), bytes_max, "gzip"),
             // Its decoder means to fail where data is wrong; should it panic, that is no reason for
             // us to do so.
             Self::Zstd => catch_unwind(AssertUnwindSafe(|| {
-                all_of(ZstdFrames { rest: &body, frame: None }, bytes_max, "zstd")
+                all_of(|| ZstdFrames { rest: &body, frame: None }, bytes_max, "zstd")
             }))
             .unwrap_or_else(|_| Err(wrong("zstd"))),
         }
     }
 }
 
-fn all_of(decoder: impl Read, bytes_max: usize, name: &str) -> Result<Bytes, Failure> {
+/// All that a decoder gives. What turns out to be large is unpacked once more before it is kept, to
+/// learn how large: whatever is too large never takes the room.
+fn all_of<R: Read>(
+    decoder: impl Fn() -> R,
+    bytes_max: usize,
+    name: &str,
+) -> Result<Bytes, Failure> {
+    let up_to = |bytes: usize| decoder().take(bytes as u64 + 1);
     let mut plain = Vec::new();
-    match decoder.take(bytes_max as u64 + 1).read_to_end(&mut plain) {
-        Ok(_) if plain.len() > bytes_max => Err(too_large(bytes_max)),
-        Ok(_) => Ok(plain.into()),
-        Err(_) => Err(wrong(name)),
+    let small = bytes_max.min(SMALL_BYTES);
+    up_to(small).read_to_end(&mut plain).map_err(|_| wrong(name))?;
+    if plain.len() <= small {
+        return Ok(plain.into());
     }
+    drop(plain);
+    let bytes = io::copy(&mut up_to(bytes_max), &mut io::sink()).map_err(|_| wrong(name))?;
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= bytes_max);
+    let mut plain = Vec::with_capacity(bytes.ok_or_else(|| too_large(bytes_max))?);
+    decoder().read_to_end(&mut plain).map_err(|_| wrong(name))?;
+    Ok(plain.into())
 }
 
 fn wrong(name: &str) -> Failure {

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fleet_core::api::{
-    AuditAction, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate, KeyRotate, Nonce,
-    NonceError, Route, RouteError, Verdict,
+    AuditAction, AuthClass, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate,
+    KeyRotate, Nonce, NonceError, Route, RouteError, Verdict,
 };
 use fleet_core::limits::JSON_BYTES_MAX;
 use fleet_core::untrusted::Untrusted;
@@ -125,7 +125,11 @@ async fn answer(
         Route::InfluxWrite | Route::InfluxWriteV2 => {
             influx::write(http, known(principal)?, request).await
         }
-        // All else is kept apart, so that what comes thousands of times a second stays small.
+        // All else is kept apart, so that what comes thousands of times a second stays small. Pages
+        // are for whoever has no key yet: who stalls there takes no room for what other routes do.
+        route if class == AuthClass::Page => {
+            Box::pin(page::answer(http, visit, is_tls, request_id, route, request)).await
+        }
         route => {
             let asked = Asked { visit, way, principal, route, request, request_id };
             Box::pin(answer_recorded(http, asked)).await
@@ -146,14 +150,16 @@ struct Asked<'a> {
 /// Answers a request, and records it if it changes something: pages do so themselves, where they
 /// know who asks.
 async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply, Failure> {
-    let Some(principal) = asked.principal.clone() else { return answer_rest(http, asked).await };
+    let Some(principal) = asked.principal.clone() else {
+        return Box::pin(answer_rest(http, asked)).await;
+    };
     let (route, visit, request_id) = (asked.route.clone(), asked.visit, asked.request_id);
     let has_key = asked.request.headers().contains_key(header::AUTHORIZATION);
     let via = if has_key { "key" } else { "session" };
     let sender =
         async || audit::Sender::of(&http.ops.audit, &principal, via, visit, request_id).await;
     let Some(action) = AuditAction::of(&route) else {
-        let answer = answer_rest(http, asked).await;
+        let answer = Box::pin(answer_rest(http, asked)).await;
         if let Err(failure) = &answer
             && failure.status() == StatusCode::FORBIDDEN
         {
@@ -171,7 +177,7 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
     let sender = sender().await?;
     let begun = audit::begin(http, &sender, action, &route, query, headers, &body).await?;
     asked.request = request;
-    let mut answer = answer_rest(http, asked).await;
+    let mut answer = Box::pin(answer_rest(http, asked)).await;
     audit::end(begun, action, &mut answer).await;
     answer
 }
@@ -195,7 +201,7 @@ fn sent_on(http: &Http, request: &Request<Payload>) -> Result<Reply, Failure> {
 }
 
 async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failure> {
-    let Asked { visit, way, principal, route, request, request_id } = asked;
+    let Asked { visit, way, principal, route, request, .. } = asked;
     let is_tls = way.is_tls();
     let ops = &http.ops;
     let patience = http.patience.body;
@@ -429,19 +435,6 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
         }
         Route::Me => Ok(ok(&ops.keys.me(&known(principal)?).await?)),
 
-        Route::PageOverview
-        | Route::PageDevice(_)
-        | Route::PageConfig(_)
-        | Route::PageConfigPost(_)
-        | Route::PageMetadata(_)
-        | Route::PageMetadataPost(_)
-        | Route::PageSignIn
-        | Route::PageSignInPost
-        | Route::PageSignOut
-        | Route::PageAsset(_) => {
-            page::answer(http, visit, is_tls, request_id, route, request).await
-        }
-
         Route::StreamOpen => {
             let query = query(&["since", "only", "events"])?;
             let session = page::secret(http, request.headers(), is_tls);
@@ -451,14 +444,28 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
             stream::look(&http.live, uid, principal, body::json(request, patience).await?)
         }
 
-        Route::InfluxWrite | Route::InfluxWriteV2 => {
-            influx::write(http, known(principal)?, request).await
-        }
         Route::InfluxQuery | Route::InfluxQueryPost => {
             influx::query(text.as_deref(), request, patience).await
         }
         Route::InfluxPing => Ok(influx::pong()),
         Route::Metrics => metrics::answer(http, access()?, &query(&["fleet"])?).await,
+
+        // `answer` has those for itself.
+        Route::InfluxWrite
+        | Route::InfluxWriteV2
+        | Route::PageOverview
+        | Route::PageDevice(_)
+        | Route::PageConfig(_)
+        | Route::PageConfigPost(_)
+        | Route::PageMetadata(_)
+        | Route::PageMetadataPost(_)
+        | Route::PageSignIn
+        | Route::PageSignInPost
+        | Route::PageSignOut
+        | Route::PageAsset(_) => {
+            tracing::error!(%route, "this route is answered elsewhere");
+            Err(Failure::internal())
+        }
     }
 }
 

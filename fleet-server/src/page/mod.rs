@@ -131,24 +131,26 @@ pub(crate) async fn answer(
         Route::PageSignInPost => sign_in::begin(ask, request).await,
         Route::PageSignOut => sign_in::end(ask, request).await,
         Route::PageOverview => match reader(ask, request.headers()).await? {
-            Some(reader) => overview::show(ask, &reader, request.uri().query()).await,
+            Some(reader) => Box::pin(overview::show(ask, &reader, request.uri().query())).await,
             None if http.page.is_public => Ok(overview::show_to_anybody(ask)),
             None => stranger(ask, &request),
         },
         Route::PageDevice(name) => match reader(ask, request.headers()).await? {
-            Some(reader) => device::show(ask, &reader, &name, request.uri().query()).await,
+            Some(reader) => {
+                Box::pin(device::show(ask, &reader, &name, request.uri().query())).await
+            }
             None => stranger(ask, &request),
         },
         Route::PageConfig(name) => match reader(ask, request.headers()).await? {
             Some(reader) => config_form::show(ask, &reader, &name).await,
             None => stranger(ask, &request),
         },
-        Route::PageConfigPost(name) => config_form::send(ask, &name, request).await,
+        Route::PageConfigPost(name) => Box::pin(config_form::send(ask, &name, request)).await,
         Route::PageMetadata(name) => match reader(ask, request.headers()).await? {
             Some(reader) => notes_form::show(ask, &reader, &name).await,
             None => stranger(ask, &request),
         },
-        Route::PageMetadataPost(name) => notes_form::send(ask, &name, request).await,
+        Route::PageMetadataPost(name) => Box::pin(notes_form::send(ask, &name, request)).await,
         other => {
             tracing::error!(route = %other, "this is no route of a page");
             Err(Failure::internal())

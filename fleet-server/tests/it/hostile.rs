@@ -92,16 +92,19 @@ async fn t24_bodies_that_would_fill_the_memory_are_refused() {
     let mut stream = raw(&rig, head.as_bytes()).await;
     let chunk = [&b"10000\r\n"[..], &vec![b' '; 0x10000], b"\r\n"].concat();
     let (mut read, mut write) = stream.split();
-    let endless = async { while write.write_all(&chunk).await.is_ok() {} };
-    let mut answer = vec![0; 12];
-    let answered = async { read.read_exact(&mut answer).await };
-    tokio::select! {
-        () = endless => {}
-        answered = timeout(BOUND, answered) => {
-            answered.expect("an answer in time").unwrap();
-            assert_eq!(answer, b"HTTP/1.1 413");
+    let mut taken = 0;
+    let endless = async {
+        while write.write_all(&chunk).await.is_ok() {
+            taken += chunk.len();
         }
-    }
+    };
+    let mut answer = Vec::new();
+    // What it says may be lost where it hangs up on somebody who goes on.
+    let answered = async { drop(read.read_to_end(&mut answer).await) };
+    timeout(BOUND, async { tokio::join!(endless, answered) }).await.expect("an end in time");
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 413"), "{answer:?}");
+    // A body of JSON may have a mebibyte; the rest waits in the system's buffers.
+    assert!(taken < 32 * 1024 * 1024, "{taken} bytes were taken");
     let deep = [b"[".repeat(33), b"]".repeat(33)].concat();
     post(&rig, telemetry, &[], deep).await.problem(422);
 }

@@ -154,21 +154,23 @@ fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The names of the tests in a file: functions behind an attribute that ends in `test`.
+/// The names of the tests in a file that are run: functions behind an attribute that ends in `test`,
+/// and none that says that they are ignored.
 fn tests_in(text: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let mut is_test = false;
+    let (mut is_test, mut is_ignored) = (false, false);
     for line in text.lines().map(str::trim) {
         if let Some(attribute) = line.strip_prefix("#[") {
-            let word = attribute.split(['(', ']']).next().unwrap_or_default();
+            let word = attribute.split(['(', ']', ' ']).next().unwrap_or_default();
             is_test |= word == "test" || word.ends_with("::test");
+            is_ignored |= word == "ignore";
         } else if let Some(function) = line.strip_prefix("async fn ").or(line.strip_prefix("fn ")) {
-            if is_test {
+            if is_test && !is_ignored {
                 names.extend(function.split('(').next().map(str::to_owned));
             }
-            is_test = false;
+            (is_test, is_ignored) = (false, false);
         } else if !line.starts_with("//") {
-            is_test = false;
+            (is_test, is_ignored) = (false, false);
         }
     }
     names
@@ -199,7 +201,8 @@ mod tests {
     #[test]
     fn functions_behind_attributes_are_tests() {
         let text = "#[test]\nfn one() {}\nfn two() {}\n#[tokio::test(flavor = \"a\")]\n\
-                    #[ignore = \"b\"]\nasync fn three() {}\n#[derive(Debug)]\nstruct A;\nfn four() {}\n";
-        assert_eq!(tests_in(text), ["one", "three"]);
+                    async fn three() {}\n#[derive(Debug)]\nstruct A;\nfn four() {}\n\
+                    #[test]\n#[ignore = \"b\"]\nfn five() {}\n#[test]\nfn six() {}\n";
+        assert_eq!(tests_in(text), ["one", "three", "six"]);
     }
 }
