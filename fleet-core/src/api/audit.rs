@@ -63,16 +63,16 @@ pub struct AuditEntry {
     pub text: Untrusted,
 }
 
-/// Whether a record was written before or after.
+/// Whether a record was written before or after. The numbers are a part of what is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditKind {
     /// Before anything was done.
-    Intent,
+    Intent = 0,
     /// What came of an intent.
-    Outcome,
+    Outcome = 1,
     /// At once: of what was refused, or decided by the server itself.
-    Single,
+    Single = 2,
 }
 
 impl AuditKind {

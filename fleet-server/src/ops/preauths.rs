@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fleet_core::api::{PreauthCreate, PreauthDevice, PreauthView, is_tag};
+use fleet_core::id::DeviceId;
 use fleet_core::identity::Fingerprint;
 use fleet_core::limits::{PREAUTH_LIFETIME_DEFAULT, PREAUTHS_MAX, SHOWN_CHARS_MAX, TAG_BYTES_MAX};
 use fleet_core::time::{DURATION_MAX, Timestamp};
@@ -87,7 +88,14 @@ impl Preauths {
         for device in &devices {
             known.extend(device.keys().map(|key| (key.fingerprint(), device)));
         }
-        let mut ids: HashSet<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+        // What was promised to these very keys is no obstacle here: the store tells that they are
+        // preauthorised already.
+        let wanted: HashSet<Fingerprint> = wished.iter().map(|wish| wish.fingerprint).collect();
+        let mut promised = self.list().await?;
+        promised.retain(|other| !wanted.contains(&other.fingerprint));
+        let promised = promised.iter().filter_map(|other| other.device_id.as_ref());
+        let taken = devices.iter().map(|device| &device.id).chain(promised);
+        let mut ids: HashSet<&str> = taken.map(DeviceId::as_str).collect();
         let mut keys = HashSet::new();
         for (position, wished) in wished.iter().enumerate() {
             let at = |field: &str| format!("devices[{position}].{field}");
@@ -105,7 +113,7 @@ impl Preauths {
             if let Some(id) = &wished.device_id
                 && !ids.insert(id.as_str())
             {
-                let problem = format!("{id} is the id of another device");
+                let problem = format!("{id} is the id of another device, or promised to one");
                 return Err(OpsError::invalid(at("device_id"), problem));
             }
             let name = wished.name.as_deref().unwrap_or_default();

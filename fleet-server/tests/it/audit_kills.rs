@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleet_core::api::{AuditKind, AuditLine, AuditRecord};
 use serde_json::json;
@@ -38,8 +38,7 @@ async fn ask_on(program: &Program<'_>, stop: &AtomicBool, answered: &Mutex<Vec<S
 async fn t35_what_was_answered_has_both_halves_and_what_was_open_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let answered = Arc::new(Mutex::new(Vec::new()));
-    let count = AtomicUsize::new(0);
+    let answered = Mutex::new(Vec::new());
     let mut program = Program::start(folder.path(), port).await;
     for _ in 0..KILLS {
         let stop = AtomicBool::new(false);
@@ -54,7 +53,6 @@ async fn t35_what_was_answered_has_both_halves_and_what_was_open_is_unknown() {
             stop.store(true, Ordering::SeqCst);
         };
         tokio::join!(asking, killing);
-        count.fetch_add(1, Ordering::SeqCst);
         drop(program);
         program = Program::start(folder.path(), port).await;
     }

@@ -71,6 +71,9 @@ async fn all_of_a_request_is_noted_or_nothing_and_what_is_wrong_is_named() {
     preauthorize(&rig, json!([good])).await;
     let again = rig.ask("POST", PATH, Some(json!({ "devices": [good] }))).await.problem(409);
     assert!(again.contains("is preauthorised already"), "{again}");
+    let same = json!({"devices": [{"fingerprint": fingerprint(3), "device_id": "b"}]});
+    let problem = rig.ask("POST", PATH, Some(same)).await.problem(422);
+    assert!(problem.contains("or promised to one"), "{problem}");
     let one = format!("{PATH}/{}", fingerprint(2));
     rig.ask("DELETE", &one, None).await.expect(200);
     rig.ask("DELETE", &one, None).await.expect(404);

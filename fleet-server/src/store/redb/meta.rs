@@ -37,7 +37,8 @@ impl MetaStore for RedbStore {
     }
 
     fn damage(&self) -> Option<String> {
-        self.series.damage().or_else(|| self.shared.damage.summary())
+        let all = [self.shared.damage.summary(), self.series.damage()];
+        all.into_iter().flatten().reduce(|rows, telemetry| format!("{rows}; {telemetry}"))
     }
 
     async fn check(&self, pace: Pace) -> Result<Checked, StoreError> {

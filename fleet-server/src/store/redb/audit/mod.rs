@@ -140,9 +140,12 @@ fn verify(
     };
     let records = txn.open(&AUDIT)?;
     for key in records.keys(&after.saturating_add(1).to_be_bytes(), &LAST)? {
-        if let Some(record) = sound(&records, &key?)?
-            && let Err(broken) = verifier.take(&record)
-        {
+        let key = key?;
+        let taken = match sound(&records, &key)? {
+            Some(record) => verifier.take(&record),
+            None => Err(Broken::Missing(seq_of(&key))),
+        };
+        if let Err(broken) = taken {
             return Ok(Err(broken));
         }
     }
