@@ -6,15 +6,31 @@
 use std::path::PathBuf;
 use std::{fs, io};
 
+use crate::claim::{ClaimCode, ClaimKey};
+use crate::filter::{Filter, Words};
 use crate::grant::Grant;
+#[cfg(feature = "net")]
+use crate::mdns;
+use crate::secret::{self, ApiKey};
 use crate::wire::{Greeting, Hello, Proof, ToAgent, ToServer};
+#[cfg(feature = "net")]
+use crate::yaml;
 use crate::{codec, frames};
 
 /// A door, by the name under which `cargo xtask fuzz` knows it.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Those of this package.
-pub const TARGETS: &[Target] = &[("link", link), ("frames", frames)];
+pub const TARGETS: &[Target] = &[
+    ("link", link),
+    ("frames", frames),
+    ("filter", filter),
+    ("keys", keys),
+    #[cfg(feature = "net")]
+    ("settings", settings),
+    #[cfg(feature = "net")]
+    ("mdns", mdns::check::packets_of_any_bytes),
+];
 
 /// What travels on the link, and grants: refused, or read as itself again.
 fn link(bytes: &[u8]) {
@@ -47,6 +63,53 @@ fn frames(bytes: &[u8]) {
     assert_eq!(at, file.len(), "read to the end");
     let again = frames::read(&whole);
     assert!(again.into_iter().all(|found| matches!(found, frames::Found::Frame { .. })));
+}
+
+/// What an operator asks for: refused with words that are safe to show, or one spelling that reads back
+/// as the same.
+fn filter(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for words in [Words::Fuzzy, Words::Refused] {
+        match Filter::parse(&text, words) {
+            Ok(filter) => {
+                let spelling = filter.to_string();
+                assert!(!spelling.contains(char::is_control), "{spelling:?} acts on a terminal");
+                assert_eq!(Filter::parse(&spelling, words), Ok(filter), "{spelling:?}");
+            }
+            Err(error) => {
+                let shown = error.to_string();
+                assert!(!shown.contains(char::is_control), "{shown:?} acts on a terminal");
+            }
+        }
+    }
+}
+
+/// What lets people in: a key reads back as it was, and none is left in a text that is to be shown.
+fn keys(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(key) = text.parse::<ApiKey>() {
+        assert_eq!(key.reveal().as_str(), text);
+        assert!(text.parse::<ApiKey>().is_ok_and(|again| again.hash() == key.hash()));
+        let shown = secret::without_secrets(&text);
+        assert!(shown.parse::<ApiKey>().is_err(), "a key is shown");
+    }
+    let shown = secret::without_secrets(&text);
+    assert_eq!(secret::without_secrets(&shown), shown, "what is hidden stays hidden");
+    if let Ok(code) = text.parse::<ClaimCode>() {
+        assert_eq!(code.reveal().parse(), Ok(code));
+    }
+    // Whether it is one is all there is to see.
+    let _ = text.parse::<ClaimKey>();
+}
+
+/// Files of settings: read, or refused in one line that is safe to show.
+#[cfg(feature = "net")]
+fn settings(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Err(error) = yaml::value("the text", &text) {
+        let shown = error.to_string();
+        assert!(!shown.contains(char::is_control), "{shown:?} acts on a terminal");
+    }
 }
 
 /// Tries the seeds of some doors. How many there were.

@@ -35,6 +35,12 @@ pub const SYSTEMD: &[Package] =
 /// What `cargo xtask fuzz` needs.
 pub const FUZZ: &[Package] = &[("g++", "g++", "building libFuzzer")];
 
+/// What making up requests for the server needs.
+pub const CONTRACT: &[Package] = &[
+    ("python3", "python3", "requests of every kind that the OpenAPI document allows"),
+    ("python3-pip", "pip3", "what makes them up"),
+];
+
 /// What `cargo xtask bench telemetry` needs.
 pub const BENCH: &[Package] =
     &[("victoria-metrics", "victoria-metrics", "what telemetry is compared with")];

@@ -22,6 +22,8 @@
 mod authority;
 pub mod browser;
 mod cache;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod check;
 mod claim;
 mod instance;
 mod interfaces;

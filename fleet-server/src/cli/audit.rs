@@ -172,12 +172,17 @@ fn neighbour(database: &Path) -> Option<ServerIdentity> {
 }
 
 fn tell(verified: Verified, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let is_signed = verified.signed.as_ref().is_some_and(|point| point.seq == verified.last);
+    let signed = verified.signed.as_ref().map(|point| point.seq);
     let last = verified.last;
     output.one(&Whole::of(verified))?;
-    if !is_signed && last > 0 {
-        output.note("The records after the signed one hang together, and are not signed yet.")?;
-    }
+    output.note(&match signed {
+        _ if last == 0 => "There are no records yet.".to_owned(),
+        Some(seq) if seq == last => "Every record is as it was written, and signed.".to_owned(),
+        Some(seq) => {
+            format!("Every record is as it was written; those after {seq} are not signed yet.")
+        }
+        None => "Every record is as it was written; none is signed yet.".to_owned(),
+    })?;
     Ok(Exit::Done)
 }
 

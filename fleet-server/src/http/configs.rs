@@ -68,7 +68,7 @@ pub(super) async fn history(ops: &Ops, access: &Access, query: &Query) -> Result
     let limit = query.count("limit", PAGE_ROWS_MAX)?.unwrap_or(ROWS_DEFAULT);
     let versions = match whose(query)? {
         Whose::Device(name) => ops.configs.history(access, name, before, limit).await?,
-        Whose::Layer(layer) => ops.configs.layer_history(&layer, before, limit).await?,
+        Whose::Layer(layer) => ops.configs.layer_history(access, &layer, before, limit).await?,
     };
     Ok(json(StatusCode::OK, &versions))
 }

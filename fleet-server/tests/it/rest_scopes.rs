@@ -84,6 +84,19 @@ async fn what_is_out_of_scope_is_in_no_answer() {
         rig.ask("POST", "/api/v1/batches", Some(wish)).await.expect(201);
     }
     rig.ask("POST", "/api/v1/devices/nice-1/revoke", None).await.expect(200);
+    let tagged = json!({"tags": {"add": ["ours"]}});
+    rig.ask("PUT", "/api/v1/devices/lyon-1", Some(tagged)).await.expect(200);
+    for (tag, word) in [("ours", "lyon-1"), ("theirs", "nice")] {
+        let path = format!("/api/v1/config?layer=tag:{tag}");
+        let config = json!({"config": {"telemetry": {"interval": 30}}, "comment": word});
+        rig.ask("POST", &path, Some(config)).await.expect(200);
+        let status = if tag == "ours" { 200 } else { 404 };
+        for path in [path, format!("/api/v1/config/history?layer=tag:{tag}")] {
+            let answer = places.ask("GET", &path, None).await;
+            assert_eq!(answer.status.as_u16(), status, "{path}: {answer:?}");
+        }
+    }
+    places.get("/api/v1/config?layer=fleet").await;
     for (path, holds) in [
         ("/api/v1/devices", true),
         ("/api/v1/devices?filter=has%20site", true),
@@ -95,7 +108,7 @@ async fn what_is_out_of_scope_is_in_no_answer() {
         ("/api/v1/events?limit=500", true),
         ("/api/v1/commands", true),
         ("/api/v1/deleted-devices", false),
-        ("/api/v1/config/layers", false),
+        ("/api/v1/config/layers", true),
         ("/api/v1/export", true),
         ("/metrics?fleet=1", true),
         ("/", true),

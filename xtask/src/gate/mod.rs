@@ -4,6 +4,7 @@
 //! `CI=true` it fails, unless it is one that needs the internet. All steps run, so that one call
 //! shows everything there is to mend.
 
+mod contract;
 mod namespaces;
 mod security;
 mod steps;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::contract::{self, Effort};
 use super::steps::{self, succeed};
 use super::{Step, namespaces};
 use crate::cargo::{cargo, root};
@@ -22,10 +23,11 @@ const THREATS: usize = 37;
 /// What marks a row without tests.
 const NOTHING: &str = "— ";
 
-pub(super) const STEPS: [Step; 3] = [
+pub(super) const STEPS: [Step; 4] = [
     Step::new("threats", "tests of packages that SECURITY.md names", packages),
     Step::new("attackers", "whole programs on hosts in namespaces, as SECURITY.md names", hosts),
     Step::new("fuzz", "fuzz targets, a minute each", all_fuzz),
+    Step::new("contract", "the server against its OpenAPI document, 5,000 requests", contract),
 ];
 
 /// A row of the table.
@@ -68,6 +70,10 @@ fn hosts() -> anyhow::Result<()> {
 fn all_fuzz() -> anyhow::Result<()> {
     steps::ensure(packages::FUZZ)?;
     fuzz::try_all(&fuzz::targets()?, FUZZ_SECONDS, fuzz::Start::Found)
+}
+
+fn contract() -> anyhow::Result<()> {
+    contract::run(&Effort { each: 60, at_least: 5_000 })
 }
 
 /// The tests that the table names, by how they are run.

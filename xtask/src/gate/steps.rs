@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
+use super::contract::{self, Effort};
 use super::{NotRun, Step, namespaces};
 use crate::cargo::{cargo, root};
 use crate::{fuzz, packages, tidy};
@@ -17,7 +18,7 @@ const FUZZ_SECONDS: u64 = 10;
 
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(super) const STEPS: [Step; 11] = [
+pub(super) const STEPS: [Step; 12] = [
     Step::new("tidy", "house rules that no tool knows", tidy),
     Step::new("format", "cargo fmt", format),
     Step::new("lints", "clippy: everything, and fleet-core with fewer features", lints),
@@ -27,6 +28,7 @@ pub(super) const STEPS: [Step; 11] = [
     Step::new("hosts", "whole programs on hosts in network namespaces", hosts),
     Step::new("systemd", "the agent beside a real journal, in a container", systemd),
     Step::new("fuzz", "fuzz targets, each for a short time", fuzz),
+    Step::new("contract", "the server against its OpenAPI document", contract),
     Step::new("deny", "licences, sources and duplicates of dependencies", deny),
     Step { required: false, ..Step::new("advisory", "known faults of dependencies", advisories) },
 ];
@@ -117,6 +119,10 @@ fn built_suite() -> anyhow::Result<String> {
 fn fuzz() -> anyhow::Result<()> {
     ensure(packages::FUZZ)?;
     fuzz::try_all(&fuzz::targets()?, FUZZ_SECONDS, fuzz::Start::Seeds)
+}
+
+fn contract() -> anyhow::Result<()> {
+    contract::run(&Effort { each: 2, at_least: 1_000 })
 }
 
 fn deny() -> anyhow::Result<()> {

@@ -30,7 +30,7 @@ struct Wish {
 }
 
 impl Configs {
-    /// All layers.
+    /// All layers; to somebody with a scope those of devices in it.
     pub(crate) async fn layer_list(&self, access: &Access) -> Result<Vec<LayerView>, OpsError> {
         let stack = self.layers.stack().await?;
         let devices = self.world.store.device_list().await?;
@@ -41,7 +41,9 @@ impl Configs {
             let devices = tags.iter().filter(|tags| has_layer(tags, layer)).count();
             layer_view(layer, Some(stored.clone()), devices)
         };
-        Ok(stack.all().map(view).collect())
+        let mut views: Vec<_> = stack.all().map(view).collect();
+        views.retain(|view| is_shown(access, &view.layer, view.devices));
+        Ok(views)
     }
 
     /// One layer.
@@ -51,16 +53,19 @@ impl Configs {
         layer: &ConfigLayer,
     ) -> Result<LayerView, OpsError> {
         let latest = self.layers.stack().await?.get(layer).cloned();
-        self.layer_view(access, layer, latest).await
+        let view = self.layer_view(access, layer, latest).await?;
+        if is_shown(access, layer, view.devices) { Ok(view) } else { Err(none_such(layer)) }
     }
 
     /// Versions of a layer, newest first; only those below `before`, if that is said.
     pub(crate) async fn layer_history(
         &self,
+        access: &Access,
         layer: &ConfigLayer,
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<ConfigVersionView>, OpsError> {
+        self.layer_get(access, layer).await?;
         let versions = self.world.store.layer_history(&layer.to_string(), before, limit).await?;
         Ok(versions.into_iter().map(version_view).collect())
     }
@@ -184,6 +189,16 @@ impl Configs {
         let devices = devices.iter().filter(|device| access.has(device)).count();
         Ok(layer_view(layer, latest, devices))
     }
+}
+
+/// Whether somebody may read a layer that so many devices have which they see. The fleet's is in the
+/// configuration of every device.
+fn is_shown(access: &Access, layer: &ConfigLayer, devices: usize) -> bool {
+    access.scope().is_none() || *layer == ConfigLayer::Fleet || devices > 0
+}
+
+fn none_such(layer: &ConfigLayer) -> OpsError {
+    OpsError::NotFound(format!("layer {layer}"))
 }
 
 fn layer_view(layer: &ConfigLayer, latest: Option<ConfigVersion>, devices: usize) -> LayerView {
