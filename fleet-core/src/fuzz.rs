@@ -89,7 +89,7 @@ fn keys(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(key) = text.parse::<ApiKey>() {
         assert_eq!(key.reveal().as_str(), text);
-        assert!(text.parse::<ApiKey>().is_ok_and(|again| again.hash() == key.hash()));
+        assert!(text.parse::<ApiKey>().is_ok_and(|again| again.hash().matches(key.hash())));
         let shown = secret::without_secrets(&text);
         assert!(shown.parse::<ApiKey>().is_err(), "a key is shown");
     }

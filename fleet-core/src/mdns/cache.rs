@@ -153,7 +153,7 @@ impl Cache {
     }
 
     /// How many claims there are.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn claims(&self) -> usize {
         let counted = self.entries.values().map(|entry| entry.claims.len()).sum();
         assert_eq!(self.claims_total, counted);
