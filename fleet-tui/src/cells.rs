@@ -54,6 +54,16 @@ pub fn age(ago: Duration) -> String {
     }
 }
 
+/// How far off a time is, ahead or behind: `in 12d`, `3h ago`, `now`.
+pub fn until(at: Timestamp, now: Timestamp) -> String {
+    let (away, is_ahead) = if at > now { (at.since(now), true) } else { (now.since(at), false) };
+    match (age(away), is_ahead) {
+        (away, _) if away == "now" => away,
+        (away, true) => format!("in {away}"),
+        (away, false) => format!("{away} ago"),
+    }
+}
+
 /// A time to the second, as people write one.
 pub fn second(at: Timestamp) -> String {
     let text = at.to_string();
@@ -148,6 +158,18 @@ mod tests {
         ] {
             assert_eq!(wrapped(text, width), lines, "{text} in {width}");
         }
+    }
+
+    #[test]
+    fn times_ahead_and_behind_are_told_apart() {
+        let now = Timestamp::from_millis(1_787_493_802_000);
+        let hours = |count: u64| Duration::from_secs(count * 3_600);
+        assert_eq!(until(now.plus(hours(24 * 90)), now), "in 90d");
+        assert_eq!(until(now.minus(hours(3)), now), "3h ago");
+        assert_eq!(
+            (until(now, now), until(now.plus(Duration::from_secs(5)), now)),
+            ("now".to_owned(), "now".to_owned())
+        );
     }
 
     #[test]

@@ -293,6 +293,7 @@ impl Console {
                     self.performer.provision(targets, server_url, code);
                 }
                 Effect::Copy(text) => self.copy(&text),
+                Effect::CopyKey(key) => self.copy(&key.reveal()),
                 Effect::Export { stem, extension, contents } => {
                     let now = SystemClock.now();
                     self.performer.export(stem, extension, contents, now);

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use fleet_core::api::{BatchRequest, DeviceUpdate, MemberState, StreamView};
+use fleet_core::api::{BatchRequest, DeviceUpdate, KeyCreate, MemberState, StreamView};
 use fleet_core::claim::ClaimCode;
 use fleet_core::command::Command;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::net::url::ServerUrl;
 use fleet_core::operator::claim::Target;
 use fleet_core::operator::logs::LogQuery;
+use fleet_core::secret::ApiKey;
 use fleet_core::time::Timestamp;
 
 /// Something to do.
@@ -31,6 +32,8 @@ pub enum Effect {
     },
     /// Put a text into the clipboard of whoever sits at the terminal.
     Copy(String),
+    /// The same with a key in full. Shows its id only, however it is written down.
+    CopyKey(ApiKey),
     /// Write a file, and tell where.
     Export {
         /// How its name begins.
@@ -138,6 +141,19 @@ pub enum Request {
     ChangeBatch(Uid, BatchChange),
     /// Do the same again to so many devices of a batch that failed.
     RetryBatch(Uid, usize),
+    /// The keys to the server.
+    Keys,
+    /// Make a key.
+    MakeKey(Box<KeyCreate>),
+    /// Make a key's successor.
+    RotateKey {
+        /// Of which key.
+        id: String,
+        /// How long that one goes on.
+        overlap: Duration,
+    },
+    /// End a key.
+    RevokeKey(String),
 }
 
 /// What becomes of a batch.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use crossterm::event::KeyEvent;
 use fleet_core::api::{
     BatchMember, BatchPreview, BatchView, CommandView, ConfigVersionView, ConfigView, Device,
-    EventView, LogMessage, Me, SeriesReply, StreamMessage,
+    EventView, KeyView, LogMessage, Me, SeriesReply, StreamMessage,
 };
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Interface;
 use fleet_core::operator::browse::Sighting;
 use fleet_core::operator::provision::Progress;
+use fleet_core::secret::ApiKey;
 use fleet_core::time::Timestamp;
 use ratatui::layout::Size;
 
@@ -114,6 +115,10 @@ pub enum Answer {
     Members(Vec<BatchMember>),
     /// What a batch would be.
     Preview(Box<BatchPreview>),
+    /// Keys to the server, without what would let anybody use them.
+    Keys(Vec<KeyView>),
+    /// A key that was just made. Shows its id only, however it is written down.
+    NewKey(Box<ApiKey>),
     /// It is done.
     Done,
 }
@@ -125,6 +130,8 @@ pub struct Failed {
     pub text: String,
     /// The request's number in the server's log.
     pub request_id: Option<String>,
+    /// The part of the request that does not do, as the server names it, if it is about one.
+    pub field: Option<String>,
 }
 
 /// How far one device's provisioning has come.

@@ -71,6 +71,8 @@ pub enum Action {
     Views,
     Versions,
     Undo,
+    Keys,
+    NewKey,
 }
 
 /// Where a binding holds. A screen's own bindings come before those of every screen.
@@ -92,6 +94,8 @@ pub enum Scope {
     Batches,
     /// One of those, with its devices.
     Batch,
+    /// Keys to the server.
+    Keys,
 }
 
 /// The part of help that a binding stands in.
@@ -122,12 +126,12 @@ pub struct Binding {
     pub section: Section,
 }
 
-use Scope::{Batch, Batches, Device, Discover, Events, Everywhere, Fleet, Pending};
+use Scope::{Batch, Batches, Device, Discover, Events, Everywhere, Fleet, Keys, Pending};
 
 /// Every screen.
-pub const SCREENS: [Scope; 7] = [Fleet, Device, Discover, Pending, Events, Batches, Batch];
+pub const SCREENS: [Scope; 8] = [Fleet, Device, Discover, Pending, Events, Batches, Batch, Keys];
 
-const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events, Batches, Batch];
+const LISTS: &[Scope] = &[Fleet, Discover, Pending, Events, Batches, Batch, Keys];
 const ALL: &[Scope] = &[Everywhere];
 
 #[rustfmt::skip]
@@ -147,11 +151,12 @@ const BINDINGS: &[Binding] = {
         bind(Action::CancelRest, &[Batches, Batch], &["K"], "cancel rest…", "call off what has not begun of the batch", Act),
         bind(Action::RetryFailed, &[Batches, Batch], &["R"], "retry failed…", "do it again to the devices of the batch that failed", Act),
         bind(Action::Views, &[Batch, Device], &["f"], "which…", "which are shown: a batch's devices in one state, lines of a log from a level on", View),
+        bind(Action::NewKey, &[Keys], &["o"], "new key…", "make a key: its kind, role, rights, scope and end are asked for", Act),
         bind(Action::Mark, &[Fleet, Discover, Pending], &["Space"], "mark", "mark or unmark", Act),
         bind(Action::MarkRange, &[Fleet, Discover, Pending], &["v"], "range", "mark a range: here, move, v", Act),
         bind(Action::MarkAll, &[Fleet, Discover, Pending], &["a"], "mark all", "mark all that the filter shows", Act),
         bind(Action::MarkInvert, &[Fleet, Pending], &["i"], "", "invert the marks within the filter", Act),
-        bind(Action::Actions, &[Fleet, Device, Discover, Pending, Batches, Batch], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
+        bind(Action::Actions, &[Fleet, Device, Discover, Pending, Batches, Batch, Keys], &["x"], "actions", "what can be done with the marked, or with the one at the cursor", Act),
         bind(Action::Retry, &[Discover], &["R"], "retry failed", "configure those again that failed", Act),
         bind(Action::TakeBack, &[Device], &["K"], "take back", "take back the command at the cursor, before the device begins", Act),
         bind(Action::Versions, &[Device], &["D"], "versions…", "what the configuration was before, and back to one of those", Act),
@@ -165,14 +170,14 @@ const BINDINGS: &[Binding] = {
         bind(Action::ZoomIn, &[Device], &["+"], "zoom", "a shorter time, in more detail", View),
         bind(Action::ZoomOut, &[Device], &["-"], "", "a longer time", View),
         bind(Action::LiveEdge, &[Device], &["="], "live", "back to now", View),
-        bind(Action::Filter, &[Fleet, Discover, Pending, Events, Batches, Device], &["/"], "filter", "filter, as you type", View),
-        bind(Action::Sort, &[Fleet, Discover, Pending], &["s"], "sort", "sort by a column", View),
-        bind(Action::Reverse, &[Fleet, Discover, Pending], &["S"], "", "the other way round", View),
+        bind(Action::Filter, &[Fleet, Discover, Pending, Events, Batches, Device, Keys], &["/"], "filter", "filter, as you type", View),
+        bind(Action::Sort, &[Fleet, Discover, Pending, Keys], &["s"], "sort", "sort by a column", View),
+        bind(Action::Reverse, &[Fleet, Discover, Pending, Keys], &["S"], "", "the other way round", View),
         bind(Action::Columns, &[Fleet], &["c"], "columns", "choose the columns", View),
         bind(Action::NextProblem, &[Fleet], &["n"], "next problem", "the next device with a problem", Move),
         bind(Action::PreviousProblem, &[Fleet], &["N"], "", "the one before", Move),
         bind(Action::Follow, &[Events, Device], &["F"], "follow", "stay at the newest, or stop", View),
-        bind(Action::Copy, &[Fleet, Device, Discover, Pending, Events, Batches, Batch], &["y"], "copy", "copy to your own clipboard (OSC 52)", View),
+        bind(Action::Copy, &[Fleet, Device, Discover, Pending, Events, Batches, Batch, Keys], &["y"], "copy", "copy to your own clipboard (OSC 52)", View),
         bind(Action::Export, &[Fleet, Events], &["e"], "export", "write what the filter shows to a file", View),
         bind(Action::Freeze, &[Fleet, Device, Events], &["z"], "freeze", "hold the picture still, or let it go on", View),
         bind(Action::Undo, ALL, &["u"], "", "take back what was done here last; it is shown and asked first", Act),
@@ -190,6 +195,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::Discover, ALL, &["5"], "", "find and configure devices", Move),
         bind(Action::Events, ALL, &["6"], "", "what happened", Move),
         bind(Action::Pending, ALL, &["7"], "", "devices that wait for your word", Move),
+        bind(Action::Keys, ALL, &["8"], "", "keys to the server: who may come in, and with what", Move),
         bind(Action::Previous, ALL, &["^o"], "", "the view before this one", Move),
         bind(Action::Leave, ALL, &["q"], "", "back; on the first screen it asks whether to quit", Move),
         bind(Action::Quit, ALL, &["^c"], "", "quit now; nothing on the server stops", Move),
@@ -238,6 +244,7 @@ impl Action {
                 | Self::Views
                 | Self::Versions
                 | Self::Undo
+                | Self::NewKey
         )
     }
 }

@@ -275,6 +275,25 @@ pub fn pending(size: Size) -> PendingParts {
     PendingParts { line, titles, rows, detail }
 }
 
+/// The parts of the screen of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyParts {
+    /// How many, filter; the banner while the server is away.
+    pub line: Rect,
+    /// The columns' titles.
+    pub titles: Rect,
+    /// The rows.
+    pub rows: Rect,
+    /// What the columns had no room for, of the key at the cursor.
+    pub detail: Rect,
+}
+
+/// Divides the screen of keys.
+pub fn api_keys(size: Size) -> KeyParts {
+    let [line, titles, rows, detail] = listed(size, 2);
+    KeyParts { line, titles, rows, detail }
+}
+
 /// The parts of the screen of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventParts {

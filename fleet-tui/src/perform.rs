@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::api::{
-    BatchRequest, BatchView, CommandRequest, CommandView, ConfigUpdate, Route, Verdict,
+    BatchRequest, BatchView, CommandRequest, CommandView, ConfigUpdate, KeyCreated, KeyRotate,
+    Route, Verdict,
 };
 use fleet_core::claim::{ClaimCode, ClaimSecret};
 use fleet_core::command::Command;
@@ -23,11 +24,15 @@ use fleet_core::operator::client::{Client, ClientError, EventQuery, SeriesQuery}
 use fleet_core::operator::commands::CommandQuery;
 use fleet_core::operator::configs::{HistoryQuery, Whose};
 use fleet_core::operator::provision::{self, Progress, Wish};
+use fleet_core::secret::ApiKey;
 use fleet_core::time::Timestamp;
+use fleet_core::untrusted::{Untrusted, escaped};
+use serde::de::Error as _;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::effect::{BatchChange, Change, LogAsk, Request};
 use crate::event::{Answer, Event, Failed, LogNews, Notice, Provisioning};
@@ -40,6 +45,8 @@ const LINKS_INTERVAL: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Events asked for at one time.
 const EVENTS_PAGE: usize = 200;
+/// The status of a request of which a part does not do.
+const UNFIT: u16 = 422;
 /// Commands of one device asked for at one time.
 const COMMANDS_PAGE: usize = 200;
 
@@ -296,7 +303,27 @@ async fn answer(client: &Client, request: &Request) -> Result<Answer, ClientErro
         Request::RetryBatch(id, count) => {
             Answer::Batch(Box::new(client.batch_retry(*id, Some(*count)).await?))
         }
+        Request::Keys => Answer::Keys(client.key_list().await?),
+        Request::MakeKey(wish) => new_key(client.key_create(wish).await?, Route::KeyCreate)?,
+        Request::RotateKey { id, overlap } => {
+            let wish = KeyRotate { overlap_secs: Some(overlap.as_secs()) };
+            new_key(client.key_rotate(id, &wish).await?, Route::KeyRotate(id.clone()))?
+        }
+        Request::RevokeKey(id) => {
+            client.key_revoke(id).await?;
+            Answer::Done
+        }
     })
+}
+
+/// A key that was just made, in a type that does not show it and is wiped when it goes.
+fn new_key(created: KeyCreated, route: Route) -> Result<Answer, ClientError> {
+    let text = Zeroizing::new(created.key);
+    let key: ApiKey = text.parse().map_err(|error| ClientError::Answer {
+        route: Box::new(route),
+        source: serde_json::Error::custom(error),
+    })?;
+    Ok(Answer::NewKey(Box::new(key)))
 }
 
 async fn change_batch(
@@ -404,11 +431,32 @@ fn failed(request: &Request, error: &ClientError) -> Failed {
         Request::BeginBatch(_) | Request::RetryBatch(..) if is_unanswered => {
             "; it may have begun all the same: 4 shows all batches"
         }
+        Request::MakeKey(_) | Request::RotateKey { .. } if is_unanswered => {
+            "; one may have been made all the same, which nobody can read: revoke it if it is listed"
+        }
         _ => "",
     };
+    // Of other requests people have not typed the parts by themselves.
+    let is_form = matches!(request, Request::MakeKey(_) | Request::RotateKey { .. });
+    let (field, text) = match error {
+        ClientError::Refused { status, detail, .. } if is_form && status.as_u16() == UNFIT => {
+            unfit(detail)
+        }
+        _ => (None, Chain(error).to_string()),
+    };
     Failed {
-        text: format!("{}{doubt}", Chain(error)),
+        text: format!("{text}{doubt}"),
         request_id: error.request_id().map(ToString::to_string),
+        field,
+    }
+}
+
+/// What does not do, and which part of the request that is: the server names it first.
+fn unfit(detail: &Untrusted) -> (Option<String>, String) {
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    match detail.raw().split_once(": ").filter(|(name, _)| is_name(name)) {
+        Some((name, problem)) => (Some(name.to_owned()), escaped(problem)),
+        None => (None, detail.to_string()),
     }
 }
 

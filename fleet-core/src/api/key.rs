@@ -1,5 +1,6 @@
 //! API keys in JSON.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,11 +14,14 @@ use crate::untrusted::Untrusted;
 
 /// How long an operator key lasts unless told otherwise.
 pub const OPERATOR_LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// The label of the key that a server makes for itself, in `admin.key` beside its database; nobody
+/// else may give it to a key, and only the server puts another one in its place.
+pub const ADMIN_LABEL: &str = "admin.key";
 /// How long a key goes on beside its successor unless told otherwise.
 pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(86_400);
 
 /// The body of `POST /keys`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyCreate {
     /// What the key is to be.
@@ -73,6 +77,15 @@ pub struct KeyView {
     pub uses_left: Option<u32>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it, as events name them; absent of keys that are older than this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<Untrusted>,
+    /// The id of the key that it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeds: Option<String>,
+    /// The id of the key that takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_by: Option<String>,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
@@ -91,6 +104,62 @@ pub struct KeyView {
     /// The devices that it is for, as a filter; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Untrusted>,
+}
+
+/// How it stands with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyState {
+    /// It lets its holder in.
+    Active,
+    /// It does so beside its successor, for a while.
+    Rotating,
+    /// It has let in as many devices as it was for.
+    UsedUp,
+    /// Its time is over.
+    Expired,
+    /// Somebody ended it.
+    Revoked,
+}
+
+impl KeyState {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Rotating => "rotating",
+            Self::UsedUp => "used up",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether the key lets its holder in.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Active | Self::Rotating)
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl KeyView {
+    /// How it stands with the key at a time, by the server's clock.
+    pub fn state(&self, now: Timestamp) -> KeyState {
+        if self.revoked_at.is_some() {
+            KeyState::Revoked
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            KeyState::Expired
+        } else if self.uses_left == Some(0) {
+            KeyState::UsedUp
+        } else if self.succeeded_by.is_some() {
+            KeyState::Rotating
+        } else {
+            KeyState::Active
+        }
+    }
 }
 
 /// The body of `POST /keys/{id}/rotate`.

@@ -66,7 +66,10 @@ pub use export::{
 };
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView};
 pub use identity::{Identity, IdentityProof, Nonce, NonceError};
-pub use key::{KeyCreate, KeyCreated, KeyRotate, KeyView, Me, OPERATOR_LIFE, OVERLAP_DEFAULT};
+pub use key::{
+    ADMIN_LABEL, KeyCreate, KeyCreated, KeyRotate, KeyState, KeyView, Me, OPERATOR_LIFE,
+    OVERLAP_DEFAULT,
+};
 pub use later::LaterWord;
 pub use log::{
     LOGS_DROPPED, LOGS_SEEN, LogEntries, LogEntry, LogHello, LogLink, LogMessage, LogOver,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use fleet_core::api::role::words;
-use fleet_core::api::{KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Right, Rights, Role};
+use fleet_core::api::{
+    KeyCreate, KeyCreated, KeyRotate, KeyState, KeyView, Me, Right, Rights, Role,
+};
 use fleet_core::cli::args;
 use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::each::for_each;
@@ -19,7 +21,7 @@ use fleet_core::glyph::Tone;
 use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::secret::KeyKind;
-use fleet_core::time::{Clock as _, SystemClock, Timestamp};
+use fleet_core::time::{Clock as _, SystemClock};
 use serde::Serialize;
 use serde_json::json;
 
@@ -263,7 +265,7 @@ impl Listed for Key {
         Column::new("ID", 10),
         Column::new("KIND", 8),
         Column::new("ROLE", 8),
-        Column::new("STATE", 7),
+        Column::new("STATE", 8),
         Column::new("LABEL", 20),
         Column::spare("RIGHTS", 18, 5),
         Column::spare("SCOPE", 20, 1),
@@ -273,16 +275,17 @@ impl Listed for Key {
         Column::spare("LAST USED", 9, 3),
         Column::spare("FROM", 15, 4),
         Column::spare("CREATED", 9, 8),
+        Column::spare("BY", 20, 9),
     ];
 
     fn cells(&self, reader: Reader) -> Vec<Cell> {
         let Self(key) = self;
-        let (state, tone) = state(key, SystemClock.now());
+        let state = key.state(SystemClock.now());
         vec![
             Cell::new(&key.id),
             Cell::new(key.kind),
             Cell::maybe(key.role),
-            Cell::new(state).toned(tone),
+            Cell::new(state).toned(tone(state)),
             Cell::new(&key.label),
             Cell::maybe(some_words(&key.rights)),
             Cell::maybe(key.scope.as_ref()),
@@ -292,6 +295,7 @@ impl Listed for Key {
             reader.time(key.last_used),
             Cell::maybe(key.last_used_from),
             reader.time(Some(key.created_at)),
+            Cell::maybe(key.created_by.as_ref()),
         ]
     }
 
@@ -300,15 +304,12 @@ impl Listed for Key {
     }
 }
 
-fn state(key: &KeyView, now: Timestamp) -> (&'static str, Tone) {
-    if key.revoked_at.is_some() {
-        ("revoked", Tone::Plain)
-    } else if key.expires_at.is_some_and(|expires| expires <= now) {
-        ("expired", Tone::Warn)
-    } else if key.uses_left == Some(0) {
-        ("used up", Tone::Warn)
-    } else {
-        ("active", Tone::Good)
+fn tone(state: KeyState) -> Tone {
+    match state {
+        KeyState::Active => Tone::Good,
+        KeyState::Rotating => Tone::Busy,
+        KeyState::UsedUp | KeyState::Expired => Tone::Warn,
+        KeyState::Revoked => Tone::Plain,
     }
 }
 
@@ -317,6 +318,7 @@ mod tests {
     use clap::{Parser as _, ValueEnum as _};
     use fleet_core::cli::output::Terminal;
     use fleet_core::cli::testing::{HOSTILE, assert_harmless, written};
+    use fleet_core::time::Timestamp;
 
     use super::*;
 
@@ -354,6 +356,9 @@ mod tests {
             device_id: None,
             uses_left: Some(2),
             created_at: time,
+            created_by: None,
+            succeeds: None,
+            succeeded_by: None,
             expires_at: Some(time.plus(Duration::from_secs(60))),
             revoked_at: None,
             last_used: None,
@@ -383,10 +388,13 @@ mod tests {
     fn a_key_is_active_until_it_is_not() {
         let before = Timestamp::from_millis(1_705_314_600_000);
         let after = before.plus(Duration::from_secs(60));
-        assert_eq!(state(&key(""), before).0, "active");
-        assert_eq!(state(&key(""), after).0, "expired");
-        assert_eq!(state(&KeyView { uses_left: Some(0), ..key("") }, before).0, "used up");
-        assert_eq!(state(&KeyView { revoked_at: Some(before), ..key("") }, after).0, "revoked");
+        let state = |key: KeyView, now| key.state(now).word();
+        assert_eq!(state(key(""), before), "active");
+        assert_eq!(state(key(""), after), "expired");
+        let succeeded_by = Some("klmnopqrst".to_owned());
+        assert_eq!(state(KeyView { succeeded_by, ..key("") }, before), "rotating");
+        assert_eq!(state(KeyView { uses_left: Some(0), ..key("") }, before), "used up");
+        assert_eq!(state(KeyView { revoked_at: Some(before), ..key("") }, after), "revoked");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use fleet_core::api::ADMIN_LABEL;
 use fleet_core::api::{Might, Rights, Role};
 use fleet_core::identity::{PrivateKey, ServerIdentity};
 use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
@@ -25,11 +26,9 @@ use fleet_core::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::config::SecretText;
-use crate::store::{KeyRecord, Store, StoreError};
+use crate::ops::Actor;
+use crate::store::{KeyOrigin, KeyRecord, Store, StoreError};
 use seal::{SealedKey, Secret};
-
-/// The label of the key in `admin.key`; nobody else may give it to a key.
-pub(crate) const ADMIN_LABEL: &str = "admin.key";
 
 /// The file of the server's key, in the database's folder.
 pub(crate) const SERVER_KEY_FILE: &str = "srv.key";
@@ -316,5 +315,6 @@ fn admin_record(key: &ApiKey, now: Timestamp) -> KeyRecord {
         last_used_from: None,
         might: Might { role: Role::Admin, rights: Rights::new() },
         scope: None,
+        origin: Some(KeyOrigin { author: Actor::Server.to_string(), succeeds: None }),
     }
 }

@@ -1,5 +1,6 @@
 //! Keys: making, listing and withdrawing them, and telling who holds one.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,7 @@ use super::events::NewEvent;
 use super::recent::Recent;
 use super::{Access, Actor, Events, OpsError, World};
 use crate::keyring::ADMIN_LABEL;
-use crate::store::{Admission, Device, KeyRecord, StoreError};
+use crate::store::{Admission, Device, KeyOrigin, KeyRecord, StoreError};
 
 /// Characters of a label.
 const LABEL_CHARS_MAX: usize = 100;
@@ -205,6 +206,7 @@ impl Keys {
             last_used_from: None,
             might,
             scope,
+            origin: Some(KeyOrigin { author: actor.to_string(), succeeds: None }),
         };
         self.world.store.key_insert(record.clone()).await?;
         let text = words(&record);
@@ -246,6 +248,7 @@ impl Keys {
             revoked_at: None,
             last_used: None,
             last_used_from: None,
+            origin: Some(KeyOrigin { author: actor.to_string(), succeeds: Some(id.to_owned()) }),
             ..old
         };
         let end = now.plus(overlap);
@@ -267,8 +270,13 @@ impl Keys {
 
     /// All keys, without what would let anybody use them. Whoever has a scope sees those within it.
     pub(crate) async fn list(&self, access: &Access) -> Result<Vec<KeyView>, OpsError> {
+        let records = self.world.store.key_list().await?;
+        let mut successors: HashMap<String, String> = records
+            .iter()
+            .filter_map(|key| Some((key.origin.as_ref()?.succeeds.clone()?, key.id.clone())))
+            .collect();
         let mut views = Vec::new();
-        for record in self.world.store.key_list().await? {
+        for record in records {
             if !self.is_within(&record, access) {
                 continue;
             }
@@ -277,13 +285,20 @@ impl Keys {
                 None => None,
             };
             let is_operator = record.kind == KeyKind::Operator;
+            let (created_by, succeeds) = match record.origin {
+                Some(KeyOrigin { author, succeeds }) => (Some(Untrusted::new(author)), succeeds),
+                None => (None, None),
+            };
             views.push(KeyView {
+                succeeded_by: successors.remove(&record.id),
                 id: record.id,
                 kind: record.kind,
                 label: Untrusted::new(record.label),
                 device_id: device.map(|device| device.id),
                 uses_left: record.uses_left,
                 created_at: record.created_at,
+                created_by,
+                succeeds,
                 expires_at: record.expires_at,
                 revoked_at: record.revoked_at,
                 last_used: record.last_used,

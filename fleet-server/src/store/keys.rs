@@ -24,11 +24,12 @@ pub trait KeyStore: Send + Sync {
 
     /// Ends a key for good, unless it is the last key that works and may do everything: of any
     /// number of simultaneous callers, one fails then. Repeating it keeps the first time. Returns
-    /// the key as it was before.
+    /// the key as it was before, without where it comes from.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
 
     /// Adds a key's successor, and has the key itself end at a time, unless it ends before: both in
-    /// one commit. A key that works no more at `now` has no successor. Returns the key after it.
+    /// one commit. A key that works no more at `now` has no successor. Returns the key after it,
+    /// without where it comes from.
     async fn key_succeed(
         &self,
         id: &str,
@@ -78,6 +79,17 @@ pub struct KeyRecord {
     pub might: Might,
     /// With which devices, as a filter; all if there is none.
     pub scope: Option<String>,
+    /// Where it comes from; nothing of keys that are older than this was kept.
+    pub origin: Option<KeyOrigin>,
+}
+
+/// Where a key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOrigin {
+    /// Who made it.
+    pub author: String,
+    /// The id of the key that it takes the place of.
+    pub succeeds: Option<String>,
 }
 
 impl KeyRecord {

@@ -47,7 +47,7 @@ pub use doubles::{DoubleRecord, DoubleStore};
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
-pub use keys::{KeyRecord, KeyStore};
+pub use keys::{KeyOrigin, KeyRecord, KeyStore};
 pub use meta::{Checked, MetaStore, Pace, StoreHealth};
 pub use preauths::{PreauthRecord, PreauthStore};
 pub use profile::Profile;

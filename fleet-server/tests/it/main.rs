@@ -64,6 +64,7 @@ mod store_disk;
 mod store_events;
 mod store_faults;
 mod store_flips;
+mod store_keys;
 mod store_kit;
 mod store_model;
 mod store_names;

@@ -147,6 +147,12 @@ async fn a_key_has_a_successor_and_goes_on_for_a_while() {
         assert_eq!(before[part], after[part], "{part}");
     }
     assert_eq!(before["expires_at"], "2024-01-20T10:30:00Z", "a day is left of the old one");
+    assert_eq!((&before["succeeded_by"], &before["succeeds"]), (&after["id"], &Value::Null));
+    assert_eq!((&after["succeeded_by"], &after["succeeds"]), (&Value::Null, &before["id"]));
+    for key in [&before, &after] {
+        assert_eq!(key["created_by"], format!("operator:{}", key_id(&rig.admin())));
+    }
+    assert_eq!(listed(&rig, &rig.admin()).await["created_by"], "server");
     assert_eq!(after["expires_at"], "2024-01-29T10:30:00Z", "ten days, as the old one had");
     rig.ask_with("GET", "/api/v1/me", Some(&old), None).await.expect(200);
     rig.clock.advance(DAY);

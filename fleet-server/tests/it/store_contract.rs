@@ -6,9 +6,9 @@ use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_core::metric::Sample;
 use fleet_server::store::{
-    Admission, Conflict, Device, Incoming, KeyRecord, KeyRefusal, Outcome, Point, Query, RedbStore,
-    Refusal, ReportedConfig, ReportedPhase, STREAMS_PER_DEVICE_MAX, SessionRecord, Store,
-    StoreError, StoreHealth, Tier,
+    Admission, Conflict, Device, Incoming, Outcome, Point, Query, RedbStore, Refusal,
+    ReportedConfig, ReportedPhase, STREAMS_PER_DEVICE_MAX, SessionRecord, Store, StoreError,
+    StoreHealth, Tier,
 };
 
 use crate::store_batches::{
@@ -32,7 +32,11 @@ use crate::store_events::{
     events_are_numbered_in_their_order, events_outlive_their_device,
     one_of_many_events_gets_each_number, reports_are_shown_oldest_first,
 };
-use crate::store_kit::{config, device, grant, id, key, query, report, time};
+use crate::store_keys::{
+    keys_are_used_up_revoked_and_expire, one_use_goes_to_one_of_many,
+    where_keys_come_from_is_kept_beside_them,
+};
+use crate::store_kit::{config, device, grant, id, query, report, time};
 use crate::store_names::{
     a_sample_with_a_name_too_long_is_left_out,
     names_too_long_together_are_refused_and_leave_nothing_behind,
@@ -73,6 +77,7 @@ contract! {
     what_goes_is_not_had_back,
     touching_notes_the_last_word,
     keys_are_used_up_revoked_and_expire,
+    where_keys_come_from_is_kept_beside_them,
     one_use_goes_to_one_of_many,
     grants_let_in_until_they_expire_or_are_used,
     expired_grants_are_purged,
@@ -278,40 +283,6 @@ async fn touching_notes_the_last_word(store: Any) {
     };
     assert_eq!(seen(one.uid).await, Some(time(40)));
     assert_eq!(seen(two.uid).await, None);
-}
-
-async fn keys_are_used_up_revoked_and_expire(store: Any) {
-    for record in [
-        key("a"),
-        KeyRecord { uses_left: Some(1), ..key("b") },
-        KeyRecord { expires_at: Some(time(100)), ..key("c") },
-    ] {
-        store.key_insert(record).await.unwrap();
-    }
-    conflict(store.key_insert(key("a")).await, Conflict::Exists("key"));
-    let ids: Vec<_> = store.key_list().await.unwrap().into_iter().map(|key| key.id).collect();
-    assert_eq!(ids, ["a", "b", "c"]);
-
-    assert_eq!(store.key_use("a", time(50), None).await.unwrap().last_used, Some(time(50)));
-    assert_eq!(store.key_use("b", time(50), None).await.unwrap().uses_left, Some(0));
-    unusable(store.key_use("b", time(50), None).await, KeyRefusal::Spent);
-    store.key_use("c", time(99), None).await.unwrap();
-    unusable(store.key_use("c", time(100), None).await, KeyRefusal::Expired);
-    assert_eq!(store.key_revoke("a", time(60)).await.unwrap().revoked_at, None);
-    assert_eq!(store.key_revoke("a", time(70)).await.unwrap().revoked_at, Some(time(60)));
-    unusable(store.key_use("a", time(50), None).await, KeyRefusal::Revoked);
-    missing(store.key_use("d", time(50), None).await, "key");
-    missing(store.key_revoke("d", time(50)).await, "key");
-    assert_eq!(store.key_get("d").await.unwrap(), None);
-    assert_eq!(store.key_get("c").await.unwrap().unwrap().last_used, Some(time(99)));
-}
-
-async fn one_use_goes_to_one_of_many(store: Any) {
-    let record = KeyRecord { uses_left: Some(3), ..key("k") };
-    store.key_insert(record).await.unwrap();
-    let uses = (0..20).map(|_| store.key_use("k", time(1), None));
-    let done = futures_util::future::join_all(uses).await;
-    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 3);
 }
 
 async fn grants_let_in_until_they_expire_or_are_used(store: Any) {
@@ -568,7 +539,7 @@ async fn a_value_too_large_is_refused(store: Any) {
 }
 
 #[track_caller]
-fn conflict<T>(done: Result<T, StoreError>, expected: Conflict) {
+pub(crate) fn conflict<T>(done: Result<T, StoreError>, expected: Conflict) {
     match done {
         Err(StoreError::Conflict(found)) => assert_eq!(found, expected),
         Err(error) => panic!("expected {expected:?}, not {error:?}"),
@@ -577,19 +548,10 @@ fn conflict<T>(done: Result<T, StoreError>, expected: Conflict) {
 }
 
 #[track_caller]
-fn missing<T>(done: Result<T, StoreError>, noun: &str) {
+pub(crate) fn missing<T>(done: Result<T, StoreError>, noun: &str) {
     match done {
         Err(StoreError::Missing(found)) => assert_eq!(found, noun),
         Err(error) => panic!("expected a missing {noun}, not {error:?}"),
         Ok(_) => panic!("expected a missing {noun}"),
-    }
-}
-
-#[track_caller]
-fn unusable<T>(done: Result<T, StoreError>, expected: KeyRefusal) {
-    match done {
-        Err(StoreError::KeyRefused(found)) => assert_eq!(found, expected),
-        Err(error) => panic!("expected {expected:?}, not {error:?}"),
-        Ok(_) => panic!("expected {expected:?}"),
     }
 }

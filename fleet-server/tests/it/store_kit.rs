@@ -62,6 +62,7 @@ pub(crate) fn key(id: &str) -> KeyRecord {
         last_used_from: None,
         might: Might { role: Role::Admin, rights: Rights::new() },
         scope: None,
+        origin: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! other and answers with what is to be done; nothing here reads a clock, a file or a socket, and
 //! nothing here knows how anything looks.
 
+pub mod api_keys;
 pub mod app;
 pub mod batches;
 pub mod data;
@@ -62,6 +63,8 @@ pub enum Screen {
     Batches,
     /// One of those, with its devices.
     Batch,
+    /// Keys to the server.
+    Keys,
 }
 
 impl Screen {
@@ -75,6 +78,7 @@ impl Screen {
             Self::Events => Scope::Events,
             Self::Batches => Scope::Batches,
             Self::Batch => Scope::Batch,
+            Self::Keys => Scope::Keys,
         }
     }
 }
@@ -127,6 +131,8 @@ pub struct Desk {
     pub followed: Followed,
     /// What was done here last, as far as it can be taken back.
     pub last: Last,
+    /// The key that the server is asked to make. Its answer has what nobody can ask for again.
+    pub awaited_key: Option<Request>,
     /// Commands of before, newest last.
     pub commands: VecDeque<String>,
     /// The theme in use, as far as the terminal can show it.
@@ -157,6 +163,7 @@ impl Desk {
             job: None,
             followed: Followed::default(),
             last: Last::default(),
+            awaited_key: None,
             commands: VecDeque::new(),
             theme: ThemeName::default(),
             has_mouse: false,
@@ -180,9 +187,11 @@ impl Desk {
         match screen {
             Screen::Fleet => self.places.clear(),
             Screen::Device => self.places.retain(|place| *place != Screen::Device),
-            Screen::Discover | Screen::Pending | Screen::Events | Screen::Batches => {
-                self.places.truncate(1);
-            }
+            Screen::Discover
+            | Screen::Pending
+            | Screen::Events
+            | Screen::Batches
+            | Screen::Keys => self.places.truncate(1),
             // The way back from one of them leads through all of them.
             Screen::Batch => {
                 self.places.truncate(1);
@@ -291,6 +300,23 @@ impl Desk {
         } else {
             None
         }
+    }
+
+    /// Whether nothing can ever be changed from here, so that one can only look.
+    pub fn only_looks(&self) -> bool {
+        let is_viewer = self.me.as_ref().is_some_and(|me| me.role == Some(Role::Viewer));
+        self.settings.is_read_only || is_viewer
+    }
+
+    /// Why the keys to the server are not to be seen, if so.
+    pub fn why_not_keys(&self) -> Option<&'static str> {
+        let is_known = self.me.as_ref().filter(|me| !api_keys::sees_keys(me.role));
+        is_known.map(|_| "the key does not see others: that takes the role admin")
+    }
+
+    /// Why no keys can be made or ended now, if so.
+    pub fn why_not_change_keys(&self) -> Option<&'static str> {
+        self.why_not_keys().or_else(|| self.why_not_change())
     }
 
     /// Why something cannot be done that takes a right, if so.

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use fleet_core::api::DeviceStatus;
+use fleet_core::api::{DeviceStatus, Me};
 use fleet_core::glyph::Glyph;
 use ratatui::layout::Rect;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::Canvas;
+use crate::cells::cut;
 use crate::keys::{self, Binding};
 use crate::layout;
 use crate::state::discover::form::FormPlace;
@@ -16,20 +17,30 @@ use crate::state::{App, Desk, Screen};
 use crate::theme::Role;
 
 /// The screens in the order of their keys, with what is counted beside them.
-const TABS: [(char, Screen, &str); 5] = [
+const TABS: [(char, Screen, &str); 6] = [
     ('1', Screen::Fleet, "Fleet"),
     ('4', Screen::Batches, "Batch"),
     ('5', Screen::Discover, "Discover"),
     ('6', Screen::Events, "Events"),
     ('7', Screen::Pending, "Pending"),
+    ('8', Screen::Keys, "Keys"),
 ];
+
+/// Cells between the two sides of the first line, and at its ends.
+const GAPS: u16 = 4;
+/// The longest label of a key in the first line.
+const LABEL_WIDTH_MAX: usize = 20;
+/// The longest scope there, where a longer one has no room.
+const SCOPE_WIDTH_MAX: usize = 16;
 
 /// The first line: where one is on the left; the link, what one may do, and the time on the right.
 pub(super) fn header(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     let desk = &app.desk;
     canvas.shade(area, Role::Context);
     let left = crumbs(app, canvas);
-    let right = right_side(desk, canvas);
+    // Where one is says more than who one is.
+    let room = area.width.saturating_sub(u16::try_from(left.width()).unwrap_or(u16::MAX) + GAPS);
+    let right = right_side(desk, room, canvas);
     let from =
         canvas.put_right(area.x, area.y, area.right().saturating_sub(1), &right, Role::Context);
     canvas.put(area.x + 1, area.y, from.saturating_sub(1), &left, Role::Context);
@@ -57,6 +68,7 @@ pub(crate) fn crumbs(app: &App, canvas: &Canvas<'_>) -> String {
         Screen::Pending => "Pending devices".to_owned(),
         Screen::Events => "Events".to_owned(),
         Screen::Batches => "Batch".to_owned(),
+        Screen::Keys => "Keys".to_owned(),
         Screen::Batch => {
             let open = app.batches.open.as_ref();
             let known = open.and_then(|open| app.batches.known(open.id));
@@ -95,7 +107,9 @@ pub(super) fn title(app: &App) -> String {
     format!("{away}{trouble}fleet-tui {place}")
 }
 
-fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
+/// The link, what one may do, whose key it is, who sits here, and the time: as much as there is room
+/// for.
+fn right_side(desk: &Desk, room: u16, canvas: &Canvas<'_>) -> String {
     let is_wide = !layout::is_low(desk.size);
     let silence = desk.link.silence(desk.now.since_start);
     let silent = silence.map(|silence| format!("silent {}s", silence.as_secs()));
@@ -114,11 +128,41 @@ fn right_side(desk: &Desk, canvas: &Canvas<'_>) -> String {
     // The time of day, to the second, in UTC.
     let time = time.get(11..19).map(|time| format!("{time}Z")).unwrap_or_default();
     let glyph = canvas.glyph(glyph);
-    if is_wide {
-        format!("{glyph} {word}   {rights}   {}   {time}", desk.settings.user)
-    } else {
-        format!("{glyph} {word} {rights} {time}")
-    }
+    let with = |who: &str| {
+        let who = if who.is_empty() { String::new() } else { format!("{who}   ") };
+        if is_wide {
+            format!("{glyph} {word}   {rights}   {who}{}   {time}", desk.settings.user)
+        } else {
+            format!("{glyph} {word} {rights} {}{time}", who.replace("   ", " "))
+        }
+    };
+    let texts = desk.me.as_ref().map(who).unwrap_or_default();
+    let fitting = texts.iter().map(|who| with(who)).find(|text| text.width() <= usize::from(room));
+    fitting.unwrap_or_else(|| with(""))
+}
+
+/// Whose key it is and what it may do, in ever fewer words.
+fn who(me: &Me) -> Vec<String> {
+    let label = if me.label.raw().is_empty() { me.id.clone() } else { me.label.to_string() };
+    let label = match cut(&label, LABEL_WIDTH_MAX).as_slice() {
+        [first, _, ..] => format!("{first}…"),
+        _ => label,
+    };
+    let role = me.role.map_or_else(|| me.kind.to_string(), |role| role.to_string());
+    let who = format!("{label} ({role})");
+    let Some(scope) = &me.scope else { return vec![who, label] };
+    let scope = scope.to_string();
+    let short = match cut(&scope, SCOPE_WIDTH_MAX).as_slice() {
+        [first, _, ..] => format!("{first}…"),
+        _ => scope.clone(),
+    };
+    vec![
+        format!("{who} scope: {scope}"),
+        format!("{who} scope: {short}"),
+        format!("{label} scope: {short}"),
+        format!("scope: {short}"),
+        "scoped".to_owned(),
+    ]
 }
 
 /// The second line: the screens.
@@ -134,7 +178,12 @@ pub(super) fn tabs(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         let is_here = screen == app.desk.screen()
             || (screen == Screen::Fleet && app.desk.screen() == Screen::Device)
             || (screen == Screen::Batches && app.desk.screen() == Screen::Batch);
-        let role = if is_here { Role::Head } else { Role::Plain };
+        let is_barred = screen == Screen::Keys && app.desk.why_not_keys().is_some();
+        let role = match (is_here, is_barred) {
+            (true, _) => Role::Head,
+            (false, true) => Role::Muted,
+            (false, false) => Role::Plain,
+        };
         x = canvas.put(x, area.y, area.right(), &text, role) + if is_low { 2 } else { 4 };
     }
     let help = if is_low { "? : /" } else { "? help   : command   / filter" };
@@ -146,7 +195,7 @@ fn count(app: &App, screen: Screen) -> usize {
         Screen::Pending => app.desk.data.counts().of(DeviceStatus::Pending) as usize,
         Screen::Discover => app.discover.new_devices(),
         Screen::Batches => app.batches.going_on(),
-        Screen::Fleet | Screen::Device | Screen::Events | Screen::Batch => 0,
+        Screen::Fleet | Screen::Device | Screen::Events | Screen::Batch | Screen::Keys => 0,
     }
 }
 
@@ -199,7 +248,11 @@ pub(super) fn hints(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
         return;
     }
     let pane = app.device.as_ref().map(|device| device.focus);
+    let is_barred = scope == keys::Scope::Keys && app.desk.why_not_keys().is_some();
     for binding in hinted(scope) {
+        if is_barred && binding.scopes.contains(&scope) {
+            continue;
+        }
         if scope == keys::Scope::Device && !is_of_pane(binding.action, pane.unwrap_or_default()) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! How the state looks: pure functions from the state to cells. Nothing here changes anything.
 
+mod api_keys;
 mod batches;
 mod command;
 mod device;
@@ -78,6 +79,7 @@ pub fn paint(app: &App, look: &Look, buffer: &mut Buffer) -> Painted {
         Screen::Events => events::paint(app, &mut canvas),
         Screen::Batches => batches::list::paint(app, &mut canvas),
         Screen::Batch => batches::one::paint(app, &mut canvas),
+        Screen::Keys => api_keys::paint(app, &mut canvas),
         Screen::Device => {
             if let Some(device) = &app.device {
                 device::paint(app, device, &mut canvas);

@@ -230,6 +230,12 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
     } else if !desk.data.is_complete {
         let (here, all) = (grouped(desk.data.len()), grouped(desk.data.expected as usize));
         vec![format!("loading {here} of {all} devices …")]
+    } else if let Some(scope) = desk.me.as_ref().and_then(|me| me.scope.as_ref()) {
+        vec![
+            format!("Nobody waits within the key's scope: {scope}"),
+            String::new(),
+            "Who waits is let in with a key for all devices.".to_owned(),
+        ]
     } else {
         vec![
             "Nobody waits.".to_owned(),

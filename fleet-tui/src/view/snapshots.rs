@@ -184,7 +184,8 @@ fn nothing_happened() {
     pictures("events_empty", &mut app);
     let mut app = live_app();
     press(&mut app, "6");
-    let failed = Failed { text: "the server refused: busy".to_owned(), request_id: None };
+    let failed =
+        Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
     answer_events(&mut app, None, Err(failed));
     pictures("events_failed", &mut app);
     let mut app = denied();

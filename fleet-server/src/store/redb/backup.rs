@@ -19,8 +19,8 @@ use super::tables::{
     AUDIT, AUDIT_OPEN, AUDIT_POINTS, BATCH_MEMBERS, BATCH_STEPS, BATCHES, BATCHES_OPEN, Bytes,
     CHUNKS, COMMAND_OUTPUTS, COMMANDS, COMMANDS_DUE, COMMANDS_OF, COMMANDS_OPEN, COMMANDS_OVER,
     CONFIG_LAYERS, CONFIG_OWNS, CONFIGS, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_DELETED,
-    DEVICES_SEEN, DOUBLES, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEYS, PREAUTHS, Reading,
-    SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
+    DEVICES_SEEN, DOUBLES, EVENTS, Fault, GRANT_KEYS, GRANTS, HEADS, KEY_ORIGINS, KEYS, PREAUTHS,
+    Reading, SEGMENTS, SERIES, SESSIONS, Sealed, TELEMETRY,
 };
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
@@ -176,13 +176,14 @@ pub(super) fn read_rows(shared: &Shared, stop: &AtomicBool) -> Result<u64, Store
 type ReadTable = fn(&Reading<'_>) -> Result<u64, Fault>;
 
 /// All tables but `meta`, whose rows are of several kinds, and `sessions`, which are soon over.
-const EACH_TABLE: [ReadTable; 32] = [
+const EACH_TABLE: [ReadTable; 33] = [
     |txn| read_table(txn, &DEVICES),
     |txn| read_table(txn, &DEVICES_SEEN),
     |txn| read_table(txn, &DEVICES_DELETED),
     |txn| read_table(txn, &DEVICE_IDS),
     |txn| read_table(txn, &DEVICE_KEYS),
     |txn| read_table(txn, &KEYS),
+    |txn| read_table(txn, &KEY_ORIGINS),
     |txn| read_table(txn, &GRANTS),
     |txn| read_table(txn, &GRANT_KEYS),
     |txn| read_table(txn, &CONFIGS),

@@ -1,12 +1,14 @@
 //! Key records in redb.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 use fleet_core::time::Timestamp;
 
 use super::RedbStore;
-use super::tables::{Fault, KEYS, Writing};
+use super::row::KeyOriginRow;
+use super::tables::{Fault, KEY_ORIGINS, KEYS, Writing};
 use crate::store::{Conflict, KeyRecord, KeyRefusal, KeyStore, StoreError};
 
 #[async_trait]
@@ -18,18 +20,25 @@ impl KeyStore for RedbStore {
     async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
         let id = id.to_owned();
         self.read_few(move |txn| {
-            let row = txn.open(&KEYS)?.get(id.as_bytes())?;
-            Ok(row.map(|row| row.into_key(id)))
+            let Some(row) = txn.open(&KEYS)?.get(id.as_bytes())? else { return Ok(None) };
+            // A key is good although nobody can tell any more where it comes from.
+            let origins = txn.open(&KEY_ORIGINS)?;
+            let origin = origins.rows(id.as_bytes(), id.as_bytes())?.next().transpose()?;
+            let origin = origin.map(|(_, row)| row.into_origin());
+            Ok(Some(KeyRecord { origin, ..row.into_key(id) }))
         })
         .await
     }
 
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError> {
         self.read(|txn| {
-            let keys = txn.open(&KEYS)?;
+            let (keys, origins) = (txn.open(&KEYS)?, txn.open(&KEY_ORIGINS)?);
+            let mut known: BTreeMap<_, _> = origins.all()?.collect::<Result<_, _>>()?;
             let listed = keys.all()?.map(|entry| {
                 let (id, row) = entry?;
-                Ok(row.into_key(String::from_utf8_lossy(&id).into_owned()))
+                let origin = known.remove(&id).map(KeyOriginRow::into_origin);
+                let key = row.into_key(String::from_utf8_lossy(&id).into_owned());
+                Ok(KeyRecord { origin, ..key })
             });
             listed.collect()
         })
@@ -85,12 +94,15 @@ impl KeyStore for RedbStore {
     }
 }
 
-fn insert(txn: &Writing<'_>, key: KeyRecord) -> Result<(), Fault> {
+fn insert(txn: &Writing<'_>, mut key: KeyRecord) -> Result<(), Fault> {
     let mut keys = txn.open(&KEYS)?;
     if keys.contains(key.id.as_bytes())? {
         return Err(Conflict::Exists("key").into());
     }
     let id = key.id.clone();
+    if let Some(origin) = key.origin.take() {
+        txn.open(&KEY_ORIGINS)?.put(id.as_bytes(), &origin.into())?;
+    }
     keys.put(id.as_bytes(), &key.into())
 }
 

@@ -12,6 +12,7 @@
 //! | `device_ids` | id | uid, of devices that are not deleted |
 //! | `device_keys` | key | uid, of devices that are not deleted |
 //! | `keys` | id | key record |
+//! | `key_origins` | id | who made the key, and in place of which one |
 //! | `grants` | uid | grant record |
 //! | `grant_keys` | device key, grant uid | grant uid |
 //! | `configs` | device uid, version | configuration |
@@ -54,9 +55,9 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     AuditOpenRow, AuditPointRow, AuditRow, BatchRow, ChunkRow, CommandOutputRow, CommandRow,
-    ConfigRow, DeletedRow, DeviceRow, DoubleRow, EventRow, FirstKeyRow, GrantRow, HeadRow, KeyRow,
-    MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow, SeenRow, SegmentRow, SeriesRow,
-    ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    ConfigRow, DeletedRow, DeviceRow, DoubleRow, EventRow, FirstKeyRow, GrantRow, HeadRow,
+    KeyOriginRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow, SeenRow,
+    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::{Conflict, StoreError};
 
@@ -70,6 +71,7 @@ pub(super) const DEVICE_KEYS: Sealed<UidRow> = Sealed::new("device_keys");
 pub(super) const KEYS: Sealed<KeyRow> = Sealed::new("keys");
 /// The keys of a database from before they had roles.
 pub(super) const FIRST_KEYS: Sealed<FirstKeyRow> = Sealed::new("keys");
+pub(super) const KEY_ORIGINS: Sealed<KeyOriginRow> = Sealed::new("key_origins");
 pub(super) const GRANTS: Sealed<GrantRow> = Sealed::new("grants");
 pub(super) const GRANT_KEYS: Sealed<UidRow> = Sealed::new("grant_keys");
 pub(super) const CONFIGS: Sealed<ConfigRow> = Sealed::new("configs");
@@ -107,6 +109,7 @@ pub(super) fn create_all(txn: &Writing<'_>) -> Result<(), Fault> {
     txn.open(&DEVICE_IDS)?;
     txn.open(&DEVICE_KEYS)?;
     txn.open(&KEYS)?;
+    txn.open(&KEY_ORIGINS)?;
     txn.open(&GRANTS)?;
     txn.open(&GRANT_KEYS)?;
     txn.open(&CONFIGS)?;

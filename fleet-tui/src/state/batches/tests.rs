@@ -169,7 +169,7 @@ fn of_many_that_go_on_each_has_its_turn() {
     assert_eq!(seen.len(), usize::try_from(count).unwrap());
     // One that is gone is noticed, and all are looked at anew.
     let gone = Request::Batch(batch_id(1));
-    let refused = Failed { text: "there is no batch".to_owned(), request_id: None };
+    let refused = Failed { text: "there is no batch".to_owned(), request_id: None, field: None };
     tell(&mut app, gone, Err(refused));
     let asked = asked(&wait(&mut app, Duration::from_secs(6)));
     assert_eq!(asked, [Request::Batches { before: None, limit: PAGE }]);

@@ -148,7 +148,8 @@ fn what_cannot_be_says_why_and_what_was_given_up_does_not_come_back() {
     let mut app = app_with(fleet_of(2));
     let (previews, _) = asked(&press(&mut app, "a x s"));
     let request = Request::Preview(Box::new(previews[0].clone()));
-    let failed = Failed { text: "the server refused: busy".to_owned(), request_id: None };
+    let failed =
+        Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
     tell(&mut app, request.clone(), Err(failed));
     let desk = &app.desk;
     assert_eq!(question(&app).why_not(desk), Some("the server refused: busy"));

@@ -11,7 +11,7 @@ use fleet_core::untrusted::{Untrusted, escaped};
 use super::{Chosen, Deed, Plan, Step, confirm};
 use crate::effect::Change;
 use crate::state::Desk;
-use crate::state::popup::{self, Popup};
+use crate::state::popup::{self, MenuItem, Popup};
 
 /// How long what somebody wants to look at waits for a device that is away.
 const EXPIRES_LOOK: Duration = Duration::from_secs(600);
@@ -84,6 +84,30 @@ pub(super) fn why_not(row: &IndexRow) -> Option<&'static str> {
         }
         Online | Late | Offline | Lost | Later(_) => None,
     }
+}
+
+/// How somebody who may only look reads a device's log: in the pane of its screen, where lines come
+/// as they are written. Nothing if it is about something else.
+pub(super) fn reading(deed: Deed, chosen: &Chosen, desk: &Desk) -> Option<MenuItem> {
+    let lines = match deed {
+        Deed::Logs => String::new(),
+        Deed::UnitLogs => unit_lines(""),
+        _ => return None,
+    };
+    let away = (!desk.link.is_live()).then_some("the server is away");
+    let why_not = away.or_else(|| deed.why_not(chosen, desk));
+    let device = chosen.devices.first().filter(|_| why_not.is_none());
+    Some(MenuItem {
+        key: deed.key(),
+        text: deed.label().to_owned(),
+        detail: why_not.unwrap_or("its lines, as they come").to_owned(),
+        command: device.map(|device| popup::Command::ShowLogs { device: *device, lines }),
+    })
+}
+
+/// The lines of a unit's log, as they are chosen in a device's screen.
+pub fn unit_lines(unit: &str) -> String {
+    format!(" unit={unit}")
 }
 
 /// The command that was typed.

@@ -245,7 +245,8 @@ fn what_was_taken_back_here_is_told_once() {
 fn what_was_refused_is_told_and_not_waited_for() {
     let mut app = app_with(fleet_of(1));
     let (uid, change) = changes(&press(&mut app, "x s y")).remove(0);
-    let refusal = Failed { text: "the server refused: no".to_owned(), request_id: None };
+    let refusal =
+        Failed { text: "the server refused: no".to_owned(), request_id: None, field: None };
     tell(&mut app, Request::Change(uid, change), Err(refusal));
     let told = "restart not given, 1 failed: pump-0000: the server refused: no";
     assert_eq!(notice(&app), (told, true));
@@ -365,7 +366,8 @@ fn a_log_is_shown_as_it_comes() {
 fn a_log_that_was_refused_says_so_in_its_place() {
     let mut app = app_with(fleet_of(1));
     let (uid, change) = changes(&press(&mut app, "x l")).remove(0);
-    let refusal = Failed { text: "the server refused: busy".to_owned(), request_id: None };
+    let refusal =
+        Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
     tell(&mut app, Request::Change(uid, change), Err(refusal));
     let Some(Popup::Outcome(outcome)) = &app.desk.popup else { panic!("it was closed") };
     assert_eq!(outcome.lines(), [Line::Error("the server refused: busy".to_owned())]);

@@ -21,7 +21,7 @@ use super::popup::{Command, Confirm, Form, Lock, Menu, MenuItem, Popup};
 use crate::effect::Change;
 pub use ask::plan;
 pub use batch::{previewed, written};
-pub use command::{preview, take_back, view_words};
+pub use command::{preview, take_back, unit_lines, view_words};
 pub use follow::{Followed, happened, looked, reconnected};
 pub use job::{Job, answered, carry_out};
 pub use undo::{Back, Last, undo};
@@ -224,6 +224,11 @@ impl Deed {
         if let Some(reason) = self.right().and_then(|right| desk.why_not_by_right(right)) {
             return Some(reason);
         }
+        if self == Self::Accept
+            && let Some(reason) = desk.why_not_bring_in()
+        {
+            return Some(reason);
+        }
         if chosen.devices.len() > 1 {
             match self {
                 Self::Rename => return Some("a name is given to one device at a time"),
@@ -277,6 +282,12 @@ pub fn menu(chosen: impl Into<Chosen>, desk: &Desk) -> Menu {
             String::new()
         };
         let is_asked = deed.command().is_none() || !deed.is_look() || chosen.devices.len() > 1;
+        // A log is read without a command too, line by line as it comes.
+        if desk.only_looks()
+            && let Some(item) = command::reading(deed, &chosen, desk)
+        {
+            return item;
+        }
         MenuItem {
             key: deed.key(),
             text: format!("{}{some}{}", deed.label(), if is_asked { "…" } else { "" }),

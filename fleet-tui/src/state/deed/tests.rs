@@ -26,8 +26,11 @@ fn answer_all(app: &mut App, effects: Vec<Effect>, refused: &[u32]) -> usize {
     let mut count = 0;
     while let Some((uid, change)) = waiting.pop() {
         let is_refused = refused.iter().any(|slot| sample::uid(*slot) == uid);
-        let refusal =
-            Failed { text: "the server refused: no".to_owned(), request_id: Some("r1".to_owned()) };
+        let refusal = Failed {
+            text: "the server refused: no".to_owned(),
+            request_id: Some("r1".to_owned()),
+            field: None,
+        };
         let answer = if is_refused { Err(refusal) } else { Ok(Answer::Done) };
         let now = sample::moment(app.desk.now.since_start);
         waiting
@@ -126,10 +129,54 @@ fn what_the_key_may_not_do_is_greyed_with_the_reason() {
     may(&mut app, Role::Operator, &Right::ALL, Some("site=a"));
     assert!(app.desk.why_not_bring_in().is_some_and(|why| why.contains("some devices only")));
     may(&mut app, Role::Viewer, &[], None);
-    assert!(greyed(&app).iter().all(|(_, why)| why.contains("role viewer")));
+    let refused = greyed(&app);
+    assert!(refused.iter().all(|(_, why)| why.contains("role viewer")), "{refused:?}");
+    assert!(refused.iter().all(|(text, _)| !text.starts_with("logs")), "those may be read");
     press(&mut app, "x");
     press(&mut app, "d");
     assert!(notice(&app).contains("role viewer"), "{}", notice(&app));
+}
+
+#[test]
+fn who_may_only_look_reads_logs_as_they_come() {
+    for is_read_only in [false, true] {
+        let reader = || {
+            let mut app = app_with(fleet_of(3));
+            app.desk.settings.is_read_only = is_read_only;
+            if !is_read_only {
+                may(&mut app, Role::Viewer, &[], None);
+            }
+            app
+        };
+        let lines = |effects: &[Effect]| {
+            effects.iter().find_map(|effect| match effect {
+                Effect::Logs(Some(ask)) => Some((ask.device, ask.query.unit.clone())),
+                _ => None,
+            })
+        };
+        let first = sample::uid(0);
+        let mut app = reader();
+        let effects = press(&mut app, "x l");
+        assert_eq!(changes(&effects), []);
+        assert_eq!(lines(&effects), Some((first, None)));
+        let unit = Some("nginx.service".parse().unwrap());
+        let effects = press(&mut reader(), "x u n g i n x Enter");
+        assert_eq!(lines(&effects), Some((first, unit.clone())));
+        let effects = press(&mut reader(), ": l o g s Space n g i n x Enter");
+        assert_eq!(lines(&effects), Some((first, unit)));
+        // Of one device at a time.
+        let mut app = reader();
+        press(&mut app, "a x l");
+        assert!(notice(&app).contains("one device at a time"), "{}", notice(&app));
+    }
+}
+
+#[test]
+fn a_key_for_some_devices_lets_none_in() {
+    let mut app = mixed();
+    may(&mut app, Role::Operator, &[], Some("site=a"));
+    press(&mut app, "x a");
+    assert!(notice(&app).contains("brings none in"), "{}", notice(&app));
 }
 
 #[test]
@@ -245,7 +292,7 @@ fn another_screens_answers_are_no_business_of_a_job() {
     let mut app = app_with(fleet_of(2));
     let effects = press(&mut app, "a x v 2 Enter");
     let other = Request::Change(sample::uid(9), Change::Accept);
-    let refusal = Failed { text: "no".to_owned(), request_id: None };
+    let refusal = Failed { text: "no".to_owned(), request_id: None, field: None };
     app.apply(sample::moment(std::time::Duration::ZERO), Event::Answer(other, Err(refusal)));
     assert_eq!(answer_all(&mut app, effects, &[]), 2);
     assert_eq!(notice(&app), "2 revoked");

@@ -110,7 +110,7 @@ fn what_somebody_else_has_changed_since_is_left_as_it_is() {
 fn a_device_that_was_not_changed_is_not_set_back() {
     let mut app = app_with(vec![row(0, json!(["eu"])), row(1, json!(["eu"]))]);
     let asked = requests(&press(&mut app, "a x t l a b Enter y"));
-    let refused = Failed { text: "no".to_owned(), request_id: None };
+    let refused = Failed { text: "no".to_owned(), request_id: None, field: None };
     answer(&mut app, asked[0].clone(), Err(refused));
     answer(&mut app, asked[1].clone(), Ok(Answer::Done));
     app.desk.notice = None;

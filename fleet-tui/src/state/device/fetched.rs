@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn failed() -> Failed {
-        Failed { text: "no".to_owned(), request_id: None }
+        Failed { text: "no".to_owned(), request_id: None, field: None }
     }
 
     #[test]

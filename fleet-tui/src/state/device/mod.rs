@@ -532,5 +532,9 @@ impl DeviceScreen {
 
 /// An answer of a kind that does not fit its question.
 fn odd() -> Failed {
-    Failed { text: "the answer is one to another question".to_owned(), request_id: None }
+    Failed {
+        text: "the answer is one to another question".to_owned(),
+        request_id: None,
+        field: None,
+    }
 }

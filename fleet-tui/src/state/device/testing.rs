@@ -74,7 +74,8 @@ pub(crate) fn answer_empty(app: &mut App, effects: Vec<Effect>) {
 pub(crate) fn fail_all(app: &mut App, effects: Vec<Effect>) {
     for effect in effects {
         if let Effect::Ask(request) = effect {
-            let failed = Failed { text: "the server is busy".to_owned(), request_id: None };
+            let failed =
+                Failed { text: "the server is busy".to_owned(), request_id: None, field: None };
             tell(app, Event::Answer(request, Err(failed)));
         }
     }
@@ -157,7 +158,11 @@ pub(crate) fn answer(request: &Request) -> Answer {
         | Request::Preview(_)
         | Request::BeginBatch(_)
         | Request::ChangeBatch(..)
-        | Request::RetryBatch(..) => Answer::Done,
+        | Request::RetryBatch(..)
+        | Request::Keys
+        | Request::MakeKey(_)
+        | Request::RotateKey { .. }
+        | Request::RevokeKey(_) => Answer::Done,
     }
 }
 

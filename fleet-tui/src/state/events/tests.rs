@@ -127,7 +127,8 @@ fn a_page_that_fails_is_told_and_not_asked_for_again_and_again() {
     let mut app = opened();
     press(&mut app, "G");
     let request = Request::Events { device: None, before: Some(100) };
-    let failed = Failed { text: "the server refused: busy".to_owned(), request_id: None };
+    let failed =
+        Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
     let now = sample::moment(app.desk.now.since_start);
     let effects = app.apply(now, Event::Answer(request, Err(failed)));
     assert_eq!(asked(&effects), []);

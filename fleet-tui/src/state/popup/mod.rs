@@ -2,9 +2,12 @@
 
 mod columns;
 mod confirm;
+mod facts;
 mod form;
 mod help;
+mod key_form;
 mod menu;
+mod new_key;
 mod notices;
 mod outcome;
 mod palette;
@@ -15,6 +18,7 @@ use fleet_core::field::{Field, SortKey};
 use fleet_core::id::Uid;
 
 use super::Desk;
+use super::api_keys::{KeyChange, KeySort};
 use super::deed::{Chosen, Deed, Plan};
 use super::discover::Order;
 use crate::effect::BatchChange;
@@ -22,9 +26,12 @@ use crate::keys::{self, Action, Scope};
 use crate::theme::ThemeName;
 pub use columns::Columns;
 pub use confirm::{Confirm, Focus, Lock};
+pub use facts::{FACTS_LABEL_WIDTH, FACTS_WIDTH, Facts};
 pub use form::Form;
 pub use help::{Help, help};
+pub use key_form::{KeyForm, KeyPlace};
 pub use menu::{Menu, MenuItem};
+pub use new_key::NewKey;
 pub use notices::Notices;
 pub use outcome::{LABEL_WIDTH, Line, Outcome};
 pub use palette::{Entry, Palette, VERBS, palette};
@@ -73,6 +80,13 @@ pub enum Command {
     },
     /// Have other lines of the open device's log come.
     Logs(String),
+    /// Open a device at its log, with lines to choose.
+    ShowLogs {
+        /// Which device.
+        device: Uid,
+        /// Which lines, as they are typed.
+        lines: String,
+    },
     /// Ask whether a device's configuration is to be as it was at a version.
     GoBack {
         /// Which device.
@@ -92,6 +106,12 @@ pub enum Command {
     ChangeBatch(Uid, BatchChange),
     /// Do the same again to so many devices of it that failed: somebody has agreed.
     RetryBatch(Uid, usize),
+    /// Sort the keys to the server.
+    SortKeys(KeySort),
+    /// Ask for what becomes of the key with this id.
+    BeginKey(String, KeyChange),
+    /// End the key with this id: somebody has agreed.
+    RevokeKey(String),
     /// The end.
     Quit,
 }
@@ -116,10 +136,16 @@ pub enum Popup {
     Columns(Columns),
     /// A question that takes a deliberate answer.
     Confirm(Confirm),
+    /// All that is known of something.
+    Facts(Facts),
     /// A line to fill in.
     Form(Form),
     /// The keys, the filters, the glyphs.
     Help(Help),
+    /// What a new key is to be.
+    KeyForm(KeyForm),
+    /// A key in full, this once.
+    NewKey(NewKey),
     /// What was said.
     Notices(Notices),
     /// One command and what came of it.
@@ -146,7 +172,10 @@ impl Popup {
             Self::Menu(menu) => menu.press(key, desk),
             Self::Columns(columns) => columns.press(key, desk),
             Self::Confirm(confirm) => confirm.press(key, desk),
+            Self::Facts(facts) => facts.press(key, desk),
             Self::Form(form) => form.press(key, desk),
+            Self::KeyForm(form) => form.press(key, desk),
+            Self::NewKey(new) => new.press(key, desk),
             Self::Help(help) => help.press(key, desk),
             Self::Notices(notices) => notices.press(key, desk),
             Self::Outcome(outcome) => outcome.press(key, desk),
@@ -159,10 +188,13 @@ impl Popup {
         match self {
             Self::Confirm(confirm) => confirm.paste(text),
             Self::Form(form) => form.paste(text),
+            Self::KeyForm(form) => form.paste(text),
             Self::Palette(palette) => palette.paste(text, desk),
             Self::Menu(_)
             | Self::Columns(_)
+            | Self::Facts(_)
             | Self::Help(_)
+            | Self::NewKey(_)
             | Self::Notices(_)
             | Self::Outcome(_) => false,
         }

@@ -213,6 +213,13 @@ pub(super) fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             grouped(desk.data.len()),
             grouped(desk.data.expected as usize)
         )]
+    } else if let Some(scope) = desk.me.as_ref().and_then(|me| me.scope.as_ref()) {
+        vec![
+            format!("The key's scope shows no device: {scope}"),
+            String::new(),
+            "A device comes here as soon as it is of that scope. Others there may be,".to_owned(),
+            "which only a key with a wider scope shows; 8 says more of this one.".to_owned(),
+        ]
     } else {
         vec![
             "No devices yet.".to_owned(),

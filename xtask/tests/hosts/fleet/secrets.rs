@@ -28,7 +28,7 @@ const SECRET_CHARS: usize = 43;
 const REFUSED_WITHIN: Duration = Duration::from_secs(40);
 
 /// Something that must not be found.
-struct Canary {
+pub(super) struct Canary {
     name: &'static str,
     text: String,
 }
@@ -36,19 +36,19 @@ struct Canary {
 impl Canary {
     /// The secret part of a key.
     #[track_caller]
-    fn of_key(name: &'static str, key: &str) -> Self {
+    pub(super) fn of_key(name: &'static str, key: &str) -> Self {
         let text = key.get(SECRET_FROM..SECRET_FROM + SECRET_CHARS).expect("the text of a key");
         Self { name, text: text.to_owned() }
     }
 
-    fn is_in(&self, bytes: &[u8]) -> bool {
+    pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         bytes.windows(self.text.len()).any(|window| window == self.text.as_bytes())
     }
 }
 
 /// Fails if a canary is in some bytes.
 #[track_caller]
-fn assert_silent(canaries: &[Canary], place: &str, bytes: &[u8]) {
+pub(super) fn assert_silent(canaries: &[Canary], place: &str, bytes: &[u8]) {
     for canary in canaries {
         assert!(!canary.is_in(bytes), "{} is in {place}", canary.name);
     }
@@ -70,7 +70,7 @@ fn hides(pid: u32, word: &str, canary: &Canary) {
 }
 
 /// All files in a folder and those in it.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

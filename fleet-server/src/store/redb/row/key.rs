@@ -2,11 +2,12 @@
 
 use bincode::{Decode, Encode};
 use fleet_core::api::{Might, Right, Role};
+use fleet_core::codec::Coded;
 use fleet_core::id::Uid;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 
-use crate::store::KeyRecord;
+use crate::store::{KeyOrigin, KeyRecord};
 
 /// A key that may do what its role and its rights say.
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -16,6 +17,18 @@ pub(in crate::store::redb) struct KeyRow {
     rights: Vec<RightRow>,
     scope: Option<String>,
     last_used_from: Option<String>,
+}
+
+impl Coded for KeyRow {
+    const TAG: u8 = FirstKeyRow::TAG;
+    const VERSION: u8 = 2;
+}
+
+/// Where a key comes from. It lies beside the key, which may be older than this was kept.
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(in crate::store::redb) struct KeyOriginRow {
+    author: String,
+    succeeds: Option<String>,
 }
 
 /// What was kept of keys before they had roles: who held an operator's could do everything.
@@ -54,6 +67,7 @@ enum RightRow {
 }
 
 impl KeyRow {
+    /// The key, without where it comes from.
     pub(in crate::store::redb) fn into_key(self, id: String) -> KeyRecord {
         let Self { first, role, rights, scope, last_used_from } = self;
         KeyRecord {
@@ -81,7 +95,20 @@ impl KeyRow {
                 rights: rights.into_iter().map(RightRow::right).collect(),
             },
             scope,
+            origin: None,
         }
+    }
+}
+
+impl KeyOriginRow {
+    pub(in crate::store::redb) fn into_origin(self) -> KeyOrigin {
+        KeyOrigin { author: self.author, succeeds: self.succeeds }
+    }
+}
+
+impl From<KeyOrigin> for KeyOriginRow {
+    fn from(origin: KeyOrigin) -> Self {
+        Self { author: origin.author, succeeds: origin.succeeds }
     }
 }
 
@@ -139,5 +166,33 @@ impl From<KeyRecord> for KeyRow {
             scope: key.scope,
             last_used_from: key.last_used_from.map(|address| address.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use fleet_core::codec;
+
+    use super::*;
+
+    fn origin() -> KeyOrigin {
+        KeyOrigin { author: "ada".to_owned(), succeeds: Some("j".to_owned()) }
+    }
+
+    /// Databases out there hold these bytes.
+    #[test]
+    fn rows_keep_their_bytes() {
+        let sealed = codec::seal(b"key", &KeyOriginRow::from(origin())).unwrap();
+        assert_eq!(HEXLOWER.encode(&sealed), "46014be5ec2c0361646101016a");
+        let row: KeyOriginRow = codec::open(b"key", &sealed).unwrap();
+        assert_eq!(row.into_origin(), origin());
+    }
+
+    #[test]
+    #[ignore = "writes the seeds anew: cargo test -p fleet-server --lib write_seeds -- --ignored"]
+    fn write_seeds() {
+        let bytes = codec::encode(&KeyOriginRow::from(origin())).unwrap();
+        fleet_core::fuzz::write_seed("rows", "key-origin", &bytes).unwrap();
     }
 }

@@ -31,7 +31,7 @@ pub(super) use self::device::{DeviceRow, SeenRow, device_rows};
 pub(super) use self::double::DoubleRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
-pub(super) use self::key::{FirstKeyRow, KeyRow};
+pub(super) use self::key::{FirstKeyRow, KeyOriginRow, KeyRow};
 pub(super) use self::preauth::PreauthRow;
 pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
@@ -70,14 +70,10 @@ coded! {
     OwnConfigRow = 60,
     DoubleRow = 62,
     PreauthRow = 63,
+    KeyOriginRow = 70,
     AuditRow = 90,
     AuditOpenRow = 91,
     AuditPointRow = 92,
-}
-
-impl Coded for KeyRow {
-    const TAG: u8 = FirstKeyRow::TAG;
-    const VERSION: u8 = 2;
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -123,6 +119,7 @@ pub(crate) fn check_row(bytes: &[u8]) {
     check::<DeletedRow>(bytes);
     check::<FirstKeyRow>(bytes).map(|row| row.grown().into_key(String::new()));
     check::<KeyRow>(bytes).map(|row| row.into_key(String::new()));
+    check::<KeyOriginRow>(bytes).map(KeyOriginRow::into_origin);
     check::<GrantRow>(bytes).map(|row| row.into_grant(uid));
     check::<ConfigRow>(bytes).map(|row| row.into_version(1));
     check::<OwnConfigRow>(bytes);
@@ -432,6 +429,7 @@ mod tests {
             last_used_from: Some("192.0.2.1".parse().unwrap()),
             might: Might { role: Role::Viewer, rights: [Right::Export].into() },
             scope: Some("site=a".to_owned()),
+            origin: None,
         }
     }
 

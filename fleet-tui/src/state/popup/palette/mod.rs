@@ -93,6 +93,7 @@ pub fn palette(app: &App) -> Popup {
         Screen::Pending => app.pending.actions_menu(desk),
         Screen::Device => app.device.as_ref().map(|device| deed::menu(vec![device.uid], desk)),
         Screen::Discover => Some(app.discover.actions_menu(desk)),
+        Screen::Keys => Some(app.keys.actions_menu(desk)),
         Screen::Events | Screen::Batches | Screen::Batch => None,
     };
     let mut palette = Palette {
@@ -246,6 +247,9 @@ impl Palette {
             Some(MenuItem { command: Some(Command::Begin(deed, chosen)), .. }) => {
                 deed::typed(*deed, chosen, argument, desk)
             }
+            Some(MenuItem { command: Some(Command::ShowLogs { device, .. }), .. }) => {
+                Ok(Command::ShowLogs { device: *device, lines: deed::unit_lines(argument) })
+            }
             Some(item) => Err(item.detail.clone()),
             None => Err("there is no device to do it".to_owned()),
         }
@@ -350,7 +354,12 @@ fn takes(verb: &str, scope: Scope) -> bool {
         "filter" => {
             matches!(
                 scope,
-                Scope::Fleet | Scope::Discover | Scope::Pending | Scope::Events | Scope::Batches
+                Scope::Fleet
+                    | Scope::Discover
+                    | Scope::Pending
+                    | Scope::Events
+                    | Scope::Batches
+                    | Scope::Keys
             )
         }
         "sort" => matches!(scope, Scope::Fleet | Scope::Pending),
@@ -397,9 +406,7 @@ fn read(line: &str, scope: Scope, desk: &Desk) -> Option<Result<Command, String>
         }
         "fleet" => filter(argument).map(Command::Filter),
         // Some lists have a language of their own, which their screen reads.
-        "filter" if matches!(scope, Scope::Events | Scope::Discover | Scope::Batches) => {
-            Ok(Command::Narrow(argument.to_owned()))
-        }
+        "filter" if has_own_filter(scope) => Ok(Command::Narrow(argument.to_owned())),
         "filter" => filter(argument).map(Command::Narrow),
         "sort" => argument
             .parse()
@@ -426,13 +433,18 @@ fn filtering(verb: &'static str, argument: &str, scope: Scope) -> Entry {
     let read = match (verb, scope) {
         _ if argument.is_empty() => Ok(None),
         ("fleet", _) => filter(argument).map(|filter| Some(Command::Filter(filter))),
-        (_, Scope::Events) => Ok(Some(Command::Narrow(argument.to_owned()))),
+        (_, scope) if has_own_filter(scope) => Ok(Some(Command::Narrow(argument.to_owned()))),
         _ => filter(argument).map(|filter| Some(Command::Narrow(filter))),
     };
     match read {
         Ok(command) => Entry { text, detail: help.to_owned(), key: "", command },
         Err(error) => Entry { text, detail: error, key: "", command: None },
     }
+}
+
+/// Whether a screen's list has a language of its own to filter by.
+fn has_own_filter(scope: Scope) -> bool {
+    matches!(scope, Scope::Events | Scope::Discover | Scope::Batches | Scope::Keys)
 }
 
 fn filter(text: &str) -> Result<String, String> {

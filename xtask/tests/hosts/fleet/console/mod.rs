@@ -6,6 +6,7 @@ mod batches;
 mod commands;
 mod config;
 mod hostile;
+mod keys;
 mod link;
 mod logs;
 mod session;

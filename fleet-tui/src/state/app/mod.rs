@@ -1,23 +1,24 @@
 //! The whole of the console: it hands each event to whom it concerns.
 
+mod heard;
+
 use crossterm::event::KeyEvent;
-use fleet_core::api::{StreamMessage, StreamView};
+use fleet_core::api::StreamView;
 use fleet_core::id::Uid;
-use fleet_core::untrusted::Untrusted;
 use ratatui::layout::Size;
 
+use super::api_keys::KeysScreen;
 use super::batches::BatchesScreen;
 use super::device::DeviceScreen;
 use super::discover::DiscoverScreen;
 use super::discover::form::FormPlace;
 use super::events::EventsScreen;
 use super::fleet::FleetScreen;
-use super::link::Phase;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Notices, Popup, PopupEnd};
 use super::{Desk, Screen, Settings, deed};
-use crate::effect::{BatchChange, Effect, LogAsk, Request};
-use crate::event::{Answer, Event, Failed, LinkEvent, Moment};
+use crate::effect::{Effect, LogAsk, Request};
+use crate::event::{Event, Moment};
 use crate::keys::{self, Action};
 use crate::layout::DiscoverPane;
 
@@ -41,6 +42,8 @@ pub struct App {
     pub events: EventsScreen,
     /// What is done to many devices.
     pub batches: BatchesScreen,
+    /// Keys to the server.
+    pub keys: KeysScreen,
     /// What the server was last told that is looked at.
     looked: Option<StreamView>,
     /// The lines of a log that it was last asked for.
@@ -58,6 +61,7 @@ impl App {
             pending: PendingScreen::default(),
             events: EventsScreen::default(),
             batches: BatchesScreen::default(),
+            keys: KeysScreen::default(),
             looked: None,
             lines: None,
         }
@@ -103,6 +107,7 @@ impl App {
         self.pending.settle(&self.desk);
         self.events.settle(&mut self.desk);
         self.batches.settle(&mut self.desk);
+        self.keys.settle(&mut self.desk);
         if let Some(device) = &mut self.device {
             device.settle(&mut self.desk);
         }
@@ -157,6 +162,7 @@ impl App {
             Screen::Pending => self.pending.filter.is_typing(),
             Screen::Events => self.events.filter.is_typing(),
             Screen::Batches => self.batches.filter.is_typing(),
+            Screen::Keys => self.keys.filter.is_typing(),
             Screen::Device => self.device.as_ref().is_some_and(DeviceScreen::is_typing),
             Screen::Batch => false,
         }
@@ -177,6 +183,7 @@ impl App {
             Screen::Pending => self.pending.types(key),
             Screen::Events => self.events.types(key),
             Screen::Batches => self.batches.types(key),
+            Screen::Keys => self.keys.types(key),
             Screen::Device => self.device.as_mut().is_some_and(|device| device.types(key)),
             Screen::Batch => false,
         }
@@ -196,6 +203,7 @@ impl App {
                 Screen::Pending => self.pending.paste(text),
                 Screen::Events => self.events.paste(text),
                 Screen::Batches => self.batches.paste(text),
+                Screen::Keys => self.keys.paste(text),
                 Screen::Device => self.device.as_mut().is_some_and(|device| device.paste(text)),
                 Screen::Batch => false,
             },
@@ -212,6 +220,7 @@ impl App {
             Action::Events => self.go_events(),
             Action::Pending => self.desk.go(Screen::Pending),
             Action::Batches => self.desk.go(Screen::Batches),
+            Action::Keys => self.desk.go(Screen::Keys),
             Action::Quit => self.desk.wish(Effect::Quit),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
@@ -257,6 +266,7 @@ impl App {
             Screen::Events => self.events.act(action, desk),
             Screen::Batches => self.batches.act(action, desk),
             Screen::Batch => self.batches.act_on_open(action, desk),
+            Screen::Keys => self.keys.act(action, desk),
         };
         if let Some(command) = command {
             self.run(command);
@@ -308,6 +318,12 @@ impl App {
                     self.run(command);
                 }
             }
+            Command::ShowLogs { device, lines } => {
+                self.open(device);
+                if let Some(screen) = self.device.as_mut().filter(|it| it.uid == device) {
+                    screen.choose_lines(&lines, &mut self.desk);
+                }
+            }
             Command::Logs(text) => {
                 if let Some(device) = &mut self.device {
                     device.choose_lines(&text, &mut self.desk);
@@ -323,6 +339,13 @@ impl App {
             Command::TellLeft(id) => self.batches.tell_left(id, &mut self.desk),
             Command::ChangeBatch(id, change) => self.desk.ask(Request::ChangeBatch(id, change)),
             Command::RetryBatch(id, count) => self.desk.ask(Request::RetryBatch(id, count)),
+            Command::SortKeys(sort) => self.keys.set_sort(sort),
+            Command::BeginKey(id, change) => {
+                if let Some(command) = self.keys.begin(&id, change, &mut self.desk) {
+                    self.run(command);
+                }
+            }
+            Command::RevokeKey(id) => self.desk.ask(Request::RevokeKey(id)),
             Command::Quit => self.desk.wish(Effect::Quit),
         }
     }
@@ -335,6 +358,7 @@ impl App {
             Screen::Events => self.events.set_filter(text, &mut self.desk),
             Screen::Discover => self.discover.set_filter(text),
             Screen::Batches => self.batches.set_filter(text),
+            Screen::Keys => self.keys.set_filter(text),
             Screen::Device | Screen::Batch => self.desk.say("nothing to filter here"),
         }
     }
@@ -357,7 +381,8 @@ impl App {
         let tally = run.tally();
         let provisioning = || format!("{} of {} configured", tally.done(), tally.all);
         let job = self.desk.job.as_ref().map(deed::Job::progress);
-        job.or_else(|| run.is_under_way().then(provisioning))
+        let key = self.desk.awaited_key.as_ref().map(|_| "a key is being made".to_owned());
+        job.or(key).or_else(|| run.is_under_way().then(provisioning))
     }
 
     fn leave(&mut self) {
@@ -374,134 +399,6 @@ impl App {
     fn go_events(&mut self) {
         self.desk.go(Screen::Events);
         self.events.entered(&mut self.desk);
-    }
-
-    fn linked(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Connecting => self.desk.link.connecting(),
-            LinkEvent::Down { reason, retry_in, is_denied } => {
-                let now = self.desk.now.since_start;
-                self.desk.link.down(reason, retry_in, is_denied, now);
-            }
-            LinkEvent::Message(message) => self.heard(*message),
-        }
-    }
-
-    fn heard(&mut self, message: StreamMessage) {
-        let now = self.desk.now;
-        self.desk.link.lives(now);
-        match message {
-            StreamMessage::Hello(hello) => {
-                let was_up = self.desk.link.server.is_some();
-                let was_down = matches!(self.desk.link.phase, Phase::Down { .. });
-                self.desk.link.greeted(&hello, now);
-                self.desk.wish(Effect::Ask(Request::Me));
-                if !hello.resumed {
-                    self.desk.data.clear();
-                }
-                self.desk.data.expected = hello.devices;
-                // A new stream knows nothing of what is looked at.
-                self.looked = None;
-                if was_up && was_down {
-                    self.desk.say("the server is back");
-                }
-                self.events.reconnected(&mut self.desk);
-                self.batches.reconnected(&mut self.desk);
-                deed::reconnected(&mut self.desk);
-                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
-                    outcome.reconnected();
-                }
-                if let Some(device) = &mut self.device {
-                    device.reconnected();
-                }
-            }
-            StreamMessage::Index(page) => self.desk.data.take_index(page),
-            StreamMessage::Values(values) => self.desk.data.take_values(values),
-            StreamMessage::Report(report) => {
-                if let Some(device) = &mut self.device {
-                    device.reported(report, &self.desk);
-                }
-            }
-            StreamMessage::Event(event) => {
-                if let Some(device) = &mut self.device {
-                    device.happened(&event);
-                }
-                deed::happened(&event, &mut self.desk);
-                self.batches.happened(&event, &mut self.desk);
-                self.events.happened(event);
-            }
-            // Sent only to those who do not take the whole index.
-            StreamMessage::Counts(_) => {}
-            StreamMessage::Health(health) => {
-                let trouble = health.reason.map(Untrusted::new);
-                match &trouble {
-                    Some(trouble) => self.desk.warn(format!("the server's store: {trouble}")),
-                    None => self.desk.say("the server's store works again"),
-                }
-                self.desk.link.trouble = trouble;
-            }
-            StreamMessage::Ping(ping) => self.desk.link.heard(ping.time, now),
-        }
-    }
-
-    fn answered(&mut self, request: Request, answer: Result<Answer, Failed>) {
-        match (request, answer) {
-            // If nobody can tell, the server refuses what the key may not do.
-            (Request::Me, answer) => {
-                if let Ok(Answer::Me(me)) = answer {
-                    self.desk.me = Some(*me);
-                }
-            }
-            (Request::Events { device: None, before }, answer) => {
-                self.events.answered(before, answer, &mut self.desk);
-            }
-            (Request::Command(id), answer) => {
-                if let Ok(Answer::Command(view)) = &answer {
-                    deed::looked(view, &mut self.desk);
-                }
-                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
-                    outcome.answered(id, answer);
-                }
-            }
-            (Request::Batches { before, limit }, answer) => {
-                self.batches.answered(before, limit, answer, &mut self.desk);
-            }
-            (Request::Batch(id), answer) => {
-                self.batches.answered_one(id, answer, &mut self.desk);
-            }
-            (request @ Request::Members { .. }, answer) => {
-                self.batches.answered_members(&request, answer);
-            }
-            (Request::BeginBatch(_), answer) => self.batches.begun(answer, &mut self.desk),
-            (Request::ChangeBatch(id, change), answer) => {
-                if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
-                    self.run(command);
-                }
-            }
-            (Request::RetryBatch(id, _), answer) => {
-                let change = BatchChange::Retry;
-                if let Some(command) = self.batches.changed(id, change, answer, &mut self.desk) {
-                    self.run(command);
-                }
-            }
-            (Request::Preview(request), answer) => {
-                deed::previewed(&request, answer, &mut self.desk);
-            }
-            (Request::Change(uid, change), answer) => {
-                if let Some(Popup::Outcome(outcome)) = &mut self.desk.popup {
-                    outcome.given(uid, &change, &answer);
-                }
-                if let Some(device) = &mut self.device {
-                    device.ordered(uid);
-                }
-                deed::answered(uid, &change, answer, &mut self.desk);
-            }
-            (request, answer) => {
-                if let Some(device) = &mut self.device {
-                    device.answered(&request, answer, &mut self.desk);
-                }
-            }
-        }
     }
 
     /// Has lines of a log come while they are looked at, and no longer.
@@ -526,7 +423,8 @@ impl App {
             | Screen::Pending
             | Screen::Events
             | Screen::Batches
-            | Screen::Batch => StreamView::default(),
+            | Screen::Batch
+            | Screen::Keys => StreamView::default(),
         };
         if self.desk.screen() == Screen::Device
             && let Some(device) = &self.device
@@ -551,7 +449,7 @@ mod tests {
 
     #[test]
     fn what_concerns_the_whole_program_holds_everywhere() {
-        for open in ["1", "/ x", "7 /", "6 /", ": x", "?", "q", "s"] {
+        for open in ["1", "/ x", "7 /", "6 /", "8 /", ": x", "?", "q", "s"] {
             for (key, effect) in
                 [("^c", Effect::Quit), ("^z", Effect::Suspend), ("^l", Effect::Redraw)]
             {
