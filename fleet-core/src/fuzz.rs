@@ -88,8 +88,9 @@ fn filter(bytes: &[u8]) {
 fn keys(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(key) = text.parse::<ApiKey>() {
-        assert_eq!(key.reveal().as_str(), text);
-        assert!(text.parse::<ApiKey>().is_ok_and(|again| again.hash().matches(key.hash())));
+        // Dashes of the server's identity may have stood elsewhere.
+        let again = key.reveal().parse::<ApiKey>().expect("a key reads back");
+        assert!(again.hash().matches(key.hash()) && again.server() == key.server());
         let shown = secret::without_secrets(&text);
         assert!(shown.parse::<ApiKey>().is_err(), "a key is shown");
     }

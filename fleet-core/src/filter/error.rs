@@ -71,6 +71,12 @@ impl fmt::Display for Advice<'_> {
     }
 }
 
+/// There is a character that nobody would see.
+pub(super) fn hidden(text: &str, at: Range<usize>) -> FilterError {
+    let error = FilterError::new(text, at, "a character that cannot be shown");
+    error.hint("with ~, write ? for any character")
+}
+
 /// A part of the filter, as a message repeats it.
 pub(super) fn quoted(text: &str) -> String {
     shown(text, QUOTED_CHARS_MAX)

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Words;
-use super::error::{FilterError, quoted};
+use super::error::{FilterError, hidden, quoted};
 use super::pattern::Word;
 use super::scan::{Scanner, is_keyword, meant_keyword};
 use super::tree::{Node, Op, Target, Term};
@@ -47,11 +47,7 @@ fn check_text(text: &str) -> Result<(), FilterError> {
     }
     let is_hidden = |c: char| is_dangerous(c) && !matches!(c, '\t' | '\r' | '\n');
     match text.char_indices().find(|(_, c)| is_hidden(*c)) {
-        Some((start, c)) => {
-            let message = "a character that cannot be shown";
-            let error = FilterError::new(text, start..start + c.len_utf8(), message);
-            Err(error.hint("with ~, write ? for any character"))
-        }
+        Some((start, c)) => Err(hidden(text, start..start + c.len_utf8())),
         None => Ok(()),
     }
 }

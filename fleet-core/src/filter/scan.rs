@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use super::error::FilterError;
+use super::error::{FilterError, hidden};
 use super::tree::Op;
+use crate::untrusted::is_dangerous;
 
 /// A place in the text, and what is left of it.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ impl<'a> Scanner<'a> {
                         return Err(self.fault(place, message).hint("write \\\\ for a backslash"));
                     }
                 },
+                // Between terms they are space; here they would stand in the filter's spelling.
+                c if is_dangerous(c) => return Err(hidden(self.text, place)),
                 c => text.push(c),
             }
         }

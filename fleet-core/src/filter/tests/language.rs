@@ -199,6 +199,10 @@ fn what_is_no_filter_is_told_with_its_place_and_a_way_out() {
             "küche=\"a\u{202e}b\"",
             "column 9: a character that cannot be shown; with ~, write ? for any character",
         ),
+        (
+            "site=\n\"a\nb\"",
+            "column 9: a character that cannot be shown; with ~, write ? for any character",
+        ),
     ] {
         let error = text.parse::<Filter>().expect_err(text);
         assert_eq!(error.to_string(), told, "{text}");
