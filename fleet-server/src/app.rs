@@ -33,6 +33,7 @@ use crate::ops::audit;
 use crate::ops::configs::{Layers, Versions};
 use crate::ops::events::NewEvent;
 use crate::ops::judgement::Deaf;
+use crate::ops::revoked;
 use crate::ops::telemetry::LOOKERS_MAX;
 use crate::ops::waiting::Waiting;
 use crate::ops::{
@@ -114,11 +115,13 @@ impl Server {
         let certificate = config.certificate.clone().map(Certificate::load).transpose()?;
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
         let redb = Arc::new(RedbStore::open(&config.database)?);
+        let anew = redb.settle_revoked().await?;
         let store: Arc<dyn Store> = redb.clone();
         let listener = listen(&config).await?;
         let address = local_address(&config, &listener)?;
         let world = World { store, clock };
-        let keys = keyring.complete(world.store.as_ref(), world.now()).await?;
+        let mut keys = keyring.complete(world.store.as_ref(), world.now()).await?;
+        keys.notes.extend(revoked::notes(&anew));
         let reach = Reach {
             bound: address.ip(),
             port: address.port(),
@@ -138,6 +141,9 @@ impl Server {
         let ended = keys.ended.iter().map(|id| (id, AuditAction::KeyRevoke));
         for (id, action) in made.chain(ended) {
             audit.note(audit::own_key(id, action), None).await;
+        }
+        for deed in revoked::deeds(&anew) {
+            audit.note(deed, None).await;
         }
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
@@ -182,7 +188,10 @@ impl Server {
             meters: ops.telemetry.meters.clone(),
             ops: ops.clone(),
             scrapes: Arc::new(Semaphore::new(1)),
-            commits: Box::new(move || redb.commits()),
+            commits: {
+                let redb = redb.clone();
+                Box::new(move || redb.commits())
+            },
             tasks: tasks.clone(),
         });
         tasks.spawn("board", keeper.run(tasks.clone()));
@@ -199,11 +208,13 @@ impl Server {
         }
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
+        tasks.spawn("ballast", tasks::keep_ballast(redb, events.clone(), tasks.clone()));
         tasks.spawn("check", tasks::check(database, tasks.clone()));
         tasks.spawn(
             "retention",
             tasks::retain(world.clone(), audit.clone(), config.keep.clone(), tasks.clone()),
         );
+        events.record_all(revoked::events(&anew)).await;
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,

@@ -122,8 +122,7 @@ impl Place {
         let renamed = match (self.may_replace, self.kind) {
             (true, CSV) if self.target.exists() => {
                 // What was there is then where the new one was made, and goes.
-                rename(&self.part, &self.target, RenameFlags::RENAME_EXCHANGE)
-                    .and_then(|()| remove(&self.part, self.kind))
+                exchange(&self.part, &self.target).and_then(|()| remove(&self.part, self.kind))
             }
             (true, _) => fs::rename(&self.part, &self.target),
             (false, _) => rename_anew(&self.part, &self.target),
@@ -270,6 +269,11 @@ pub(crate) fn rename_anew(from: &Path, to: &Path) -> io::Result<()> {
         }
         renamed => renamed,
     }
+}
+
+/// Lets two files or folders change places.
+pub(crate) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    rename(one, other, RenameFlags::RENAME_EXCHANGE)
 }
 
 fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
-use fleet_core::api::DbChecked;
+use fleet_core::api::{DbChecked, EventKind};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
 use crate::ops::deleted::DELETED_KEPT;
+use crate::ops::events::NewEvent;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
-use crate::ops::{Audit, Database, Presence, World};
-use crate::store::{Keep, Pace, StoreError};
+use crate::ops::{Actor, Audit, Database, Events, Presence, World};
+use crate::store::{Keep, Pace, RedbStore, StoreError, Turn, mebibytes};
 
 /// Between two writes of when devices were last seen.
 const SEEN_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(86_400);
 const TRUST_AFTER: Duration = Duration::from_secs(3600);
 /// A wall clock that moves this much further, or less far, than the monotonic one has jumped.
 const JUMP_MIN: Duration = Duration::from_secs(60);
+/// Between two looks at how much room the disk has: as often as telemetry's.
+const BALLAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an expired grant can still be asked about.
 const GRANT_KEPT: Duration = Duration::from_secs(86_400);
 
@@ -111,6 +114,37 @@ pub(crate) async fn check(database: Arc<Database>, tasks: Tasks) {
     }
 }
 
+/// Sees to it that some room is left for changes when others fill the disk, and tells when they have.
+pub(crate) async fn keep_ballast(store: Arc<RedbStore>, events: Arc<Events>, tasks: Tasks) {
+    loop {
+        let looked = store.clone();
+        let looking = tokio::task::spawn_blocking(move || looked.keep_ballast());
+        match looking.await {
+            Ok(Some(turn)) => events.record(full_or_freed(turn)).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "looking after the room on the disk failed"),
+        }
+        if !sleep(&tasks, BALLAST_INTERVAL).await {
+            return;
+        }
+    }
+}
+
+fn full_or_freed(turn: Turn) -> NewEvent {
+    let (kind, text) = match turn {
+        Turn::Given(bytes) => {
+            let bytes = mebibytes(bytes);
+            let text =
+                format!("the disk is full: {bytes} that were held back are free for changes");
+            (EventKind::DbDiskFull, text)
+        }
+        Turn::Held(bytes) => {
+            (EventKind::DbDiskFreed, format!("{} are held back again", mebibytes(bytes)))
+        }
+    };
+    NewEvent { kind, actor: Actor::Server.to_string(), device: None, text }
+}
+
 /// Whether the wall clock can be believed about what is old. A host without a battery may start
 /// years off, and a time server may be wrong for a while; what is removed then is gone.
 #[derive(Default)]
@@ -161,7 +195,7 @@ mod tests {
     use fleet_core::time::Clock;
 
     use super::*;
-    use crate::store::{Admission, Device, Incoming, OtherKeys, RedbStore, Store};
+    use crate::store::{Admission, Device, Incoming, OtherKeys, Store};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const RAW_KEPT: Duration = Duration::from_secs(48 * 3_600);

@@ -17,6 +17,8 @@ pub const HOSTS: &[Package] = &[
     ("curl", "curl", "requests as a third party makes them"),
     ("openssl", "openssl", "certificates as operators make them"),
     ("sqlite3", "sqlite3", "exports in a program of others"),
+    ("gcc", "gcc", "a library that lets a disk fail"),
+    ("libc6-dev", "/usr/include/stdio.h", "the same"),
     ("faketime", "faketime", "clocks that are years off"),
     ("tmux", "tmux", "the console inside another terminal"),
     ("openssh-server", "sshd", "the console through ssh"),

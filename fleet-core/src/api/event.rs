@@ -97,6 +97,8 @@ kinds! {
     DeviceRestored "device.restored" "An operator had a deleted device back.",
     DeviceDoubleSuspected "device.double_suspected" "A device's key seems to be in two places.",
     DeviceRekeyed "device.rekeyed" "A device has a new key, and its old one is of no use.",
+    DbDiskFull "db.disk_full" "The server's disk is full, and its changes take the room that was held back for them.",
+    DbDiskFreed "db.disk_freed" "The server's disk has room again.",
 }
 
 impl Serialize for EventKind {

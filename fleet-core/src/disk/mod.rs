@@ -80,6 +80,11 @@ impl Folder {
                 File::open(above)?.sync_all()?;
             }
         }
+        Self::open_existing(path)
+    }
+
+    /// Opens a folder that is there.
+    pub fn open_existing(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), handle: File::open(path)? })
     }
 

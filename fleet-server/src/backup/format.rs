@@ -4,6 +4,7 @@
 //! frame's payload = number, kind, body                             (numbers little-endian)
 //!   begin  what and whose it is
 //!   key    srv.key
+//!   list   bytes of revoked.log, in order
 //!   rows   length and name of a table; then lengths of key and value, key, value, for each row
 //!   file   length and name of a file of telemetry, place in it, bytes
 //!   end    rows, bytes of files
@@ -31,6 +32,7 @@ const KEY: u8 = 1;
 const ROWS: u8 = 2;
 const FILE: u8 = 3;
 const END: u8 = 4;
+const REVOKED: u8 = 5;
 
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -55,6 +57,7 @@ impl Coded for Begin {
 pub(super) enum Piece<'a> {
     Begin(Begin),
     Key(&'a [u8]),
+    Revoked(&'a [u8]),
     Rows { table: &'a str, rows: Vec<(&'a [u8], &'a [u8])> },
     File { name: &'a str, offset: u64, bytes: &'a [u8] },
     End(Contents),
@@ -128,6 +131,7 @@ impl Encoder {
                     out.extend(bytes);
                 })
             }
+            Part::Revoked(bytes) => self.frame(REVOKED, |out| out.extend(bytes)),
             Part::End => {
                 let Contents { rows, file_bytes } = self.contents;
                 self.frame(END, |out| {
@@ -172,7 +176,7 @@ pub(super) fn read<E: From<BackupError>>(
         match &piece {
             Piece::Rows { rows, .. } => contents.rows += rows.len() as u64,
             Piece::File { bytes, .. } => contents.file_bytes += bytes.len() as u64,
-            Piece::Begin(_) | Piece::Key(_) => {}
+            Piece::Begin(_) | Piece::Key(_) | Piece::Revoked(_) => {}
             Piece::End(told) => {
                 let is_more = from.read(&mut [0]).map_err(BackupError::Io)? > 0;
                 if *told != contents || is_more {
@@ -234,6 +238,7 @@ fn piece(payload: &[u8], number: u64, at: u64) -> Result<Piece<'_>, BackupError>
     let piece = match *kind {
         BEGIN => return begin(body).map(Piece::Begin),
         KEY => Some(Piece::Key(body)),
+        REVOKED => Some(Piece::Revoked(body)),
         ROWS => rows(body),
         FILE => file(body),
         END => end(body),
@@ -299,6 +304,7 @@ mod tests {
         };
         let mut file = encoder.begin(&begin).unwrap().to_vec();
         file.extend(encoder.key(b"sealed"));
+        file.extend(encoder.part(Part::Revoked(b"list")));
         let rows = [(b"a".to_vec(), b"one".to_vec()), (b"b".to_vec(), Vec::new())];
         file.extend(encoder.part(Part::Rows { table: "devices", rows: &rows }));
         file.extend(encoder.part(Part::Rows { table: "sessions", rows: &[] }));
@@ -323,8 +329,8 @@ mod tests {
     fn pieces_come_back_as_they_went() {
         let (pieces, contents) = read_bytes(&whole()).unwrap();
         assert_eq!(contents, Contents { rows: 2, file_bytes: 3 });
-        assert_eq!(pieces.len(), 6);
-        assert!(pieces[2].contains("devices") && pieces[4].contains("offset: 7"), "{pieces:#?}");
+        assert_eq!(pieces.len(), 7);
+        assert!(pieces[3].contains("devices") && pieces[5].contains("offset: 7"), "{pieces:#?}");
     }
 
     #[test]

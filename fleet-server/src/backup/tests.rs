@@ -151,7 +151,7 @@ async fn what_is_sealed_pruned_and_compacted_meanwhile_is_in_a_backup_all_the_sa
     let verified = working(|| verify(&file, place.path())).unwrap();
     assert!(verified.telemetry.reports >= BEFORE, "{verified:?}");
     let target = place.path().join("new/fleet.db");
-    assert_eq!(working(|| restore(&file, &target)).unwrap(), verified);
+    assert_eq!(working(|| restore(&file, &target, None)).unwrap(), verified);
     let restored = RedbStore::open_existing(&target).unwrap();
     assert_eq!(restored.health(), StoreHealth::Healthy);
     let found = values(&restored, device).await;
@@ -201,7 +201,7 @@ async fn of_what_was_damaged_all_the_rest_is_restored() {
     let verified = working(|| verify(&file, place.path())).unwrap();
     assert!(verified.damage.unwrap().contains("damaged"));
     let target = place.path().join("new/fleet.db");
-    let restored = working(|| restore(&file, &target)).unwrap();
+    let restored = working(|| restore(&file, &target, None)).unwrap();
     assert!(restored.damage.unwrap().contains("damaged"));
     let store = RedbStore::open_existing(&target).unwrap();
     assert_eq!(store.device_list().await.unwrap().len(), 1);

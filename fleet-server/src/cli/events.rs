@@ -132,7 +132,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::ConfigReverted
         | EventKind::CommandFailed
         | EventKind::CommandUnknown
-        | EventKind::DbDamaged => Tone::Bad,
+        | EventKind::DbDamaged
+        | EventKind::DbDiskFull => Tone::Bad,
         EventKind::DeviceLate
         | EventKind::DevicePending
         | EventKind::CommandExpired
@@ -143,7 +144,8 @@ fn tone(kind: EventKind) -> Tone {
         | EventKind::DeviceEnrolled
         | EventKind::DeviceRestored
         | EventKind::ConfigApplied
-        | EventKind::CommandSucceeded => Tone::Good,
+        | EventKind::CommandSucceeded
+        | EventKind::DbDiskFreed => Tone::Good,
         EventKind::ServerStarted
         | EventKind::DeviceAccepted
         | EventKind::DeviceRejected

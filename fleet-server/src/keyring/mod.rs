@@ -247,9 +247,16 @@ impl Keyring {
         let path = self.admin_path();
         if let Some(bytes) = files::read(&path)? {
             let key = admin_key(&bytes, &path, server)?;
-            let Some(record) = store.key_get(key.id()).await? else {
-                store.key_insert(admin_record(&key, now)).await?;
-                return Ok(Admin { made: Some(key.id().to_owned()), ..Admin::default() });
+            let mut made = None;
+            let record = match store.key_get(key.id()).await? {
+                Some(record) => record,
+                None => {
+                    let record = admin_record(&key, now);
+                    store.key_insert(record.clone()).await?;
+                    made = Some(record.id.clone());
+                    // It may have been revoked, which only the list of that knows.
+                    store.key_get(key.id()).await?.unwrap_or(record)
+                }
             };
             let note = record.revoked_at.map(|_| {
                 format!(
@@ -257,7 +264,8 @@ impl Keyring {
                     path.display()
                 )
             });
-            return Ok(Admin { note, ..Admin::default() });
+            let made = made.filter(|_| record.revoked_at.is_none());
+            return Ok(Admin { note, made, ..Admin::default() });
         }
         let key = ApiKey::generate(KeyKind::Operator, server)
             .map_err(|_| KeyringError::Make("the system gives no random numbers"))?;

@@ -433,8 +433,12 @@ pub(super) fn posted(key: &str, ids: Vec<String>) -> Deed {
 
 /// The administrator's key beside the database, which the server makes and ends by itself.
 pub(crate) fn own_key(id: &str, action: AuditAction) -> Deed {
-    let deed = bare(AuditActor::bare("server"), "none", action);
-    Deed { targets: vec![id.to_owned()], text: ADMIN_LABEL.to_owned(), ..deed }
+    own(action, vec![id.to_owned()], ADMIN_LABEL.to_owned())
+}
+
+/// Something that the server does by itself.
+pub(super) fn own(action: AuditAction, targets: Vec<String>, text: String) -> Deed {
+    Deed { targets, text, ..bare(AuditActor::bare("server"), "none", action) }
 }
 
 fn bare(actor: AuditActor, via: &'static str, action: AuditAction) -> Deed {

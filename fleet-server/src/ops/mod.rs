@@ -31,6 +31,7 @@ pub(crate) mod lines;
 pub(crate) mod preauths;
 pub(crate) mod presence;
 mod recent;
+pub(crate) mod revoked;
 pub(crate) mod senders;
 pub(crate) mod series;
 pub(crate) mod sessions;

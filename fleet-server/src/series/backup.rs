@@ -10,8 +10,6 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fleet_core::disk::{self, DiskFile};
 
@@ -20,13 +18,10 @@ use super::engine::Engine;
 use super::query::read_chunk;
 use super::segments::Ends;
 use super::wal::HeldLog;
-use crate::store::{Failure, Pace, StoreError};
+use crate::store::{Failure, Pace, Pacer, StoreError};
 
 /// Bytes that are copied at once.
 const PIECE_BYTES: usize = 256 * 1024;
-/// How long chunks are read before there is a pause, and how many times as long as that it is.
-const WORK_GENTLE: Duration = Duration::from_millis(20);
-const PAUSES_GENTLE: u32 = 4;
 
 /// While this is there no chunk comes or goes, and no file of the log.
 pub(crate) struct Still<'a> {
@@ -66,7 +61,7 @@ impl Engine {
 
     /// Reads every chunk as a whole, until it shall stop. What is damaged is noted for health.
     pub(crate) fn read_chunks(&self, pace: Pace, stop: &AtomicBool) -> Result<Read, StoreError> {
-        let mut begun = Instant::now();
+        let mut pacer = Pacer::new(pace);
         let shared = &self.shared;
         let mut all = Read::default();
         for segment in shared.catalog.segments()? {
@@ -84,11 +79,7 @@ impl Engine {
                     }
                     Err(unread) => shared.pass_over(unread)?,
                 }
-                let worked = begun.elapsed();
-                if pace == Pace::Gentle && worked >= WORK_GENTLE {
-                    thread::sleep(worked * PAUSES_GENTLE);
-                    begun = Instant::now();
-                }
+                pacer.rest();
             }
         }
         Ok(all)

@@ -23,6 +23,8 @@ pub enum Part<'a> {
         /// What is there.
         bytes: &'a [u8],
     },
+    /// A piece of the list of what was ended for good, as it lies in its file.
+    Revoked(&'a [u8]),
     /// That was all.
     End,
 }
@@ -34,7 +36,7 @@ pub type TakePart = Box<dyn FnMut(Part<'_>) -> bool + Send>;
 /// Copying a store while it goes on.
 #[async_trait]
 pub trait BackupStore: Send + Sync {
-    /// Shows all rows of all tables, then all files of telemetry, and [`Part::End`]; nothing after
+    /// Shows what was revoked, all rows of all tables, then all files of telemetry, and [`Part::End`]; nothing after
     /// an error, or when no more is taken. Whatever was on the disk before this was called is in
     /// it, each once, as the page of `backup` says. Sessions of browsers are left out.
     async fn copy(&self, take: TakePart) -> Result<(), StoreError>;

@@ -9,6 +9,7 @@ use fleet_core::codec::CodecError;
 use fleet_core::id::DeviceId;
 
 use super::Refusal;
+use super::revoked::{REVOKED_FILE, RevokedError};
 
 /// Why a call did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ pub struct Shortage {
 }
 
 /// Bytes as a person reads them.
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes * 10 / (1024 * 1024);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
@@ -163,6 +164,15 @@ pub enum OpenError {
     /// Its devices.
     #[error("cannot read the devices in the database")]
     Devices(#[source] StoreError),
+    /// What was revoked.
+    #[error(
+        "cannot rely on {REVOKED_FILE} beside the database: put back a copy of it, or remove it, and \
+         whoever was revoked after a backup that the database is from may come in again"
+    )]
+    Revoked(#[source] RevokedError),
+    /// Bringing that and the database together.
+    #[error("cannot end in the database what was revoked")]
+    Settle(#[source] StoreError),
     /// Its telemetry.
     #[error("cannot open the telemetry beside the database")]
     Telemetry(#[source] StoreError),

@@ -1,5 +1,8 @@
 //! What the store knows about itself.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 use fleet_core::api::Health;
 use fleet_core::identity::PublicKey;
@@ -45,6 +48,35 @@ pub enum Pace {
     Fast,
     /// With pauses, so that others hardly notice.
     Gentle,
+}
+
+/// How long is worked gently before there is a pause, and how many times as long as that it is.
+const WORK_GENTLE: Duration = Duration::from_millis(20);
+const PAUSES_GENTLE: u32 = 4;
+
+/// Keeps a pace. Who works looks at it between two small pieces of work.
+pub(crate) struct Pacer {
+    pace: Pace,
+    begun: Instant,
+}
+
+impl Pacer {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { pace, begun: Instant::now() }
+    }
+
+    /// Whether a pause is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.pace == Pace::Gentle && self.begun.elapsed() >= WORK_GENTLE
+    }
+
+    /// Pauses, if that is due. Nothing is held meanwhile that others need.
+    pub(crate) fn rest(&mut self) {
+        if self.is_due() {
+            thread::sleep(self.begun.elapsed() * PAUSES_GENTLE);
+            self.begun = Instant::now();
+        }
+    }
 }
 
 /// What was read.

@@ -26,6 +26,7 @@ mod meta;
 mod preauths;
 mod profile;
 mod redb;
+pub(crate) mod revoked;
 mod sessions;
 mod telemetry;
 
@@ -44,17 +45,19 @@ pub use devices::{
 };
 pub use directory::{Directory, Listed};
 pub use doubles::{DoubleRecord, DoubleStore};
+pub(crate) use error::mebibytes;
 pub use error::{Conflict, Failure, KeyRefusal, OpenError, Shortage, StoreError};
 pub use events::{About, Event, EventQuery, EventStore, Tell};
 pub use grants::{GrantRecord, GrantStore};
 pub use keys::{KeyOrigin, KeyRecord, KeyStore};
+pub(crate) use meta::Pacer;
 pub use meta::{Checked, MetaStore, Pace, StoreHealth};
 pub use preauths::{PreauthRecord, PreauthStore};
 pub use profile::Profile;
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use redb::check_row;
-pub(crate) use redb::{Loader, TELEMETRY_FOLDER};
+pub(crate) use redb::{BALLAST_FILE, Loader, Settled, TELEMETRY_FOLDER, Turn};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Overview, Point,

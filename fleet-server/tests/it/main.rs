@@ -5,6 +5,7 @@ mod audit;
 mod audit_kills;
 mod backup;
 mod backup_faults;
+mod backup_revoked;
 mod batches_kills;
 mod batches_kit;
 mod cli;

@@ -11,13 +11,13 @@ use fleet_core::disk::sim::{Fault, SimDisk};
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_server::store::{
-    ConfigStore as _, Device, DeviceStore as _, MetaStore as _, OpenError, Outcome, RedbStore,
-    StoreError, StoreHealth, TelemetryStore as _, Tier, Top,
+    ConfigStore as _, Device, DeviceStore as _, KeyStore as _, MetaStore as _, OpenError, Outcome,
+    RedbStore, StoreError, StoreHealth, TelemetryStore as _, Tier, Top,
 };
 use redb::{Database, ReadableTable as _, TableDefinition};
 
 use crate::store_disk::Disk;
-use crate::store_kit::{config, device, healthy, query, report, time, wait_for};
+use crate::store_kit::{config, device, healthy, key, query, report, time, wait_for};
 
 #[tokio::test]
 async fn waiting_changes_share_commits() {
@@ -151,6 +151,37 @@ async fn while_the_disk_is_full_changes_are_refused_and_recovery_needs_no_help()
     store.device_touch(vec![(one.uid, time(2))]).await.unwrap();
     let seen = store.device_get(one.uid).await.unwrap().unwrap().last_seen;
     assert_eq!(seen, Some(time(2)));
+}
+
+#[tokio::test]
+async fn t36_nothing_is_revoked_that_its_list_does_not_have() {
+    let disk = Disk::new();
+    let store = disk.store();
+    store.claim_server_key(PublicKey::from_bytes([1; 32])).await.unwrap();
+    let listed = |id: &str| {
+        let list = disk.telemetry().contents("revoked.log").unwrap_or_default();
+        list.windows(id.len()).any(|found| found == id.as_bytes())
+    };
+    for (id, fault) in
+        [("first", Fault::Sync), ("second", Fault::Write), ("third", Fault::ShortWrite)]
+    {
+        store.key_insert(key(id)).await.unwrap();
+        disk.telemetry().fail(fault, 0);
+        let refused = store.key_revoke(id, time(9)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{fault:?}: {refused:?}");
+        healthy(|| store.health()).await;
+        assert_eq!(store.key_get(id).await.unwrap().unwrap().revoked_at, None, "{fault:?}");
+        disk.telemetry().repair();
+        store.key_revoke(id, time(9)).await.unwrap();
+        assert!(listed(id), "{fault:?}");
+        assert_eq!(store.key_get(id).await.unwrap().unwrap().revoked_at, Some(time(9)));
+    }
+    // And the list is first: what the database did not take any more is on it.
+    store.key_insert(key("fourth")).await.unwrap();
+    disk.fail_after(0);
+    store.key_revoke("fourth", time(9)).await.unwrap_err();
+    disk.repair();
+    assert!(listed("fourth"));
 }
 
 /// Random bits that are the same every time.

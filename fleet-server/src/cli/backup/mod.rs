@@ -65,12 +65,17 @@ enum Action {
         file: PathBuf,
     },
     /// Put a backup where a server can be started on it; nothing may be there yet
+    ///
+    /// Only revoked.log may, the list of what was revoked: it stays, and counts.
     Restore {
         /// The backup
         file: PathBuf,
         /// The database to make, with what belongs beside it; its folder must be empty or not there
         #[arg(long, value_name = "FILE")]
         database: PathBuf,
+        /// Where the server's data was before: what its revoked.log names stays revoked
+        #[arg(long, value_name = "FOLDER")]
+        old: Option<PathBuf>,
     },
 }
 
@@ -92,7 +97,7 @@ pub(super) fn run(args: BackupArgs) -> ExitCode {
     session::run(format, Some(limit), async |output| match args.action {
         Action::Create(args) => create(args, output).await,
         Action::Verify { file } => verify(file, output).await,
-        Action::Restore { file, database } => restore(file, database, output).await,
+        Action::Restore { file, database, old } => restore(file, database, old, output).await,
     })
 }
 
@@ -161,12 +166,13 @@ async fn verify(file: PathBuf, output: &mut Output<'_>) -> Result<Exit, Failure>
 async fn restore(
     file: PathBuf,
     database: PathBuf,
+    old: Option<PathBuf>,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
     let (path, target) = (file.clone(), database.clone());
-    let done = working(move || backup::restore(&path, &target)).await?;
+    let done = working(move || backup::restore(&path, &target, old.as_deref())).await?;
     let restored = done.map_err(|error| telling::not_restored(&error, &file))?;
-    let damage = restored.damage.clone();
+    let (damage, lists) = (restored.damage.clone(), restored.lists.clone());
     output.one(&About::read(&database, restored))?;
     if let Some(damage) = damage {
         output.note(&format!(
@@ -174,10 +180,18 @@ async fn restore(
              restored: {damage}"
         ))?;
     }
-    output.note(
-        "Put the old server's secret.key beside it, or start with the same --secret-key. Keys and \
-         devices that were revoked after the backup was taken are good again: revoke them anew.",
-    )?;
+    output
+        .note("Put the old server's secret.key beside it, or start with the same --secret-key.")?;
+    for list in &lists {
+        output.note(&format!("What {} names stays revoked.", list.display()))?;
+    }
+    if lists.is_empty() {
+        output.note(
+            "Keys and devices that were revoked after the backup was taken are good again: revoke \
+             them anew, or restore once more with --old and the folder of the server's old data, \
+             whose revoked.log names them.",
+        )?;
+    }
     Ok(Exit::Done)
 }
 

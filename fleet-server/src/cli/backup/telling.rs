@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::backup::{BackupError, Begin, Contents, Restored, UnpackError};
 use crate::cli::db::size;
+use crate::store::revoked::RevokedError;
 
 /// A backup, or what was made of it.
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ impl About {
 
     /// One of which everything was read.
     pub(super) fn read(file: &Path, restored: Restored) -> Self {
-        let Restored { begin, contents, telemetry, damage: _ } = restored;
+        let Restored { begin, contents, telemetry, damage: _, lists: _ } = restored;
         Self {
             chunks: Some(telemetry.chunks),
             reports: Some(telemetry.reports),
@@ -155,6 +156,13 @@ pub(super) fn not_restored(error: &UnpackError, file: &Path) -> Failure {
         UnpackError::NotEmpty { .. } => failure.hint(
             "nothing was changed; give a folder that is empty or not there yet, or move away \
              what is in this one",
+        ),
+        UnpackError::Revoked { source: RevokedError::Io(_), .. } => {
+            failure.hint("nothing was restored; --old names the folder of the server's old data")
+        }
+        UnpackError::Revoked { .. } => failure.hint(
+            "nothing was restored; give a good copy of it, or leave it out and revoke anew what \
+             must not come in",
         ),
         UnpackError::OtherName(name) => {
             failure.hint(format!("nothing was changed; give a path that ends with {name}"))

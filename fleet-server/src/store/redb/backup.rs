@@ -25,7 +25,7 @@ use super::tables::{
 use super::{RedbStore, Shared, contain};
 use crate::series::backup::{Held, Read};
 use crate::series::engine::Engine;
-use crate::store::{BackupStore, Failure, Part, StoreError, StoreHealth, TakePart};
+use crate::store::{BackupStore, Failure, Pace, Pacer, Part, StoreError, StoreHealth, TakePart};
 
 /// Bytes of rows that are shown together, unless one alone is larger.
 const ROWS_BYTES: usize = 256 * 1024;
@@ -40,6 +40,10 @@ impl BackupStore for RedbStore {
         let (shared, series) = (Arc::clone(&self.shared), Arc::clone(&self.series));
         let copying = tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            // Before the rows: what is revoked after this is in the rows or was not there yet.
+            if !copy_revoked(&shared, &mut take)? {
+                return Ok(());
+            }
             let Some(held) = copy_rows(&shared, &series, &mut take)? else { return Ok(()) };
             let mut piece =
                 |name: &str, offset, bytes: &[u8]| take(Part::File { name, offset, bytes });
@@ -50,6 +54,12 @@ impl BackupStore for RedbStore {
         });
         copying.await.unwrap_or_else(|_| Err(Failure::Closed.into()))
     }
+}
+
+/// Shows the list of what was ended. False if it was ended itself.
+fn copy_revoked(shared: &Shared, take: &mut TakePart) -> Result<bool, StoreError> {
+    let bytes = shared.revoked.list().encode().map_err(|error| Failure::Storage(error.into()))?;
+    Ok(bytes.chunks(ROWS_BYTES).all(|piece| take(Part::Revoked(piece))))
 }
 
 /// Shows all rows of one moment; the files of telemetry of that moment, unless it was ended.
@@ -158,62 +168,96 @@ impl Loader {
 impl RedbStore {
     /// Reads all rows and chunks there are, those of the log too; what of it is damaged, if anything.
     pub(crate) fn read_all(&self) -> Result<(Read, StoreHealth), StoreError> {
-        read_rows(&self.shared, &AtomicBool::new(false))?;
+        read_rows(&self.shared, Pace::Fast, &AtomicBool::new(false))?;
         Ok((self.series.read_all()?, self.soundness()))
     }
 }
 
 /// Opens every row of every table, and says how many can be read. What is damaged is noted.
-pub(super) fn read_rows(shared: &Shared, stop: &AtomicBool) -> Result<u64, StoreError> {
-    // A snapshot for each: while one is held, nothing that it shows gives back its room.
-    let read = |read: &ReadTable| {
-        if stop.load(Ordering::Relaxed) { Err(Failure::Closed.into()) } else { shared.read(read) }
-    };
-    EACH_TABLE.iter().map(read).sum()
+pub(super) fn read_rows(shared: &Shared, pace: Pace, stop: &AtomicBool) -> Result<u64, StoreError> {
+    let mut pacer = Pacer::new(pace);
+    let mut rows = 0;
+    for read in EACH_TABLE {
+        let mut next = Some(Vec::new());
+        while let Some(from) = next {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::Closed.into());
+            }
+            // A snapshot for each slice: while one is held, nothing that it shows gives back its
+            // room, and a database that failed is not opened anew.
+            let slice = shared.read(|txn| read(txn, &from))?;
+            rows += slice.rows;
+            next = slice.next;
+            pacer.rest();
+        }
+    }
+    Ok(rows)
 }
 
-/// Reads all of a table.
-type ReadTable = fn(&Reading<'_>) -> Result<u64, Fault>;
+/// Rows that are read from one snapshot: some milliseconds of work.
+const SLICE_ROWS: u64 = 500;
+
+/// Some rows of a table that were read.
+#[derive(Debug, PartialEq, Eq)]
+struct Slice {
+    rows: u64,
+    /// Where to go on, if there may be more.
+    next: Option<Vec<u8>>,
+}
+
+/// Reads some rows of a table, from a key on.
+type ReadTable = fn(&Reading<'_>, &[u8]) -> Result<Slice, Fault>;
 
 /// All tables but `meta`, whose rows are of several kinds, and `sessions`, which are soon over.
 const EACH_TABLE: [ReadTable; 33] = [
-    |txn| read_table(txn, &DEVICES),
-    |txn| read_table(txn, &DEVICES_SEEN),
-    |txn| read_table(txn, &DEVICES_DELETED),
-    |txn| read_table(txn, &DEVICE_IDS),
-    |txn| read_table(txn, &DEVICE_KEYS),
-    |txn| read_table(txn, &KEYS),
-    |txn| read_table(txn, &KEY_ORIGINS),
-    |txn| read_table(txn, &GRANTS),
-    |txn| read_table(txn, &GRANT_KEYS),
-    |txn| read_table(txn, &CONFIGS),
-    |txn| read_table(txn, &CONFIG_OWNS),
-    |txn| read_table(txn, &CONFIG_LAYERS),
-    |txn| read_table(txn, &COMMANDS),
-    |txn| read_table(txn, &COMMAND_OUTPUTS),
-    |txn| read_table(txn, &COMMANDS_OF),
-    |txn| read_table(txn, &COMMANDS_OPEN),
-    |txn| read_table(txn, &COMMANDS_DUE),
-    |txn| read_table(txn, &COMMANDS_OVER),
-    |txn| read_table(txn, &BATCHES),
-    |txn| read_table(txn, &BATCHES_OPEN),
-    |txn| read_table(txn, &BATCH_MEMBERS),
-    |txn| read_table(txn, &BATCH_STEPS),
-    |txn| read_table(txn, &TELEMETRY),
-    |txn| read_table(txn, &SERIES),
-    |txn| read_table(txn, &CHUNKS),
-    |txn| read_table(txn, &SEGMENTS),
-    |txn| read_table(txn, &HEADS),
-    |txn| read_table(txn, &EVENTS),
-    |txn| read_table(txn, &DOUBLES),
-    |txn| read_table(txn, &PREAUTHS),
-    |txn| read_table(txn, &AUDIT),
-    |txn| read_table(txn, &AUDIT_OPEN),
-    |txn| read_table(txn, &AUDIT_POINTS),
+    |txn, from| read_table(txn, from, &DEVICES),
+    |txn, from| read_table(txn, from, &DEVICES_SEEN),
+    |txn, from| read_table(txn, from, &DEVICES_DELETED),
+    |txn, from| read_table(txn, from, &DEVICE_IDS),
+    |txn, from| read_table(txn, from, &DEVICE_KEYS),
+    |txn, from| read_table(txn, from, &KEYS),
+    |txn, from| read_table(txn, from, &KEY_ORIGINS),
+    |txn, from| read_table(txn, from, &GRANTS),
+    |txn, from| read_table(txn, from, &GRANT_KEYS),
+    |txn, from| read_table(txn, from, &CONFIGS),
+    |txn, from| read_table(txn, from, &CONFIG_OWNS),
+    |txn, from| read_table(txn, from, &CONFIG_LAYERS),
+    |txn, from| read_table(txn, from, &COMMANDS),
+    |txn, from| read_table(txn, from, &COMMAND_OUTPUTS),
+    |txn, from| read_table(txn, from, &COMMANDS_OF),
+    |txn, from| read_table(txn, from, &COMMANDS_OPEN),
+    |txn, from| read_table(txn, from, &COMMANDS_DUE),
+    |txn, from| read_table(txn, from, &COMMANDS_OVER),
+    |txn, from| read_table(txn, from, &BATCHES),
+    |txn, from| read_table(txn, from, &BATCHES_OPEN),
+    |txn, from| read_table(txn, from, &BATCH_MEMBERS),
+    |txn, from| read_table(txn, from, &BATCH_STEPS),
+    |txn, from| read_table(txn, from, &TELEMETRY),
+    |txn, from| read_table(txn, from, &SERIES),
+    |txn, from| read_table(txn, from, &CHUNKS),
+    |txn, from| read_table(txn, from, &SEGMENTS),
+    |txn, from| read_table(txn, from, &HEADS),
+    |txn, from| read_table(txn, from, &EVENTS),
+    |txn, from| read_table(txn, from, &DOUBLES),
+    |txn, from| read_table(txn, from, &PREAUTHS),
+    |txn, from| read_table(txn, from, &AUDIT),
+    |txn, from| read_table(txn, from, &AUDIT_OPEN),
+    |txn, from| read_table(txn, from, &AUDIT_POINTS),
 ];
 
-fn read_table<R: Coded>(txn: &Reading<'_>, table: &Sealed<R>) -> Result<u64, Fault> {
-    txn.open(table)?.all()?.try_fold(0, |rows, row| row.map(|_| rows + 1))
+fn read_table<R: Coded>(txn: &Reading<'_>, from: &[u8], table: &Sealed<R>) -> Result<Slice, Fault> {
+    let mut slice = Slice { rows: 0, next: None };
+    for row in txn.open(table)?.from(from)? {
+        let (mut key, _) = row?;
+        slice.rows += 1;
+        if slice.rows == SLICE_ROWS {
+            // The next key there can be.
+            key.push(0);
+            slice.next = Some(key);
+            break;
+        }
+    }
+    Ok(slice)
 }
 
 #[cfg(test)]
@@ -221,6 +265,8 @@ mod tests {
     use super::*;
     use crate::store::MetaStore as _;
     use crate::store::redb::room::Room;
+    use crate::store::redb::row::UidRow;
+    use crate::store::redb::tables::Writing;
 
     #[test]
     fn no_table_is_forgotten() {
@@ -230,6 +276,42 @@ mod tests {
             Ok(tables.count())
         };
         assert_eq!(store.shared.read(count).unwrap(), EACH_TABLE.len() + 2);
+    }
+
+    #[tokio::test]
+    async fn slices_leave_nothing_out() {
+        let store = RedbStore::in_memory();
+        let rows = 2 * SLICE_ROWS + 7;
+        let fill = move |txn: &Writing<'_>| {
+            let mut index = txn.open(&DEVICE_IDS)?;
+            (0..rows).try_for_each(|number| {
+                index.put(&number.to_be_bytes(), &UidRow { uid: [7; 16] })?;
+                // A key that begins with another's.
+                index.put(
+                    &[number.to_be_bytes().as_slice(), &[0]].concat(),
+                    &UidRow { uid: [7; 16] },
+                )
+            })
+        };
+        let nothing = read_rows(&store.shared, Pace::Fast, &AtomicBool::new(false)).unwrap();
+        store.write(fill).await.unwrap();
+        let damage = |txn: &Writing<'_>| {
+            [0, SLICE_ROWS - 1, SLICE_ROWS].into_iter().try_for_each(|number| {
+                txn.open(&DEVICE_IDS)?.put_sealed(&number.to_be_bytes(), b"junk")
+            })
+        };
+        store.write(damage).await.unwrap();
+        for pace in [Pace::Fast, Pace::Gentle] {
+            let read = read_rows(&store.shared, pace, &AtomicBool::new(false)).unwrap();
+            assert_eq!(read - nothing, 2 * rows - 3);
+        }
+        let health = "3 stored values in device_ids are damaged";
+        assert_eq!(store.health(), StoreHealth::Degraded(health.to_owned()));
+        let first = store.shared.read(|txn| read_table(txn, &[], &DEVICE_IDS)).unwrap();
+        assert_eq!(first.rows, SLICE_ROWS);
+        assert!(first.next.is_some());
+        let stopped = read_rows(&store.shared, Pace::Fast, &AtomicBool::new(true));
+        assert!(matches!(stopped, Err(StoreError::Unavailable(_))), "{stopped:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use fleet_core::id::Uid;
 
 use super::RedbStore;
 use super::devices::{DeviceTables, Names, uid_of};
+use super::revoked::device_ended;
 use super::row::DeletedRow;
 use super::tables::{DEVICES_DELETED, Fault, Writing};
 use crate::store::{Admission, Deleted, DeletedStore, Device, Restored, StoreError};
@@ -79,5 +80,8 @@ fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Vec<Device>), Fault> 
     names.require_free(&tables, &device)?;
     tables.store(device.clone())?;
     names.take(uid, &device)?;
+    if device.state == Admission::Revoked {
+        txn.ends([device_ended(&device, false)]);
+    }
     Ok((device, gave_way))
 }

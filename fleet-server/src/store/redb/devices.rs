@@ -9,6 +9,7 @@ use redb::{ReadableTable, Table};
 use super::RedbStore;
 use super::deleted;
 use super::grants::void_grants;
+use super::revoked::{device_ended, keys_replaced};
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
 use super::tables::{
     Bytes, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, DOUBLES, Fault, Reading, View, Writing,
@@ -364,6 +365,15 @@ fn update(txn: &Writing<'_>, uid: Uid, change: Change) -> Result<Device, Fault> 
     if kept {
         names.take(uid, &after)?;
     }
+    if after.state == Admission::Revoked && before.state != Admission::Revoked {
+        txn.ends([device_ended(&after, false)]);
+    }
+    if before.state == Admission::Revoked && !kept {
+        txn.ends([device_ended(&before, true)]);
+    }
+    if before.key != after.key {
+        txn.ends(keys_replaced(&after));
+    }
     Ok(after)
 }
 
@@ -403,12 +413,21 @@ impl<'a> Names<'a> {
         tables: &DeviceTables<'_, D, S>,
         key: PublicKey,
     ) -> Result<Option<Device>, Fault> {
-        let found = tables.find(&self.keys, &key.bytes(), |row| row.has_key(key))?;
+        let found = self.holder(tables, key)?;
         let Some(mut device) = found.filter(|device| device.state == Admission::Pending) else {
             return Ok(None);
         };
         deletion(Timestamp::default())(&mut device).map_err(StoreError::from)?;
         Ok(Some(device))
+    }
+
+    /// The device that has a key, shall have it, or had it.
+    pub(super) fn holder<D: ReadableTable<Bytes, Bytes>, S: ReadableTable<Bytes, Bytes>>(
+        &self,
+        tables: &DeviceTables<'_, D, S>,
+        key: PublicKey,
+    ) -> Result<Option<Device>, Fault> {
+        tables.find(&self.keys, &key.bytes(), |row| row.has_key(key))
     }
 
     pub(super) fn take(&mut self, uid: Uid, device: &Device) -> Result<(), Fault> {

@@ -9,11 +9,15 @@ use fleet_core::time::Timestamp;
 use super::RedbStore;
 use super::row::KeyOriginRow;
 use super::tables::{Fault, KEY_ORIGINS, KEYS, Writing};
+use crate::store::revoked::Ended;
 use crate::store::{Conflict, KeyRecord, KeyRefusal, KeyStore, StoreError};
 
 #[async_trait]
 impl KeyStore for RedbStore {
     async fn key_insert(&self, key: KeyRecord) -> Result<(), StoreError> {
+        // One that was ended once, and that an older database does not know, is not good again.
+        let ended = self.shared.revoked.key_ended(&key.id).map(Timestamp::from_millis);
+        let key = KeyRecord { revoked_at: key.revoked_at.or(ended), ..key };
         self.write(move |txn| insert(txn, key)).await
     }
 
@@ -58,6 +62,8 @@ impl KeyStore for RedbStore {
                 key.revoked_at.get_or_insert(at);
                 Ok(())
             })?;
+            let at_millis = key.revoked_at.unwrap_or(at).millis();
+            txn.ends([Ended::Key { id: key.id.clone(), at_millis }]);
             Ok(KeyRecord { revoked_at: revoked_before, ..key })
         })
         .await
@@ -78,6 +84,8 @@ impl KeyStore for RedbStore {
                 Ok(())
             })?;
             insert(txn, successor)?;
+            let at_millis = old.expires_at.unwrap_or(end).millis();
+            txn.ends([Ended::KeyLife { id: old.id.clone(), at_millis }]);
             Ok(old)
         })
         .await

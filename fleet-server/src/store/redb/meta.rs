@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use fleet_core::identity::PublicKey;
 
 use super::row::ServerKeyRow;
-use super::tables::{Fault, Reading, SERVER_KEY};
+use super::tables::{Fault, Reading, SERVER_KEY, Writing};
 use super::{RedbStore, backup};
 use crate::series::backup::Read;
 use crate::store::{Checked, Conflict, Failure, MetaStore, Pace, StoreError, StoreHealth};
@@ -21,6 +21,9 @@ impl MetaStore for RedbStore {
     }
 
     async fn claim_server_key(&self, key: PublicKey) -> Result<(), StoreError> {
+        if self.shared.revoked.list().server.is_some_and(|owner| owner != key.bytes()) {
+            return Err(Conflict::ServerKey.into());
+        }
         self.write(move |txn| {
             let mut meta = txn.open(&SERVER_KEY)?;
             match meta.get(KEY)? {
@@ -49,7 +52,7 @@ impl MetaStore for RedbStore {
         let stopped = stop.0.clone();
         let checking = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let rows = backup::read_rows(&shared, &stopped)?;
+            let rows = backup::read_rows(&shared, pace, &stopped)?;
             Ok::<_, StoreError>((rows, series.read_chunks(pace, &stopped)?))
         });
         let (rows, Read { chunks, reports }) =
@@ -66,6 +69,12 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// The same, for who changes something.
+pub(super) fn owner(txn: &Writing<'_>) -> Result<Option<PublicKey>, Fault> {
+    let row = txn.open(&SERVER_KEY)?.get(KEY)?;
+    Ok(row.map(|row| PublicKey::from_bytes(row.key)))
 }
 
 /// The key of the server that the store belongs to.

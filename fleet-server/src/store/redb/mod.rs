@@ -7,6 +7,7 @@
 
 mod audit;
 mod backup;
+mod ballast;
 mod batches;
 mod commands;
 mod configs;
@@ -22,6 +23,7 @@ mod meta;
 mod migrate;
 mod open;
 mod preauths;
+mod revoked;
 mod room;
 mod row;
 mod series;
@@ -41,8 +43,11 @@ use redb::{Database, ReadableDatabase as _, StorageBackend};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::backup::Loader;
+use self::ballast::Ballast;
+pub(crate) use self::ballast::{BALLAST_FILE, Turn};
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
+pub(crate) use self::revoked::Settled;
 use self::room::Room;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::row::check_row;
@@ -51,6 +56,7 @@ use self::tables::{Fault, Reading, Writing};
 use self::writer::Writer;
 use super::{Directory, Failure, OpenError, StoreError, StoreHealth};
 use crate::series::engine::Engine;
+use crate::store::revoked::Revoked;
 
 /// The folder of telemetry, beside the database.
 pub(crate) const TELEMETRY_FOLDER: &str = "telemetry";
@@ -75,23 +81,27 @@ impl RedbStore {
     /// user alone.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let room = Room::around(path);
-        Self::start(Opener::file(path), Occasion::Start, room, &mut || folder_beside(path))
+        let ballast = Some(Ballast::beside(path));
+        let mut places = || Places::beside(path);
+        Self::start(Opener::file(path), Occasion::Start, room, ballast, &mut places)
     }
 
     /// Opens a database that is there already, and makes none.
     pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let room = Room::around(path);
-        Self::start(Opener::file(path), Occasion::Failure, room, &mut || folder_beside(path))
+        let mut places = || Places::beside(path);
+        Self::start(Opener::file(path), Occasion::Failure, room, None, &mut places)
     }
 
-    /// Opens the database in what `backend` returns, with telemetry on a disk. The backend is called
+    /// Opens the database in what `backend` returns, with all else on a disk. The backend is called
     /// again when the database must be opened anew, and must then return the same contents.
     pub fn open_in<B: StorageBackend>(
         backend: impl Fn() -> B + Send + Sync + 'static,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, OpenError> {
         let (opener, room) = (Opener::backend(backend), Room::unlimited());
-        Self::start(opener, Occasion::Start, room, &mut || Ok(disk.clone()))
+        let mut places = || Ok(Places { telemetry: disk.clone(), lists: disk.clone() });
+        Self::start(opener, Occasion::Start, room, None, &mut places)
     }
 
     /// One that is gone when it is dropped.
@@ -110,11 +120,13 @@ impl RedbStore {
         opener: Opener,
         occasion: Occasion,
         room: Room,
-        disk: &mut dyn FnMut() -> Result<Arc<dyn Disk>, OpenError>,
+        ballast: Option<Ballast>,
+        places: &mut dyn FnMut() -> Result<Places, OpenError>,
     ) -> Result<Self, OpenError> {
         let damage = DamageLog::default();
         let database = opener.open(occasion, &damage)?;
-        let disk = disk()?;
+        let Places { telemetry, lists } = places()?;
+        let revoked = Revoked::open(lists).map_err(OpenError::Revoked)?;
         let shared = Arc::new(Shared {
             opener,
             database: RwLock::new(Some(database)),
@@ -122,12 +134,14 @@ impl RedbStore {
             trouble: Mutex::new(None),
             commits: AtomicU64::new(0),
             newest_event: watch::Sender::new(0),
+            revoked,
+            ballast,
         });
         let newest = shared.read(events::newest_number).map_err(OpenError::Events)?;
         shared.newest_event.send_replace(newest);
         let writer = Arc::new(Writer::start(Arc::clone(&shared)).map_err(OpenError::Thread)?);
         let index = Index { shared: Arc::clone(&shared), writer: Arc::clone(&writer) };
-        let series = Engine::open(disk, Arc::new(index)).map_err(OpenError::Telemetry)?;
+        let series = Engine::open(telemetry, Arc::new(index)).map_err(OpenError::Telemetry)?;
         let directory = shared.read(devices::directory).map_err(OpenError::Devices)?;
         Ok(Self {
             series: Arc::new(series),
@@ -187,11 +201,20 @@ impl RedbStore {
         self.writer.submit(weight, work)?.await.unwrap_or_else(|_| Err(Failure::Closed.into()))
     }
 
+    /// Holds room for when the disk is full, and gives it when it is. Looks at the disk, so it is
+    /// called by who may wait.
+    pub(crate) fn keep_ballast(&self) -> Option<Turn> {
+        self.shared.ballast.as_ref()?.keep()
+    }
+
     fn health_now(&self) -> StoreHealth {
         // What a full disk brings with it says less than that it is full.
-        match self.room.shortage() {
-            Some(shortage) => StoreHealth::Degraded(shortage.to_string()),
-            None => self.soundness(),
+        let given = self.shared.ballast.as_ref().and_then(Ballast::trouble);
+        match (self.room.shortage(), given) {
+            (Some(shortage), None) => StoreHealth::Degraded(shortage.to_string()),
+            (Some(shortage), Some(given)) => StoreHealth::Degraded(format!("{shortage}; {given}")),
+            (None, Some(given)) => StoreHealth::Degraded(given),
+            (None, None) => self.soundness(),
         }
     }
 
@@ -206,11 +229,26 @@ impl RedbStore {
     }
 }
 
-/// The folder of telemetry beside a database.
-fn folder_beside(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
-    let folder = path.with_file_name(TELEMETRY_FOLDER);
-    let opened = Folder::open(&folder).map_err(|source| open::io_refusal(&folder, source))?;
-    Ok(Arc::new(opened))
+/// Where a store keeps what is not in its database.
+struct Places {
+    telemetry: Arc<dyn Disk>,
+    /// Beside the database.
+    lists: Arc<dyn Disk>,
+}
+
+impl Places {
+    /// The folder of a database, and the one of telemetry in it.
+    fn beside(path: &Path) -> Result<Self, OpenError> {
+        let open = |folder: &Path| {
+            let opened = Folder::open(folder).map_err(|error| open::io_refusal(folder, error))?;
+            Ok::<Arc<dyn Disk>, OpenError>(Arc::new(opened))
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok(Self {
+            telemetry: open(&path.with_file_name(TELEMETRY_FOLDER))?,
+            lists: open(parent.unwrap_or(Path::new(".")))?,
+        })
+    }
 }
 
 /// What the writer and the readers share.
@@ -224,6 +262,10 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     commits: AtomicU64,
     newest_event: watch::Sender<u64>,
+    /// What was ended for good.
+    revoked: Revoked,
+    /// Room for when the disk is full, where a server runs on a file.
+    ballast: Option<Ballast>,
 }
 
 impl Shared {

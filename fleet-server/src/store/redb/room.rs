@@ -35,8 +35,7 @@ pub(super) struct Room {
 impl Room {
     /// The room where a file lies.
     pub(super) fn around(file: &Path) -> Self {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Self::new(Some(folder.unwrap_or(Path::new(".")).to_owned()))
+        Self::new(Some(folder_of(file).to_owned()))
     }
 
     /// Room without an end.
@@ -82,9 +81,7 @@ impl Room {
 
     fn look(&self, folder: &Path) {
         // Who cannot tell how much room there is finds out by writing.
-        let Ok(disk) = statvfs(folder) else { return };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let size = disk.blocks().saturating_mul(disk.fragment_size());
+        let Some(Disk { size, free }) = Disk::of(folder) else { return };
         let was_short = self.is_short.load(Ordering::Relaxed);
         let needed = needed(size, was_short);
         let is_short = free < needed;
@@ -100,6 +97,31 @@ impl Room {
     }
 }
 
+/// A file system's size and what of it is free, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disk {
+    pub(super) size: u64,
+    pub(super) free: u64,
+}
+
+impl Disk {
+    fn of(folder: &Path) -> Option<Self> {
+        let disk = statvfs(folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+        Some(Self { size: bytes(disk.blocks()), free: bytes(disk.blocks_available()) })
+    }
+
+    /// The one on which a file lies.
+    pub(super) fn around(file: &Path) -> Option<Self> {
+        Self::of(folder_of(file))
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 /// What must be free on a disk of a size for telemetry to be taken.
 fn needed(size: u64, was_short: bool) -> u64 {
     if was_short { resumed(size) } else { floor(size) }
@@ -110,7 +132,7 @@ fn floor(size: u64) -> u64 {
 }
 
 /// What must be free again once there was too little.
-fn resumed(size: u64) -> u64 {
+pub(super) fn resumed(size: u64) -> u64 {
     floor(size) / 4 * 5
 }
 

@@ -43,7 +43,7 @@
 //!
 //! Numbers in keys are big-endian, so that keys sort as their numbers do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 
 use fleet_core::codec::{self, CodecError, Coded};
@@ -59,6 +59,7 @@ use super::row::{
     KeyOriginRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow, SeenRow,
     SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
+use crate::store::revoked::Ended;
 use crate::store::{Conflict, StoreError};
 
 pub(super) const SCHEMA: Sealed<SchemaRow> = Sealed::new("meta");
@@ -183,11 +184,13 @@ pub(super) struct Writing<'a> {
     pub(super) damage: &'a DamageLog,
     /// The number of the newest event, if events were added.
     pub(super) newest_event: Cell<Option<u64>>,
+    /// What was ended for good, which is on its list before the database has it.
+    pub(super) ended: RefCell<Vec<Ended>>,
 }
 
 impl<'a> Writing<'a> {
     pub(super) fn new(txn: &'a WriteTransaction, damage: &'a DamageLog) -> Self {
-        Self { txn, damage, newest_event: Cell::new(None) }
+        Self { txn, damage, newest_event: Cell::new(None), ended: RefCell::default() }
     }
 
     pub(super) fn open<R: Coded>(
@@ -195,6 +198,11 @@ impl<'a> Writing<'a> {
         table: &Sealed<R>,
     ) -> Result<View<'a, R, Table<'a, Bytes, Bytes>>, Fault> {
         Ok(View::new(table.name, self.txn.open_table(table.definition())?, self.damage))
+    }
+
+    /// Notes that something is ended for good by what was just written.
+    pub(super) fn ends(&self, ended: impl IntoIterator<Item = Ended>) {
+        self.ended.borrow_mut().extend(ended);
     }
 }
 
@@ -243,7 +251,15 @@ impl<R: Coded, T: ReadableTable<Bytes, Bytes>> View<'_, R, T> {
     pub(super) fn all(
         &self,
     ) -> Result<impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Fault>> + '_, Fault> {
-        self.rows(&[], &[u8::MAX; KEY_BYTES_MAX])
+        self.from(&[])
+    }
+
+    /// The undamaged rows from a key on.
+    pub(super) fn from(
+        &self,
+        key: &[u8],
+    ) -> Result<impl DoubleEndedIterator<Item = Result<(Vec<u8>, R), Fault>> + '_, Fault> {
+        self.rows(key, &[u8::MAX; KEY_BYTES_MAX])
     }
 
     /// The keys from one to another, both included, whatever their values.

@@ -17,6 +17,7 @@ use fleet_core::Chain;
 use redb::{Database, Durability, WriteTransaction};
 use tokio::sync::oneshot;
 
+use super::ballast::Ballast;
 use super::open::Occasion;
 use super::tables::{Fault, Writing};
 use super::{Shared, contain};
@@ -105,6 +106,8 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
             }
             Err(failure) => {
                 shared.set_trouble(&failure);
+                // If it was for want of room, the next group has some.
+                shared.ballast.as_ref().and_then(Ballast::give);
                 let failure = Arc::new(failure);
                 for queued in group {
                     queued.job.answer(Err(StoreError::Unavailable(Arc::clone(&failure))));
@@ -132,6 +135,7 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
             txn.abort()?;
         } else {
             let newest_event = writing.newest_event.get();
+            note_ended(shared, &writing)?;
             txn.commit()?;
             shared.commits.fetch_add(1, Ordering::Relaxed);
             if let Some(newest) = newest_event {
@@ -141,6 +145,20 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
         Ok::<(), redb::Error>(())
     })?;
     done.map_err(|error| Failure::Storage(error.into()))
+}
+
+/// Puts on its list what a group ends for good. Without that nothing of the group is done.
+fn note_ended(shared: &Shared, writing: &Writing<'_>) -> Result<(), redb::Error> {
+    let ended = writing.ended.take();
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let server = match super::meta::owner(writing) {
+        Ok(server) => server,
+        Err(Fault::Storage(error)) => return Err(error),
+        Err(Fault::Refused(_)) => None, // damaged, and noted as such
+    };
+    shared.revoked.add(server, ended).map_err(redb::Error::Io)
 }
 
 /// The queue's other end is gone: the store is being dropped.

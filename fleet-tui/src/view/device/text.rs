@@ -196,6 +196,8 @@ fn glyph_of(kind: EventKind) -> Option<Glyph> {
         | EventKind::DbPruned
         | EventKind::DbDamaged
         | EventKind::DbBackedUp
+        | EventKind::DbDiskFull
+        | EventKind::DbDiskFreed
         | EventKind::CertificateRenewed
         | EventKind::CertificateAtRisk
         | EventKind::Later(_) => return None,

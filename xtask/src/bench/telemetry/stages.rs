@@ -281,13 +281,14 @@ fn stored(set: Set) -> Stored {
 }
 
 /// Bytes on the disk for each sample: all that the server keeps there but rollups, which the other
-/// does not make.
+/// does not make, and room that is held back, which is no data.
 fn disk(peer: &Peer<'_>, set: Set) -> anyhow::Result<f64> {
     let (parts, rollups) = (peer.disk()?, peer.rollups()?);
     let shown: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
     let name = peer.kind().name();
     note(&format!("{name}: bytes on disk: {}; of that rollups {rollups}", shown.join(", ")))?;
-    let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let data = parts.iter().filter(|(name, _)| name != "ballast");
+    let bytes: u64 = data.map(|(_, bytes)| bytes).sum();
     Ok(bytes.saturating_sub(rollups) as f64 / set.samples() as f64)
 }
 

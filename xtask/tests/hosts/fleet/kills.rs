@@ -23,6 +23,12 @@ const MOMENT_MILLIS_MAX: u64 = 400;
 const SEALING_KILLS: u32 = 25;
 /// The latest moment of such a kill after a post was begun.
 const SEALING_MILLIS_MAX: u64 = 800;
+/// Kills while a backup is taken, unless `FLEETD_TEST_KILLS` says otherwise.
+const BACKUP_KILLS: u32 = 16;
+/// The latest moment of such a kill after the backup was begun.
+const BACKUP_MILLIS_MAX: u64 = 600;
+/// Posts that are in those backups.
+const POSTS_BACKED_UP: usize = 8;
 /// Devices that are posted for together, and reports of each: more than wait to be sealed.
 const POSTED_DEVICES: usize = 10;
 const POSTED_REPORTS: usize = 600;
@@ -48,11 +54,18 @@ fn acknowledged_reports_survive_kills_of_both_sides() {
         // Not a wait: this chooses where in its work the victim is hit.
         moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         thread::sleep(Duration::from_millis((moment >> 33) % MOMENT_MILLIS_MAX));
-        if round % 5 == 4 {
+        // The server, both, or the agent.
+        let (hits_server, hits_agent) = (round % 5 == 4, round % 10 != 4);
+        if hits_server {
             server.kill();
-            server.start_again();
-        } else {
+        }
+        if hits_agent {
             agent.kill();
+        }
+        if hits_server {
+            server.start_again();
+        }
+        if hits_agent {
             agent.start_again();
         }
     }
@@ -109,6 +122,64 @@ fn acknowledged_posts_survive_kills_of_a_server_that_seals_them() {
         assert_eq!(breach(&all, &numbers), None, "{device}");
         assert_eq!(numbers.len(), all.len(), "{device} has what nobody sent");
     }
+}
+
+#[test]
+fn backups_are_whole_or_none_whoever_is_killed_meanwhile() {
+    let kills = rounds(BACKUP_KILLS);
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let desk = lab.host("desk", &[&lan]);
+    let server = Server::start(&desk);
+    let first_at = now_millis() - 3_600_000;
+    let (mut moment, mut whole, mut cut) = (3_u64, 0, 0);
+    for round in 0..kills as usize {
+        // So that a backup takes a while, and what was acknowledged can be counted in it.
+        if round < POSTS_BACKED_UP {
+            fs::write(desk.path("lines"), lines(first_at, round)).expect("a file");
+            let said = Said::of(&mut post(&server)).exits(0);
+            assert!(said.stdout.ends_with("204"), "{said:?}");
+        }
+        let posted = (POSTED_DEVICES * POSTED_REPORTS * (round + 1).min(POSTS_BACKED_UP)) as u64;
+        let file = desk.path(&format!("{round}.backup"));
+        let path = file.to_str().expect("a plain path");
+        let mut command = server.command(&["backup", "create", "--out", path]);
+        let taking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut taking = taking.expect("a program that starts");
+        // Not a wait: this chooses where in its work the victim is hit.
+        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        thread::sleep(Duration::from_millis((moment >> 33) % BACKUP_MILLIS_MAX));
+        if round % 2 == 0 {
+            server.kill();
+        } else {
+            taking.kill().expect("it is ours");
+        }
+        let taken = taking.wait_with_output().expect("it ends");
+        if round % 2 == 0 {
+            server.start_again();
+        }
+        if file.exists() {
+            let said = server.fleets(&["backup", "verify", path, "-o", "json"]).exits(0);
+            let reports = said.json::<serde_json::Value>()["reports"].as_u64();
+            assert!(reports.is_some_and(|reports| reports >= posted), "{reports:?} of {posted}");
+            fs::remove_file(&file).expect("it is there");
+            whole += 1;
+        } else {
+            assert!(!taken.status.success(), "{taken:?}");
+            cut += 1;
+        }
+        // What is left has the name of no backup, and the next one of its name clears it.
+        let _left = fs::remove_file(file.with_extension("backup.part"));
+    }
+    println!("{whole} whole backups, {cut} that were cut off");
+    assert!(cut > 0, "nothing was hit in the middle");
+    let file = desk.path("last.backup");
+    let path = file.to_str().expect("a plain path");
+    server.fleets(&["backup", "create", "--out", path]).exits(0);
+    let said = server.fleets(&["backup", "verify", path, "-o", "json"]).exits(0);
+    let posts = (kills as usize).min(POSTS_BACKED_UP);
+    let posted = (POSTED_DEVICES * POSTED_REPORTS * posts) as u64;
+    assert_eq!(said.json::<serde_json::Value>()["reports"].as_u64(), Some(posted));
 }
 
 /// Reports of all devices, numbered on from round to round.

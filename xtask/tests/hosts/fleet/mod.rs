@@ -4,6 +4,8 @@
 //! Each test builds its own lab. Programs are those that cargo built beside this suite, run with
 //! their usual ports, because each host has ports of its own.
 
+mod bad_disk;
+mod ballast;
 mod batches;
 mod browser;
 mod claims;

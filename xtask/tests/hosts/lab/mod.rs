@@ -22,6 +22,7 @@
 )]
 
 mod avahi;
+mod faults;
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -37,6 +38,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 pub(crate) use self::avahi::{Avahi, Resolved};
+pub(crate) use self::faults::Faults;
 
 /// Looks at the world every so often until it is as wanted; fails with what it was waiting for.
 #[track_caller]
