@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{AuditAction, EventKind};
+use fleet_core::api::{ADMIN_LABEL, AuditAction, EventKind};
 use fleet_core::identity::ServerIdentity;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
@@ -24,7 +24,7 @@ use crate::door::Door;
 use crate::http::Http;
 use crate::http::intake::Intake;
 use crate::hub::Hub;
-use crate::keyring::{ADMIN_LABEL, Complete, Keyring, KeyringError};
+use crate::keyring::{Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::live::{Keeper, Live};
 use crate::logs::Logs;
@@ -347,7 +347,7 @@ fn wire(
             events: events.clone(),
             audit: audit.clone(),
         },
-        preauths: Preauths { world: world() },
+        preauths: Preauths::new(world()),
         keys: Keys::new(world(), server().public().identity(), events.clone()),
         sessions: Sessions { world: world() },
         events: events.clone(),

@@ -47,12 +47,13 @@ pub(super) async fn json<T: DeserializeOwned>(
     check_type(&head.headers, &["application/json"])?;
     check_not_encoded(&head.headers)?;
     let bytes = read(&head.headers, body, JSON_BYTES_MAX, patience).await?;
-    // A list's entries would be taken for an object's fields, in their order.
+    let value = parse(&bytes)?;
+    // A list's entries were taken for an object's fields, in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {
         let detail = "the body must be a JSON object, and is a list";
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    parse(&bytes)
+    Ok(value)
 }
 
 /// A JSON body that may be left out.

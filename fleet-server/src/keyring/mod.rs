@@ -18,8 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use fleet_core::api::ADMIN_LABEL;
-use fleet_core::api::{Might, Rights, Role};
+use fleet_core::api::{ADMIN_LABEL, Might, Rights, Role};
 use fleet_core::identity::{PrivateKey, ServerIdentity};
 use fleet_core::secret::{ApiKey, ApiKeyError, KeyKind};
 use fleet_core::time::Timestamp;

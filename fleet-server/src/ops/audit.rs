@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
 use fleet_core::api::{
-    AuditAction, AuditActor, AuditEntry, AuditHash, AuditKind, AuditPoint, AuditRecord,
+    ADMIN_LABEL, AuditAction, AuditActor, AuditEntry, AuditHash, AuditKind, AuditPoint, AuditRecord,
 };
 use fleet_core::audit::sign;
 use fleet_core::identity::{PrivateKey, PublicKey};
@@ -26,7 +26,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::keys::Principal;
 use super::{OpsError, World};
 use crate::door::household;
-use crate::keyring::ADMIN_LABEL;
 use crate::store::{AuditQuery, AuditStretch, Device, Sealer, StoreError};
 use crate::tasks::sleep;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleet_core::api::role::listed;
 use fleet_core::api::{
-    EventKind, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might, OPERATOR_LIFE,
+    ADMIN_LABEL, EventKind, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might, OPERATOR_LIFE,
     OVERLAP_DEFAULT, Rights, Role,
 };
 use fleet_core::field::Field;
@@ -23,7 +23,6 @@ use super::devices::find;
 use super::events::NewEvent;
 use super::recent::Recent;
 use super::{Access, Actor, Events, OpsError, World};
-use crate::keyring::ADMIN_LABEL;
 use crate::store::{Admission, Device, KeyOrigin, KeyRecord, StoreError};
 
 /// Characters of a label.
@@ -271,10 +270,7 @@ impl Keys {
     /// All keys, without what would let anybody use them. Whoever has a scope sees those within it.
     pub(crate) async fn list(&self, access: &Access) -> Result<Vec<KeyView>, OpsError> {
         let records = self.world.store.key_list().await?;
-        let mut successors: HashMap<String, String> = records
-            .iter()
-            .filter_map(|key| Some((key.origin.as_ref()?.succeeds.clone()?, key.id.clone())))
-            .collect();
+        let mut successors = self.successors(&records);
         let mut views = Vec::new();
         for record in records {
             if !self.is_within(&record, access) {
@@ -309,6 +305,20 @@ impl Keys {
             });
         }
         Ok(views)
+    }
+
+    /// What takes the place of each key that is replaced: of several the newest that can.
+    fn successors(&self, records: &[KeyRecord]) -> HashMap<String, String> {
+        let now = self.world.now();
+        let is_good = |key: &&KeyRecord| {
+            key.revoked_at.is_none() && key.expires_at.is_none_or(|end| now < end)
+        };
+        let mut good: Vec<_> = records.iter().filter(is_good).collect();
+        good.sort_by_key(|key| key.created_at);
+        let succeeded = good
+            .into_iter()
+            .filter_map(|key| Some((key.origin.as_ref()?.succeeds.clone()?, key.id.clone())));
+        succeeded.collect()
     }
 
     /// Who holds a key, for its holder.

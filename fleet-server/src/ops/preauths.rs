@@ -13,6 +13,7 @@ use fleet_core::identity::Fingerprint;
 use fleet_core::limits::{PREAUTH_LIFETIME_DEFAULT, PREAUTHS_MAX, SHOWN_CHARS_MAX, TAG_BYTES_MAX};
 use fleet_core::time::{DURATION_MAX, Timestamp};
 use fleet_core::untrusted::Untrusted;
+use tokio::sync::Mutex;
 
 use super::{Actor, OpsError, World};
 use crate::store::{Device, PreauthRecord};
@@ -22,10 +23,15 @@ const TAGS_MAX: usize = 32;
 
 /// Operations on preauthorised devices.
 pub(crate) struct Preauths {
-    pub(crate) world: World,
+    world: World,
+    making: Mutex<()>,
 }
 
 impl Preauths {
+    pub(crate) fn new(world: World) -> Self {
+        Self { world, making: Mutex::default() }
+    }
+
     /// Vouches for keys. Each is a stranger's until then: whoever has come already is judged by
     /// `accept`.
     pub(crate) async fn create(
@@ -46,6 +52,8 @@ impl Preauths {
             let problem = format!("must name 1 to {PREAUTHS_MAX} devices");
             return Err(OpsError::invalid("devices", problem));
         }
+        // What is promised here is not promised to somebody else meanwhile.
+        let _making = self.making.lock().await;
         self.check(&wish.devices).await?;
         let (created_by, expires_at) = (actor.to_string(), now.plus(lifetime));
         let record = |device: PreauthDevice| PreauthRecord {

@@ -105,6 +105,10 @@ async fn t24_bodies_that_would_fill_the_memory_are_refused() {
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 413"), "{answer:?}");
     // A body of JSON may have a mebibyte; the rest waits in the system's buffers.
     assert!(taken < 32 * 1024 * 1024, "{taken} bytes were taken");
+    // Who stops in time hears why.
+    let mut stream = raw(&rig, head.as_bytes()).await;
+    stream.write_all(&chunk.repeat(17)).await.unwrap();
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 413"), "a mebibyte is enough");
     let deep = [b"[".repeat(33), b"]".repeat(33)].concat();
     post(&rig, telemetry, &[], deep).await.problem(422);
 }

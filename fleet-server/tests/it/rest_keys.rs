@@ -131,6 +131,22 @@ async fn an_operators_key_ends_after_ninety_days_unless_it_never_does() {
 }
 
 #[tokio::test]
+async fn a_revoked_successor_takes_nobodys_place() {
+    let rig = Rig::start().await;
+    let old = rig.key(json!({"kind": "operator"})).await;
+    let path = format!("{KEYS}/{}/rotate", key_id(&old));
+    let rotate = || rig.ask("POST", &path, None);
+    let lost = rotate().await.expect(201);
+    assert_eq!(listed(&rig, &old).await["succeeded_by"], lost["id"]);
+    let its = format!("{KEYS}/{}", lost["id"].as_str().unwrap());
+    rig.ask("DELETE", &its, None).await.expect(200);
+    assert_eq!(listed(&rig, &old).await["succeeded_by"], Value::Null);
+    rig.clock.advance(Duration::from_secs(1));
+    let made = rotate().await.expect(201);
+    assert_eq!(listed(&rig, &old).await["succeeded_by"], made["id"]);
+}
+
+#[tokio::test]
 async fn a_key_has_a_successor_and_goes_on_for_a_while() {
     let rig = Rig::start().await;
     let wish = json!({"kind": "operator", "label": "ci", "role": "viewer", "rights": ["export"],
