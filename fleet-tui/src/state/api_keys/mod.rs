@@ -161,7 +161,8 @@ impl KeysScreen {
             self.reorder(desk);
         }
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
-        if self.is_asked || !desk.link.is_live() {
+        // Every question by a key that may not ask is one more refusal in the server's record.
+        if self.is_asked || !desk.link.is_live() || desk.me.is_none() {
             return;
         }
         let is_hasty = self.failure.is_some() || self.is_due;

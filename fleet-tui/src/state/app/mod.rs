@@ -16,7 +16,7 @@ use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Notices, Popup, PopupEnd};
-use super::{Desk, Screen, Settings, deed};
+use super::{Desk, Screen, Settings, deed, who};
 use crate::effect::{Effect, LogAsk, Request};
 use crate::event::{Event, Moment};
 use crate::keys::{self, Action};
@@ -103,6 +103,7 @@ impl App {
 
     /// Brings what is derived up to date: orders of rows, and what the server is told to send.
     fn settle(&mut self) {
+        who::settle(&mut self.desk);
         self.fleet.settle(&self.desk);
         self.pending.settle(&self.desk);
         self.events.settle(&mut self.desk);

@@ -332,6 +332,14 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             Phase::Down { .. } => format!("No answer yet from {server}."),
             Phase::Connecting | Phase::Live => format!("connecting to {server} …"),
         }]
+    } else if desk.me.is_none()
+        && let Some(failure) = &desk.who.failure
+    {
+        vec![
+            format!("What this console's key may do did not come: {failure}"),
+            String::new(),
+            "It is asked for again; ^r does so now.".to_owned(),
+        ]
     } else if !keys.is_loaded {
         vec!["loading the keys …".to_owned()]
     } else {
