@@ -28,7 +28,8 @@ use crate::event::{Answer, Failed, Notice};
 use crate::keys::Action;
 use crate::layout;
 pub use filter::KeyFilter;
-pub use words::{author, label, may, name, own, reach};
+use words::{Labels, author};
+pub use words::{label, may, name, own, reach};
 
 /// Between two looks at the keys while they are shown: nothing tells that one was used.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
@@ -74,6 +75,8 @@ impl KeySort {
 #[derive(Debug, Default)]
 pub struct KeysScreen {
     kept: Vec<KeyView>,
+    /// What those are for: each key may have been made with any other one.
+    labels: Labels,
     /// Places of the rows in `kept`.
     order: Vec<usize>,
     /// The id of the key at the cursor.
@@ -144,6 +147,11 @@ impl KeysScreen {
         &self.kept
     }
 
+    /// Who made a key.
+    pub fn author(&self, key: &KeyView) -> String {
+        author(key, &self.labels)
+    }
+
     /// The key at the cursor.
     pub fn at_cursor(&self) -> Option<&KeyView> {
         self.order.get(self.place).and_then(|place| self.kept.get(*place))
@@ -194,6 +202,7 @@ impl KeysScreen {
         self.is_asked = false;
         match answer {
             Ok(Answer::Keys(keys)) => {
+                self.labels = keys.iter().map(|key| (key.id.clone(), label(key))).collect();
                 self.kept = keys;
                 (self.failure, self.is_loaded, self.is_stale) = (None, true, true);
             }
@@ -264,7 +273,7 @@ impl KeysScreen {
             .kept
             .iter()
             .enumerate()
-            .filter(|(_, key)| self.filter.filter().matches(key, &self.kept, now))
+            .filter(|(_, key)| self.filter.filter().matches(key, &self.labels, now))
             .collect();
         rows.sort_by(|(_, a), (_, b)| {
             let by_rank = rank(a, now).cmp(&rank(b, now));
@@ -361,7 +370,8 @@ impl KeysScreen {
     fn facts(&self, desk: &Desk) -> Option<Facts> {
         let key = self.at_cursor()?;
         let now = desk.link.server_time(desk.now.wall);
-        Some(Facts::new(name(key), words::facts(key, &self.kept, desk.me.as_ref(), now)))
+        let facts = words::facts(key, &self.kept, &self.labels, desk.me.as_ref(), now);
+        Some(Facts::new(name(key), facts))
     }
 
     fn copy_menu(&self) -> Option<Menu> {
