@@ -2,7 +2,7 @@
 //! ended, then those that work, and behind them those that do not.
 //!
 //! What a key says in full is shown once, when it is made, in [`crate::state::popup::NewKey`], and is
-//! kept nowhere here.
+//! not kept here.
 
 mod ask;
 mod filter;
@@ -232,6 +232,7 @@ impl KeysScreen {
 
     /// Shows a new key, whatever is shown now: nobody can show it again.
     fn show(&mut self, request: &Request, key: ApiKey, desk: &mut Desk) {
+        let now = desk.now.since_start;
         let new = match request {
             Request::RotateKey { id, overlap } => {
                 let old = self.kept.iter().find(|key| key.id == *id);
@@ -240,12 +241,12 @@ impl KeysScreen {
                 let end = old.and_then(|old| old.expires_at).map_or(end, |before| before.min(end));
                 let is_own = desk.me.as_ref().is_some_and(|me| me.id == *id);
                 let after = words::after(&what, *overlap, end, is_own);
-                NewKey::new(key, format!("The successor of {what}"), Some(after))
+                NewKey::new(key, format!("The successor of {what}"), Some(after), now)
             }
             Request::MakeKey(wish) if !wish.label.is_empty() => {
-                NewKey::new(key, format!("The new key {}", escaped(&wish.label)), None)
+                NewKey::new(key, format!("The new key {}", escaped(&wish.label)), None, now)
             }
-            _ => NewKey::new(key, "The new key".to_owned(), None),
+            _ => NewKey::new(key, "The new key".to_owned(), None, now),
         };
         if matches!(request, Request::MakeKey(_)) {
             // It is where one looks as soon as it is listed.
