@@ -54,6 +54,14 @@ pub fn age(ago: Duration) -> String {
     }
 }
 
+/// How long ago something was, in words: `3h ago`, `just now`.
+pub fn ago(at: Timestamp, now: Timestamp) -> String {
+    match age(now.since(at)).as_str() {
+        "now" => "just now".to_owned(),
+        age => format!("{age} ago"),
+    }
+}
+
 /// How far off a time is, ahead or behind: `in 12d`, `3h ago`, `now`.
 pub fn until(at: Timestamp, now: Timestamp) -> String {
     let (away, is_ahead) = if at > now { (at.since(now), true) } else { (now.since(at), false) };
@@ -102,21 +110,19 @@ fn push(lines: &mut [String], c: char) {
     }
 }
 
-/// A line in lines of at most `width` cells. Its blanks stay: they may make columns.
-pub fn cut(line: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for c in line.chars() {
+/// A line in lines of at most `width` cells, at least one. Its blanks stay: they may make columns.
+/// They are parts of the line and no copies, which nobody would wipe where the line is a secret.
+pub fn cut(line: &str, width: usize) -> Vec<&str> {
+    let (mut lines, mut from, mut used) = (Vec::new(), 0, 0);
+    for (at, c) in line.char_indices() {
         let cells = c.width().unwrap_or_default();
         if used > 0 && used + cells > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        if let Some(last) = lines.last_mut() {
-            last.push(c);
+            lines.extend(line.get(from..at));
+            (from, used) = (at, 0);
         }
         used += cells;
     }
+    lines.extend(line.get(from..));
     lines
 }
 
@@ -158,6 +164,27 @@ mod tests {
         ] {
             assert_eq!(wrapped(text, width), lines, "{text} in {width}");
         }
+    }
+
+    #[test]
+    fn lines_that_are_cut_keep_all_their_characters() {
+        for (text, width, lines) in [
+            ("one  two", 4, vec!["one ", " two"]),
+            ("世界x", 3, vec!["世", "界x"]),
+            ("e\u{301}e\u{301}", 1, vec!["e\u{301}", "e\u{301}"]),
+            ("", 4, vec![""]),
+            ("ab", 0, vec!["a", "b"]),
+        ] {
+            assert_eq!(cut(text, width), lines, "{text} in {width}");
+        }
+    }
+
+    #[test]
+    fn what_was_a_moment_ago_was_just_now() {
+        let now = Timestamp::from_millis(1_787_493_802_000);
+        let secs = |count| now.minus(Duration::from_secs(count));
+        assert_eq!([ago(secs(9), now), ago(secs(10), now)], ["just now", "10s ago"]);
+        assert_eq!(ago(now.plus(Duration::from_secs(60)), now), "just now");
     }
 
     #[test]

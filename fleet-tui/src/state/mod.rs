@@ -16,6 +16,7 @@ pub mod link;
 pub mod list;
 pub mod pending;
 pub mod popup;
+pub mod who;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use data::Fleet;
 use deed::{Followed, Job, Last};
 use link::Link;
 use popup::Popup;
+use who::Who;
 
 /// Notices that are remembered.
 const NOTICES_MAX: usize = 200;
@@ -113,6 +115,8 @@ pub struct Desk {
     pub link: Link,
     /// Whose key it is and what it may do, as soon as that is known.
     pub me: Option<Me>,
+    /// How far asking for that has come.
+    pub who: Who,
     /// The devices.
     pub data: Fleet,
     /// The screens from the fleet's down to the one that is shown. Never empty.
@@ -154,6 +158,7 @@ impl Desk {
             settings,
             link: Link::default(),
             me: None,
+            who: Who::default(),
             data: Fleet::default(),
             places: vec![Screen::Fleet],
             history: Vec::new(),
@@ -308,7 +313,8 @@ impl Desk {
         self.settings.is_read_only || is_viewer
     }
 
-    /// Why the keys to the server are not to be seen, if so.
+    /// Why the keys to the server are not to be seen, if so. Before it is known what the key may do
+    /// nothing is against them, but nobody asks for them either.
     pub fn why_not_keys(&self) -> Option<&'static str> {
         let is_known = self.me.as_ref().filter(|me| !api_keys::sees_keys(me.role));
         is_known.map(|_| "the key does not see others: that takes the role admin")
@@ -316,7 +322,10 @@ impl Desk {
 
     /// Why no keys can be made or ended now, if so.
     pub fn why_not_change_keys(&self) -> Option<&'static str> {
-        self.why_not_keys().or_else(|| self.why_not_change())
+        let is_unknown = self.me.is_none();
+        let words = "what this console's key may do is not known yet";
+        let reason = self.why_not_keys().or_else(|| self.why_not_change());
+        reason.or(is_unknown.then_some(words))
     }
 
     /// Why something cannot be done that takes a right, if so.

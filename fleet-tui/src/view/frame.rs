@@ -146,7 +146,7 @@ fn who(me: &Me) -> Vec<String> {
     let label = if me.label.raw().is_empty() { me.id.clone() } else { me.label.to_string() };
     let label = match cut(&label, LABEL_WIDTH_MAX).as_slice() {
         [first, _, ..] => format!("{first}…"),
-        _ => label,
+        _ => label.clone(),
     };
     let role = me.role.map_or_else(|| me.kind.to_string(), |role| role.to_string());
     let who = format!("{label} ({role})");

@@ -6,7 +6,7 @@ use fleet_core::secret::KeyKind;
 
 use super::KeyChange;
 use super::words::{expires, may, name, reach};
-use crate::cells::age;
+use crate::cells::ago;
 use crate::state::popup::{Command, Confirm, KeyForm, Lock, Menu, MenuItem, Popup};
 use crate::state::{Desk, deed};
 
@@ -88,8 +88,8 @@ fn revoke(key: &KeyView, is_own: bool, desk: &Desk) -> Confirm {
     let role = key.role.map(|role| format!(", {role}")).unwrap_or_default();
     let what = format!("{} key{role}: may {}", key.kind, may(key.kind, key.role));
     let used = match (key.last_used, key.last_used_from) {
-        (Some(at), Some(from)) => format!("{} ago from {from}", age(now.since(at))),
-        (Some(at), None) => format!("{} ago", age(now.since(at))),
+        (Some(at), Some(from)) => format!("{} from {from}", ago(at, now)),
+        (Some(at), None) => ago(at, now),
         (None, _) => "never, as far as was noted".to_owned(),
     };
     let effect = match key.kind {

@@ -7,7 +7,7 @@ use fleet_core::api::role::words;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::Untrusted;
 
-use super::words::{author, reach};
+use super::words::{Labels, author, reach};
 use crate::state::filter_line::ReadFilter;
 
 /// What a key has to have; nothing lets everything through.
@@ -23,8 +23,8 @@ impl ReadFilter for KeyFilter {
 }
 
 impl KeyFilter {
-    /// Whether a key, one of these, has all the words.
-    pub fn matches(&self, key: &KeyView, all: &[KeyView], now: Timestamp) -> bool {
+    /// Whether a key has all the words; `labels` are those of all keys, for who made this one.
+    pub fn matches(&self, key: &KeyView, labels: &Labels, now: Timestamp) -> bool {
         if self.0.is_empty() {
             return true;
         }
@@ -37,11 +37,13 @@ impl KeyFilter {
             &words(&key.rights),
             &reach(key),
             key.scope.as_ref().map(Untrusted::raw).unwrap_or_default(),
-            &author(key, all),
             key.state(now).word(),
             from.as_deref().unwrap_or_default(),
         ]
         .map(str::to_lowercase);
-        self.0.iter().all(|word| texts.iter().any(|text| text.contains(word)))
+        let mut others = self.0.iter().filter(|word| !texts.iter().any(|it| it.contains(*word)));
+        let Some(first) = others.next() else { return true };
+        let author = author(key, labels).to_lowercase();
+        author.contains(first) && others.all(|word| author.contains(word))
     }
 }

@@ -2,7 +2,7 @@
 //! ended, then those that work, and behind them those that do not.
 //!
 //! What a key says in full is shown once, when it is made, in [`crate::state::popup::NewKey`], and is
-//! kept nowhere here.
+//! not kept here.
 
 mod ask;
 mod filter;
@@ -28,7 +28,8 @@ use crate::event::{Answer, Failed, Notice};
 use crate::keys::Action;
 use crate::layout;
 pub use filter::KeyFilter;
-pub use words::{author, label, may, name, own, reach};
+use words::{Labels, author};
+pub use words::{label, may, name, own, reach};
 
 /// Between two looks at the keys while they are shown: nothing tells that one was used.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
@@ -74,6 +75,8 @@ impl KeySort {
 #[derive(Debug, Default)]
 pub struct KeysScreen {
     kept: Vec<KeyView>,
+    /// What those are for: each key may have been made with any other one.
+    labels: Labels,
     /// Places of the rows in `kept`.
     order: Vec<usize>,
     /// The id of the key at the cursor.
@@ -144,6 +147,11 @@ impl KeysScreen {
         &self.kept
     }
 
+    /// Who made a key.
+    pub fn author(&self, key: &KeyView) -> String {
+        author(key, &self.labels)
+    }
+
     /// The key at the cursor.
     pub fn at_cursor(&self) -> Option<&KeyView> {
         self.order.get(self.place).and_then(|place| self.kept.get(*place))
@@ -161,7 +169,8 @@ impl KeysScreen {
             self.reorder(desk);
         }
         self.top = list::follow(self.top, self.place, self.order.len(), rows_height(desk));
-        if self.is_asked || !desk.link.is_live() {
+        // Every question by a key that may not ask is one more refusal in the server's record.
+        if self.is_asked || !desk.link.is_live() || desk.me.is_none() {
             return;
         }
         let is_hasty = self.failure.is_some() || self.is_due;
@@ -193,6 +202,7 @@ impl KeysScreen {
         self.is_asked = false;
         match answer {
             Ok(Answer::Keys(keys)) => {
+                self.labels = keys.iter().map(|key| (key.id.clone(), label(key))).collect();
                 self.kept = keys;
                 (self.failure, self.is_loaded, self.is_stale) = (None, true, true);
             }
@@ -222,6 +232,7 @@ impl KeysScreen {
 
     /// Shows a new key, whatever is shown now: nobody can show it again.
     fn show(&mut self, request: &Request, key: ApiKey, desk: &mut Desk) {
+        let now = desk.now.since_start;
         let new = match request {
             Request::RotateKey { id, overlap } => {
                 let old = self.kept.iter().find(|key| key.id == *id);
@@ -230,12 +241,12 @@ impl KeysScreen {
                 let end = old.and_then(|old| old.expires_at).map_or(end, |before| before.min(end));
                 let is_own = desk.me.as_ref().is_some_and(|me| me.id == *id);
                 let after = words::after(&what, *overlap, end, is_own);
-                NewKey::new(key, format!("The successor of {what}"), Some(after))
+                NewKey::new(key, format!("The successor of {what}"), Some(after), now)
             }
             Request::MakeKey(wish) if !wish.label.is_empty() => {
-                NewKey::new(key, format!("The new key {}", escaped(&wish.label)), None)
+                NewKey::new(key, format!("The new key {}", escaped(&wish.label)), None, now)
             }
-            _ => NewKey::new(key, "The new key".to_owned(), None),
+            _ => NewKey::new(key, "The new key".to_owned(), None, now),
         };
         if matches!(request, Request::MakeKey(_)) {
             // It is where one looks as soon as it is listed.
@@ -263,7 +274,7 @@ impl KeysScreen {
             .kept
             .iter()
             .enumerate()
-            .filter(|(_, key)| self.filter.filter().matches(key, &self.kept, now))
+            .filter(|(_, key)| self.filter.filter().matches(key, &self.labels, now))
             .collect();
         rows.sort_by(|(_, a), (_, b)| {
             let by_rank = rank(a, now).cmp(&rank(b, now));
@@ -360,7 +371,8 @@ impl KeysScreen {
     fn facts(&self, desk: &Desk) -> Option<Facts> {
         let key = self.at_cursor()?;
         let now = desk.link.server_time(desk.now.wall);
-        Some(Facts::new(name(key), words::facts(key, &self.kept, desk.me.as_ref(), now)))
+        let facts = words::facts(key, &self.kept, &self.labels, desk.me.as_ref(), now);
+        Some(Facts::new(name(key), facts))
     }
 
     fn copy_menu(&self) -> Option<Menu> {

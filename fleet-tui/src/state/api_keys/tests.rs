@@ -6,9 +6,9 @@ use fleet_core::api::{EventKind, KeyCreate, KeyView, Right, Role, StreamMessage}
 use fleet_core::secret::KeyKind;
 
 use super::testing::{asked, key, keys, listed, made, me, now, sign_in, tell};
-use super::{End, KeySort, author, end};
+use super::{End, KeySort, Labels, author, end, label};
 use crate::effect::{Effect, Request};
-use crate::event::{Answer, Failed};
+use crate::event::{Answer, Event, Failed, LinkEvent};
 use crate::sample;
 use crate::state::App;
 use crate::state::popup::{Confirm, KeyForm, KeyPlace, Lock, NewKey, Popup};
@@ -55,6 +55,11 @@ fn types(app: &mut App, text: &str) {
 
 fn refused(field: &str, text: &str) -> Failed {
     Failed { text: text.to_owned(), request_id: None, field: Some(field.to_owned()) }
+}
+
+/// Lets somebody have a look at a new key, so that keys are meant for it.
+fn seen(app: &mut App) {
+    wait(app, Duration::from_secs(1));
 }
 
 /// Everything that the console shows or would write down about itself.
@@ -145,9 +150,9 @@ fn who_is_no_admin_sees_no_keys_and_is_told_why() {
 
 #[test]
 fn an_author_is_called_by_what_their_key_is_for() {
-    let all = keys();
+    let labels: Labels = keys().iter().map(|key| (key.id.clone(), label(key))).collect();
     let by = |created_by: Option<&str>| {
-        author(&KeyView { created_by: created_by.map(Into::into), ..key("a", "") }, &all)
+        author(&KeyView { created_by: created_by.map(Into::into), ..key("a", "") }, &labels)
     };
     assert_eq!(by(Some("operator:adminadmin")), "admin.key");
     assert_eq!(by(Some("operator:farfarfarf")), "farfarfarf");
@@ -334,6 +339,9 @@ fn t22_a_new_key_is_shown_until_its_dialog_closes_and_written_down_nowhere() {
     assert!(!format!("{app:?}").contains(&secret), "what is written down shows its id only");
 
     // Nothing but a deliberate word closes it, and without a copy that takes two.
+    press(&mut app, "Esc Esc Esc");
+    assert!(!new_key(&app).is_leaving, "nobody can have seen it yet");
+    seen(&mut app);
     press(&mut app, "Enter x 1 Tab Esc");
     assert!(new_key(&app).is_leaving && everything(&app).contains("Not copied"));
     press(&mut app, "Down");
@@ -370,6 +378,105 @@ fn a_key_that_comes_late_is_shown_all_the_same() {
     tell(&mut app, request, Ok(Answer::NewKey(Box::new(made()))));
     assert_eq!(new_key(&app).what, "The new key ci");
     assert!(app.desk.awaited_key.is_none());
+}
+
+#[test]
+fn a_key_that_comes_late_takes_no_word_that_was_meant_for_what_was_there() {
+    let mut app = listed();
+    let request = asked(press(&mut app, "o c i Tab Tab Tab Tab Tab Enter")).remove(0);
+    press(&mut app, "Esc / m");
+    assert!(app.is_typing());
+    tell(&mut app, request, Ok(Answer::NewKey(Box::new(made()))));
+    let effects = press(&mut app, "y Space k e y Esc Esc Esc q");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::CopyKey(_))), "{effects:?}");
+    assert!(!new_key(&app).is_copied && !new_key(&app).is_leaving);
+    assert!(notice(&app).contains("a new key has come"), "{}", notice(&app));
+    wait(&mut app, Duration::from_millis(999));
+    press(&mut app, "y");
+    assert!(!new_key(&app).is_copied);
+    wait(&mut app, Duration::from_millis(1));
+    let effects = press(&mut app, "y");
+    assert!(matches!(effects.as_slice(), [Effect::CopyKey(_)]), "{effects:?}");
+    press(&mut app, "Esc");
+    assert!(app.desk.popup.is_none() && app.is_typing(), "what was typed goes on");
+}
+
+#[test]
+fn nobody_quits_without_a_question_while_a_key_is_made_or_shown() {
+    let quits = |effects: &[Effect]| effects.iter().any(|it| matches!(it, Effect::Quit));
+    let mut app = listed();
+    let request = asked(press(&mut app, "o c i Tab Tab Tab Tab Tab Enter")).remove(0);
+    assert!(!quits(&press(&mut app, "^c ^c")));
+    assert!(question(&app).lines.iter().any(|(_, text)| text.contains("A key is being made")));
+    press(&mut app, "Esc");
+    assert!(form(&app).is_asking(), "what was there is there again");
+    press(&mut app, "^c Esc Esc 1 ^c");
+    assert_eq!(question(&app).title, "Quit?");
+
+    // The key goes before the question, and is there again after the next one.
+    tell(&mut app, request, Ok(Answer::NewKey(Box::new(made()))));
+    assert!(!quits(&press(&mut app, "y")));
+    seen(&mut app);
+    assert!(!quits(&press(&mut app, "y ^c ^c")));
+    assert!(question(&app).lines.iter().any(|(_, text)| text.contains("gone for good")));
+    press(&mut app, "Esc Esc Esc");
+    assert!(new_key(&app).is_copied, "keys hold only after another look at it");
+    assert!(quits(&press(&mut app, "^c y")));
+
+    let mut app = listed();
+    assert!(quits(&press(&mut app, "^c")), "nothing is lost");
+}
+
+#[test]
+fn keys_are_asked_for_as_soon_as_it_is_known_that_they_may_be_seen_and_not_before() {
+    let failed = |text: &str| Failed { text: text.to_owned(), request_id: None, field: None };
+    let after = |app: &mut App, secs| asked(wait(app, Duration::from_secs(secs)));
+    for role in [Role::Viewer, Role::Admin] {
+        let mut app = live_app();
+        assert_eq!(asked(press(&mut app, "8 o")), []);
+        assert!(notice(&app).contains("not known yet"), "{}", notice(&app));
+        assert_eq!(after(&mut app, 60), []);
+        // Each time the pause is twice as long, but never longer than a minute.
+        for (time, pause) in [5, 10, 20, 40, 60, 60].into_iter().enumerate() {
+            tell(&mut app, Request::Me, Err(failed("busy")));
+            assert!(everything(&app).contains("may do did not come: busy"));
+            assert_eq!(after(&mut app, pause - 1), [], "failure {time}");
+            assert_eq!(after(&mut app, 1), [Request::Me], "failure {time}");
+            assert_eq!(after(&mut app, 90), [], "it is asked for once");
+        }
+        let told = |(notice, _): &&(crate::event::Notice, _)| notice.text.contains("busy");
+        assert_eq!(app.desk.notices.iter().filter(told).count(), 1);
+        let answer = Ok(Answer::Me(Box::new(me(role, None))));
+        let expected: &[Request] = if role == Role::Admin { &[Request::Keys] } else { &[] };
+        assert_eq!(asked(tell(&mut app, Request::Me, answer)), expected, "{role}");
+        assert!(app.desk.who.failure.is_none());
+    }
+}
+
+#[test]
+fn who_signs_in_is_asked_for_only_while_the_server_is_there() {
+    let mut app = live_app();
+    let failed = Failed { text: "busy".to_owned(), request_id: None, field: None };
+    tell(&mut app, Request::Me, Err(failed));
+    disconnect(&mut app);
+    assert_eq!(asked(wait(&mut app, Duration::from_secs(60))), []);
+    let hello = Box::new(StreamMessage::Hello(sample::hello(0)));
+    let now = sample::moment(app.desk.now.since_start);
+    let effects = app.apply(now, Event::Link(LinkEvent::Message(hello)));
+    let is_me = |request: &&Request| **request == Request::Me;
+    assert_eq!(asked(effects).iter().filter(is_me).count(), 1);
+}
+
+#[test]
+fn what_was_just_used_is_said_to_be() {
+    let mut app = listed();
+    let just = KeyView { last_used: Some(now()), ..key("justjustju", "just now") };
+    tell(&mut app, Request::Keys, Ok(Answer::Keys(vec![just])));
+    press(&mut app, "x v");
+    let used = question(&app).lines.iter().find(|(label, _)| *label == "last used");
+    assert_eq!(used.map(|(_, text)| text.as_str()), Some("just now from 10.8.0.17"));
+    press(&mut app, "Esc Enter");
+    assert!(everything(&app).contains("2026-08-23 14:03:22Z, just now from 10.8.0.17"));
 }
 
 #[test]

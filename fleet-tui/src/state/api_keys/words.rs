@@ -1,5 +1,6 @@
 //! How keys are spoken of. All of it is safe to show.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use fleet_core::api::role::words;
@@ -7,7 +8,7 @@ use fleet_core::api::{ADMIN_LABEL, KeyView, Me, Role};
 use fleet_core::secret::KeyKind;
 use fleet_core::time::Timestamp;
 
-use crate::cells::{age, second, until};
+use crate::cells::{ago, second, until};
 
 /// What a key is for; its id if nobody said that.
 pub fn label(key: &KeyView) -> String {
@@ -19,14 +20,14 @@ pub fn name(key: &KeyView) -> String {
     if key.label.raw().is_empty() { key.id.clone() } else { format!("{} ({})", key.label, key.id) }
 }
 
+/// What keys are for, by their ids.
+pub(super) type Labels = HashMap<String, String>;
+
 /// Who made a key; another key by what that one is for, if it is one of these.
-pub fn author(key: &KeyView, all: &[KeyView]) -> String {
+pub(super) fn author(key: &KeyView, labels: &Labels) -> String {
     let Some(author) = &key.created_by else { return String::new() };
     match author.raw().strip_prefix("operator:") {
-        Some(id) => {
-            let known = all.iter().find(|other| other.id == id);
-            known.map_or_else(|| fleet_core::untrusted::escaped(id), label)
-        }
+        Some(id) => labels.get(id).cloned().unwrap_or_else(|| fleet_core::untrusted::escaped(id)),
         None if author.raw() == "server" => "the server".to_owned(),
         None => author.to_string(),
     }
@@ -60,6 +61,7 @@ pub fn may(kind: KeyKind, role: Option<Role>) -> &'static str {
 pub(super) fn facts(
     key: &KeyView,
     all: &[KeyView],
+    labels: &Labels,
     me: Option<&Me>,
     now: Timestamp,
 ) -> Vec<(&'static str, String)> {
@@ -83,19 +85,17 @@ pub(super) fn facts(
         facts.push(("rights", rights));
     }
     facts.push((if key.kind == KeyKind::Operator { "scope" } else { "for" }, reach(key)));
-    let by = match author(key, all) {
-        by if by.is_empty() => "nobody kept by whom".to_owned(),
+    let by = match author(key, labels) {
+        by if by.is_empty() => "by whom was not kept".to_owned(),
         by => format!("by {by}"),
     };
-    facts.push((
-        "made",
-        format!("{}, {} ago, {by}", second(key.created_at), ago(key.created_at, now)),
-    ));
+    let made = format!("{}, {}, {by}", second(key.created_at), ago(key.created_at, now));
+    facts.push(("made", made));
     facts.push(("expires", expires(key, now)));
     let used = match key.last_used {
         Some(at) => {
             let from = key.last_used_from.map(|from| format!(" from {from}")).unwrap_or_default();
-            format!("{}, {} ago{from}", second(at), ago(at, now))
+            format!("{}, {}{from}", second(at), ago(at, now))
         }
         None => "never, as far as was noted".to_owned(),
     };
@@ -139,7 +139,7 @@ pub fn own(me: &Me, now: Timestamp) -> Vec<(&'static str, String)> {
 fn state(key: &KeyView, now: Timestamp) -> String {
     let state = key.state(now).word();
     match key.revoked_at {
-        Some(at) => format!("{state} {}, {} ago", second(at), ago(at, now)),
+        Some(at) => format!("{state} {}, {}", second(at), ago(at, now)),
         None => state.to_owned(),
     }
 }
@@ -149,13 +149,6 @@ pub(super) fn expires(key: &KeyView, now: Timestamp) -> String {
     match key.expires_at {
         Some(at) => format!("{}, {}", second(at), until(at, now)),
         None => "never".to_owned(),
-    }
-}
-
-fn ago(at: Timestamp, now: Timestamp) -> String {
-    match age(now.since(at)).as_str() {
-        "now" => "seconds".to_owned(),
-        age => age.to_owned(),
     }
 }
 

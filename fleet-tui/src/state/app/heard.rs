@@ -4,11 +4,12 @@ use fleet_core::api::StreamMessage;
 use fleet_core::untrusted::Untrusted;
 
 use super::App;
-use crate::effect::{BatchChange, Effect, Request};
+use crate::effect::{BatchChange, Request};
 use crate::event::{Answer, Failed, LinkEvent};
 use crate::state::deed;
 use crate::state::link::Phase;
 use crate::state::popup::Popup;
+use crate::state::who;
 
 impl App {
     pub(super) fn linked(&mut self, event: LinkEvent) {
@@ -30,7 +31,7 @@ impl App {
                 let was_up = self.desk.link.server.is_some();
                 let was_down = matches!(self.desk.link.phase, Phase::Down { .. });
                 self.desk.link.greeted(&hello, now);
-                self.desk.wish(Effect::Ask(Request::Me));
+                who::greeted(&mut self.desk);
                 if !hello.resumed {
                     self.desk.data.clear();
                 }
@@ -83,12 +84,7 @@ impl App {
 
     pub(super) fn answered(&mut self, request: Request, answer: Result<Answer, Failed>) {
         match (request, answer) {
-            // If nobody can tell, the server refuses what the key may not do.
-            (Request::Me, answer) => {
-                if let Ok(Answer::Me(me)) = answer {
-                    self.desk.me = Some(*me);
-                }
-            }
+            (Request::Me, answer) => who::answered(answer, &mut self.desk),
             (Request::Events { device: None, before }, answer) => {
                 self.events.answered(before, answer, &mut self.desk);
             }

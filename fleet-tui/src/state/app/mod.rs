@@ -16,7 +16,7 @@ use super::events::EventsScreen;
 use super::fleet::FleetScreen;
 use super::pending::PendingScreen;
 use super::popup::{self, Command, Notices, Popup, PopupEnd};
-use super::{Desk, Screen, Settings, deed};
+use super::{Desk, Screen, Settings, deed, who};
 use crate::effect::{Effect, LogAsk, Request};
 use crate::event::{Event, Moment};
 use crate::keys::{self, Action};
@@ -103,6 +103,7 @@ impl App {
 
     /// Brings what is derived up to date: orders of rows, and what the server is told to send.
     fn settle(&mut self) {
+        who::settle(&mut self.desk);
         self.fleet.settle(&self.desk);
         self.pending.settle(&self.desk);
         self.events.settle(&mut self.desk);
@@ -131,7 +132,10 @@ impl App {
             match popup.press(key, &mut self.desk) {
                 // A popup may have been put in its place meanwhile.
                 PopupEnd::Stay => self.desk.popup = self.desk.popup.take().or(Some(popup)),
-                PopupEnd::Close => {}
+                PopupEnd::Close => {
+                    let under = popup.uncovered(self.desk.now.since_start);
+                    self.desk.popup = self.desk.popup.take().or(under);
+                }
                 PopupEnd::Run(command) => self.run(command),
             }
             return;
@@ -221,7 +225,7 @@ impl App {
             Action::Pending => self.desk.go(Screen::Pending),
             Action::Batches => self.desk.go(Screen::Batches),
             Action::Keys => self.desk.go(Screen::Keys),
-            Action::Quit => self.desk.wish(Effect::Quit),
+            Action::Quit => self.quit(),
             Action::Suspend => self.desk.wish(Effect::Suspend),
             Action::Redraw => self.desk.wish(Effect::Redraw),
             Action::Undo => {
@@ -375,19 +379,50 @@ impl App {
         self.desk.go(Screen::Device);
     }
 
-    /// What would be left half done if this console ended now.
+    /// What would be left half done, or be lost, without this console.
     fn under_way(&self) -> Option<String> {
+        let key = self.desk.awaited_key.as_ref().map(|_| "a key is being made".to_owned());
+        self.jobs().or(key)
+    }
+
+    /// What would be left half done if this console ended now.
+    fn jobs(&self) -> Option<String> {
         let run = &self.discover.run;
         let tally = run.tally();
         let provisioning = || format!("{} of {} configured", tally.done(), tally.all);
         let job = self.desk.job.as_ref().map(deed::Job::progress);
-        let key = self.desk.awaited_key.as_ref().map(|_| "a key is being made".to_owned());
-        job.or(key).or_else(|| run.is_under_way().then(provisioning))
+        job.or_else(|| run.is_under_way().then(provisioning))
+    }
+
+    /// What nobody could ever see again if this console ended now.
+    fn lost(&self) -> Option<&'static str> {
+        match &self.desk.popup {
+            Some(popup) if popup.shows_key() => {
+                Some("The key that is shown here is gone for good then.")
+            }
+            _ if self.desk.awaited_key.is_some() => {
+                Some("A key is being made: nobody would ever see what it says.")
+            }
+            _ => None,
+        }
     }
 
     fn leave(&mut self) {
         if !self.desk.go_back() {
-            self.desk.popup = Some(popup::quit(self.under_way()));
+            self.desk.popup = Some(popup::quit(self.jobs(), self.lost(), None));
+        }
+    }
+
+    /// Quits without a question, unless that would lose a key.
+    fn quit(&mut self) {
+        let is_asked = |popup: &Popup| matches!(popup, Popup::Confirm(it) if it.asks_to_quit());
+        match self.lost() {
+            None => self.desk.wish(Effect::Quit),
+            Some(_) if self.desk.popup.as_ref().is_some_and(is_asked) => {}
+            lost => {
+                let over = self.desk.popup.take();
+                self.desk.popup = Some(popup::quit(self.jobs(), lost, over));
+            }
         }
     }
 

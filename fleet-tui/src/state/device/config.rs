@@ -91,18 +91,18 @@ pub fn lines(
             word(Tone::Muted, "x sets one".to_owned());
         }
         (ConfigState::Applied, Some(reported)) => {
-            word(Tone::Good, format!("applied {}", ago(reported.applied_at, now)));
+            word(Tone::Good, format!("applied {}", cells::ago(reported.applied_at, now)));
         }
         (ConfigState::Trying, Some(_)) => {
             word(Tone::Warn, "being tried: it has to show that it works".to_owned());
         }
         (ConfigState::Reverted, Some(reported)) => {
             let why = reported.error.as_ref().map(ToString::to_string).unwrap_or_default();
-            word(Tone::Bad, format!("reverted {}: {why}", ago(reported.applied_at, now)));
+            word(Tone::Bad, format!("reverted {}: {why}", cells::ago(reported.applied_at, now)));
         }
         (ConfigState::Refused, Some(reported)) => {
             let why = reported.error.as_ref().map(ToString::to_string).unwrap_or_default();
-            word(Tone::Bad, format!("refused {}: {why}", ago(reported.applied_at, now)));
+            word(Tone::Bad, format!("refused {}: {why}", cells::ago(reported.applied_at, now)));
         }
         (_, Some(reported)) => {
             let text = format!("waiting: the device still goes by r{}", reported.version);
@@ -112,7 +112,7 @@ pub fn lines(
     }
     if let Some(at) = view.at {
         let author = view.author.as_deref().map(|author| format!("by {} ", escaped(author)));
-        word(Tone::Muted, format!("set {}{}", author.unwrap_or_default(), ago(at, now)));
+        word(Tone::Muted, format!("set {}{}", author.unwrap_or_default(), cells::ago(at, now)));
     }
     if let Some(comment) = &view.comment {
         word(Tone::Muted, comment.to_string());
@@ -148,13 +148,6 @@ pub fn lines(
         lines.push(ConfigLine::Word(Tone::Muted, older));
     }
     lines
-}
-
-fn ago(at: Timestamp, now: Timestamp) -> String {
-    match cells::age(now.since(at)).as_str() {
-        "now" => "just now".to_owned(),
-        age => format!("{age} ago"),
-    }
 }
 
 /// Its keys. A device that applied a version whose document is known has every value of it; if it

@@ -86,8 +86,5 @@ impl List {
 fn since(at: Timestamp, now: Timestamp) -> String {
     let whole = at.to_string();
     let whole = whole.get(..19).map_or(whole.clone(), |to_the_second| format!("{to_the_second}Z"));
-    match cells::age(now.since(at)).as_str() {
-        "now" => format!("{whole}, now"),
-        age => format!("{whole}, {age} ago"),
-    }
+    format!("{whole}, {}", cells::ago(at, now))
 }

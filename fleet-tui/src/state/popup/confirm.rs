@@ -3,7 +3,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 
-use super::{Command, PopupEnd};
+use super::{Command, Popup, PopupEnd};
 use crate::effect::Request;
 use crate::state::Desk;
 use crate::state::deed::Deed;
@@ -36,6 +36,8 @@ pub struct Confirm {
     /// Why that is not to be known.
     problem: Option<String>,
     command: Command,
+    /// What it lies over, which is there again when the answer is no.
+    over: Option<Box<Popup>>,
 }
 
 /// What it takes to agree.
@@ -81,6 +83,7 @@ impl Confirm {
             awaited: None,
             problem: None,
             command,
+            over: None,
         }
     }
 
@@ -101,6 +104,27 @@ impl Confirm {
     #[must_use]
     pub fn awaiting(self, request: Request) -> Self {
         Self { awaited: Some(Box::new(request)), ..self }
+    }
+
+    /// The question as one that lies over something.
+    #[must_use]
+    pub fn over(self, popup: Option<Popup>) -> Self {
+        Self { over: popup.map(Box::new), ..self }
+    }
+
+    /// What it lies over.
+    pub(super) fn lies_over(&self) -> Option<&Popup> {
+        self.over.as_deref()
+    }
+
+    /// What is there again when the answer is no.
+    pub(super) fn covered(self) -> Option<Popup> {
+        self.over.map(|popup| *popup)
+    }
+
+    /// Whether it asks whether to quit.
+    pub fn asks_to_quit(&self) -> bool {
+        matches!(self.command, Command::Quit)
     }
 
     /// Whether it waits for the answer to this.

@@ -12,6 +12,8 @@ mod notices;
 mod outcome;
 mod palette;
 
+use std::time::Duration;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::api::BatchRequest;
 use fleet_core::field::{Field, SortKey};
@@ -154,14 +156,19 @@ pub enum Popup {
     Palette(Palette),
 }
 
-/// Asks whether to quit, although something may still be under way here.
-pub fn quit(under_way: Option<String>) -> Popup {
-    let question = Confirm::new("Quit?", "quit", Lock::Yes, Command::Quit);
-    Popup::Confirm(match under_way {
+/// Asks whether to quit, although something may still be under way here, or be lost with what is
+/// shown.
+pub fn quit(under_way: Option<String>, lost: Option<&str>, over: Option<Popup>) -> Popup {
+    let question = Confirm::new("Quit?", "quit", Lock::Yes, Command::Quit).over(over);
+    let question = match under_way {
         None => question.line("", "Nothing on the server stops."),
         Some(job) => question
             .line("", "What runs on the server goes on there.")
             .line("", format!("Not finished here: {job}. The others would be left.")),
+    };
+    Popup::Confirm(match lost {
+        None => question,
+        Some(words) => question.line("", words),
     })
 }
 
@@ -181,6 +188,25 @@ impl Popup {
             Self::Outcome(outcome) => outcome.press(key, desk),
             Self::Palette(palette) => palette.press(key, desk),
         }
+    }
+
+    /// Whether it is a new key, or lies over one.
+    pub fn shows_key(&self) -> bool {
+        match self {
+            Self::NewKey(_) => true,
+            Self::Confirm(confirm) => confirm.lies_over().is_some_and(Self::shows_key),
+            _ => false,
+        }
+    }
+
+    /// What is there when this has closed.
+    pub fn uncovered(self, now: Duration) -> Option<Self> {
+        let Self::Confirm(confirm) = self else { return None };
+        let mut popup = confirm.covered();
+        if let Some(Self::NewKey(new)) = &mut popup {
+            new.shown_again(now);
+        }
+        popup
     }
 
     /// Takes pasted text. False if there is no place for it.

@@ -1,5 +1,9 @@
-//! A key that was just made, in full: the one time that it is shown. Nothing else keeps it, and when
-//! this closes it is gone, out of memory too.
+//! A key that was just made, in full: the one time that it is shown. Nothing else of the console's
+//! state keeps it, and when this closes it is wiped from there. So is what is made of it to show and
+//! to copy it. Nobody wipes what brought it here, the painted frames until others take their place,
+//! and what the terminal and its clipboard were given.
+
+use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent};
 use fleet_core::secret::ApiKey;
@@ -7,6 +11,10 @@ use fleet_core::secret::ApiKey;
 use super::PopupEnd;
 use crate::effect::Effect;
 use crate::state::Desk;
+
+/// So long no key of the keyboard holds: a key comes when it comes, and what somebody types then was
+/// meant for what was there before.
+const UNSEEN: Duration = Duration::from_secs(1);
 
 /// A key that was just made.
 #[derive(Clone, Debug)]
@@ -20,12 +28,25 @@ pub struct NewKey {
     pub is_copied: bool,
     /// Whether somebody began to close it without a copy.
     pub is_leaving: bool,
+    /// When it came into sight, by the clock that never jumps.
+    shown_at: Duration,
 }
 
 impl NewKey {
-    /// A key, what it is, and what becomes of the one that it takes the place of.
-    pub fn new(key: ApiKey, what: String, after: Option<String>) -> Self {
-        Self { key, what, after, is_copied: false, is_leaving: false }
+    /// A key, what it is, what becomes of the one that it takes the place of, and since when it is
+    /// shown.
+    pub fn new(key: ApiKey, what: String, after: Option<String>, now: Duration) -> Self {
+        Self { key, what, after, is_copied: false, is_leaving: false, shown_at: now }
+    }
+
+    /// Notes that it is in sight again.
+    pub(super) fn shown_again(&mut self, now: Duration) {
+        self.shown_at = now;
+    }
+
+    /// Whether it has been in sight for long enough that keys are meant for it.
+    pub fn takes_keys(&self, now: Duration) -> bool {
+        now.saturating_sub(self.shown_at) >= UNSEEN
     }
 
     /// The key.
@@ -34,6 +55,10 @@ impl NewKey {
     }
 
     pub(super) fn press(&mut self, key: &KeyEvent, desk: &mut Desk) -> PopupEnd {
+        if !self.takes_keys(desk.now.since_start) {
+            desk.say("a new key has come: look at it first, keys hold in a moment");
+            return PopupEnd::Stay;
+        }
         let was_leaving = std::mem::take(&mut self.is_leaving);
         match key.code {
             KeyCode::Char('y') if key.modifiers.is_empty() => {

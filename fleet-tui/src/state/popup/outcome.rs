@@ -291,6 +291,8 @@ fn known(view: &CommandView, is_whole: bool, width: usize, lines: &mut Vec<Line>
     lines.push(Line::Fact("", String::new()));
     lines.push(Line::Head(head));
     for line in output.into_iter().flat_map(str::lines) {
-        lines.extend(cut(&shown_line(line), width).into_iter().map(Line::Output));
+        lines.extend(
+            cut(&shown_line(line), width).into_iter().map(|cut| Line::Output(cut.to_owned())),
+        );
     }
 }

@@ -20,7 +20,7 @@ use super::{Canvas, Scrolled};
 use crate::cells;
 use crate::layout;
 use crate::state::App;
-use crate::state::api_keys::{self, End, KeySort, author, label, may, reach};
+use crate::state::api_keys::{self, End, KeySort, label, may, reach};
 use crate::state::link::Phase;
 use crate::theme::Role;
 use crate::widgets::{field, scrollbar};
@@ -226,7 +226,7 @@ fn row(
                 let is_all = key.kind == KeyKind::Operator && key.scope.is_none();
                 (reach(key), if is_all { Role::Muted } else { plain })
             }
-            Column::Author => match author(key, app.keys.kept()) {
+            Column::Author => match app.keys.author(key) {
                 by if by.is_empty() => (none.clone(), Role::Muted),
                 by => (by, Role::Muted),
             },
@@ -267,7 +267,7 @@ fn detail(app: &App, key: &KeyView, area: Rect, canvas: &mut Canvas<'_>) {
         may(key.kind, key.role),
         reach(key)
     );
-    let by = match author(key, app.keys.kept()) {
+    let by = match app.keys.author(key) {
         by if by.is_empty() => String::new(),
         by => format!(" by {by}"),
     };
@@ -332,6 +332,14 @@ fn empty(app: &App, area: Rect, canvas: &mut Canvas<'_>) {
             Phase::Down { .. } => format!("No answer yet from {server}."),
             Phase::Connecting | Phase::Live => format!("connecting to {server} …"),
         }]
+    } else if desk.me.is_none()
+        && let Some(failure) = &desk.who.failure
+    {
+        vec![
+            format!("What this console's key may do did not come: {failure}"),
+            String::new(),
+            "It is asked for again; ^r does so now.".to_owned(),
+        ]
     } else if !keys.is_loaded {
         vec!["loading the keys …".to_owned()]
     } else {

@@ -15,7 +15,7 @@ use crate::state::api_keys::testing::{asked, key, keys, listed, made, me, sign_i
 use crate::state::popup::Popup;
 use crate::terminal::caps::{Caps, Colour};
 use crate::testing::{
-    app, app_with, ascii, disconnect, fleet_of, live_app, picture, press, screen,
+    app, app_with, ascii, disconnect, fleet_of, live_app, picture, press, screen, wait,
 };
 
 const WIDE: Size = Size::new(120, 35);
@@ -82,6 +82,12 @@ fn no_keys() {
         Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
     tell(&mut app, Request::Keys, Err(failed));
     pictures("keys_failed", &mut app);
+    let mut unknown = live_app();
+    press(&mut unknown, "8");
+    let failed =
+        Failed { text: "the server refused: busy".to_owned(), request_id: None, field: None };
+    tell(&mut unknown, Request::Me, Err(failed));
+    pictures("keys_unknown", &mut unknown);
     tell(&mut app, Request::Keys, Ok(Answer::Keys(Vec::new())));
     pictures("keys_empty", &mut app);
     let mut app = self::app();
@@ -103,6 +109,7 @@ fn one_key_and_what_becomes_of_it() {
     for (name, keys) in [
         ("key_facts", "j j Enter"),
         ("key_facts_of_the_servers_own", "j j j j j Enter"),
+        ("key_facts_without_author", "j j j Enter"),
         ("key_menu", "j j x"),
         ("key_menu_of_the_servers_own", "j j j j j x"),
         ("key_copy", "j j y"),
@@ -151,6 +158,11 @@ fn with_new_key(keys: &str) -> App {
     app
 }
 
+/// Lets somebody have a look at a new key, so that keys are meant for it.
+fn seen(app: &mut App) {
+    wait(app, Duration::from_secs(1));
+}
+
 fn masked_pictures(name: &str, app: &mut App) {
     let Some(Popup::NewKey(new)) = &app.desk.popup else { panic!("no key") };
     let (text, id) = (new.key().reveal(), new.key().id().to_owned());
@@ -160,8 +172,8 @@ fn masked_pictures(name: &str, app: &mut App) {
         // In one line where there is room for it, so that a terminal can mark it as one.
         let width = if size == WIDE { text.len() } else { 76 };
         for line in crate::cells::cut(&text, width) {
-            assert!(shown.contains(&line), "the whole key is shown");
-            shown = shown.replace(&line, &"#".repeat(line.len()));
+            assert!(shown.contains(line), "the whole key is shown");
+            shown = shown.replace(line, &"#".repeat(line.len()));
         }
         insta::assert_snapshot!(format!("{name}_{suffix}"), shown.replace(&id, "abcdefghij"));
     }
@@ -170,12 +182,17 @@ fn masked_pictures(name: &str, app: &mut App) {
 #[test]
 fn a_new_key_this_once() {
     let mut app = with_new_key("o n i g h t Tab Tab Tab Tab Tab Enter");
+    masked_pictures("new_key_unseen", &mut app);
+    seen(&mut app);
     masked_pictures("new_key", &mut app);
     press(&mut app, "Esc");
     masked_pictures("new_key_leaving", &mut app);
     press(&mut app, "y");
     masked_pictures("new_key_copied", &mut app);
+    press(&mut app, "^c");
+    pictures("quit_new_key", &mut app);
     let mut app = with_new_key("j j x k Tab Enter");
+    seen(&mut app);
     masked_pictures("new_key_successor", &mut app);
 }
 
@@ -188,6 +205,7 @@ fn t22_a_terminal_that_is_too_small_shows_as_much_of_a_key_as_it_has_room_for_an
         resize(&mut app, size);
         assert!(picture(&screen(&app, Caps::default())).contains(&start), "{size}");
     }
+    seen(&mut app);
     press(&mut app, "y Esc");
     for size in [SMALLEST, LOW, HUGE] {
         resize(&mut app, size);
@@ -249,11 +267,25 @@ fn columns_stand_apart_and_those_that_matter_are_always_there() {
 
 #[test]
 fn ten_thousand_keys_are_listed() {
-    let many = |number: u32| KeyView { ..key(&format!("{number:010}"), "script") };
+    let many = |number: u32| KeyView {
+        created_by: Some("operator:0000009999".into()),
+        ..key(&format!("{number:010}"), if number == 9_999 { "night shift" } else { "script" })
+    };
     let mut app = listed();
     tell(&mut app, Request::Keys, Ok(Answer::Keys((0..10_000).map(many).collect())));
     press(&mut app, "G");
-    assert!(picture(&screen(&app, Caps::default())).contains("0000009999"));
+    assert!(picture(&screen(&app, Caps::default())).contains("0000009998"));
+    // By themselves, and by who made them: each is looked up among all.
+    for (filter, shown) in [
+        ("s c r i p t Space 9 9 9 8", 1),
+        ("s c r i p t Space N i g h t Space s h i f t", 9_999),
+        ("n i g h t", 10_000),
+        ("n o b o d y", 0),
+    ] {
+        press(&mut app, &format!("/ {filter} Enter"));
+        assert_eq!(app.keys.len(), shown, "{filter}");
+        press(&mut app, "Esc");
+    }
 }
 
 proptest! {
@@ -267,7 +299,9 @@ proptest! {
         is_new in any::<bool>(),
     ) {
         let mut app = if is_new {
-            with_new_key("o n Tab Tab Tab Tab Tab Enter")
+            let mut app = with_new_key("o n Tab Tab Tab Tab Tab Enter");
+            seen(&mut app);
+            app
         } else {
             let mut app = app_with(fleet_of(3));
             sign_in(&mut app, me(KeyRole::Admin, None));
@@ -275,7 +309,7 @@ proptest! {
             tell(&mut app, Request::Keys, Ok(Answer::Keys(keys())));
             app
         };
-        app.apply(sample::moment(Duration::ZERO), Event::Resize(Size::new(width, height)));
+        resize(&mut app, Size::new(width, height));
         for key in pressed {
             press(&mut app, key);
             let buffer = screen(&app, Caps::default());

@@ -42,7 +42,7 @@ pub(super) fn paint(app: &App, device: &DeviceScreen, area: Rect, canvas: &mut C
             {
                 head(line, row, canvas);
             }
-            canvas.put(row.x + TEXT_AT, row.y, row.right(), &text, role);
+            canvas.put(row.x + TEXT_AT, row.y, row.right(), text, role);
         }
     }
     if let (Some(row), Some((text, role))) = (rows.next(), stage(app, logs)) {

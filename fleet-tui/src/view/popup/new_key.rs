@@ -51,6 +51,8 @@ pub(super) fn paint(new: &NewKey, desk: &Desk, canvas: &mut Canvas<'_>) {
         (String::new(), Role::Plain)
     };
     canvas.put(row.x, row.y, row.right(), &text, role);
-    window::foot(inside, "y copy · Esc close and forget", canvas);
+    let takes_keys = new.takes_keys(desk.now.since_start);
+    let foot = if takes_keys { "y copy · Esc close and forget" } else { "keys hold in a moment" };
+    window::foot(inside, foot, canvas);
     canvas.painted.cursor = Some(Position::new(inside.x, inside.y));
 }

@@ -20,6 +20,8 @@ fn console_with(server: &Server<'_>, key: &str, size: (u16, u16)) -> Console {
 #[track_caller]
 fn shown_key(console: &Console) -> String {
     console.pty.wait_for("It is shown this once", SOON);
+    // Keys of the keyboard hold when somebody can have seen it.
+    console.pty.wait_for("y copy · Esc close and forget", SOON);
     let text = console.pty.text();
     let mut words = text.lines().flat_map(str::split_whitespace);
     let key = words.find(|word| word.starts_with("flt_") && word.contains("@FD1-"));
