@@ -33,6 +33,7 @@ mod live;
 mod logs;
 mod meters;
 mod ops;
+pub mod outbound;
 mod page;
 mod place;
 pub mod proxies;

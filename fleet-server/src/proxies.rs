@@ -74,7 +74,7 @@ impl fmt::Display for Network {
 
 impl Network {
     /// Whether an address lies in it.
-    fn holds(self, address: IpAddr) -> bool {
+    pub(crate) fn holds(self, address: IpAddr) -> bool {
         let address = if self.address.is_ipv4() { address.to_canonical() } else { address };
         address.is_ipv4() == self.address.is_ipv4() && self.first(address) == self.address
     }

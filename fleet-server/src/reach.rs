@@ -1,7 +1,8 @@
 //! By which URLs a device can reach this server.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use fleet_core::net::address::Kind;
 use fleet_core::net::url::ServerUrl;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -69,12 +70,8 @@ impl Reach {
     }
 
     /// Whether an address and port are this server itself.
-    pub(crate) fn is_self(&self, address: std::net::SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        address.port() == self.port
-            && (ip == self.bound
-                || (self.bound.is_unspecified()
-                    && (ip.is_loopback() || interface_addresses(&[]).contains(&ip))))
+    pub(crate) fn is_self(&self, address: SocketAddr) -> bool {
+        listens_at(SocketAddr::new(self.bound, self.port), address)
     }
 
     fn at(&self, address: IpAddr) -> ServerUrl {
@@ -104,11 +101,21 @@ impl Reach {
     }
 }
 
+/// Whether who is bound to an address answers at another.
+pub(crate) fn listens_at(bound: SocketAddr, address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_any = bound.ip().is_unspecified();
+    address.port() == bound.port()
+        && (ip == bound.ip().to_canonical()
+            || (is_any && (ip.is_loopback() || interface_addresses(&[]).contains(&ip))))
+}
+
 /// Not loopback, and no IPv6 address that means nothing without its interface.
 fn is_reachable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
+    match Kind::of(address) {
+        Kind::Loopback | Kind::Unspecified => false,
+        Kind::LinkLocal => address.is_ipv4(),
+        _ => true,
     }
 }
 

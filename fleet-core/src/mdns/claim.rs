@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::instance::{Address, Text};
 use super::packet;
+use crate::net::address::Kind;
 use crate::untrusted::Untrusted;
 
 /// Bytes of a TXT record that is taken in.
@@ -43,9 +44,17 @@ pub(super) struct Source {
 impl Source {
     /// Whether a host there may say that it has this address.
     pub(super) fn may_claim(self, address: IpAddr) -> bool {
-        let sendable = !address.is_unspecified() && !address.is_multicast();
-        let broadcast = matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
-        sendable && !broadcast && (self.loopback || !address.is_loopback())
+        match Kind::of(address) {
+            Kind::Unspecified | Kind::Multicast | Kind::Broadcast | Kind::Metadata => false,
+            Kind::Loopback => self.loopback,
+            // A neighbour has whatever other address its network gave it.
+            Kind::Public
+            | Kind::Private
+            | Kind::LinkLocal
+            | Kind::Documentation
+            | Kind::Benchmark
+            | Kind::Reserved => true,
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::Chain;
 
@@ -44,6 +44,9 @@ pub enum AuthoritiesError {
     /// A file of another kind.
     #[error("{} has no certificate in PEM form", .0.display())]
     Nothing(PathBuf),
+    /// None of this system's, or none that can be used.
+    #[error("{0}")]
+    Unusable(String),
     /// A file that was cut or altered.
     #[error("{} is damaged", path.display())]
     Damaged {
@@ -63,6 +66,20 @@ impl Authorities {
     /// Whether the file can be used, for those who would rather know before they need it.
     pub fn check(&self) -> Result<(), AuthoritiesError> {
         self.file.as_deref().map_or(Ok(()), |path| read_file(path).map(drop))
+    }
+
+    /// How a client of others takes their word for a host's name, in TLS 1.3.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, AuthoritiesError> {
+        let unusable = |problem: &str| AuthoritiesError::Unusable(problem.to_owned());
+        let verifier = self.verifier().map_err(unusable)?;
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| unusable(&error.to_string()))?;
+        let mut config = config.with_webpki_verifier(verifier.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Hosts that somebody else chose are not remembered.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
     }
 
     /// What judges a certificate.
@@ -90,6 +107,12 @@ pub(super) fn problem(error: &rustls::Error) -> String {
         other => return other.to_string(),
     };
     text.to_owned()
+}
+
+/// Why a connection with [`Authorities::client_config`] did not come about, for a person.
+pub fn connect_problem(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.map_or_else(|| error.to_string(), problem)
 }
 
 fn read_system() -> Read {

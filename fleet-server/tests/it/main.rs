@@ -32,6 +32,7 @@ mod logs;
 mod metrics;
 mod model_kit;
 mod open_answers;
+mod outbound;
 mod page;
 mod page_attacks;
 mod page_forms;

@@ -1,0 +1,157 @@
+//! Which addresses may be called.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fleet_core::net::address::{self, Kind};
+
+use crate::proxies::Network;
+use crate::reach;
+
+/// What an operator decides.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Where this server listens; unspecified addresses stand for all of this host's.
+    pub own: Vec<SocketAddr>,
+    /// Networks whose hosts may be called although they are private, or this very host. An address
+    /// with another inside is on the network of its own that names it, and on no other: what
+    /// translates it may stand elsewhere.
+    pub allowed: Vec<Network>,
+}
+
+/// Why an address is not called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// It is one that may be allowed, and is not.
+    #[error("{address} is a {kind} address, and on no network that is allowed")]
+    Unallowed {
+        /// The address.
+        address: IpAddr,
+        /// Private, or loopback.
+        kind: Kind,
+    },
+    /// It is of a kind that nobody may call.
+    #[error("{address} is a {kind} address")]
+    Kind {
+        /// The address.
+        address: IpAddr,
+        /// What it is for.
+        kind: Kind,
+    },
+    /// It is this server.
+    #[error("{0} is this server itself")]
+    Own(SocketAddr),
+}
+
+impl Rules {
+    /// Whether an address may be called, at this port.
+    pub fn judge(&self, address: SocketAddr) -> Result<(), Denial> {
+        let ip = address.ip().to_canonical();
+        let kind = Kind::of(ip);
+        match kind {
+            Kind::Public => {}
+            Kind::Private | Kind::Loopback => {
+                if !self.allowed.iter().any(|network| network.holds(ip)) {
+                    return Err(Denial::Unallowed { address: ip, kind });
+                }
+            }
+            Kind::LinkLocal
+            | Kind::Unspecified
+            | Kind::Multicast
+            | Kind::Broadcast
+            | Kind::Metadata
+            | Kind::Documentation
+            | Kind::Benchmark
+            | Kind::Reserved => return Err(Denial::Kind { address: ip, kind }),
+        }
+        let places = [Some(ip), address::inner(ip).map(IpAddr::V4)];
+        for place in places.into_iter().flatten() {
+            let place = SocketAddr::new(place, address.port());
+            if self.own.iter().any(|own| reach::listens_at(*own, place)) {
+                return Err(Denial::Own(address));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(own: &[&str], allowed: &[&str]) -> Rules {
+        let own = own.iter().map(|text| text.parse().unwrap()).collect();
+        Rules { own, allowed: allowed.iter().map(|text| text.parse().unwrap()).collect() }
+    }
+
+    fn denied(rules: &Rules, address: &str) -> String {
+        let judged = rules.judge(address.parse().unwrap());
+        judged.err().map_or_else(String::new, |denial| denial.to_string())
+    }
+
+    #[test]
+    fn t15_private_networks_are_called_only_where_they_are_named() {
+        let none = rules(&[], &[]);
+        assert_eq!(denied(&none, "1.1.1.1:443"), "");
+        for address in ["10.1.2.3:80", "[fd00::1]:80", "100.64.0.1:80", "127.0.0.1:80"] {
+            assert!(denied(&none, address).contains("no network that is allowed"), "{address}");
+        }
+        let some = rules(&[], &["10.1.0.0/16", "fd00::/8", "127.0.0.1"]);
+        for (address, is_called) in [
+            ("10.1.2.3:80", true),
+            ("[::ffff:10.1.2.3]:80", true),
+            ("10.2.0.1:80", false),
+            ("[fd12::1]:80", true),
+            ("127.0.0.1:80", true),
+            ("127.0.0.2:80", false),
+            // Whoever translates this takes it to a network of its own that has these numbers.
+            ("[64:ff9b::10.1.2.3]:80", false),
+            ("[2002:a01:203::1]:80", false),
+        ] {
+            assert_eq!(denied(&some, address).is_empty(), is_called, "{address}");
+        }
+    }
+
+    #[test]
+    fn t15_what_no_network_allows_is_never_called() {
+        let all = rules(&[], &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"]);
+        assert_eq!(denied(&all, "[64:ff9b::10.1.2.3]:80"), "");
+        for address in [
+            "0.0.0.0:80",
+            "[::]:80",
+            "169.254.169.254:80",
+            "169.254.1.1:80",
+            "[fe80::1]:80",
+            "[fd00:ec2::254]:80",
+            "100.100.100.200:80",
+            "224.0.0.1:80",
+            "255.255.255.255:80",
+            "240.0.0.1:80",
+            "192.0.2.1:80",
+            "198.18.0.1:80",
+            "[64:ff9b::169.254.169.254]:80",
+        ] {
+            assert!(denied(&all, address).contains(" address"), "{address}");
+        }
+    }
+
+    #[test]
+    fn t15_the_server_never_calls_itself() {
+        let bound = rules(&["203.0.114.5:8080", "127.0.0.1:9000"], &["127.0.0.0/8"]);
+        for (address, is_own) in [
+            ("203.0.114.5:8080", true),
+            ("203.0.114.5:8081", false),
+            ("[::ffff:203.0.114.5]:8080", true),
+            ("[64:ff9b::203.0.114.5]:8080", true),
+            ("[2002:cb00:7205::1]:8080", true),
+            ("127.0.0.1:9000", true),
+            ("127.0.0.1:8080", false),
+        ] {
+            assert_eq!(denied(&bound, address).contains("itself"), is_own, "{address}");
+        }
+        let anywhere = rules(&["[::]:8080"], &["127.0.0.0/8", "::1"]);
+        for address in ["127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080"] {
+            assert!(denied(&anywhere, address).contains("itself"), "{address}");
+        }
+        assert_eq!(denied(&anywhere, "127.0.0.1:8081"), "");
+    }
+}
