@@ -232,6 +232,7 @@ async fn listen(browse: &mut Browse, timeout: Option<Duration>, named: &[DeviceI
         if !discover::changed_by(browse, end.min(patience)).await {
             return;
         }
+        discover::settle(browse, end).await;
     }
 }
 

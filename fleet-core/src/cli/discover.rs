@@ -57,8 +57,8 @@ async fn discover(args: DiscoverArgs, output: &mut Output<'_>) -> Result<Exit, F
             if !changed_by(&mut browse, deadline).await {
                 break;
             }
+            settle(&mut browse, deadline).await;
         }
-        settle(&mut browse, deadline).await;
         let mut devices = browse.devices();
         devices.truncate(count);
         output.list(&devices)?;
@@ -90,8 +90,9 @@ pub(super) async fn changed_by(browse: &mut Browse, deadline: Instant) -> bool {
     matches!(timeout_at(deadline, browse.changed()).await, Ok(true))
 }
 
-/// Takes in what follows a device's first answer at once.
-async fn settle(browse: &mut Browse, deadline: Instant) {
+/// Takes in what follows a device's first answer at once. In a flood, this is also how often all that
+/// was seen is looked at.
+pub(super) async fn settle(browse: &mut Browse, deadline: Instant) {
     let settled = deadline.min(Instant::now() + SETTLE);
     while changed_by(browse, settled).await {}
 }

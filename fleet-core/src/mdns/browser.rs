@@ -3,8 +3,9 @@
 //!
 //! Queries go out at once, then after about 1, 2, 4 … 60 seconds. A reader that is slow misses no
 //! state, only steps in between: the loop keeps what is known, and tells what differs from what it
-//! told before.
+//! told before, a batch at a time.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -15,20 +16,24 @@ use tokio_util::task::AbortOnDropHandle;
 use super::cache::{Cache, Inquiry};
 use super::claim::Source;
 use super::instance::Event;
-use super::links::{Incoming, Links, Outgoing};
+use super::links::{Family, Incoming, Links, Outgoing, To};
 use super::{Options, RESCAN_INTERVAL, jitter, packet, records, spawn};
 
 const QUERY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const QUERY_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// While claims are being pushed out by others, whoever is real must be able to come back.
 const QUERY_INTERVAL_UNDER_PRESSURE: Duration = Duration::from_secs(4);
+/// Events that are handed over at once. One at a time, what is real would come out late of a flood.
+const EVENTS_TOGETHER: usize = 256;
 /// How often the cache is looked through for what has lapsed or must be asked for again.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A search in progress. Dropping it ends its task.
 #[derive(Debug)]
 pub struct Browser {
-    events: mpsc::Receiver<Event>,
+    batches: mpsc::Receiver<VecDeque<Event>>,
+    /// The rest of the batch that is being read.
+    batch: VecDeque<Event>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -39,15 +44,24 @@ pub struct Browser {
 pub fn browse(options: Options, service_type: &str) -> io::Result<Browser> {
     let cache = Cache::new(records::service_name(service_type)?);
     let links = Links::open(options)?;
-    let (sender, events) = mpsc::channel(1);
+    let (sender, batches) = mpsc::channel(1);
     let actor = Actor { cache, links, schedule: Schedule::new(Instant::now()), evictions: 0 };
-    Ok(Browser { events, _task: spawn("mdns browser", actor.run(sender)) })
+    let batch = VecDeque::new();
+    Ok(Browser { batches, batch, _task: spawn("mdns browser", actor.run(sender)) })
 }
 
 impl Browser {
     /// The next event. May be dropped while it waits; nothing is lost.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        while self.batch.is_empty() {
+            self.batch = self.batches.recv().await?;
+        }
+        self.batch.pop_front()
+    }
+
+    /// The next event, if it has been handed over already.
+    pub fn next_at_hand(&mut self) -> Option<Event> {
+        self.batch.pop_front()
     }
 }
 
@@ -83,16 +97,15 @@ impl Schedule {
 }
 
 impl Actor {
-    async fn run(mut self, sender: mpsc::Sender<Event>) {
+    async fn run(mut self, sender: mpsc::Sender<VecDeque<Event>>) {
         loop {
             let wake_at = self.schedule.next_at();
             tokio::select! {
                 incoming = self.links.receive() => self.take(&incoming),
                 permit = sender.reserve(), if self.cache.has_events() => {
                     let Ok(permit) = permit else { return };
-                    if let Some(event) = self.cache.next_event() {
-                        permit.send(event);
-                    }
+                    let events = std::iter::from_fn(|| self.cache.next_event());
+                    permit.send(events.take(EVENTS_TOGETHER).collect());
                 }
                 () = sleep_until(wake_at) => self.act(Instant::now()),
             }
@@ -127,7 +140,7 @@ impl Actor {
             self.schedule.upkeep_at = now + UPKEEP_INTERVAL;
             self.cache.expire(now);
             for (link, inquiry) in self.cache.follow_up(now) {
-                self.ask(link, inquiry);
+                self.ask(link, To::All, inquiry);
             }
         }
     }
@@ -135,7 +148,12 @@ impl Actor {
     fn query(&mut self, now: Instant) {
         let all: Vec<u32> = self.links.links().iter().map(|link| link.index).collect();
         for link in all {
-            self.ask(link, self.cache.inquiry(link, now));
+            // What was heard in one family is still to be heard in the other: only there is it known
+            // that a host has its address of that family.
+            for family in Family::BOTH {
+                let inquiry = self.cache.inquiry(link, family, now);
+                self.ask(link, To::AllOf(family), inquiry);
+            }
         }
         let evictions = self.cache.evictions();
         let pressed = std::mem::replace(&mut self.evictions, evictions) != evictions;
@@ -147,9 +165,9 @@ impl Actor {
         self.schedule.query_interval = (interval * 2).min(QUERY_INTERVAL_MAX);
     }
 
-    fn ask(&mut self, link: u32, inquiry: Inquiry) {
+    fn ask(&mut self, link: u32, to: To, inquiry: Inquiry) {
         for bytes in packet::queries(inquiry.questions, inquiry.known) {
-            self.links.send(&Outgoing { link, to: None, bytes });
+            self.links.send(&Outgoing { link, to, bytes });
         }
     }
 }

@@ -6,6 +6,7 @@
 //! as one [`Instance`]; others are shown beside it under the same name, so that a second host
 //! posing as a device is seen rather than believed. A source can take back only its own claim.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use simple_dns::rdata::{PTR, RData};
@@ -14,16 +15,17 @@ use tokio::time::Instant;
 
 use super::claim::{Claim, Source};
 use super::instance::{Address, Event, Instance};
+use super::links::Family;
 use super::packet::{self, MDNS_PORT};
 use crate::untrusted::Untrusted;
 
-/// Claims altogether.
-pub(super) const CLAIMS_MAX: usize = 4096;
+/// Claims altogether: what a thousand devices say in both families, and some megabytes at most.
+pub(super) const CLAIMS_MAX: usize = 2048;
 /// Claims from one address.
 pub(super) const SOURCE_CLAIMS_MAX: usize = 64;
 /// Claims to one name.
 const NAME_CLAIMS_MAX: usize = 16;
-/// When the cache is full, this many claims not heard for longest give way at once.
+/// When the cache is full, this many claims give way at once.
 const EVICTED_TOGETHER: usize = CLAIMS_MAX / 16;
 /// Known answers in one query.
 const KNOWN_ANSWERS_MAX: usize = 1024;
@@ -177,10 +179,11 @@ impl Cache {
         self.evictions
     }
 
-    /// A query for all instances, with those that this link's hosts need not repeat.
-    pub(super) fn inquiry(&self, link: u32, now: Instant) -> Inquiry {
+    /// A query for all instances, with those that hosts of this link and family need not repeat.
+    pub(super) fn inquiry(&self, link: u32, family: Family, now: Instant) -> Inquiry {
+        let is_here = |source: Source| source.link == link && Family::of(source.ip) == family;
         let known = self.entries.values().filter_map(|entry| {
-            let here = entry.claims.iter().filter(|claim| claim.source.link == link);
+            let here = entry.claims.iter().filter(|claim| is_here(claim.source));
             let ttl = here.filter_map(|claim| claim.known_secs(now)).max()?;
             let data = RData::PTR(PTR(entry.full_name.clone()));
             Some(ResourceRecord::new(self.service.clone(), CLASS::IN, ttl, data))
@@ -306,19 +309,28 @@ impl Cache {
             }
         }
         if self.claims_total >= CLAIMS_MAX {
-            self.evict_oldest();
+            self.evict_some();
         }
     }
 
-    /// Evicts many at once, so that a flood does not make every packet search the whole cache.
-    fn evict_oldest(&mut self) {
-        let mut ages: Vec<(Instant, Label, Source)> = Vec::with_capacity(self.claims_total);
+    /// Evicts many at once, so that a flood does not make every packet search the whole cache. Of
+    /// those who claim most the oldest go first: a device claims one name, so only as many addresses
+    /// as there is room for claims can push it out.
+    fn evict_some(&mut self) {
+        let mut ranks: Vec<(Reverse<usize>, Instant, &Label, Source)> =
+            Vec::with_capacity(self.claims_total);
         for (label, entry) in &self.entries {
-            let of_entry = entry.claims.iter();
-            ages.extend(of_entry.map(|claim| (claim.heard_at, label.clone(), claim.source)));
+            ranks.extend(entry.claims.iter().map(|claim| {
+                let share = self.claims_by_source.get(&claim.source).map_or(0, Vec::len);
+                (Reverse(share), claim.heard_at, label, claim.source)
+            }));
         }
-        ages.select_nth_unstable_by_key(EVICTED_TOGETHER, |(heard_at, ..)| *heard_at);
-        for (_, label, source) in ages.into_iter().take(EVICTED_TOGETHER) {
+        ranks.select_nth_unstable_by_key(EVICTED_TOGETHER, |(share, heard_at, ..)| {
+            (*share, *heard_at)
+        });
+        let gone = ranks.into_iter().take(EVICTED_TOGETHER);
+        let gone: Vec<_> = gone.map(|(_, _, label, source)| (label.clone(), source)).collect();
+        for (label, source) in gone {
             self.evict(&label, source);
         }
     }

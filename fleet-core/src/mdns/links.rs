@@ -39,9 +39,35 @@ pub(super) struct Links {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) link: u32,
-    /// One host, or everybody on the link.
-    pub(super) to: Option<SocketAddr>,
+    pub(super) to: To,
     pub(super) bytes: Vec<u8>,
+}
+
+/// Who is to hear a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// One host.
+    Host(SocketAddr),
+    /// Everybody on the link.
+    All,
+    /// Everybody there who can be reached by IPv4, or by IPv6.
+    AllOf(Family),
+}
+
+/// A link is two networks: what is said in one family is not heard in the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub(super) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
 }
 
 /// A packet that came from a link's neighbour.
@@ -100,15 +126,16 @@ impl Links {
                 return true;
             }
             match outgoing.to {
-                Some(to) if port.reaches(to) => {
+                To::Host(to) if port.reaches(to) => {
                     // A host that cannot be reached says nothing about the port.
                     if let Err(error) = port.send_unicast(&outgoing.bytes, to) {
                         tracing::debug!(%error, %to, "mdns reply not sent");
                     }
                     true
                 }
-                Some(_) => true,
-                None => match port.send_multicast(&outgoing.bytes) {
+                To::Host(_) => true,
+                To::AllOf(family) if family != port.family() => true,
+                To::All | To::AllOf(_) => match port.send_multicast(&outgoing.bytes) {
                     Ok(()) => {
                         faults.remove(&port.key.place());
                         true

@@ -11,7 +11,7 @@ use simple_dns::{Name, Packet, PacketFlag, QTYPE, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
 use super::jitter;
-use super::links::Outgoing;
+use super::links::{Outgoing, To};
 use super::packet::{self, MDNS_PORT};
 use super::records::{self, Names};
 
@@ -123,7 +123,7 @@ impl Site {
         if self.step_at.is_some_and(|at| at <= now) {
             match self.phase {
                 Phase::Probing { sent } if sent < PROBES => {
-                    out.push(Outgoing { link: self.link, to: None, bytes: self.probe(names) });
+                    out.push(Outgoing { link: self.link, to: To::All, bytes: self.probe(names) });
                     self.phase = Phase::Probing { sent: sent + 1 };
                     self.step_at = Some(now + PROBE_INTERVAL);
                 }
@@ -281,7 +281,7 @@ impl Site {
         if !unicast.is_empty() {
             let additional = self.additional(&unicast, names);
             for bytes in packet::responses(unicast, additional) {
-                out.push(Outgoing { link: self.link, to: Some(source), bytes });
+                out.push(Outgoing { link: self.link, to: To::Host(source), bytes });
             }
         }
     }
@@ -303,7 +303,7 @@ impl Site {
         }
         let additional = self.additional(&answers, names);
         let bytes = packet::legacy_response(query, answers, additional);
-        out.push(Outgoing { link: self.link, to: Some(source), bytes });
+        out.push(Outgoing { link: self.link, to: To::Host(source), bytes });
     }
 
     /// Multicasts the answers whose moment has come, in one response.
@@ -335,7 +335,7 @@ impl Site {
 
     fn multicast(&self, packets: Vec<Vec<u8>>, out: &mut Vec<Outgoing>) {
         let link = self.link;
-        out.extend(packets.into_iter().map(|bytes| Outgoing { link, to: None, bytes }));
+        out.extend(packets.into_iter().map(|bytes| Outgoing { link, to: To::All, bytes }));
     }
 
     /// What an asker will want to know next (RFC 6763 §12).

@@ -15,6 +15,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::interfaces::Link;
+use super::links::Family;
 use super::packet::MDNS_PORT;
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -93,9 +94,14 @@ impl Port {
         self.send(bytes, to)
     }
 
+    /// The family that it speaks.
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.key.source)
+    }
+
     /// Whether an address is of this socket's family.
     pub(super) fn reaches(&self, to: SocketAddr) -> bool {
-        self.key.source.is_ipv4() == to.is_ipv4()
+        self.family() == Family::of(to.ip())
     }
 
     /// Reads one packet.

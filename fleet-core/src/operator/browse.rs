@@ -40,16 +40,22 @@ impl Browse {
     /// Waits until something is different. False at the end of the search. May be dropped while
     /// it waits.
     pub async fn changed(&mut self) -> bool {
-        match self.browser.next().await {
-            Some(Event::Found(instance) | Event::Updated(instance)) => {
+        let Some(event) = self.browser.next().await else { return false };
+        self.take(event);
+        while let Some(event) = self.browser.next_at_hand() {
+            self.take(event);
+        }
+        true
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Found(instance) | Event::Updated(instance) => {
                 self.instances.insert(instance.key, instance);
-                true
             }
-            Some(Event::Lost(instance)) => {
+            Event::Lost(instance) => {
                 self.instances.remove(&instance.key);
-                true
             }
-            None => false,
         }
     }
 

@@ -8,6 +8,7 @@ use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, ResourceRecord, TYPE};
 
 use super::{Ether, SERVICE, Said, ask, ip, name, service, socket};
 use crate::mdns::authority::Authority;
+use crate::mdns::links::To;
 use crate::mdns::packet;
 use crate::mdns::records::txt_data;
 
@@ -158,13 +159,13 @@ fn a_unicast_question_is_answered_to_its_asker() {
     ether.hear(socket(STRANGER), &query);
     let said = ether.take_said();
     let [said] = said.as_slice() else { panic!("{said:#?}") };
-    assert_eq!(said.to, Some(socket(STRANGER)));
+    assert_eq!(said.to, To::Host(socket(STRANGER)));
     // When nobody has heard the record for long, all get to hear it.
     ether.pass(Duration::from_secs(31));
     ether.hear(socket(STRANGER), &query);
     ether.pass(Duration::from_secs(1));
     let to: Vec<_> = ether.take_said().iter().map(|said| said.to).collect();
-    assert_eq!(to, [Some(socket(STRANGER)), None]);
+    assert_eq!(to, [To::Host(socket(STRANGER)), To::All]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::mdns::authority::Authority;
 use crate::mdns::cache::Cache;
 use crate::mdns::claim::Source;
 use crate::mdns::interfaces::{Link, Net};
+use crate::mdns::links::Family;
 use crate::mdns::packet::{self, SEND_BYTES_MAX};
 use crate::mdns::records::{self, Names};
 
@@ -40,7 +41,8 @@ fn swallow(bytes: &[u8]) {
             cache.on_packet(source, port, &packet, now);
         }
         authority.on_time(now, &mut out);
-        let asked = cache.follow_up(now).into_values().chain([cache.inquiry(LINK, now)]);
+        let asked =
+            cache.follow_up(now).into_values().chain([cache.inquiry(LINK, Family::V4, now)]);
         for inquiry in asked {
             let packets = packet::queries(inquiry.questions, inquiry.known);
             assert!(packets.iter().all(|bytes| bytes.len() <= SEND_BYTES_MAX));

@@ -11,6 +11,7 @@ use super::{LINK, SERVICE, ip, name};
 use crate::mdns::cache::{CLAIMS_MAX, Cache, SOURCE_CLAIMS_MAX};
 use crate::mdns::claim::{ATTRIBUTES_MAX, Source};
 use crate::mdns::instance::{Event, Instance};
+use crate::mdns::links::Family;
 use crate::mdns::packet::MDNS_PORT;
 use crate::mdns::records::{Names, records, txt_data};
 
@@ -195,16 +196,40 @@ fn short_lives_are_not_prolonged_and_long_ones_are_cut() {
 fn only_fresh_pointers_are_known_answers() {
     let mut heard = Heard::new();
     heard.take("10.0.0.1", &device("a", "one", &["10.0.0.1"]));
-    assert_eq!(heard.cache.inquiry(LINK, heard.now).known.len(), 1);
-    assert_eq!(heard.cache.inquiry(LINK + 1, heard.now).known.len(), 0);
-    let half_life = heard.now + Duration::from_secs(2250);
-    assert_eq!(heard.cache.inquiry(LINK, half_life).known.len(), 0);
+    let known = |link, now| heard.cache.inquiry(link, Family::V4, now).known.len();
+    assert_eq!(known(LINK, heard.now), 1);
+    assert_eq!(known(LINK + 1, heard.now), 0);
+    assert_eq!(known(LINK, heard.now + Duration::from_secs(2250)), 0);
+}
+
+#[test]
+fn what_was_heard_in_one_family_is_still_asked_for_in_the_other() {
+    let mut heard = Heard::new();
+    let both = ["10.0.0.1", "fe80::1"];
+    heard.take("fe80::1", &device("a", "one", &both));
+    let known = |heard: &Heard| {
+        Family::BOTH.map(|family| heard.cache.inquiry(LINK, family, heard.now).known.len())
+    };
+    assert_eq!(known(&heard), [0, 1], "a packet in the first family may have been lost");
+    heard.take("10.0.0.1", &device("a", "one", &both));
+    assert_eq!(known(&heard), [1, 1]);
 }
 
 #[test]
 fn addresses_that_lead_nowhere_good_are_left_out() {
     let mut heard = Heard::new();
-    let claimed = ["10.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "224.0.0.251", "255.255.255.255"];
+    let claimed = [
+        "10.0.0.1",
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.251",
+        "255.255.255.255",
+        "169.254.169.254",
+        "fd00:ec2::254",
+    ];
     heard.take("10.0.0.1", &device("a", "one", &claimed));
     let Event::Found(found) = heard.event() else { panic!() };
     assert_eq!(found.addresses.len(), 1);
@@ -252,7 +277,8 @@ fn a_flood_stays_within_bounds_and_the_real_device_comes_back() {
     heard.take("10.0.0.1", &real);
     heard.events();
     for number in 0..8_000_u32 {
-        let source = Ipv4Addr::from_bits(0x0a01_0000 + number / 50).to_string();
+        // Each from an address of its own, so that none of them claims more than the device does.
+        let source = Ipv4Addr::from_bits(0x0a01_0000 + number).to_string();
         heard.take(&source, &device(&format!("flood-{number}"), "x", &[&source]));
         heard.now += Duration::from_micros(100);
         // A reader that takes one event in ten is as good as none.
@@ -266,7 +292,7 @@ fn a_flood_stays_within_bounds_and_the_real_device_comes_back() {
     heard.take("10.0.0.1", &real);
     heard.take("10.0.0.1", &real);
     let now = heard.now;
-    let known = heard.cache.inquiry(LINK, now).known;
+    let known = heard.cache.inquiry(LINK, Family::V4, now).known;
     assert!(known.len() <= 1024);
     let names: Vec<String> = heard
         .events()
@@ -280,6 +306,20 @@ fn a_flood_stays_within_bounds_and_the_real_device_comes_back() {
     heard.pass(75 * 60);
     heard.events();
     assert_eq!((heard.cache.claims(), heard.cache.names()), (0, 0));
+}
+
+#[test]
+fn t02_who_claims_little_is_not_pushed_out_by_those_who_claim_much() {
+    let mut heard = Heard::new();
+    heard.take("10.0.0.1", &device("real", "one", &["10.0.0.1"]));
+    for number in 0..20_000_u32 {
+        let source = Ipv4Addr::from_bits(0x0a00_0100 + number % 200).to_string();
+        heard.take(&source, &device(&format!("flood-{number}"), "x", &[&source]));
+        heard.now += Duration::from_micros(100);
+    }
+    assert!(heard.cache.evictions() > 10_000);
+    let found = |event| matches!(event, Event::Found(instance) if instance.name.raw() == "real");
+    assert!(heard.events().into_iter().any(found), "it is there, after all of that");
 }
 
 #[test]

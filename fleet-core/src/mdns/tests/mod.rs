@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Service;
 use super::authority::Authority;
 use super::interfaces::{Link, Net};
-use super::links::Outgoing;
+use super::links::{Outgoing, To};
 use super::packet::{self, MDNS_PORT, SEND_BYTES_MAX};
 
 const LINK: u32 = 2;
@@ -54,8 +54,7 @@ fn ask(text: &str, kind: TYPE) -> Packet<'static> {
 struct Said {
     at: Duration,
     by: IpAddr,
-    /// One host, or everybody.
-    to: Option<SocketAddr>,
+    to: To,
     bytes: Vec<u8>,
 }
 
@@ -143,7 +142,7 @@ impl Ether {
                 bytes: outgoing.bytes.clone(),
             };
             self.said.push(said);
-            if outgoing.to.is_none() {
+            if outgoing.to == To::All {
                 let packet = packet::parse(&outgoing.bytes).unwrap();
                 self.hear(SocketAddr::new(by, MDNS_PORT), &packet);
             }

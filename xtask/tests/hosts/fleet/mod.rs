@@ -13,6 +13,7 @@ mod clocks;
 mod console;
 mod doubles;
 mod export;
+mod flood;
 mod full_disk;
 mod hostile;
 mod kills;
@@ -31,6 +32,7 @@ mod senders;
 mod small_disk;
 mod spool;
 mod stalls;
+mod strangers;
 mod tls;
 
 use std::cell::Cell;

@@ -20,7 +20,7 @@ const ADDRESSES: usize = 32;
 const SLACK: Duration = Duration::from_secs(10);
 /// How long somebody honest waits at most.
 const HONEST: Duration = Duration::from_secs(2);
-const MEBIBYTE: u64 = 1024 * 1024;
+pub(super) const MEBIBYTE: u64 = 1024 * 1024;
 /// What the server may have taken more while and after so many stalled, all kinds together.
 const STALLED_MAX: u64 = 64 * MEBIBYTE;
 /// The same for bodies that come to more than they may.
@@ -78,7 +78,7 @@ async fn closed(streams: Vec<TcpStream>, bound: Duration) -> Duration {
 }
 
 /// How long an honest request takes, over a connection of its own.
-async fn honest(to: SocketAddr) -> Duration {
+pub(super) async fn honest(to: SocketAddr) -> Duration {
     let began = Instant::now();
     let ask = async {
         let mut stream = TcpStream::connect(to).await.expect("the port is open");
@@ -94,7 +94,7 @@ async fn honest(to: SocketAddr) -> Duration {
 
 /// Gives a host so many more addresses.
 #[track_caller]
-fn addresses(host: &Host, count: usize) -> Vec<Ipv4Addr> {
+pub(super) fn addresses(host: &Host, count: usize) -> Vec<Ipv4Addr> {
     let [a, b, c, _] = host.address().octets();
     let all = (0..count).map(|number| Ipv4Addr::new(a, b, c, 100 + number as u8));
     let all: Vec<_> = all.collect();

@@ -3,7 +3,7 @@
 mod avahi;
 mod ours;
 mod sd;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::IpAddr;
 use std::time::Duration;

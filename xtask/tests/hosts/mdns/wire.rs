@@ -15,11 +15,20 @@ const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const MDNS_PORT: u16 = 5353;
 
 /// A socket of a host that speaks mDNS only as far as the test makes it.
-pub(super) struct Wire(UdpSocket);
+pub(crate) struct Wire(UdpSocket);
 
 impl Wire {
     /// On a port; with 5353 it is an mDNS host to others. Hears what is sent to it alone.
-    fn open(host: &Host, port: u16) -> Self {
+    pub(crate) fn open(host: &Host, port: u16) -> Self {
+        Self::bind(host, Ipv4Addr::UNSPECIFIED, port)
+    }
+
+    /// An mDNS host that speaks from another address than its host has.
+    pub(crate) fn pose(host: &Host, address: Ipv4Addr) -> Self {
+        Self::bind(host, address, MDNS_PORT)
+    }
+
+    fn bind(host: &Host, to: Ipv4Addr, port: u16) -> Self {
         let address = host.address();
         let socket = host.run(async move {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -27,7 +36,7 @@ impl Wire {
             socket.set_reuse_port(true)?;
             socket.set_multicast_all_v4(false)?;
             socket.set_multicast_if_v4(&address)?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            socket.bind(&SocketAddr::from((to, port)).into())?;
             Ok::<UdpSocket, std::io::Error>(socket.into())
         });
         Self(socket.expect("a socket"))
@@ -51,9 +60,12 @@ impl Wire {
         }
     }
 
-    fn send(&self, packet: &Packet<'_>) {
-        let bytes = packet.build_bytes_vec_compressed().expect("a packet");
-        self.0.send_to(&bytes, (GROUP, MDNS_PORT)).expect("sent");
+    pub(crate) fn send(&self, packet: &Packet<'_>) {
+        self.send_bytes(&packet.build_bytes_vec_compressed().expect("a packet"));
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) {
+        self.0.send_to(bytes, (GROUP, MDNS_PORT)).expect("sent");
     }
 
     /// The next packet that is as wanted, and who sent it.
@@ -73,7 +85,7 @@ impl Wire {
     }
 }
 
-fn name(text: &str) -> Name<'static> {
+pub(crate) fn name(text: &str) -> Name<'static> {
     Name::new(text).expect("a name").into_owned()
 }
 
@@ -170,6 +182,31 @@ fn what_is_known_is_not_said_again() {
         let ours = source.ip() == IpAddr::from(device.address());
         (ours && packet.answers.contains(&known)).then_some(())
     });
+}
+
+#[test]
+fn what_was_heard_in_one_family_is_still_asked_for_in_the_other() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [six, both, laptop, ear] =
+        ["six", "both", "laptop", "ear"].map(|name| lab.host(name, &[&lan]));
+    six.ip(&["-4", "address", "flush", "dev", "eth0"]);
+    let _first = announce(&six, service("six", 6789));
+    let mut search = Search::start(&laptop);
+    search.until_reachable("fleetd-six", "fe80::1".parse().expect("an address"));
+    let _second = announce(&both, service("both", 6789));
+    search.until_reachable("fleetd-both", both.address().into());
+    // A query that says what is known by now, of whoever may hear it.
+    let known = Wire::join(&ear).receive(|packet, source| {
+        let pointers = packet.answers.iter().filter_map(|record| match &record.rdata {
+            RData::PTR(PTR(target)) => Some(target.clone().into_owned()),
+            _ => None,
+        });
+        let known: Vec<Name<'static>> = pointers.collect();
+        let is_ours = source.ip() == IpAddr::from(laptop.address());
+        (is_ours && known.contains(&name("fleetd-both._fleetd._tcp.local"))).then_some(known)
+    });
+    assert!(!known.contains(&name("fleetd-six._fleetd._tcp.local")), "{known:?}");
 }
 
 #[test]

@@ -1,40 +1,39 @@
 //! Devices that can be seen from the server, and claiming them from here.
 //!
-//! The search runs while somebody is interested: it starts with the first question and ends a
-//! minute after the last. Only a device that the search has seen can be claimed, only where its
+//! The search ([`search`]) runs while somebody is interested. Only a device that the search has seen can be claimed, only where its
 //! own packets came from, and never at an address of this server itself.
+
+mod search;
 
 use std::io;
 use std::time::Duration;
 
 use fleet_core::Chain;
-use fleet_core::api::{
-    ClaimMode, DiscoverOutcome, DiscoverReply, DiscoverRequest, Discovered, GrantState,
-};
+use fleet_core::api::{ClaimMode, DiscoverOutcome, DiscoverReply, DiscoverRequest, GrantState};
 use fleet_core::api::{GrantRequest, GrantView};
 use fleet_core::claim::ClaimSecret;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::mdns::Options;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
-use fleet_core::operator::browse::{Browse, Sighting};
+use fleet_core::operator::browse::Sighting;
 use fleet_core::operator::claim::{self, Target};
 use fleet_core::operator::standing::unproven;
 use fleet_core::untrusted::Untrusted;
-use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use self::search::Search;
+pub(crate) use self::search::Seen;
 use crate::ops::grants::Grantor;
 use crate::ops::{Ops, OpsError};
 use crate::reach::{Asked, Reach};
 
 /// How long a young search is given before it is believed to have seen everybody.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// How long a search goes on without questions.
-const INTEREST: Duration = Duration::from_secs(60);
 /// How long a claimed device may take to connect.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
-/// Between looks at a grant.
+/// Between looks at a grant, or at a young search.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The search, running or not.
@@ -43,13 +42,6 @@ pub(crate) struct Discovery {
     reach: Reach,
     tasks: Tasks,
     search: Mutex<Option<Search>>,
-}
-
-struct Search {
-    started: Instant,
-    /// When somebody last asked.
-    asked: watch::Sender<Instant>,
-    seen: watch::Receiver<Vec<Sighting>>,
 }
 
 /// What somebody wants a device to be told.
@@ -76,9 +68,8 @@ impl Discovery {
     }
 
     /// All devices that can be seen.
-    pub(crate) async fn devices(&self) -> Result<Vec<Discovered>, DiscoveryError> {
-        let sightings = self.sightings(|_| false).await?;
-        Ok(sightings.into_iter().map(|sighting| sighting.device).collect())
+    pub(crate) async fn devices(&self) -> Result<Seen, DiscoveryError> {
+        self.seen(|_| false).await
     }
 
     /// Claims one device for this server and waits until it has connected.
@@ -92,8 +83,9 @@ impl Discovery {
         let id: DeviceId = id.map_err(|error| OpsError::invalid("device_id", error))?;
         let wish = Wish::read(request)?;
         let is_it = |sighting: &Sighting| sighting.device.device_id.as_ref() == Some(&id);
-        let sightings = self.sightings(|seen| seen.iter().any(is_it)).await?;
-        let Some(sighting) = sightings.into_iter().find(is_it) else {
+        let seen = self.seen(|seen| seen.iter().any(is_it)).await?;
+        let Some(sighting) = seen.sightings().iter().find(|sighting| is_it(sighting)).cloned()
+        else {
             let reason = format!("device {id} to be seen from this server");
             return Err(OpsError::NotFound(reason).into());
         };
@@ -163,33 +155,31 @@ impl Discovery {
 
     /// What the search has seen: at once when that is `enough`, else when the search has gone on
     /// for long enough.
-    async fn sightings(
-        &self,
-        enough: impl Fn(&[Sighting]) -> bool,
-    ) -> Result<Vec<Sighting>, DiscoveryError> {
-        let (started, mut seen) = self.ask().await?;
-        let wait = seen.wait_for(|seen| enough(seen));
-        // Either it is enough, the time is up or the search has ended: what is there is the answer.
-        drop(timeout_at(started + FIRST_LOOK, wait).await);
-        let sightings = seen.borrow().clone();
-        Ok(sightings)
+    async fn seen(&self, enough: impl Fn(&[Sighting]) -> bool) -> Result<Seen, DiscoveryError> {
+        loop {
+            let (started, seen) = self.ask().await?;
+            let now = Instant::now();
+            let end = started + FIRST_LOOK;
+            if enough(seen.sightings()) || now >= end {
+                return Ok(seen);
+            }
+            sleep_until(end.min(now + LOOK_INTERVAL)).await;
+        }
     }
 
-    /// Shows interest; starts the search if none is running.
-    async fn ask(&self) -> Result<(Instant, watch::Receiver<Vec<Sighting>>), DiscoveryError> {
+    /// When the search has begun and what it sees; starts one if none is running.
+    async fn ask(&self) -> Result<(Instant, Seen), DiscoveryError> {
         let mut search = self.search.lock().await;
         if let Some(running) = search.as_ref()
-            && running.asked.send(Instant::now()).is_ok()
+            && let Some(seen) = running.ask().await
         {
-            return Ok((running.started, running.seen.clone()));
+            return Ok((running.started(), seen));
         }
         let options = Options { interfaces: self.interfaces.clone(), address: None };
-        let browse = Browse::start(options)?;
-        let (asked, interest) = watch::channel(Instant::now());
-        let (show, seen) = watch::channel(Vec::new());
-        self.tasks.spawn("discovery", run(browse, interest, show, self.tasks.clone()));
-        let started = Instant::now();
-        *search = Some(Search { started, asked, seen: seen.clone() });
+        let begun = Search::begin(options, &self.tasks).await?;
+        let seen = begun.ask().await.ok_or_else(|| io::Error::other("the search has ended"))?;
+        let started = begun.started();
+        *search = Some(begun);
         Ok((started, seen))
     }
 
@@ -233,29 +223,6 @@ impl Wish {
             }
         }
         (!words.is_empty()).then(|| words.join("; "))
-    }
-}
-
-async fn run(
-    mut browse: Browse,
-    mut interest: watch::Receiver<Instant>,
-    show: watch::Sender<Vec<Sighting>>,
-    tasks: Tasks,
-) {
-    loop {
-        let end = *interest.borrow_and_update() + INTEREST;
-        tokio::select! {
-            more = browse.changed() => {
-                if !more {
-                    return;
-                }
-                show.send_replace(browse.sightings());
-            }
-            // An error means that nobody can ask any more; the end comes by itself.
-            changed = interest.changed() => if changed.is_err() { return },
-            () = sleep_until(end) => return,
-            () = tasks.stopping() => return,
-        }
     }
 }
 
