@@ -17,6 +17,7 @@ mod cli_logs;
 mod commands_kit;
 mod cuts_kit;
 mod db;
+mod discovery;
 mod doubles;
 mod export;
 mod export_faults;
