@@ -92,7 +92,7 @@ impl Reach {
         if !self.bound.is_unspecified() {
             return vec![self.bound];
         }
-        let mut addresses = interface_addresses(&self.interfaces);
+        let mut addresses = interface_addresses(&self.interfaces).unwrap_or_default();
         let v4_only = self.bound.is_ipv4();
         addresses.retain(|address| is_reachable(*address) && (address.is_ipv4() || !v4_only));
         // IPv4 first: it is what a device in a home or a plant surely has.
@@ -105,9 +105,13 @@ impl Reach {
 pub(crate) fn listens_at(bound: SocketAddr, address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     let is_any = bound.ip().is_unspecified();
-    address.port() == bound.port()
-        && (ip == bound.ip().to_canonical()
-            || (is_any && (ip.is_loopback() || interface_addresses(&[]).contains(&ip))))
+    address.port() == bound.port() && (ip == bound.ip().to_canonical() || (is_any && is_own(ip)))
+}
+
+/// Whether an address is this host's. If nobody can tell, it is.
+pub(crate) fn is_own(address: IpAddr) -> bool {
+    let ip = address.to_canonical();
+    ip.is_loopback() || interface_addresses(&[]).is_none_or(|own| own.contains(&ip))
 }
 
 /// Not loopback, and no IPv6 address that means nothing without its interface.
@@ -119,24 +123,24 @@ fn is_reachable(address: IpAddr) -> bool {
     }
 }
 
-/// This host's addresses, on interfaces that are up.
-fn interface_addresses(interfaces: &[String]) -> Vec<IpAddr> {
+/// This host's addresses, on interfaces that are up, if they can be told.
+fn interface_addresses(interfaces: &[String]) -> Option<Vec<IpAddr>> {
     let entries = match getifaddrs() {
         Ok(entries) => entries,
         Err(error) => {
             tracing::warn!(%error, "cannot list this host's addresses");
-            return Vec::new();
+            return None;
         }
     };
-    entries
+    let addresses = entries
         .filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP))
         .filter(|entry| interfaces.is_empty() || interfaces.contains(&entry.interface_name))
         .filter_map(|entry| {
             let address = entry.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect()
+        });
+    Some(addresses.collect())
 }
 
 #[cfg(test)]

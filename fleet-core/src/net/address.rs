@@ -2,7 +2,8 @@
 //! others choose.
 //!
 //! An IPv6 address may have an IPv4 one inside, to which a router, a tunnel or the kernel itself
-//! takes the packet; it is as good as the one inside, and no better.
+//! takes the packet; it is as good as the one inside, and no better. That is known of those with a
+//! prefix of their own, not of ISATAP and of a site's own prefix for NAT64.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,7 +1,7 @@
 //! Devices that can be seen from the server, and claiming them from here.
 //!
-//! The search ([`search`]) runs while somebody is interested. Only a device that the search has seen can be claimed, only where its
-//! own packets came from, and never at an address of this server itself.
+//! The search ([`search`]) runs while somebody is interested. Only a device that it has seen can be
+//! claimed, only where its own packets came from, and never at an address of this server itself.
 
 mod search;
 

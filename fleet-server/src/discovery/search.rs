@@ -51,11 +51,9 @@ impl Search {
     pub(super) async fn begin(options: Options, tasks: &Tasks) -> io::Result<Self> {
         let (questions, asked) = mpsc::channel(1);
         let (begun, has_begun) = oneshot::channel();
-        let (alive, ended) = oneshot::channel::<()>();
+        let (over, ended) = oneshot::channel();
         let within = tasks.clone();
         let look = move || {
-            // Dropped at the end, however that comes.
-            let _alive = alive;
             // Whoever asked may have gone meanwhile; then there are no questions either.
             let _gone: Result<(), io::Result<()>> = match start(options) {
                 Ok((runtime, browse)) => {
@@ -65,11 +63,16 @@ impl Search {
                 }
                 Err(error) => begun.send(Err(error)),
             };
+            // At a server's end nobody waits for it.
+            let _gone: Result<(), ()> = over.send(());
         };
         thread::Builder::new().name("discovery".to_owned()).spawn(look)?;
         tasks.spawn("discovery", async move {
-            // An error is what the end looks like.
-            let _ended: Result<(), _> = ended.await;
+            if ended.await.is_err() {
+                tracing::error!(
+                    "the search for devices has failed; the next question begins another"
+                );
+            }
         });
         has_begun.await.map_err(|_| io::Error::other("the search has failed"))??;
         Ok(Self { started: Instant::now(), questions })

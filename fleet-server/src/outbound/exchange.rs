@@ -3,7 +3,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +20,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -28,7 +31,7 @@ pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Headers of the caller's, and the bytes of all of them; receivers take no more than about this.
 pub const HEADERS_MAX: usize = 32;
 const HEADER_BYTES_MAX: usize = 8 * 1024;
-/// Bytes of an answer, its head and what it takes to read it included.
+/// Bytes of an answer, of whatever they are: heads, sizes of chunks and what is in them.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -177,6 +180,8 @@ pub(super) async fn ask(
 ) -> Result<StatusCode, ExchangeError> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(ANSWER_HEADERS_MAX);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stream = Bounded { stream, left: ANSWER_BYTES_MAX, is_over: is_over.clone() };
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(ExchangeError::Answer)?;
     let answer = async {
@@ -186,24 +191,67 @@ pub(super) async fn ask(
         Ok(head.status)
     };
     let (mut answer, mut connection) = (pin!(answer), pin!(connection));
-    tokio::select! {
+    let answer = tokio::select! {
         biased;
         answer = &mut answer => answer,
         // It moves while it is polled; what it fails with, the answer does too.
         _ = &mut connection => answer.await,
-    }
+    };
+    answer
+        .map_err(|error| if is_over.load(Ordering::Relaxed) { ExchangeError::Long } else { error })
 }
 
 async fn read_to_end(mut body: Incoming) -> Result<(), ExchangeError> {
-    let mut bytes = HEAD_BYTES_MAX;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(ExchangeError::Answer)?;
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > ANSWER_BYTES_MAX {
-            return Err(ExchangeError::Long);
-        }
+        frame.map_err(ExchangeError::Answer)?;
     }
     Ok(())
+}
+
+/// A stream of which only so much is read, whatever it is that comes.
+struct Bounded {
+    stream: Box<dyn Stream>,
+    left: usize,
+    is_over: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match self.left.checked_sub(buffer.filled().len() - before) {
+            Some(left) => {
+                self.left = left;
+                read
+            }
+            None => {
+                self.is_over.store(true, Ordering::Relaxed);
+                Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 #[cfg(test)]

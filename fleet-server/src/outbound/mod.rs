@@ -38,8 +38,9 @@ pub use self::target::{Target, TargetError};
 pub const CONNECT: Duration = Duration::from_secs(5);
 /// How long all of it may take.
 pub const TOTAL: Duration = Duration::from_secs(10);
-/// Addresses of one name. Who has more is no receiver of webhooks.
-const ADDRESSES_MAX: usize = 32;
+/// Addresses of one name: so many that the last of them is still tried in time. Who has more is no
+/// receiver of webhooks.
+const ADDRESSES_MAX: usize = 16;
 
 /// What finds the addresses of names.
 #[async_trait]

@@ -46,7 +46,7 @@ impl Rules {
     /// Whether an address may be called, at this port.
     pub fn judge(&self, address: SocketAddr) -> Result<(), Denial> {
         let ip = address.ip().to_canonical();
-        let kind = Kind::of(ip);
+        let kind = kind_here(ip, reach::is_own);
         match kind {
             Kind::Public => {}
             Kind::Private | Kind::Loopback => {
@@ -74,9 +74,31 @@ impl Rules {
     }
 }
 
+/// What an address is for, seen from here: a public one of this host's leads past every wall outside
+/// to what listens here, as loopback does.
+fn kind_here(ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Kind {
+    match Kind::of(ip) {
+        Kind::Public if is_own(ip) || address::inner(ip).is_some_and(|ip| is_own(ip.into())) => {
+            Kind::Loopback
+        }
+        kind => kind,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t15_this_hosts_public_addresses_are_as_loopback() {
+        let own: [IpAddr; 2] = ["1.1.1.1", "2a00::1"].map(|text| text.parse().unwrap());
+        let kind = |text: &str| kind_here(text.parse().unwrap(), |ip| own.contains(&ip));
+        for address in ["1.1.1.1", "2a00::1", "64:ff9b::1.1.1.1", "2002:101:101::1"] {
+            assert_eq!(kind(address), Kind::Loopback, "{address}");
+        }
+        assert_eq!((kind("1.1.1.2"), kind("2a00::2")), (Kind::Public, Kind::Public));
+        assert_eq!(kind("169.254.169.254"), Kind::Metadata);
+    }
 
     fn rules(own: &[&str], allowed: &[&str]) -> Rules {
         let own = own.iter().map(|text| text.parse().unwrap()).collect();

@@ -312,8 +312,9 @@ async fn t15_no_url_leads_inside() {
 async fn t15_a_name_that_changes_its_mind_is_asked_once_and_called_where_it_was_judged() {
     let ok = || Answers::Once(OK.to_owned());
     // The one that stands for the internet, and a service of this host at the same port.
-    let receiver = Canary::listen((Ipv4Addr::new(127, 0, 0, 2), 0), ok()).await;
-    let canary = Canary::listen((Ipv4Addr::LOCALHOST, receiver.port()), ok()).await;
+    // The crowded address chooses the port.
+    let canary = Canary::listen((Ipv4Addr::LOCALHOST, 0), ok()).await;
+    let receiver = Canary::listen((Ipv4Addr::new(127, 0, 0, 2), canary.port()), ok()).await;
     let url = format!("http://rebinding.example:{}/", receiver.port());
     let names = || Names::of(&[("rebinding.example", &[&["127.0.0.2"], &["127.0.0.1"]])]);
     let asked = names();
@@ -389,7 +390,14 @@ async fn t15_endless_answers_and_what_is_no_answer_end_without_a_word_of_them() 
         ),
         (endlessly(head.to_owned(), format!("X-{TOLD}: {TOLD}\r\n")), "cannot be read"),
         (endlessly(format!("{head}X-{TOLD}: "), TOLD.to_owned()), "cannot be read"),
-        (endlessly(String::new(), "HTTP/1.1 103 Hints\r\n\r\n".to_owned()), "within"),
+        (
+            endlessly(String::new(), "HTTP/1.1 103 Hints\r\n\r\n".to_owned()),
+            "longer than 65536 bytes",
+        ),
+        (
+            endlessly(format!("{head}Transfer-Encoding: chunked\r\n\r\n1"), " ".repeat(100)),
+            "longer than 65536 bytes",
+        ),
         (Answers::Once(format!("{TOLD} 200 OK\r\n\r\n")), "cannot be read"),
         (Answers::Once(format!("HTTP/1.1 {TOLD}\r\n\r\n{TOLD}")), "cannot be read"),
         (Answers::Once(format!("{head}Content-Length: 99\r\n\r\n{TOLD}")), "cannot be read"),
@@ -415,7 +423,9 @@ async fn t15_slow_answers_end_at_their_bounds() {
         let pause = Duration::from_millis(100);
         Answers::Endlessly(first.to_owned(), "x".to_owned(), pause)
     };
-    let open = client(rules(&["127.0.0.1"]), Names::of(&[]));
+    let folder = tempfile::tempdir().unwrap();
+    let (authorities, _) = certified(&folder, "hooks.example");
+    let open = Outbound::with_resolver(rules(&["127.0.0.1"]), authorities, Names::of(&[]));
     let begin = async |scheme: &str, answers: Answers| {
         let receiver = Canary::listen((Ipv4Addr::LOCALHOST, 0), answers).await;
         let began = Instant::now();
@@ -437,6 +447,19 @@ async fn t15_slow_answers_end_at_their_bounds() {
     }
     assert!(mute.0.ends_with("no connection within 5s"), "{}", mute.0);
     assert!((CONNECT..CONNECT + SLACK).contains(&mute.1), "{:?}", mute.1);
+}
+
+#[tokio::test]
+async fn t15_the_systems_names_are_looked_up_and_judged() {
+    let receiver = Canary::listen((Ipv4Addr::LOCALHOST, 0), Answers::Once(OK.to_owned())).await;
+    let url = format!("http://localhost:{}/", receiver.port());
+    let strict = Outbound::new(rules(&[]), Authorities::default());
+    let told = said(&strict, &url).await;
+    assert!(told.contains("is a loopback address"), "{told}");
+    assert_eq!(receiver.connections(), 0);
+    let open = Outbound::new(rules(&["127.0.0.0/8", "::1"]), Authorities::default());
+    assert_eq!(post(&open, &url).await.unwrap(), 200);
+    assert_eq!(receiver.connections(), 1);
 }
 
 /// An authority of the test's own, in a file, and a certificate of it for a name.
