@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_old_goes_but_not_by_a_jump() {
+    async fn t32_what_is_too_old_goes_but_not_by_a_jump() {
         let start = Timestamp::from_millis(1_705_314_600_000);
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let clock = Arc::new(Hand(AtomicI64::new(0)));

@@ -192,7 +192,7 @@ fn a_key_for_everyone_to_read_is_worth_a_warning() {
 }
 
 #[test]
-fn a_policy_reads_and_never_falls_open() {
+fn t12_a_policy_reads_and_never_falls_open() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.yaml");
     assert_eq!(Policy::load(&path, false).unwrap().claim, ClaimPolicy::Open);

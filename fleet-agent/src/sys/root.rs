@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_file_and_a_fifo_are_harmless() {
+    fn t26_a_huge_file_and_a_fifo_are_harmless() {
         let folder = tempfile::tempdir().unwrap();
         let root = SysRoot::at(folder.path());
         File::create(root.path("huge")).unwrap().set_len(1 << 40).unwrap();

@@ -45,7 +45,7 @@ fn machine(root: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_server_gone_bad_has_nothing_done_that_the_policy_does_not_allow() {
+async fn t12_a_server_gone_bad_has_nothing_done_that_the_policy_does_not_allow() {
     let device = Device::new("claim: open\ncommands: []\nexec: {allow: any}\n").await;
     for program in ["tool", "systemctl", "reboot", "shutdown", "journalctl", "sh"] {
         device.add(program, "");

@@ -444,7 +444,7 @@ async fn a_claim_ends_the_search_for_another_server() {
 }
 
 #[tokio::test]
-async fn another_server_at_the_same_place_learns_nothing() {
+async fn t10_another_server_at_the_same_place_learns_nothing() {
     let (server, other) = (Server::start(7).await, Server::start(8).await);
     let rig = Rig::new(tempfile::tempdir().unwrap(), None);
     let mut grant = server.grant(rig.device.identity.key.public());

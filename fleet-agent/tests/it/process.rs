@@ -194,7 +194,7 @@ async fn nothing_of_it_outlives_a_stop() {
 }
 
 #[test]
-fn programs_are_looked_for_where_they_belong() {
+fn t27_programs_are_looked_for_where_they_belong() {
     let programs = Programs::new();
     let tool = programs.add("tool", "");
     let root = programs.root();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_cannot_forge_a_line_or_move_a_cursor() {
+    fn t21_an_event_cannot_forge_a_line_or_move_a_cursor() {
         assert_eq!(one_line(b"a\nINFO forged\x1b[2J\n"), "a\\u{a}INFO forged\\u{1b}[2J\n");
     }
 }

@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_would_be_other_paths_are_not_sent() {
+    async fn t26_names_that_would_be_other_paths_are_not_sent() {
         let pretend = Pretend::start(&server_key(), |_| (200, "{}".to_owned())).await;
         for name in ["", "a/b", "../keys", "a?b", "a b", "a%2fb", "\u{1b}"] {
             let error = client(&pretend).device_get(name).await.unwrap_err();

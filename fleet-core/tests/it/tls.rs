@@ -51,7 +51,7 @@ async fn the_right_key_is_let_in_and_both_ends_share_a_secret() {
 }
 
 #[tokio::test]
-async fn another_key_is_refused() {
+async fn t10_another_key_is_refused() {
     let tasks = Tasks::default();
     let expected = PrivateKey::generate().unwrap().public();
     for pin in [Pin::Server(expected.identity()), Pin::Device(expected.fingerprint())] {

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_text_stays_inside_its_line() {
+    fn t21_hostile_text_stays_inside_its_line() {
         let mut piece = Piece::default();
         piece.add("event", None, &"a\n\nevent: x\r\n\0\u{2028}").unwrap();
         let text = String::from_utf8(piece.into_bytes().unwrap()).unwrap();

@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_beyond_the_bound_leave_nothing_behind() {
+    async fn t03_strangers_beyond_the_bound_leave_nothing_behind() {
         let store: Arc<dyn Store> = Arc::new(RedbStore::in_memory());
         let presence = Arc::new(Presence::default());
         let world = World { store: store.clone(), clock: Arc::new(SystemClock) };

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_answers_to_its_own_names_and_addresses() {
+    fn t18_a_server_answers_to_its_own_names_and_addresses() {
         let url: ServerUrl = "http://fleet.example:8080".parse().unwrap();
         let allowed = ["proxy.example", "port.example:8443", "", ":8080"].map(str::to_owned);
         let hosts = Hosts::new("Lab-1.example.net", Some(&url), &allowed);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_pages_send_our_forms() {
+    fn t17_only_our_own_pages_send_our_forms() {
         let host = ("host", "fleet:8080");
         for own in [
             &[host, ("origin", "http://fleet:8080")][..],

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_text_cannot_become_markup() {
+    fn t19_outside_text_cannot_become_markup() {
         for (text, markup) in [
             ("rpi4-001", "rpi4-001"),
             ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),

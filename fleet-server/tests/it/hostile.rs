@@ -189,7 +189,7 @@ async fn garbage_ends_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn a_link_frame_that_is_none_ends_the_link_only() {
+async fn t31_a_link_frame_that_is_none_ends_the_link_only() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
     agent
@@ -225,7 +225,7 @@ async fn paths_match_exactly_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_its_own_request_only() {
+async fn t31_a_panic_ends_its_own_request_only() {
     let rig = Rig::start().await;
     rig.enrolled("a", 1).await;
     rig.clock.break_it(true);

@@ -119,7 +119,7 @@ async fn a_second_session_replaces_the_first() {
 }
 
 #[tokio::test]
-async fn a_recorded_link_gains_nothing() {
+async fn t11_a_recorded_link_gains_nothing() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
     agent.report(1, &[1], 1.0).await;
@@ -140,7 +140,7 @@ async fn a_recorded_link_gains_nothing() {
 }
 
 #[tokio::test]
-async fn a_stranger_waits_and_is_let_in_on_the_same_link() {
+async fn t03_a_stranger_waits_and_is_let_in_on_the_same_link() {
     let rig = Rig::start().await;
     let mut agent = Agent::dial(&rig, "a", 1, None).await;
     let Standing::Pending { reason } = &agent.standing else { panic!("{:?}", agent.standing) };
@@ -174,7 +174,7 @@ async fn a_stranger_may_be_turned_away() {
 }
 
 #[tokio::test]
-async fn a_revoked_device_is_out_at_once_and_for_good() {
+async fn t05_a_revoked_device_is_out_at_once_and_for_good() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
     rig.ask("POST", "/api/v1/devices/a/revoke", None).await.expect(200);
@@ -188,7 +188,7 @@ async fn a_revoked_device_is_out_at_once_and_for_good() {
 }
 
 #[tokio::test]
-async fn a_deleted_device_comes_back_as_a_stranger() {
+async fn t04_a_deleted_device_comes_back_as_a_stranger() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
     agent.report(1, &[1], 1.0).await;
@@ -251,7 +251,7 @@ async fn an_enrolment_key_lets_in_as_many_as_it_may() {
 }
 
 #[tokio::test]
-async fn one_id_and_two_keys_are_a_conflict() {
+async fn t04_one_id_and_two_keys_are_a_conflict() {
     let rig = Rig::start().await;
     let first = rig.enrolled("a", 1).await;
     let key = rig.key(json!({"kind": "enrol"})).await;

@@ -277,7 +277,7 @@ async fn a_device_that_is_not_heard_of_is_given_up_and_still_believed() {
 }
 
 #[tokio::test]
-async fn words_about_commands_of_others_change_nothing() {
+async fn t06_words_about_commands_of_others_change_nothing() {
     let rig = Rig::start().await;
     let mut one = rig.enrolled("a", 1).await;
     let mut other = rig.enrolled("b", 2).await;

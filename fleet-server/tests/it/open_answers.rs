@@ -44,7 +44,7 @@ async fn connected(rig: &Rig) -> Agent {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_open_ends_with_its_key() {
+async fn t28_whatever_is_open_ends_with_its_key() {
     for end in [End::Revoked, End::Expired, End::Succeeded] {
         let rig = Rig::start_patient().await;
         let _agent = connected(&rig).await;

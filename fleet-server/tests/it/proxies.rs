@@ -110,7 +110,7 @@ async fn ask_page(rig: &Rig, from: u8, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn a_server_proves_itself_to_those_whom_a_trusted_proxy_passes_on_and_to_no_others() {
+async fn t10_a_server_proves_itself_to_those_whom_a_trusted_proxy_passes_on_and_to_no_others() {
     let rig = behind_a_proxy().await;
     let nonce = Nonce::generate().unwrap();
     let path = format!("/api/v1/identity?nonce={nonce}");

@@ -24,7 +24,7 @@ async fn a_key_of_another_server_or_of_nobody_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_device_key_posts_for_its_own_device_alone() {
+async fn t06_a_device_key_posts_for_its_own_device_alone() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
     let _other = rig.enrolled("rpi4-002", 2).await;
@@ -40,7 +40,7 @@ async fn a_device_key_posts_for_its_own_device_alone() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_good_a_moment_ago_is_not_when_it_is_ended() {
+async fn t28_a_key_that_was_good_a_moment_ago_is_not_when_it_is_ended() {
     let rig = Rig::start().await;
     let devices = "/api/v1/devices";
     for _ in 0..10 {
@@ -91,7 +91,7 @@ async fn an_enrolment_key_sees_its_own_grants_and_no_more_than_its_uses() {
 }
 
 #[tokio::test]
-async fn ten_wrong_keys_close_the_door_for_a_minute_whatever_headers_say() {
+async fn t30_ten_wrong_keys_close_the_door_for_a_minute_whatever_headers_say() {
     let rig = Rig::start().await;
     for attempt in 0..12 {
         let headers = [

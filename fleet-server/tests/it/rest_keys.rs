@@ -41,7 +41,7 @@ async fn a_key_tells_its_holder_what_it_may_do() {
 }
 
 #[tokio::test]
-async fn nobody_makes_a_key_that_may_do_more_than_theirs() {
+async fn t29_nobody_makes_a_key_that_may_do_more_than_theirs() {
     let rig = Rig::start().await;
     let refused = async |key: &str, wish: Value, status: u16| {
         rig.ask_with("POST", KEYS, Some(key), Some(wish)).await.problem(status)
@@ -225,7 +225,7 @@ async fn programs_are_run_only_with_the_right_to() {
 }
 
 #[tokio::test]
-async fn only_admins_move_devices_to_another_server_or_change_the_whole_fleet() {
+async fn t29_only_admins_move_devices_to_another_server_or_change_the_whole_fleet() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled("rpi4-001", 1).await;
     let device = rig.ask("GET", "/api/v1/devices/rpi4-001", None).await.expect(200);

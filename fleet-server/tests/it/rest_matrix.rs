@@ -224,7 +224,7 @@ fn every_route_is_in_the_table_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_answers_every_caller_as_the_table_says() {
+async fn t07_every_route_answers_every_caller_as_the_table_says() {
     let rig = Rig::start().await;
     let _agent = rig.enrolled(DEVICE, 1).await;
     let _other = rig.enrolled(OTHER, 2).await;
@@ -282,7 +282,7 @@ fn secret(key: &str) -> &str {
 }
 
 #[tokio::test]
-async fn no_trick_with_a_path_is_a_way_in() {
+async fn t07_no_trick_with_a_path_is_a_way_in() {
     let rig = Rig::start().await;
     let admin = rig.admin();
     let tricks = |path: &str| {

@@ -147,7 +147,7 @@ async fn what_is_out_of_scope_is_in_no_answer() {
 }
 
 #[tokio::test]
-async fn nothing_out_of_scope_is_touched() {
+async fn t06_nothing_out_of_scope_is_touched() {
     let places = Places::new(operator()).await;
     let uid = places.rig.ask("GET", "/api/v1/devices/nice-1", None).await.expect(200);
     let uid = uid["uid"].as_str().unwrap().to_owned();
@@ -199,7 +199,7 @@ async fn nothing_out_of_scope_is_touched() {
 }
 
 #[tokio::test]
-async fn nobody_moves_a_device_out_of_their_own_scope() {
+async fn t29_nobody_moves_a_device_out_of_their_own_scope() {
     let places = Places::new(operator()).await;
     let put = async |wish: Value| places.ask("PUT", "/api/v1/devices/lyon-1", Some(wish)).await;
     for wish in [json!({"metadata": {"site": "nice"}}), json!({"metadata": {"site": null}})] {

@@ -330,7 +330,7 @@ async fn streams_of_one_key_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_its_key_and_with_the_server() {
+async fn t28_a_stream_ends_with_its_key_and_with_the_server() {
     let mut rig = Rig::start().await;
     let text = rig.key(json!({"kind": "operator"})).await;
     let screen = Screen::open(&client(&rig, &text), None).await;

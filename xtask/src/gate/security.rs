@@ -1,8 +1,9 @@
 //! `cargo xtask test --security`: the tests that SECURITY.md names, threat by threat.
 //!
 //! A row of its table is `| T01 | threat | what holds | tests |`. In the last column each test stands in
-//! backquotes, by the name of its function, which no other test has; `fuzz NAME` is a target of the
-//! fuzzer. A row whose threat has nothing to attack yet says so instead, after a dash.
+//! backquotes, by the name of its function, which no other test has, and that of at least one begins
+//! with the row's id; `fuzz NAME` is a target of the fuzzer. A row whose threat has nothing to attack
+//! yet says so instead, after a dash. A test with an id in its name stands in that row.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,10 +81,18 @@ fn contract() -> anyhow::Result<()> {
 fn named(root: &Path) -> anyhow::Result<BTreeMap<Place, Vec<String>>> {
     let text = fs::read_to_string(root.join("SECURITY.md")).context("SECURITY.md")?;
     let known = known(root)?;
+    let threats = threats(&text)?;
+    if let Some(test) = known.keys().find(|test| is_missing(test, &threats)) {
+        bail!("{test} stands in no row of its id");
+    }
     let mut named: BTreeMap<Place, Vec<String>> = BTreeMap::new();
-    for threat in threats(&text)? {
+    for threat in threats {
         if threat.tests.is_empty() != threat.is_nothing {
             bail!("{}: a row has tests, or a dash and why it has none", threat.id);
+        }
+        let own = format!("{}_", threat.id.to_lowercase());
+        if !threat.is_nothing && !threat.tests.iter().any(|test| test.starts_with(&own)) {
+            bail!("{}: none of its tests is called {own}…", threat.id);
         }
         for test in threat.tests {
             let place = match known.get(&test).map(Vec::as_slice) {
@@ -98,6 +107,15 @@ fn named(root: &Path) -> anyhow::Result<BTreeMap<Place, Vec<String>>> {
         }
     }
     Ok(named)
+}
+
+/// Whether a test has the id of a row in its name and does not stand there.
+fn is_missing(test: &str, threats: &[Threat]) -> bool {
+    let row = threats.iter().find(|threat| {
+        let id = threat.id.to_lowercase();
+        test.strip_prefix(&id).is_some_and(|rest| rest.starts_with('_'))
+    });
+    row.is_some_and(|row| !row.tests.iter().any(|named| named == test))
 }
 
 /// The rows of the table; every threat has one, in order.

@@ -5,7 +5,7 @@ use super::{Agent, SOON, Server};
 use crate::lab::{Host, Lab, wait_for};
 
 #[test]
-fn a_claimed_device_refuses_another_server() {
+fn t09_a_claimed_device_refuses_another_server() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [first, second, cam] = ["first", "second", "cam"].map(|name| lab.host(name, &[&lan]));
@@ -42,7 +42,7 @@ fn a_device_that_was_reset_can_be_claimed_anew() {
 }
 
 #[test]
-fn the_same_id_with_another_key_is_a_conflict_and_never_configured() {
+fn t01_the_same_id_with_another_key_is_a_conflict_and_never_configured() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, real, double] = ["desk", "real", "double"].map(|name| lab.host(name, &[&lan]));
@@ -59,7 +59,7 @@ fn the_same_id_with_another_key_is_a_conflict_and_never_configured() {
 }
 
 #[test]
-fn a_wrong_fingerprint_is_never_configured() {
+fn t01_a_wrong_fingerprint_is_never_configured() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam] = ["desk", "cam"].map(|name| lab.host(name, &[&lan]));

@@ -83,7 +83,7 @@ fn a_device_whose_clock_is_set_again_and_again_stays_linked_and_loses_nothing() 
 }
 
 #[test]
-fn a_server_whose_clock_is_set_calls_nobody_offline_and_lets_everybody_in() {
+fn t32_a_server_whose_clock_is_set_calls_nobody_offline_and_lets_everybody_in() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam, quiet] = ["desk", "cam", "quiet"].map(|name| lab.host(name, &[&lan]));
@@ -123,7 +123,7 @@ fn a_server_whose_clock_is_set_calls_nobody_offline_and_lets_everybody_in() {
 const CLOSE_MILLIS: i64 = 60_000;
 
 #[test]
-fn a_device_that_lives_in_another_year_reports_in_this_one() {
+fn t32_a_device_that_lives_in_another_year_reports_in_this_one() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, past, future] = ["desk", "past", "future"].map(|name| lab.host(name, &[&lan]));

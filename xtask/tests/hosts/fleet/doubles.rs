@@ -15,7 +15,7 @@ fn told(server: &Server<'_>, kind: &str) -> Vec<EventView> {
 }
 
 #[test]
-fn a_copied_device_is_noticed_and_a_new_key_ends_it() {
+fn t05_a_copied_device_is_noticed_and_a_new_key_ends_it() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, real, copy] = ["desk", "real", "copy"].map(|name| lab.host(name, &[&lan]));

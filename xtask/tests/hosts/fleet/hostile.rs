@@ -10,7 +10,7 @@ use crate::lab::Lab;
 const NASTY: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\nforged\r\u{202e}gnp";
 
 #[test]
-fn what_neighbours_announce_cannot_act_on_a_terminal() {
+fn t20_what_neighbours_announce_cannot_act_on_a_terminal() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam, stranger] = ["desk", "cam", "stranger"].map(|name| lab.host(name, &[&lan]));
@@ -33,7 +33,7 @@ fn what_neighbours_announce_cannot_act_on_a_terminal() {
 }
 
 #[test]
-fn what_a_device_says_of_itself_cannot_act_on_a_terminal() {
+fn t20_what_a_device_says_of_itself_cannot_act_on_a_terminal() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam] = ["desk", "cam"].map(|name| lab.host(name, &[&lan]));

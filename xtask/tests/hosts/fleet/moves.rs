@@ -83,7 +83,7 @@ fn a_device_moves_to_a_second_address_and_stays_there() {
 }
 
 #[test]
-fn a_move_comes_to_its_end_whoever_is_killed_in_the_middle() {
+fn t33_a_move_comes_to_its_end_whoever_is_killed_in_the_middle() {
     let kills = rounds(KILLS);
     let mut lab = Lab::new();
     let lan = lab.lan();
@@ -116,7 +116,7 @@ fn a_move_comes_to_its_end_whoever_is_killed_in_the_middle() {
 }
 
 #[test]
-fn a_place_that_is_none_is_given_up_while_the_server_goes_on() {
+fn t33_a_place_that_is_none_is_given_up_while_the_server_goes_on() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let desk = lab.host("desk", &[&lan]);

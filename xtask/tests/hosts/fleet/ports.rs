@@ -13,7 +13,7 @@ use crate::lab::{Host, Lab};
 const GARBAGE_BYTES: usize = 1024 * 1024;
 
 #[test]
-fn the_agents_port_answers_only_health_info_and_claim() {
+fn t08_the_agents_port_answers_only_health_info_and_claim() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam] = ["desk", "cam"].map(|name| lab.host(name, &[&lan]));
@@ -37,7 +37,7 @@ fn the_agents_port_answers_only_health_info_and_claim() {
 }
 
 #[test]
-fn garbage_ends_its_own_connection_and_nothing_else() {
+fn t08_garbage_ends_its_own_connection_and_nothing_else() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam, stranger] = ["desk", "cam", "stranger"].map(|name| lab.host(name, &[&lan]));

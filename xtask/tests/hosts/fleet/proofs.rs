@@ -42,7 +42,7 @@ fn code(agent: &Agent<'_>) -> String {
 }
 
 #[test]
-fn a_device_that_asks_for_its_code_is_claimed_by_who_knows_it() {
+fn t09_a_device_that_asks_for_its_code_is_claimed_by_who_knows_it() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, one, two] = ["desk", "one", "two"].map(|name| lab.host(name, &[&lan]));
@@ -93,7 +93,7 @@ fn a_device_that_asks_for_its_code_is_claimed_by_who_knows_it() {
 }
 
 #[test]
-fn five_wrong_codes_end_claims_for_a_while_and_a_restart_is_no_way_out() {
+fn t09_five_wrong_codes_end_claims_for_a_while_and_a_restart_is_no_way_out() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam] = ["desk", "cam"].map(|name| lab.host(name, &[&lan]));

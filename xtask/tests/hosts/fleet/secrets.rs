@@ -100,7 +100,7 @@ fn start_server(desk: &Host) -> Server<'_> {
 }
 
 #[test]
-fn planted_keys_are_found_nowhere_but_where_they_belong() {
+fn t22_planted_keys_are_found_nowhere_but_where_they_belong() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let desk = lab.host("desk", &[&lan]);
@@ -261,7 +261,7 @@ async fn say_again(server: SocketAddr, words: Vec<u8>) -> bool {
 }
 
 #[test]
-fn what_was_recorded_holds_no_secret_and_said_again_changes_nothing() {
+fn t11_what_was_recorded_holds_no_secret_and_said_again_changes_nothing() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let [desk, cam, middle] = ["desk", "cam", "middle"].map(|name| lab.host(name, &[&lan]));

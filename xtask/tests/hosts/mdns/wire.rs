@@ -210,7 +210,7 @@ fn what_was_heard_in_one_family_is_still_asked_for_in_the_other() {
 }
 
 #[test]
-fn an_impostor_is_shown_beside_the_device_and_never_instead_of_it() {
+fn t01_an_impostor_is_shown_beside_the_device_and_never_instead_of_it() {
     let mut lab = Lab::new();
     let lan = lab.lan();
     let device = lab.host("device", &[&lan]);

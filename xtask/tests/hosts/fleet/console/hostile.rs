@@ -14,7 +14,7 @@ const HARMFUL: [&str; 5] = ["\u{1b}]52;", "\u{1b}[2JC", "\u{1b}]0;", "\u{9b}", "
 const SHOWN: &str = "RVZJTA==";
 
 #[test]
-fn what_a_device_says_never_reaches_the_terminal_raw() {
+fn t20_what_a_device_says_never_reaches_the_terminal_raw() {
     let (_lab, desk, plant) = desk_and_plant();
     let server = Server::start(&desk);
     start_nasty_device(&plant);
