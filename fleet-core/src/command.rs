@@ -315,7 +315,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn t27_arguments_of_a_program_stay_as_they_are(argv in proptest::collection::vec("[^\0]{1,20}", 1..8)) {
+        fn t27_arguments_of_a_program_stay_as_they_are(
+            argv in proptest::collection::vec("[^\0]{1,20}", 1..8)
+        ) {
             let command = Command::read("exec", &argv).unwrap();
             prop_assert_eq!(command.args(), argv.clone());
             prop_assert_eq!(Command::read(command.word(), &command.args()), Ok(Command::Exec(argv)));
