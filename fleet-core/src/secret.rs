@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -57,6 +58,7 @@ pub struct ApiKey {
     server: Option<ServerIdentity>,
 }
 
+const ID_BYTES: usize = 7;
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 43;
 const CHECK_CHARS: usize = 6;
@@ -64,13 +66,36 @@ const CHECK_CHARS: usize = 6;
 impl ApiKey {
     /// A new key for a server.
     pub fn generate(kind: KeyKind, server: ServerIdentity) -> Result<Self, getrandom::Error> {
-        let mut id = [0; 7];
+        let mut id = [0; ID_BYTES];
         let mut secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut id)?;
         getrandom::fill(secret.as_mut_slice())?;
+        Ok(Self::from_parts(kind, id, &secret, server))
+    }
+
+    /// The key for a server that follows from a seed: whoever has the seed has the key, and nobody
+    /// has the seed by the key.
+    pub fn derive(kind: KeyKind, seed: &[u8; 32], server: ServerIdentity) -> Self {
+        let part = |name: &[u8]| {
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(seed).expect("HMAC takes keys of any length");
+            mac.update(name);
+            Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()))
+        };
+        let mut id = [0; ID_BYTES];
+        id.copy_from_slice(&part(b"fleetd key id")[..ID_BYTES]);
+        Self::from_parts(kind, id, &part(b"fleetd key secret"), server)
+    }
+
+    fn from_parts(
+        kind: KeyKind,
+        id: [u8; ID_BYTES],
+        secret: &[u8; 32],
+        server: ServerIdentity,
+    ) -> Self {
         let id = BASE32_NOPAD.encode(&id).to_ascii_lowercase()[..ID_CHARS].to_owned();
-        let secret = Zeroizing::new(BASE64URL_NOPAD.encode(secret.as_slice()));
-        Ok(Self { kind, id, secret, server: Some(server) })
+        let secret = Zeroizing::new(BASE64URL_NOPAD.encode(secret));
+        Self { kind, id, secret, server: Some(server) }
     }
 
     /// What it may do at most.
@@ -244,6 +269,16 @@ mod tests {
 
     fn server() -> ServerIdentity {
         PrivateKey::from_seed(&[7; 32]).public().identity()
+    }
+
+    #[test]
+    fn a_seed_has_one_key() {
+        let derive = |seed| ApiKey::derive(KeyKind::Enrol, &[seed; 32], server());
+        let (key, other) = (derive(1), derive(2));
+        assert!(key.hash().matches(derive(1).hash()) && key.id() == derive(1).id());
+        assert!(!key.hash().matches(other.hash()) && key.id() != other.id());
+        let read: ApiKey = key.reveal().parse().unwrap();
+        assert!(read.hash().matches(key.hash()));
     }
 
     #[test]

@@ -21,9 +21,10 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::config::ServerConfig;
 use crate::discovery::Discovery;
 use crate::door::Door;
-use crate::http::Http;
 use crate::http::intake::Intake;
+use crate::http::{Http, Installer};
 use crate::hub::Hub;
+use crate::install::Packages;
 use crate::keyring::{Complete, Keyring, KeyringError};
 use crate::link::Links;
 use crate::live::{Keeper, Live};
@@ -174,6 +175,7 @@ impl Server {
             exports: Exports::default(),
             backups: Backups::new(config.database.clone()),
             database: database.clone(),
+            installer: Installer::new(reach.clone(), Packages::new(config.agent_packages.clone())),
             discovery: Discovery::new(config.interfaces.clone(), reach.clone(), tasks.clone()),
             door: Arc::new(Door::new(Proxies::new(config.trusted_proxies.clone()))),
             tls: match &certificate {

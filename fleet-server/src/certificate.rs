@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_cert::Certificate as X509;
-use x509_cert::der::Decode as _;
+use x509_cert::der::{Decode as _, Encode as _};
 use zeroize::Zeroizing;
 
 use crate::ops::events::NewEvent;
@@ -95,6 +95,8 @@ pub(crate) struct Certificate {
 #[derive(Clone, Debug)]
 struct Shown {
     key: Arc<CertifiedKey>,
+    /// The public half, as the certificate has it.
+    info: Vec<u8>,
     ends: Timestamp,
 }
 
@@ -113,6 +115,11 @@ impl Certificate {
     /// When it ends.
     pub(crate) fn ends(&self) -> Timestamp {
         self.shown().ends
+    }
+
+    /// The public half of its key, as it stands in it.
+    pub(crate) fn key_info(&self) -> Vec<u8> {
+        self.shown().info
     }
 
     /// Looks at the files until told to stop, and tells of what changes and what ends soon.
@@ -196,6 +203,8 @@ fn read(files: &CertificateFiles) -> Result<Shown, CertificateError> {
         return Err(CertificateError::NoCertificate(path.clone()));
     };
     let leaf = X509::from_der(leaf).map_err(|error| damaged(path, error.into()))?;
+    let info = leaf.tbs_certificate().subject_public_key_info().to_der();
+    let info = info.map_err(|error| damaged(path, error.into()))?;
     let ends = leaf.tbs_certificate().validity().not_after.to_unix_duration();
     let ends = i64::try_from(ends.as_millis()).unwrap_or(i64::MAX);
     let text = Zeroizing::new(read_file(&files.key)?);
@@ -207,7 +216,7 @@ fn read(files: &CertificateFiles) -> Result<Shown, CertificateError> {
     let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|source| {
         CertificateError::NotAPair { key: files.key.clone(), certificate: path.clone(), source }
     })?;
-    Ok(Shown { key: Arc::new(key), ends: Timestamp::from_millis(ends) })
+    Ok(Shown { key: Arc::new(key), info, ends: Timestamp::from_millis(ends) })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {

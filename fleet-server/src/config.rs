@@ -16,6 +16,7 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::certificate::CertificateFiles;
+use crate::install::packages;
 use crate::proxies::{Network, NetworkError};
 use crate::store::Keep;
 
@@ -67,6 +68,10 @@ pub struct ServerArgs {
     /// [default: raw=48h,1m=14d,10m=90d,1h=730d,size=1GiB]
     #[arg(long, env = "FLEETD_KEEP", value_name = "LIST")]
     pub keep: Option<String>,
+    /// The folder with the agent's packages that devices are installed from
+    /// [default: /usr/share/fleetd/packages]
+    #[arg(long, env = "FLEETD_AGENT_PACKAGES", value_name = "FOLDER")]
+    pub agent_packages: Option<PathBuf>,
     /// The configuration file [default: /etc/fleetd/server.yaml]
     #[arg(long, env = "FLEETD_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -88,6 +93,7 @@ struct RawServerFile {
     allowed_host: Option<Vec<String>>,
     trusted_proxy: Option<Vec<Spanned<String>>>,
     keep: Option<Spanned<String>>,
+    agent_packages: Option<PathBuf>,
 }
 
 /// What `server.yaml` says.
@@ -104,6 +110,7 @@ struct ServerFile {
     allowed_host: Vec<String>,
     trusted_proxy: Vec<Network>,
     keep: Option<Keep>,
+    agent_packages: Option<PathBuf>,
 }
 
 /// What a server is to do.
@@ -131,6 +138,8 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<Network>,
     /// For how long telemetry is kept, and how much of it.
     pub keep: Keep,
+    /// Where the agent's packages are that devices are installed from.
+    pub agent_packages: PathBuf,
     /// How long peers may take.
     pub patience: Patience,
 }
@@ -176,6 +185,7 @@ impl ServerConfig {
             public_url: None,
             interfaces: Vec::new(),
             keep: Keep::default(),
+            agent_packages: PathBuf::from(packages::FOLDER),
             public_status: false,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -219,6 +229,10 @@ impl ServerConfig {
                 Some(text) => text.parse().map_err(ConfigError::Keep)?,
                 None => file.keep.unwrap_or_default(),
             },
+            agent_packages: args
+                .agent_packages
+                .or(file.agent_packages)
+                .unwrap_or_else(|| PathBuf::from(packages::FOLDER)),
             public_status: args.public_status.or(file.public_status).unwrap_or_default(),
             allowed_hosts: or_file(args.allowed_host, file.allowed_host),
             trusted_proxies: if args.trusted_proxy.is_empty() {
@@ -316,6 +330,7 @@ impl RawServerFile {
             keep: document.check(self.keep, |text| {
                 text.parse().map_err(|problem| format!("keep: {problem}"))
             })?,
+            agent_packages: self.agent_packages,
         })
     }
 }

@@ -94,6 +94,11 @@ impl Door {
         }
     }
 
+    /// Whether there may be a proxy in front of this server.
+    pub(crate) fn has_proxies(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
     /// Lets a connection in, unless there are too many. One of a trusted proxy is many visitors',
     /// who are counted each by themselves.
     pub(crate) fn enter(self: &Arc<Self>, remote: SocketAddr) -> Option<Visit> {

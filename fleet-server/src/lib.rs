@@ -8,7 +8,8 @@
 //!
 //! `logs` stands between `link` and those who read lines of devices' logs. `http` and `link` reach the store only through `ops`; `ops` knows neither of them. `page` is
 //! what `http` answers to browsers. `export` and `backup` stand between `ops` and `store`: rows as
-//! lines, and all there is as it is; and the files of either.
+//! lines, and all there is as it is; and the files of either. `install` makes of an enrolment key what
+//! a device installs its agent by.
 
 pub mod app;
 mod backup;
@@ -26,6 +27,7 @@ pub mod fuzz;
 mod http;
 mod hub;
 mod influx;
+mod install;
 mod keyring;
 mod labels;
 mod link;

@@ -327,6 +327,7 @@ impl AuditAction {
             | Route::Identity
             | Route::OpenApi
             | Route::Link
+            | Route::Install(_)
             | Route::DeviceList
             | Route::DeviceGet(_)
             | Route::DeletedList

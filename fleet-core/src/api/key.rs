@@ -20,6 +20,9 @@ pub const ADMIN_LABEL: &str = "admin.key";
 /// How long a key goes on beside its successor unless told otherwise.
 pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(86_400);
 
+/// How long an installing link, and the key that goes with it, lasts unless told otherwise.
+pub const INSTALL_LIFE: Duration = Duration::from_secs(86_400);
+
 /// The body of `POST /keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +35,8 @@ pub struct KeyCreate {
     /// How many devices an enrolment key lets in; without end if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
-    /// Seconds until it expires. If absent, an operator key expires after
-    /// [`OPERATOR_LIFE`], and other keys never.
+    /// Seconds until it expires. If absent, an operator key expires after [`OPERATOR_LIFE`], one with
+    /// a link to install agents by after [`INSTALL_LIFE`], and other keys never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_secs: Option<u64>,
     /// That an operator key never expires.
@@ -51,6 +54,9 @@ pub struct KeyCreate {
     /// The device a device key is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
+    /// That an enrolment key shall come with a link by which agents are installed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub install_url: bool,
 }
 
 /// The answer to `POST /keys`: the one time that the key's text is shown.
@@ -60,6 +66,19 @@ pub struct KeyCreated {
     pub id: String,
     /// The text.
     pub key: String,
+    /// How agents are installed with it, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<InstallLink>,
+}
+
+/// A link to a script that installs an agent on a device and brings it into the fleet. It is as
+/// secret as the key, and lasts as long.
+#[derive(Serialize, Deserialize)]
+pub struct InstallLink {
+    /// The link.
+    pub url: String,
+    /// What to run on a device.
+    pub command: String,
 }
 
 /// A key in `GET /keys`.

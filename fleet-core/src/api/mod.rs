@@ -67,8 +67,8 @@ pub use export::{
 pub use grant::{GrantCreated, GrantRequest, GrantState, GrantView};
 pub use identity::{Identity, IdentityProof, Nonce, NonceError};
 pub use key::{
-    ADMIN_LABEL, KeyCreate, KeyCreated, KeyRotate, KeyState, KeyView, Me, OPERATOR_LIFE,
-    OVERLAP_DEFAULT,
+    ADMIN_LABEL, INSTALL_LIFE, InstallLink, KeyCreate, KeyCreated, KeyRotate, KeyState, KeyView,
+    Me, OPERATOR_LIFE, OVERLAP_DEFAULT,
 };
 pub use later::LaterWord;
 pub use log::{

@@ -74,6 +74,7 @@ pub enum Route {
     Identity,
     OpenApi,
     Link,
+    Install(String),
     DeviceList,
     DeviceGet(String),
     DevicePut(String),
@@ -171,6 +172,7 @@ impl Route {
             Self::Identity,
             Self::OpenApi,
             Self::Link,
+            Self::Install(name()),
             Self::DeviceList,
             Self::DeviceGet(name()),
             Self::DevicePut(name()),
@@ -259,6 +261,7 @@ impl Route {
             Self::Identity => spec("GET", "/api/v1/identity", Public),
             Self::OpenApi => spec("GET", "/api/v1/openapi.json", AnyKey),
             Self::Link => spec("GET", "/api/v1/link", Public),
+            Self::Install(_) => spec("GET", "/install/{}", Public),
             Self::DeviceList => spec("GET", "/api/v1/devices", Viewer),
             Self::DeviceGet(_) => spec("GET", "/api/v1/devices/{}", Viewer),
             Self::DevicePut(_) => spec("PUT", "/api/v1/devices/{}", Operator),
@@ -389,7 +392,8 @@ impl Route {
 
     fn name(&self) -> Option<String> {
         match self {
-            Self::DeviceGet(name)
+            Self::Install(name)
+            | Self::DeviceGet(name)
             | Self::DevicePut(name)
             | Self::DeviceDelete(name)
             | Self::DeviceAccept(name)
@@ -423,6 +427,7 @@ impl Route {
     fn with_name(self, name: &str) -> Option<Self> {
         let text = || name.to_owned();
         Some(match self {
+            Self::Install(_) => Self::Install(text()),
             Self::DeviceGet(_) => Self::DeviceGet(text()),
             Self::DevicePut(_) => Self::DevicePut(text()),
             Self::DeviceDelete(_) => Self::DeviceDelete(text()),

@@ -33,7 +33,7 @@ mod subject;
 mod suggest;
 mod tree;
 mod value;
-mod version;
+pub mod version;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ const PLAIN_NUMBERS_MAX: usize = 4;
 const PLAIN_DIGITS_MAX: usize = 9;
 
 /// Which of two releases came first.
-pub(super) fn order(a: &str, b: &str) -> Ordering {
+pub fn order(a: &str, b: &str) -> Ordering {
     match (plain(a), plain(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
         _ => order_any(a, b),

@@ -197,6 +197,11 @@ pub fn exporter<D>(connection: &ConnectionCommon<D>) -> Result<[u8; 32], Error> 
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
 }
 
+/// A key as certificates have it (a SubjectPublicKeyInfo), for others to pin.
+pub fn public_key_info(key: PublicKey) -> Vec<u8> {
+    [&SPKI_PREFIX[..], &key.bytes()].concat()
+}
+
 fn certificate_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     let bad = || Error::InvalidCertificate(CertificateError::BadEncoding);
     let certificate = webpki::EndEntityCert::try_from(leaf).map_err(|_| bad())?;

@@ -22,6 +22,7 @@ use fleet_core::operator::client::Client;
 use fleet_core::operator::exit::Exit;
 use fleet_core::secret::KeyKind;
 use fleet_core::time::{Clock as _, SystemClock};
+use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 use serde_json::json;
 
@@ -71,6 +72,10 @@ struct CreateArgs {
     /// How many devices an enrolment key lets in; one unless given
     #[arg(long, value_name = "N", requires = "enrol")]
     uses: Option<u32>,
+    /// Make a link besides, by which a device installs the agent and is let in; it lasts as long as the
+    /// key, a day unless given
+    #[arg(long, requires = "enrol")]
+    install_url: bool,
     /// A key that posts telemetry for this device, and nothing else
     #[arg(long, value_name = "ID")]
     device: Option<String>,
@@ -145,6 +150,7 @@ impl CreateArgs {
             role: self.role,
             rights: self.allow.into_iter().collect(),
             scope: self.scope,
+            install_url: self.install_url,
         }
     }
 }
@@ -226,12 +232,26 @@ fn tell_created(created: KeyCreated, what: &str, output: &mut Output<'_>) -> Res
     let note =
         format!("This is {what}. It is shown this once; keep it in a file that only you can read.");
     match output.format {
-        Format::Table | Format::Wide | Format::Name => {
-            output.line(&created.key)?;
-            output.note(&note)?;
-        }
+        Format::Table | Format::Wide | Format::Name => match &created.install {
+            Some(install) => {
+                output.line(&Untrusted::from(install.command.as_str()).to_string())?;
+                output.note(&format!(
+                    "Run this on a device that is to have an agent. It lets it in by {what}. It is shown \
+                     this once, and whoever has it has the key: fleets keys revoke {} ends both.",
+                    created.id
+                ))?;
+            }
+            None => {
+                output.line(&created.key)?;
+                output.note(&note)?;
+            }
+        },
         Format::Json | Format::Jsonl => {
-            output.line(&json!({ "id": created.id, "key": created.key }).to_string())?;
+            let mut told = json!({ "id": created.id, "key": created.key });
+            if let Some(install) = &created.install {
+                told["install"] = json!({ "url": install.url, "command": install.command });
+            }
+            output.line(&told.to_string())?;
         }
         Format::Csv => output.list(&[NewKey(created)])?,
     }
@@ -244,10 +264,12 @@ fn tell_created(created: KeyCreated, what: &str, output: &mut Output<'_>) -> Res
 struct NewKey(KeyCreated);
 
 impl Listed for NewKey {
-    const COLUMNS: &'static [Column] = &[Column::new("ID", 10), Column::new("KEY", 80)];
+    const COLUMNS: &'static [Column] =
+        &[Column::new("ID", 10), Column::new("KEY", 80), Column::new("INSTALL", 120)];
 
     fn cells(&self, _reader: Reader) -> Vec<Cell> {
-        vec![Cell::new(&self.0.id), Cell::new(&self.0.key)]
+        let install = self.0.install.as_ref().map(|install| &install.command);
+        vec![Cell::new(&self.0.id), Cell::new(&self.0.key), Cell::maybe(install)]
     }
 
     fn name(&self) -> String {
@@ -373,11 +395,14 @@ mod tests {
     fn a_new_key_comes_out_in_every_format() {
         for format in Format::value_variants() {
             let (mut output, out, _) = written(*format, Terminal::default());
-            let created = KeyCreated { id: "abcdefghij".into(), key: "flt_en_x@FD1-y".into() };
+            let created =
+                KeyCreated { id: "abcdefghij".into(), key: "flt_en_x@FD1-y".into(), install: None };
             tell_created(created, "the enrol key x", &mut output).unwrap();
             assert!(out.text().contains("flt_en_x@FD1-y"), "{format:?}: {}", out.text());
             match format {
-                Format::Csv => assert_eq!(out.text(), "id,key\nabcdefghij,flt_en_x@FD1-y\n"),
+                Format::Csv => {
+                    assert_eq!(out.text(), "id,key,install\nabcdefghij,flt_en_x@FD1-y,\n")
+                }
                 Format::Name => assert_eq!(out.text(), "flt_en_x@FD1-y\n"),
                 Format::Table | Format::Wide | Format::Json | Format::Jsonl => {}
             }

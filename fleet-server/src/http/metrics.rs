@@ -80,9 +80,11 @@ pub(super) fn subject(route: Option<&Route>) -> Subject {
         | Route::BatchContinue(_)
         | Route::BatchCancel(_)
         | Route::BatchRetry(_) => Subject::Batches,
-        Route::DiscoverGet | Route::DiscoverPost | Route::GrantCreate | Route::GrantGet(_) => {
-            Subject::Discovery
-        }
+        Route::DiscoverGet
+        | Route::DiscoverPost
+        | Route::GrantCreate
+        | Route::GrantGet(_)
+        | Route::Install(_) => Subject::Discovery,
         Route::PreauthList
         | Route::PreauthCreate
         | Route::PreauthDelete(_)

@@ -19,6 +19,7 @@ mod events;
 mod export;
 mod fleetwide;
 mod influx;
+mod install;
 pub(crate) mod intake;
 pub(crate) mod logs;
 mod metrics;
@@ -53,6 +54,7 @@ use crate::live::Live;
 use crate::meters::Meters;
 use crate::ops::{Backups, Database, Exports, Ops};
 use crate::page::Page;
+pub(crate) use install::Installer;
 use intake::Intake;
 
 /// Bytes that a request's head may have.
@@ -67,6 +69,7 @@ pub(crate) struct Http {
     pub(crate) backups: Backups,
     pub(crate) database: Arc<Database>,
     pub(crate) discovery: Discovery,
+    pub(crate) installer: Installer,
     pub(crate) door: Arc<Door>,
     pub(crate) server: Arc<PrivateKey>,
     pub(crate) tls: Arc<ServerConfig>,

@@ -7,9 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use fleet_core::api::{
     AuditAction, AuthClass, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate,
-    KeyRotate, Nonce, NonceError, Route, RouteError, Verdict,
+    KeyCreated, KeyRotate, Nonce, NonceError, Route, RouteError, Verdict,
 };
 use fleet_core::limits::JSON_BYTES_MAX;
+use fleet_core::secret::KeyKind;
 use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::Binding;
 use http_body_util::Either;
@@ -25,7 +26,7 @@ use super::query::Query;
 use super::reply::{Failure, Reply, bytes_reply, json, whole};
 use super::{
     Http, audit, audit_chain, auth, backup, batches, body, commands, configs, devices, discovery,
-    events, export, fleetwide, logs, metrics, openapi, stream, telemetry,
+    events, export, fleetwide, install, logs, metrics, openapi, stream, telemetry,
 };
 use crate::door::{Visit, Way};
 use crate::ops::grants::Grantor;
@@ -51,9 +52,10 @@ pub(super) async fn serve(
     let is_crowd = own.is_none();
     let visit = own.unwrap_or(visit);
     let method = request.method().clone();
-    let path = Untrusted::from(request.uri().path());
-    let dialect = Dialect::of(path.raw());
-    let route = route(&method, path.raw());
+    let path = request.uri().path();
+    let dialect = Dialect::of(path);
+    let route = route(&method, path);
+    let path = shown(path, route.as_ref().ok());
     let subject = metrics::subject(route.as_ref().ok());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
@@ -182,6 +184,14 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
     answer
 }
 
+/// A path as logs have it: some are secrets.
+fn shown(path: &str, route: Option<&Route>) -> Untrusted {
+    match route {
+        Some(Route::Install(_)) => Untrusted::from("/install/(masked)"),
+        _ => Untrusted::from(path),
+    }
+}
+
 /// Somebody behind a proxy has more under way than a stranger may.
 fn crowd() -> Failure {
     let detail = "too many requests of this address are under way";
@@ -217,6 +227,11 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
         Route::Link => {
             let binding = binding(http, way, request.headers())?;
             Ok(http.links.upgrade(visit, binding, request)?)
+        }
+
+        Route::Install(token) => {
+            let query = query(&["architecture"]);
+            Ok(install::answer(http, visit, request.headers(), &token, query).await)
         }
 
         Route::DeviceList => {
@@ -420,9 +435,15 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
 
         Route::KeyList => Ok(ok(&ops.keys.list(access()?).await?)),
         Route::KeyCreate => {
+            let headers = request.headers().clone();
             let wish: KeyCreate = body::json(request, patience).await?;
-            let made = ops.keys.create(wish, access()?, &actor(principal.as_ref())?).await?;
-            Ok(json(StatusCode::CREATED, &made))
+            let (key, link) = match wish.install_url && wish.kind == KeyKind::Enrol {
+                true => Some(install::link(http, &headers).await?).unzip(),
+                false => (None, None),
+            };
+            let actor = actor(principal.as_ref())?;
+            let made = ops.keys.create(wish, key, access()?, &actor).await?;
+            Ok(json(StatusCode::CREATED, &KeyCreated { install: link, ..made }))
         }
         Route::KeyRevoke(id) => {
             ops.keys.revoke(&id, access()?, &actor(principal.as_ref())?).await?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fleet_core::api::role::listed;
 use fleet_core::api::{
-    ADMIN_LABEL, EventKind, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might, OPERATOR_LIFE,
-    OVERLAP_DEFAULT, Rights, Role,
+    ADMIN_LABEL, EventKind, INSTALL_LIFE, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might,
+    OPERATOR_LIFE, OVERLAP_DEFAULT, Rights, Role,
 };
 use fleet_core::field::Field;
 use fleet_core::filter::{Filter, Words};
@@ -168,6 +168,11 @@ impl Keys {
         Ok(record.is_some_and(|record| record.is_good_operator(self.world.now())))
     }
 
+    /// How many devices an enrolment key still lets in; without end if nothing is said.
+    pub(crate) async fn uses_left(&self, id: &str) -> Result<Option<u32>, OpsError> {
+        Ok(self.world.store.key_get(id).await?.and_then(|record| record.uses_left))
+    }
+
     /// What people call a key.
     pub(crate) async fn label(&self, id: &str) -> Result<String, OpsError> {
         let record = self.world.store.key_get(id).await?;
@@ -175,10 +180,12 @@ impl Keys {
         Ok(label.unwrap_or_else(|| id.to_owned()))
     }
 
-    /// Makes a key. Its text is in the answer and nowhere else.
+    /// Makes a key, or takes one that was just made for the purpose. Its text is in the answer and
+    /// nowhere else.
     pub(crate) async fn create(
         &self,
         request: KeyCreate,
+        made: Option<ApiKey>,
         access: &Access,
         actor: &Actor,
     ) -> Result<KeyCreated, OpsError> {
@@ -186,11 +193,14 @@ impl Keys {
         check(&request)?;
         let (might, scope) = (might(&request, access)?, scope(&request, access)?);
         self.require_room().await?;
-        let key = self.generate(request.kind)?;
+        let key = made.map_or_else(|| self.generate(request.kind), Ok)?;
         let now = self.world.now();
         let life = request.expires_in_secs.map(Duration::from_secs);
-        let is_operator = request.kind == KeyKind::Operator;
-        let usual = (is_operator && !request.never_expires).then_some(OPERATOR_LIFE);
+        let usual = match request.kind {
+            KeyKind::Operator if !request.never_expires => Some(OPERATOR_LIFE),
+            KeyKind::Enrol if request.install_url => Some(INSTALL_LIFE),
+            _ => None,
+        };
         let record = KeyRecord {
             id: key.id().to_owned(),
             kind: request.kind,
@@ -210,7 +220,7 @@ impl Keys {
         self.world.store.key_insert(record.clone()).await?;
         let text = words(&record);
         self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
-        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
+        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string(), install: None })
     }
 
     /// Makes a key's successor, which may do the same for as long. The key itself goes on for a
@@ -264,7 +274,7 @@ impl Keys {
         let text = format!("{}, in place of {id}, which ends at {end}", words(&successor));
         let device = self.device_behind(&successor).await;
         self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
-        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string() })
+        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string(), install: None })
     }
 
     /// All keys, without what would let anybody use them. Whoever has a scope sees those within it.
@@ -580,6 +590,9 @@ fn check(request: &KeyCreate) -> Result<(), OpsError> {
         }
         _ => Ok(()),
     }?;
+    if request.install_url && request.kind != KeyKind::Enrol {
+        return Err(OpsError::invalid("install_url", "goes with an enrolment key only"));
+    }
     if request.never_expires && request.expires_in_secs.is_some() {
         return Err(OpsError::invalid("never_expires", "goes without expires_in_secs"));
     }

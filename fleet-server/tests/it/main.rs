@@ -24,6 +24,7 @@ mod export_faults;
 mod export_kit;
 mod hostile;
 mod influx;
+mod install;
 mod link;
 mod link_batches;
 mod link_commands;

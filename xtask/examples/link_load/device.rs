@@ -40,6 +40,7 @@ const METRICS: [(&str, f64, f64); 12] = [
 /// A key that lets devices in.
 pub(crate) async fn enrol_key(client: &Client) -> anyhow::Result<String> {
     let wish = KeyCreate {
+        install_url: false,
         kind: KeyKind::Enrol,
         label: "bench".to_owned(),
         uses: None,

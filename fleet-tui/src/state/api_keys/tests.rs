@@ -236,6 +236,7 @@ fn a_key_is_made_as_it_was_asked_for() {
     types(&mut app, "site=lyon");
     press(&mut app, "Tab ^u 3 0 d Tab");
     let wish = KeyCreate {
+        install_url: false,
         kind: KeyKind::Operator,
         label: "night shift".to_owned(),
         uses: None,
@@ -277,6 +278,7 @@ fn a_key_is_made_as_it_was_asked_for() {
 
 fn bare(kind: KeyKind, label: &str) -> KeyCreate {
     KeyCreate {
+        install_url: false,
         kind,
         label: label.to_owned(),
         uses: None,

@@ -325,6 +325,7 @@ impl KeyForm {
             rights: if is_operator { self.rights.clone() } else { Rights::new() },
             scope: scope.map(str::to_owned),
             device_id: (self.kind == KeyKind::Device).then(|| device.to_owned()),
+            install_url: false,
         })))
     }
 }

@@ -88,7 +88,10 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
 fn start_server(desk: &Host) -> Server<'_> {
     fs::create_dir_all(desk.path("server")).expect("a folder");
     let mut command = ours(desk, "fleets");
-    command.args(["server", "--debug", "--secret-key", SECRET, "--database"]);
+    fs::create_dir_all(desk.path("packages")).expect("a folder");
+    fs::write(desk.path("packages/fleetd_9.9_amd64.deb"), "no package").expect("a file");
+    command.arg("server").arg("--agent-packages").arg(desk.path("packages"));
+    command.args(["--debug", "--secret-key", SECRET, "--database"]);
     let pid = desk.start("server-1", command.arg(desk.path("server/fleet.db")));
     let server = Server { pid: Cell::new(pid), starts: Cell::new(1), ..Server::idle(desk) };
     wait_for("the server to answer", SOON, || {
@@ -125,6 +128,13 @@ fn t22_planted_keys_are_found_nowhere_but_where_they_belong() {
         made.push(key);
     }
     let [operator, _, device] = &made[..] else { panic!("three keys") };
+    let said = server.fleets(&["keys", "create", "--enrol", "--install-url", "--json"]).exits(0);
+    let said = said.json::<Value>();
+    let key = said["key"].as_str().expect("a key");
+    let link = said["install"]["url"].as_str().expect("a link").to_owned();
+    let token = link.rsplit('/').next().expect("a token").to_owned();
+    canaries.push(Canary::of_key("an installer's key", key));
+    canaries.push(Canary { name: "an installer's link", text: token });
 
     // On the command line of whoever takes a while.
     let mut command = ours(&desk, "fleets");
@@ -157,6 +167,16 @@ fn t22_planted_keys_are_found_nowhere_but_where_they_belong() {
         assert_silent(&canaries, &format!("{call:?}"), said.stdout.as_bytes());
         assert_silent(&canaries, &format!("{call:?}"), said.stderr.as_bytes());
     }
+    // A device fetches the installer, whose command insists on the server's key.
+    let command = said["install"]["command"].as_str().expect("a command");
+    let fetch = |command: &str| {
+        let fetch = command.strip_suffix(" | sudo sh").expect("what fetches");
+        Said::of(cam.command("sh").args(["-c", fetch]))
+    };
+    let script = fetch(command).exits(0).stdout;
+    assert!(script.contains(key) && script.contains("9.9_amd64.deb"), "{script}");
+    let other = fetch(&command.replace("sha256//", "sha256//AAAA"));
+    assert!(other.stdout.is_empty() && other.stderr.contains("pinned"), "{other:?}");
     // By other people's programs, in every header that is taken and in a URL, which is not.
     let url = server.url();
     let curl = |args: &[&str]| {
