@@ -44,6 +44,7 @@ mod near;
 pub mod net;
 #[cfg(feature = "operator")]
 pub mod operator;
+pub mod release;
 pub mod secret;
 pub mod time;
 pub mod untrusted;

@@ -4,8 +4,10 @@
 //! A flag beats the environment, which beats the file, which beats the default. Resolving reads
 //! one file and nothing else; a problem names its place and is shown before anything is touched.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -334,8 +336,12 @@ fn database_path(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(&path).map_err(|error| format!("cannot be found: {error}"))
 }
 
-/// Where data goes unless told otherwise: the system's place for root, the user's own else.
+/// Where data goes unless told otherwise: the place that systemd has made for its service, the
+/// system's for root, the user's own else.
 fn default_folder() -> Result<PathBuf, ConfigError> {
+    if let Some(folder) = service_folder(std::env::var_os("STATE_DIRECTORY")) {
+        return Ok(folder);
+    }
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/fleetd"));
     }
@@ -344,6 +350,13 @@ fn default_folder() -> Result<PathBuf, ConfigError> {
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("fleetd/server"))
         .ok_or(ConfigError::NoHome)
+}
+
+/// The first folder of `StateDirectory=`, which systemd joins with colons.
+fn service_folder(folders: Option<OsString>) -> Option<PathBuf> {
+    let folders = folders?;
+    let first = folders.as_bytes().split(|&byte| byte == b':').next()?;
+    Some(PathBuf::from(OsStr::from_bytes(first))).filter(|folder| folder.is_absolute())
 }
 
 /// A secret from the command line, the environment or a file. Shows itself to nobody.
@@ -399,6 +412,15 @@ mod tests {
         let config = ServerConfig::resolve(args(Some(1))).unwrap();
         assert_eq!(config.port, 1);
         assert_eq!(config.public_url.unwrap().host(), "fleet.example");
+    }
+
+    #[test]
+    fn a_service_keeps_its_data_where_systemd_says() {
+        let folder = |text: &str| service_folder(Some(text.into()));
+        let wanted = Some(PathBuf::from("/var/lib/fleetd"));
+        assert_eq!(folder("/var/lib/fleetd"), wanted);
+        assert_eq!(folder("/var/lib/fleetd:/var/lib/other"), wanted);
+        assert_eq!([folder(""), folder("relative"), service_folder(None)], [None, None, None]);
     }
 
     /// What is said about a file with this in it, without the path before it.

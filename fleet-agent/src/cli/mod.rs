@@ -18,6 +18,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use fleet_core::id::DeviceId;
 use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::release;
 use fleet_core::untrusted::Untrusted;
 
 use crate::app::StartError;
@@ -34,7 +35,7 @@ const CONFIGURATION: u8 = 78;
 
 /// FleetD's agent: one on each device.
 #[derive(Debug, Parser)]
-#[command(name = "fleetd", version, max_term_width = 100)]
+#[command(name = "fleetd", version = release::text(), max_term_width = 100)]
 struct Cli {
     /// Log what happens inside.
     #[arg(long, global = true)]
@@ -130,6 +131,11 @@ impl Failure {
     }
 }
 
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -189,7 +195,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
             logging::start(told.unwrap_or(LogLevel::WARN));
             reset::run(&place)
         }
-        Command::Version => print(&format!("fleetd {}\n", fleet_core::VERSION)),
+        Command::Version => print(&format!("fleetd {}\n", release::text())),
     }
 }
 

@@ -32,13 +32,14 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use fleet_core::cli::{configure, discover};
 use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::release;
 
 /// FleetD: manage a fleet of Linux devices.
 #[derive(Parser)]
-#[command(name = "fleets", version, about)]
+#[command(name = "fleets", version = release::text(), about)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -107,6 +108,11 @@ enum Verb {
     Version(version::VersionArgs),
 }
 
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
@@ -140,8 +146,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -21,6 +21,7 @@ mod life;
 mod logs;
 mod moves;
 mod new_keys;
+mod packages;
 mod page;
 mod ports;
 mod prometheus;

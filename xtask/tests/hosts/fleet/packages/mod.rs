@@ -1,0 +1,147 @@
+//! What operators install: packages, on machines with a system of their own, from the first
+//! installation to the last trace.
+
+mod machine;
+
+use std::time::Duration;
+
+use fleet_core::api::{Device, DeviceStatus};
+
+use self::machine::Machine;
+use super::{COME_BACK, SOON};
+use crate::lab::{Lab, wait_for};
+
+const SERVER: &str = "fleet-server.service";
+const AGENT: &str = "fleetd-agent.service";
+/// How long the server may take to see that a device is away.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Installs packages of one of the two versions that the gate has made.
+#[track_caller]
+fn install(machine: &Machine<'_>, version: &str, packages: &[&str]) {
+    for package in packages {
+        let line = format!(
+            "apt-get install -y --no-install-recommends /packages/{version}/{package}_*.deb"
+        );
+        machine.shell(&line);
+    }
+}
+
+/// A device of the fleet, as the operator on the server's machine sees it.
+#[track_caller]
+fn device(desk: &Machine<'_>, id: &str) -> Option<Device> {
+    let said = desk.said(&["fleets", "devices", "-o", "json"]).exits(0);
+    let devices: Vec<Device> = said.json();
+    devices.into_iter().find(|device| device.id.as_str() == id)
+}
+
+#[track_caller]
+fn is_online(desk: &Machine<'_>, id: &str) {
+    wait_for(&format!("{id} to be online"), COME_BACK, || {
+        (device(desk, id)?.status == DeviceStatus::Online).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "boots systems in containers, as root: cargo xtask test packages"]
+fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let hosts = ["desk", "cam", "pump", "gate"].map(|name| lab.host(name, &[&lan]));
+    let [desk, cam, pump, gate] = hosts.each_ref().map(Machine::start);
+    let devices = [&cam, &pump, &gate];
+    let before = desk.files();
+
+    // Installed, they run, and will after the next boot.
+    install(&desk, "old", &["fleet-server", "fleet-tui"]);
+    for (machine, id) in devices.iter().zip(["cam", "pump", "gate"]) {
+        machine
+            .shell(&format!("mkdir /etc/fleetd && echo FLEETD_DEVICE_ID={id} >>/etc/fleetd/env"));
+        install(machine, "old", &["fleetd"]);
+        machine.is_active(AGENT, "");
+        assert_eq!(machine.unit("fleetd", "Id"), AGENT);
+        assert_eq!(machine.unit(AGENT, "UnitFileState"), "enabled");
+    }
+    let first = desk.is_active(SERVER, "");
+    assert_eq!(desk.unit(SERVER, "UnitFileState"), "enabled");
+    let journal = desk.output(&["journalctl", "--no-pager", "-u", "fleet-server"]);
+    assert!(journal.contains("admin key  /var/lib/fleetd/admin.key"), "{journal}");
+    let journal = cam.output(&["journalctl", "--no-pager", "-u", "fleetd-agent"]);
+    assert!(journal.contains("cam"), "{journal}");
+    for (machine, unit) in [(&desk, SERVER), (&cam, AGENT)] {
+        machine.output(&["systemd-analyze", "security", "--no-pager", "--threshold=30", unit]);
+    }
+
+    // The way of the quick start.
+    wait_for("all devices to be discovered", SOON, || {
+        let seen = desk.output(&["fleets", "discover", "--timeout", "3s", "-o", "name"]);
+        (seen.lines().count() == devices.len()).then_some(())
+    });
+    desk.output(&["fleets", "configure", "--auto"]);
+    for id in ["cam", "pump", "gate"] {
+        is_online(&desk, id);
+    }
+
+    // What the sandbox must leave to an agent: services, the journal, and the machine's own end.
+    cam.output(&["systemctl", "start", "systemd-tmpfiles-clean.timer"]);
+    let since = cam.unit("systemd-tmpfiles-clean.timer", "ActiveEnterTimestampMonotonic");
+    let restart = ["command", "run", "cam", "--yes", "restart", "systemd-tmpfiles-clean.timer"];
+    desk.output(&[&["fleets"], &restart[..]].concat());
+    assert_ne!(cam.unit("systemd-tmpfiles-clean.timer", "ActiveEnterTimestampMonotonic"), since);
+    let lines = desk.output(&["fleets", "logs", "cam", "-u", "systemd-tmpfiles-clean.timer"]);
+    assert!(lines.contains("Started"), "{lines}");
+    let boot = cam.output(&["cat", "/proc/sys/kernel/random/boot_id"]);
+    desk.output(&["fleets", "command", "run", "cam", "--yes", "--no-wait", "reboot"]);
+    cam.reboots();
+    drop(boot);
+    cam.is_active(AGENT, "");
+    is_online(&desk, "cam");
+
+    // Killed, it begins again; stuck, it is killed.
+    let pid = pump.is_active(AGENT, "");
+    pump.output(&["kill", "-KILL", &pid]);
+    pump.is_active(AGENT, &pid);
+    is_online(&desk, "pump");
+    gate.shell(
+        "mkdir /etc/systemd/system/fleetd-agent.service.d && \
+         printf '[Service]\\nWatchdogSec=2\\n' >/etc/systemd/system/fleetd-agent.service.d/test.conf && \
+         systemctl daemon-reload && systemctl restart fleetd",
+    );
+    let pid = gate.is_active(AGENT, "");
+    gate.output(&["kill", "-STOP", &pid]);
+    gate.is_active(AGENT, &pid);
+    let journal = gate.output(&["journalctl", "--no-pager", "-u", "fleetd-agent"]);
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+    is_online(&desk, "gate");
+
+    // An upgrade restarts what runs and keeps what there is.
+    let key = desk.output(&["cat", "/var/lib/fleetd/admin.key"]);
+    let uid = device(&desk, "cam").expect("a device").uid;
+    install(&desk, "new", &["fleet-server", "fleet-tui"]);
+    desk.is_active(SERVER, &first);
+    let pid = cam.is_active(AGENT, "");
+    install(&cam, "new", &["fleetd"]);
+    cam.is_active(AGENT, &pid);
+    assert_eq!(desk.output(&["cat", "/var/lib/fleetd/admin.key"]), key);
+    assert_eq!(device(&desk, "cam").expect("the same device").uid, uid);
+    is_online(&desk, "cam");
+
+    // Removed, it rests; what is there stays, until it is purged.
+    pump.output(&["apt-get", "remove", "-y", "fleetd"]);
+    assert_eq!(pump.unit(AGENT, "ActiveState"), "inactive");
+    pump.output(&["test", "-d", "/var/lib/fleetd-agent"]);
+    wait_for("the server to miss a device", AWAY, || {
+        (device(&desk, "pump")?.status == DeviceStatus::Offline).then_some(())
+    });
+
+    // Each package's purge takes its own, and the last takes all.
+    desk.shell("echo 'device_name: Desk' >/etc/fleetd/config.yaml");
+    install(&desk, "new", &["fleetd"]);
+    desk.output(&["apt-get", "purge", "-y", "fleet-server", "fleet-tui"]);
+    desk.output(&["test", "-e", "/etc/fleetd/env", "-a", "-e", "/etc/fleetd/config.yaml"]);
+    desk.is_active(AGENT, "");
+    desk.output(&["apt-get", "purge", "-y", "fleetd"]);
+    let after = desk.files();
+    let left: Vec<_> = after.symmetric_difference(&before).collect();
+    assert!(left.is_empty(), "left behind, or missing: {left:#?}");
+}
