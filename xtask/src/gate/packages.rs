@@ -54,7 +54,9 @@ fn system() -> anyhow::Result<PathBuf> {
         return Err(NotRun("Debian's packages are tried on Debian only".into()).into());
     }
     let suite = said("VERSION_CODENAME");
-    let folder = target_folder().join("systems").join(format!("{suite}-{INCLUDED}"));
+    // Another list is another system. A comma in a path would end an option of a mount.
+    let name = format!("{suite}-{}", INCLUDED.replace(',', "-"));
+    let folder = target_folder().join("systems").join(name);
     if folder.exists() {
         return Ok(folder);
     }

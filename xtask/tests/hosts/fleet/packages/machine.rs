@@ -70,7 +70,9 @@ impl<'a> Machine<'a> {
         );
         mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
             .expect("an overlay of the system");
+        // What an installer of Debian would write.
         fs::write(root.join("etc/hostname"), format!("{}\n", host.name())).expect("a file");
+        fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").expect("a file");
         machine.boot();
         machine
     }
@@ -193,7 +195,7 @@ impl Drop for Machine<'_> {
             eprintln!("{}: {}", self.host.name(), self.host.log(&self.log_name()));
             let system = self.system();
             if system.is_some() {
-                let argv = ["journalctl", "--no-pager", "-n", "80", "-o", "short-monotonic"];
+                let argv = ["journalctl", "--no-pager", "-n", "30", "-o", "short-monotonic"];
                 eprintln!("{}: {}", self.host.name(), self.said(&argv).stdout);
             }
         }
