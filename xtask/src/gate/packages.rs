@@ -109,8 +109,9 @@ fn look_at(packages: &Path) -> anyhow::Result<()> {
 
 /// Runs what complains on stderr, about a file.
 fn says_nothing(command: &mut Command, file: &Path) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    let output = output.with_context(|| format!("cannot run {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() || !said.trim().is_empty() {
         bail!("{}: {}", file.display(), said.trim());

@@ -2,6 +2,8 @@
 //! host of the lab. What is changed on it stays until the machine is dropped, and a reboot ends its
 //! container, as it should, and starts another.
 
+#![expect(clippy::print_stderr, reason = "what a failed test leaves is said among its output")]
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,10 +43,10 @@ const LOGS: [&str; 5] = ["apt", "btmp", "dpkg.log", "journal", "wtmp"];
 /// The folder of such a system, or of packages, which the gate has made.
 #[track_caller]
 pub(super) fn made(variable: &str) -> PathBuf {
-    let folder = std::env::var_os(variable);
-    folder
-        .map(PathBuf::from)
-        .unwrap_or_else(|| panic!("{variable} is not set: cargo xtask test packages"))
+    let Some(folder) = std::env::var_os(variable) else {
+        panic!("{variable} is not set: cargo xtask test packages");
+    };
+    folder.into()
 }
 
 /// Such a machine.
@@ -112,11 +114,8 @@ impl<'a> Machine<'a> {
 
     /// Runs a program in there.
     pub(super) fn said(&self, argv: &[&str]) -> Said {
-        let system = self.system().expect("a machine that is up").to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &system, "--mount", "--uts", "--ipc", "--net", "--pid", "--"]);
-        command.args(["env", "--ignore-environment", PATH, "LC_ALL=C.UTF-8", "HOME=/nobody"]);
-        Said::of(command.arg("DEBIAN_FRONTEND=noninteractive").args(argv).stdin(Stdio::null()))
+        let system = self.system().expect("a machine that is up");
+        Said::of(command(system).args(argv))
     }
 
     /// Runs a program in there that succeeds, and gives what it wrote.
@@ -193,10 +192,10 @@ impl Drop for Machine<'_> {
         let pid = self.pid.get();
         if std::thread::panicking() {
             eprintln!("{}: {}", self.host.name(), self.host.log(&self.log_name()));
-            let system = self.system();
-            if system.is_some() {
-                let argv = ["journalctl", "--no-pager", "-n", "30", "-o", "short-monotonic"];
-                eprintln!("{}: {}", self.host.name(), self.said(&argv).stdout);
+            let journal = ["journalctl", "--no-pager", "-n", "30", "-o", "short-monotonic"];
+            let said = self.system().map(|system| command(system).args(journal).output());
+            if let Some(Ok(said)) = said {
+                eprintln!("{}", String::from_utf8_lossy(&said.stdout));
             }
         }
         if pid != 0 {
@@ -214,6 +213,16 @@ impl Drop for Machine<'_> {
             eprintln!("the system of {} is still mounted: {error}", self.host.name());
         }
     }
+}
+
+/// What runs a program in the namespaces of a container's system.
+fn command(system: u32) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg("--target").arg(system.to_string());
+    command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--"]);
+    command.args(["env", "--ignore-environment", PATH, "LC_ALL=C.UTF-8", "HOME=/nobody"]);
+    command.arg("DEBIAN_FRONTEND=noninteractive").stdin(Stdio::null());
+    command
 }
 
 /// The only child of a process.

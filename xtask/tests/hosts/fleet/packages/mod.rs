@@ -46,13 +46,17 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     let hosts = ["desk", "cam", "pump", "gate"].map(|name| lab.host(name, &[&lan]));
     let [desk, cam, pump, gate] = hosts.each_ref().map(Machine::start);
     let devices = [&cam, &pump, &gate];
+    desk.shell("mkdir /etc/credstore && echo a secret >/etc/credstore/fleetd-secret-key");
+    gate.shell(
+        "mkdir -p /etc/fleetd && echo 'exec: {allow: [df, touch]}' >/etc/fleetd/policy.yaml",
+    );
     let before = desk.files();
 
     // Installed, they run, and will after the next boot.
     install(&desk, "old", &["fleet-server", "fleet-tui"]);
     for (machine, id) in devices.iter().zip(["cam", "pump", "gate"]) {
         machine
-            .shell(&format!("mkdir /etc/fleetd && echo FLEETD_DEVICE_ID={id} >>/etc/fleetd/env"));
+            .shell(&format!("mkdir -p /etc/fleetd && echo FLEETD_DEVICE_ID={id} >>/etc/fleetd/env"));
         install(machine, "old", &["fleetd"]);
         machine.is_active(AGENT, "");
         assert_eq!(machine.unit("fleetd", "Id"), AGENT);
@@ -91,6 +95,13 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     cam.is_active(AGENT, "");
     is_online(&desk, "cam");
 
+    let exec = |argv: &[&str]| {
+        let run = ["fleets", "command", "run", "gate", "--yes", "exec", "--"];
+        desk.said(&[&run[..], argv].concat())
+    };
+    assert!(exec(&["df", "/"]).exits(0).stdout.contains("overlay"));
+    assert!(exec(&["touch", "/usr/bin/x"]).exits(1).stdout.contains("Read-only file system"));
+
     // Killed, it begins again; stuck, it is killed.
     let pid = pump.is_active(AGENT, "");
     pump.shell(&format!("kill -KILL {pid}"));
@@ -119,6 +130,16 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     assert_eq!(desk.output(&["cat", "/var/lib/fleetd/admin.key"]), key);
     assert_eq!(device(&desk, "cam").expect("the same device").uid, uid);
     is_online(&desk, "cam");
+
+    // What root restores is the service's.
+    desk.shell(
+        "fleets backup create --out /srv/fleet.backup && systemctl stop fleet-server && \
+         mv /var/lib/fleetd /srv/old && fleets backup restore /srv/fleet.backup --old /srv/old \
+         --database /var/lib/fleetd/fleet.db && systemctl start fleet-server && \
+         rm -r /srv/old /srv/fleet.backup",
+    );
+    is_online(&desk, "cam");
+    assert_eq!(device(&desk, "cam").expect("the same device").uid, uid);
 
     // Removed, it rests; what is there stays, until it is purged.
     pump.output(&["apt-get", "remove", "-y", "fleetd"]);
