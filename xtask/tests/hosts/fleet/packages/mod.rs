@@ -55,8 +55,9 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     // Installed, they run, and will after the next boot.
     install(&desk, "old", &["fleet-server", "fleet-tui"]);
     for (machine, id) in devices.iter().zip(["cam", "pump", "gate"]) {
-        machine
-            .shell(&format!("mkdir -p /etc/fleetd && echo FLEETD_DEVICE_ID={id} >>/etc/fleetd/env"));
+        machine.shell(&format!(
+            "mkdir -p /etc/fleetd && echo FLEETD_DEVICE_ID={id} >>/etc/fleetd/env"
+        ));
         install(machine, "old", &["fleetd"]);
         machine.is_active(AGENT, "");
         assert_eq!(machine.unit("fleetd", "Id"), AGENT);
