@@ -41,4 +41,6 @@ mod reach;
 pub mod series;
 pub mod store;
 mod tasks;
+mod underway;
+mod watchdog;
 mod watched;

@@ -7,6 +7,7 @@ mod local;
 mod reset;
 mod status;
 mod waiting;
+mod watchdog;
 
 use std::env;
 use std::io::{self, Write as _};
@@ -96,6 +97,9 @@ struct AgentArgs {
     /// place of the system's.
     #[arg(long, env = "FLEETD_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// A file for the log, beside standard error.
+    #[arg(long, env = "FLEETD_LOG_FILE", value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -182,7 +186,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let told = if cli.debug { Some(LogLevel::DEBUG) } else { cli.log_level };
     let place = cli.place;
     match cli.command {
-        Command::Agent(args) => agent::run(overrides(place, args), told),
+        Command::Agent(mut args) => {
+            let log_file = args.log_file.take();
+            agent::run(overrides(place, args), told, log_file.as_deref())
+        }
         Command::Info(output) => {
             logging::start(told.unwrap_or(LogLevel::WARN));
             info::run(&place, output)

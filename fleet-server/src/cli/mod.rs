@@ -59,17 +59,16 @@ struct Global {
 }
 
 impl Global {
-    /// Begins to log, at `usual` unless told otherwise.
-    fn start_logging(&self, usual: LogLevel) {
-        let level = if self.debug { LogLevel::DEBUG } else { self.log_level.unwrap_or(usual) };
-        logging::start(level);
+    /// How much to log: `usual`, unless told otherwise.
+    fn level(&self, usual: LogLevel) -> LogLevel {
+        if self.debug { LogLevel::DEBUG } else { self.log_level.unwrap_or(usual) }
     }
 }
 
 #[derive(Subcommand)]
 enum Verb {
     /// Run the server
-    Server(server::ServerArgs),
+    Server(server::ServeArgs),
     /// Find devices on the local network
     Discover(discover::DiscoverArgs),
     /// Find devices and bring them into the fleet
@@ -116,13 +115,12 @@ pub fn command() -> clap::Command {
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
-    let usual = match verb {
-        Verb::Server(_) => LogLevel::INFO,
-        _ => LogLevel::WARN,
-    };
-    global.start_logging(usual);
+    // A server knows where its log goes.
+    if !matches!(verb, Verb::Server(_)) {
+        logging::start(global.level(LogLevel::WARN));
+    }
     match verb {
-        Verb::Server(args) => server::run(args),
+        Verb::Server(args) => server::run(args, global.level(LogLevel::INFO)),
         Verb::Discover(args) => discover::run(args),
         Verb::Configure(args) => configure::run(args),
         Verb::Devices(args) => devices::run(args),

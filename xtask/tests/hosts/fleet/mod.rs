@@ -19,6 +19,7 @@ mod hostile;
 mod kills;
 mod life;
 mod logs;
+mod manager;
 mod moves;
 mod new_keys;
 mod packages;
