@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::api::DeviceState;
+use fleet_core::api::{DeviceState, LinkView};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
 use fleet_core::time::{Clock, SystemClock};
@@ -48,6 +48,8 @@ pub struct App {
     device: Arc<Device>,
     queue: Arc<Queue>,
     commands: Arc<Commands>,
+    status: Arc<LinkStatus>,
+    telemetry: Arc<Telemetry>,
     restarts: Arc<Notify>,
     folder: Folder,
     /// Whether its owner asked for an id.
@@ -191,7 +193,7 @@ impl App {
                 device_type: settings.config.device_type,
                 name: settings.config.device_name,
             },
-            status,
+            status: status.clone(),
             latency,
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -200,6 +202,8 @@ impl App {
             device,
             queue: queue.clone(),
             commands: commands.clone(),
+            status,
+            telemetry: telemetry.clone(),
             restarts,
             folder,
             chose_id: settings.device_id.is_some(),
@@ -241,6 +245,16 @@ impl App {
     /// Who the device is, and how it stands.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// How its link stands.
+    pub fn link(&self) -> LinkView {
+        self.status.view()
+    }
+
+    /// For how long it should have reported already.
+    pub fn overdue(&self) -> Duration {
+        self.telemetry.overdue()
     }
 
     /// Told when the server wants the agent to begin anew.

@@ -33,6 +33,8 @@ pub struct Telemetry {
     plan: watch::Sender<Plan>,
     /// Until when somebody looks at the device.
     watched: watch::Sender<Option<Instant>>,
+    /// When the last report was begun, while there is somebody to report to.
+    begun: watch::Sender<Option<Instant>>,
 }
 
 /// What is measured, and how often.
@@ -54,7 +56,8 @@ impl Telemetry {
         let floor = Plan { interval: file.interval, selection };
         let plan = watch::Sender::new(floor.clone());
         let watched = watch::Sender::new(None);
-        Ok(Self { sampler: Mutex::new(sampler), floor, plan, watched })
+        let begun = watch::Sender::new(None);
+        Ok(Self { sampler: Mutex::new(sampler), floor, plan, watched, begun })
     }
 
     /// The plan that a server's configuration makes on top of the file's.
@@ -102,6 +105,14 @@ impl Telemetry {
         self.plan.borrow().interval
     }
 
+    /// For how long the next report should have begun already.
+    pub fn overdue(&self) -> Duration {
+        let begun = *self.begun.borrow();
+        begun.map_or(Duration::ZERO, |begun| {
+            begun.elapsed().saturating_sub(self.interval().mul_f64(1.0 + JITTER))
+        })
+    }
+
     /// Measures from the moment the device has a server, without end.
     pub async fn run(self: Arc<Self>, queue: Arc<Queue>, device: &Membership, clock: &dyn Clock) {
         let mut targets = device.subscribe();
@@ -111,6 +122,7 @@ impl Telemetry {
         // Rates need two looks; this is the first one.
         self.measure(Instant::now());
         loop {
+            self.begun.send_replace(None);
             if targets.wait_for(Option::is_some).await.is_err() {
                 return;
             }
@@ -123,6 +135,7 @@ impl Telemetry {
             if let Err(error) = self.report(&queue, collected, clock) {
                 tracing::warn!(%error, "a report is lost");
             }
+            self.begun.send_replace(Some(collected));
             tokio::select! {
                 () = self.rest_until_due(collected, &mut plan, &mut watched) => {}
                 // The next server hears of the device at once too.
@@ -269,6 +282,18 @@ mod tests {
         // What was asked for is over by itself.
         telemetry.watched.send_replace(Some(now));
         assert!(secs() >= 57);
+    }
+
+    #[test]
+    fn a_report_that_does_not_come_is_overdue() {
+        let telemetry = telemetry(None).unwrap();
+        assert_eq!(telemetry.overdue(), Duration::ZERO, "there is nobody to report to");
+        let now = Instant::now();
+        telemetry.begun.send_replace(Some(now));
+        assert_eq!(telemetry.overdue(), Duration::ZERO);
+        let late = now.checked_sub(Duration::from_secs(100)).expect("a machine that runs");
+        telemetry.begun.send_replace(Some(late));
+        assert_eq!(telemetry.overdue().as_secs(), 34);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | layer | modules | feature |
 //! |---|---|---|
 //! | words | [`untrusted`] [`id`] [`time`] [`limits`] [`metric`] [`command`] [`url`] | – |
-//! | trust | [`identity`] [`secret`] [`grant`] [`claim`] | – |
+//! | trust | [`identity`] [`secret`] [`grant`] [`claim`]; [`credentials`], where a service manager leaves some | – |
 //! | formats | [`api`] (JSON), [`wire`] (link frames), both strict about what they accept; [`codec`] is bincode's one door | – |
 //! | records | [`audit`], how they hang together | – |
 //! | files | [`disk`], the door to files that survive a power cut; [`frames`], records in them | – |
@@ -25,6 +25,7 @@ pub mod claim;
 pub mod cli;
 pub mod codec;
 pub mod command;
+pub mod credentials;
 pub mod disk;
 pub mod field;
 pub mod filter;
@@ -44,6 +45,7 @@ mod near;
 pub mod net;
 #[cfg(feature = "operator")]
 pub mod operator;
+pub mod release;
 pub mod secret;
 pub mod time;
 pub mod untrusted;

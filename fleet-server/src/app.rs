@@ -9,6 +9,7 @@ use std::time::Duration;
 use fleet_core::Chain;
 use fleet_core::api::{ADMIN_LABEL, AuditAction, EventKind};
 use fleet_core::identity::ServerIdentity;
+use fleet_core::net::notify::Notifier;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::tls::{self, TlsError};
 use fleet_core::net::url::ServerUrl;
@@ -27,7 +28,7 @@ use crate::hub::Hub;
 use crate::install::Packages;
 use crate::keyring::{Complete, Keyring, KeyringError};
 use crate::link::Links;
-use crate::live::{Keeper, Live};
+use crate::live::{Board, Keeper, Live};
 use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::ops::audit;
@@ -46,6 +47,7 @@ use crate::proxies::Proxies;
 use crate::reach::Reach;
 use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
 use crate::tasks;
+use crate::watchdog::Watchdog;
 use crate::watched::Watched;
 
 /// How long requests and links under way may take to end.
@@ -59,6 +61,8 @@ pub struct Server {
     database: PathBuf,
     admin_path: PathBuf,
     notes: Vec<String>,
+    store: Arc<RedbStore>,
+    board: Arc<Board>,
     world: World,
     presence: Arc<Presence>,
     audit: Arc<Audit>,
@@ -196,6 +200,7 @@ impl Server {
             },
             tasks: tasks.clone(),
         });
+        let board = keeper.board();
         tasks.spawn("board", keeper.run(tasks.clone()));
         let within = tasks.clone();
         tasks.spawn("commands", async move { commands.run(&within).await });
@@ -210,7 +215,7 @@ impl Server {
         }
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
-        tasks.spawn("ballast", tasks::keep_ballast(redb, events.clone(), tasks.clone()));
+        tasks.spawn("ballast", tasks::keep_ballast(redb.clone(), events.clone(), tasks.clone()));
         tasks.spawn("check", tasks::check(database, tasks.clone()));
         tasks.spawn(
             "retention",
@@ -225,11 +230,22 @@ impl Server {
             database: config.database,
             admin_path: keys.admin_path,
             notes: keys.notes,
+            store: redb,
+            board,
             world,
             presence,
             audit,
             tasks,
         })
+    }
+
+    /// Tells the service manager from now on how the server is, and that it goes on.
+    pub fn tell(&self, notifier: Notifier) {
+        if notifier.is_heard() {
+            let (store, board) = (self.store.clone(), self.board.clone());
+            let watchdog = Watchdog { notifier, store, board, tasks: self.tasks.clone() };
+            self.tasks.spawn("watchdog", watchdog.run());
+        }
     }
 
     /// Stops accepting, finishes what is under way, and closes the store.

@@ -2,13 +2,18 @@
 //! and what both together mean ([`ServerConfig`]).
 //!
 //! A flag beats the environment, which beats the file, which beats the default. Resolving reads
-//! one file and nothing else; a problem names its place and is shown before anything is touched.
+//! one file, and the secret that a service manager has for it if neither says one; a problem names its place and is shown before anything is touched.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fleet_core::credentials;
 use fleet_core::net::url::{ServerUrl, ServerUrlError};
 use fleet_core::yaml::{self, Document};
 use serde::Deserialize;
@@ -24,6 +29,8 @@ use crate::store::Keep;
 pub const PORT_DEFAULT: u16 = 8080;
 /// Where the configuration file is unless told otherwise. That one may be absent.
 const FILE_DEFAULT: &str = "/etc/fleetd/server.yaml";
+/// Bytes of a secret that a service manager has.
+const CREDENTIAL_BYTES_MAX: u64 = 4096;
 
 /// What stands on the command line or in the environment.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -37,7 +44,8 @@ pub struct ServerArgs {
     /// The database file; its folder also holds the server's keys
     #[arg(long, env = "FLEETD_DATABASE", value_name = "PATH")]
     pub database: Option<String>,
-    /// What the server's own key is sealed with; a file beside the database unless given
+    /// What the server's own key is sealed with; else fleetd-secret-key among systemd's credentials, or
+    /// a file beside the database
     #[arg(long, env = "FLEETD_SECRET_KEY", value_name = "KEY", hide_env_values = true)]
     pub secret_key: Option<SecretText>,
     /// The certificate that browsers and other people's programs are shown, in PEM form; from then
@@ -211,7 +219,10 @@ impl ServerConfig {
         if args.secret_key.as_ref().is_some_and(SecretText::is_empty) {
             return Err(ConfigError::EmptySecret);
         }
-        let secret_key = args.secret_key.or(file.secret_key);
+        let secret_key = match args.secret_key.or(file.secret_key) {
+            Some(secret) => Some(secret),
+            None => credential(&|name| std::env::var_os(name))?,
+        };
         let certificate = match (args.tls_cert, args.tls_key) {
             (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
             _ => file.certificate,
@@ -268,6 +279,12 @@ pub enum ConfigError {
     /// Not what can be kept.
     #[error("--keep: {0}")]
     Keep(String),
+    /// The service manager's secret.
+    #[error("cannot read the secret key in {}", .0.display())]
+    Credential(PathBuf, #[source] io::Error),
+    /// Nothing would be sealed.
+    #[error("{} is empty: leave it out and the server makes a key", .0.display())]
+    EmptyCredential(PathBuf),
     /// Nothing would be sealed.
     #[error("--secret-key is empty: leave it out and the server makes one")]
     EmptySecret,
@@ -349,8 +366,27 @@ fn database_path(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(&path).map_err(|error| format!("cannot be found: {error}"))
 }
 
-/// Where data goes unless told otherwise: the system's place for root, the user's own else.
+/// The secret that a service manager has for the server, without the end of its line.
+fn credential(
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<SecretText>, ConfigError> {
+    let Some(path) = credentials::file(environment, credentials::SECRET_KEY) else {
+        return Ok(None);
+    };
+    let mut text = Zeroizing::new(String::new());
+    let read = File::open(&path)
+        .and_then(|file| file.take(CREDENTIAL_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| ConfigError::Credential(path.clone(), error))?;
+    let secret = SecretText::from(text.trim_end_matches(['\r', '\n']));
+    if secret.is_empty() { Err(ConfigError::EmptyCredential(path)) } else { Ok(Some(secret)) }
+}
+
+/// Where data goes unless told otherwise: the place that systemd has made for its service, the
+/// system's for root, the user's own else.
 fn default_folder() -> Result<PathBuf, ConfigError> {
+    if let Some(folder) = service_folder(std::env::var_os("STATE_DIRECTORY")) {
+        return Ok(folder);
+    }
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/fleetd"));
     }
@@ -359,6 +395,13 @@ fn default_folder() -> Result<PathBuf, ConfigError> {
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("fleetd/server"))
         .ok_or(ConfigError::NoHome)
+}
+
+/// The first folder of `StateDirectory=`, which systemd joins with colons.
+fn service_folder(folders: Option<OsString>) -> Option<PathBuf> {
+    let folders = folders?;
+    let first = folders.as_bytes().split(|&byte| byte == b':').next()?;
+    Some(PathBuf::from(OsStr::from_bytes(first))).filter(|folder| folder.is_absolute())
 }
 
 /// A secret from the command line, the environment or a file. Shows itself to nobody.
@@ -416,6 +459,15 @@ mod tests {
         assert_eq!(config.public_url.unwrap().host(), "fleet.example");
     }
 
+    #[test]
+    fn a_service_keeps_its_data_where_systemd_says() {
+        let folder = |text: &str| service_folder(Some(text.into()));
+        let wanted = Some(PathBuf::from("/var/lib/fleetd"));
+        assert_eq!(folder("/var/lib/fleetd"), wanted);
+        assert_eq!(folder("/var/lib/fleetd:/var/lib/other"), wanted);
+        assert_eq!([folder(""), folder("relative"), service_folder(None)], [None, None, None]);
+    }
+
     /// What is said about a file with this in it, without the path before it.
     fn complaint(text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -455,6 +507,20 @@ mod tests {
         assert!(ServerFile::read(&path, true).unwrap_err().to_string().ends_with("does not exist"));
         std::fs::write(&path, "# nothing\n").unwrap();
         assert!(ServerFile::read(&path, true).is_ok());
+    }
+
+    #[test]
+    fn a_service_manager_may_have_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = || credential(&|_| Some(folder.path().into()));
+        assert!(found().unwrap().is_none());
+        let path = folder.path().join("fleetd-secret-key");
+        std::fs::write(&path, "a long word\n").unwrap();
+        assert_eq!(found().unwrap().unwrap().bytes(), b"a long word");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(found().unwrap_err().to_string().contains("fleetd-secret-key is empty"));
+        std::fs::write(&path, b"\xff").unwrap();
+        assert!(found().unwrap_err().to_string().starts_with("cannot read the secret key"));
     }
 
     #[test]

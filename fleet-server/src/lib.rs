@@ -43,4 +43,6 @@ mod reach;
 pub mod series;
 pub mod store;
 mod tasks;
+mod underway;
+mod watchdog;
 mod watched;

@@ -14,6 +14,7 @@ use fleet_core::cli::choice::ServerChoice;
 use fleet_core::cli::configure::{self, FoundArgs};
 use fleet_core::filter::{Filter, Words};
 use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::release;
 
 use crate::terminal::caps::{CapsOptions, ColourChoice, GraphLevel};
 use crate::theme::ThemeName;
@@ -27,7 +28,7 @@ const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// FleetD's console: watch and run a fleet of Linux devices.
 #[derive(Debug, Parser)]
-#[command(name = "fleet-tui", version, about)]
+#[command(name = "fleet-tui", version = release::text(), about)]
 struct Cli {
     #[command(flatten)]
     server: ServerChoice,
@@ -176,7 +177,8 @@ fn parse_from(
     }))
 }
 
-fn command() -> Command {
+/// The whole command line, also for its manual and completions.
+pub fn command() -> Command {
     Cli::command().mut_arg("device", |device| device.help("Only these devices"))
 }
 

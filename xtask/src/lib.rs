@@ -1,4 +1,5 @@
-//! FleetD's chores: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
+//! FleetD's chores: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`,
+//! `cargo xtask dist`.
 //!
 //! What is started here ends here: every child is a [`child::Child`], which ends with its owner,
 //! and is started through [`leash`], so that it ends even when this process is killed.
@@ -7,6 +8,7 @@ pub mod bench;
 pub mod cargo;
 pub mod child;
 pub mod demo;
+pub mod dist;
 pub mod fleet;
 pub mod fuzz;
 pub mod gate;
@@ -43,6 +45,8 @@ enum Chore {
     Bench(bench::Args),
     /// Try whatever comes in from outside, or from a disk, with bytes that a fuzzer makes up
     Fuzz(fuzz::Args),
+    /// Build a release: packages for Debian, tarballs, and their checksums
+    Dist(dist::Args),
     /// Run a program that dies with the process that asked for it
     #[command(hide = true)]
     Leash {
@@ -61,6 +65,7 @@ pub fn run() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Dist(args) => dist::run(&args),
         Chore::Leash { parent, command } => Err(leash::hold(parent, &command)),
     };
     match result {

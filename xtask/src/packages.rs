@@ -34,6 +34,23 @@ pub const HOSTS: &[Package] = &[
 pub const SYSTEMD: &[Package] =
     &[("systemd-container", "systemd-nspawn", "a system in a container")];
 
+/// What the step `packages` needs besides, to look at packages and to install them.
+pub const PACKAGES: &[Package] = &[
+    ("debootstrap", "debootstrap", "systems to install packages on"),
+    ("lintian", "lintian", "what Debian wants of packages"),
+    ("man-db", "man", "reading manual pages"),
+    ("groff-base", "groff", "the same"),
+    ("zsh", "zsh", "reading completions"),
+    ("fish", "fish", "the same"),
+];
+
+/// What `cargo xtask dist` needs.
+pub const DIST: &[Package] = &[
+    ("dpkg", "dpkg-deb", "packing packages"),
+    ("dpkg-dev", "dpkg-shlibdeps", "finding the libraries that a program needs"),
+    ("binutils", "strip", "programs without what only a debugger reads"),
+];
+
 /// What `cargo xtask fuzz` needs.
 pub const FUZZ: &[Package] = &[("g++", "g++", "building libFuzzer")];
 

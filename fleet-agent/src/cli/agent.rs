@@ -3,15 +3,17 @@
 //! to stop, and the same process runs its program again, which may be a newer one by then.
 
 use std::env;
+use std::path::Path;
 use std::pin::pin;
 
 use anyhow::Context as _;
-use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::net::logging::{Log, LogLevel};
 use fleet_core::net::shutdown::signal;
 use fleet_core::time::{Clock as _, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{self, SignalKind};
 
+use super::watchdog::Watchdog;
 use super::{FAILED, Failure};
 use crate::app::App;
 use crate::config::Config;
@@ -26,12 +28,16 @@ const LOOKUP_THREADS: usize = 2;
 /// Bytes of such a thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
 
-pub(super) fn run(overrides: Overrides, told: Option<LogLevel>) -> Result<u8, Failure> {
+pub(super) fn run(
+    overrides: Overrides,
+    told: Option<LogLevel>,
+    log_file: Option<&Path>,
+) -> Result<u8, Failure> {
     let log = LogTail::default();
     let level = told.or_else(|| level_in_file(&overrides)).unwrap_or(LogLevel::INFO);
     let tail = log.clone();
     let hear = move |level, line: &str| tail.push(SystemClock.now(), level, line);
-    logging::start_with_listener(level, hear);
+    Log::at(level).heard_by(hear).also_in(log_file).begin();
     // Asked now, since by then there may be another program in its place, and that one is meant.
     let program = env::current_exe();
     let settings = Settings { log, ..Settings::resolve(overrides).map_err(Failure::settings)? };
@@ -72,6 +78,7 @@ async fn serve(settings: Settings) -> Result<End, Failure> {
     let mut resets =
         unix::signal(SignalKind::user_defined1()).context("cannot wait for signals")?;
     let mut app = App::start(settings).map_err(Failure::start)?;
+    let mut watchdog = Watchdog::begin(&app);
     let restarts = app.restarts();
     let mut stop = pin!(signal());
     let end = loop {
@@ -89,6 +96,7 @@ async fn serve(settings: Settings) -> Result<End, Failure> {
                 tracing::info!("begins anew, as its server asked");
                 break End::Anew;
             }
+            () = watchdog.rest() => watchdog.look(&app),
             _ = resets.recv() => {
                 if let Err(error) = app.forget() {
                     tracing::error!(error = %fleet_core::Chain(&error), "cannot forget the server");
@@ -96,6 +104,10 @@ async fn serve(settings: Settings) -> Result<End, Failure> {
             }
         }
     };
+    // Who begins anew goes on, as far as the service manager is concerned.
+    if matches!(end, End::Code(_)) {
+        watchdog.stopping();
+    }
     app.stop().await;
     Ok(end)
 }

@@ -7,6 +7,7 @@ mod local;
 mod reset;
 mod status;
 mod waiting;
+mod watchdog;
 
 use std::env;
 use std::io::{self, Write as _};
@@ -18,6 +19,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use fleet_core::id::DeviceId;
 use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::release;
 use fleet_core::untrusted::Untrusted;
 
 use crate::app::StartError;
@@ -34,7 +36,7 @@ const CONFIGURATION: u8 = 78;
 
 /// FleetD's agent: one on each device.
 #[derive(Debug, Parser)]
-#[command(name = "fleetd", version, max_term_width = 100)]
+#[command(name = "fleetd", version = release::text(), max_term_width = 100)]
 struct Cli {
     /// Log what happens inside.
     #[arg(long, global = true)]
@@ -95,6 +97,9 @@ struct AgentArgs {
     /// place of the system's.
     #[arg(long, env = "FLEETD_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// A file for the log, beside standard error.
+    #[arg(long, env = "FLEETD_LOG_FILE", value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -128,6 +133,11 @@ impl Failure {
             other => other.into(),
         }
     }
+}
+
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line.
@@ -176,7 +186,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let told = if cli.debug { Some(LogLevel::DEBUG) } else { cli.log_level };
     let place = cli.place;
     match cli.command {
-        Command::Agent(args) => agent::run(overrides(place, args), told),
+        Command::Agent(mut args) => {
+            let log_file = args.log_file.take();
+            agent::run(overrides(place, args), told, log_file.as_deref())
+        }
         Command::Info(output) => {
             logging::start(told.unwrap_or(LogLevel::WARN));
             info::run(&place, output)
@@ -189,7 +202,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
             logging::start(told.unwrap_or(LogLevel::WARN));
             reset::run(&place)
         }
-        Command::Version => print(&format!("fleetd {}\n", fleet_core::VERSION)),
+        Command::Version => print(&format!("fleetd {}\n", release::text())),
     }
 }
 

@@ -32,7 +32,8 @@ pub struct ServerChoice {
     #[arg(long, global = true, value_parser = server_url, value_name = "URL")]
     server: Option<ServerUrl>,
     /// The key to it: @FILE, - for standard input, or the key itself; else FLEETD_API_KEY,
-    /// FLEETD_API_KEY_FILE, the context's, or the admin.key of a server on this machine
+    /// FLEETD_API_KEY_FILE, fleetd-api-key among systemd's credentials, the context's, or the
+    /// admin.key of a server on this machine
     #[arg(long, global = true, env = HIDDEN_API_KEY, hide_env = true, value_name = "@FILE|-|KEY")]
     api_key: Option<String>,
     /// The context to work in; else FLEETD_CONTEXT, or the one of `fleets context use`

@@ -1,12 +1,10 @@
-//! Log lines on stderr or in a file: one event, one line, whatever the event contains.
+//! Log lines on stderr, in a file, or both: one event, one line, whatever the event contains.
 //!
 //! The formatter below us prints some values raw, so escapes and line breaks are taken out of
 //! every finished line here, once, for all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
@@ -14,13 +12,19 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::log_file::{LogFile, Readers};
 use crate::untrusted::write_escaped;
 use crate::wire::Severity;
 
 /// Characters of one log line.
 const LINE_CHARS_MAX: usize = 8 * 1024;
-/// Bytes of a file of log lines. One full file is kept beside it.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of the log file of a server or an agent. One full file is kept beside it.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The same for a console.
+const CONSOLE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The target of events whose words are on a standard stream already: only a log file gets them.
+pub const SAID: &str = "said";
 
 /// How much to log: `error`, `warn`, `info`, `debug` or `trace`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,60 +56,116 @@ impl FromStr for LogLevel {
 
 /// Begins to log on stderr. Only the first call of a process counts.
 pub fn start(level: LogLevel) {
-    start_with(level, Lines::Stderr);
-}
-
-/// The same, and shows each line to somebody else too, with how bad it is. Whoever that is must not
-/// log.
-pub fn start_with_listener(level: LogLevel, hear: impl Fn(Severity, &str) + Send + Sync + 'static) {
-    start_with(level, Lines::Heard(Box::new(hear)));
+    Log::at(level).begin();
 }
 
 /// Begins to log into a file, made with its folder for this user only. For programs whose terminal
 /// is taken. Only the first call of a process counts.
 pub fn start_in_file(level: LogLevel, path: &Path) -> io::Result<()> {
-    let file = LogFile::open(path, FILE_BYTES_MAX)?;
-    start_with(level, Lines::File(Mutex::new(file)));
+    let mut file = LogFile::new(path, Readers::Owner, CONSOLE_BYTES_MAX);
+    file.open()?;
+    let mut log = Log::at(level);
+    log.lines = Lines { has_stderr: false, hear: None, file: Some(Mutex::new(Kept::of(file))) };
+    log.begin();
     Ok(())
 }
 
-fn start_with(level: LogLevel, lines: Lines) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level.0)
-        .with_ansi(false)
-        .with_target(false)
-        .with_writer(lines)
-        // It would tell stderr, and panic if that cannot be written either.
-        .log_internal_errors(false)
-        .finish();
-    // A second start, as in a test that runs two programs in one process, changes nothing.
-    drop(tracing::subscriber::set_global_default(subscriber));
+/// The log of a program that runs for long: on stderr, and wherever else it is wanted.
+pub struct Log {
+    level: LogLevel,
+    lines: Lines,
+}
+
+impl Log {
+    /// So much of it.
+    pub fn at(level: LogLevel) -> Self {
+        Self { level, lines: Lines { has_stderr: true, hear: None, file: None } }
+    }
+
+    /// Shows each line to somebody else too, with how bad it is. Whoever that is must not log.
+    #[must_use]
+    pub fn heard_by(mut self, hear: impl Fn(Severity, &str) + Send + Sync + 'static) -> Self {
+        self.lines.hear = Some(Box::new(hear));
+        self
+    }
+
+    /// Writes each line to a file too, which its folder's group may read. One that cannot be written
+    /// is told once, on stderr, and tried again with each line.
+    #[must_use]
+    pub fn also_in(mut self, path: Option<&Path>) -> Self {
+        self.lines.file = path
+            .map(|path| Mutex::new(Kept::of(LogFile::new(path, Readers::Group, FILE_BYTES_MAX))));
+        self
+    }
+
+    /// Begins. Only the first time counts in a process.
+    pub fn begin(self) {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(self.level.0)
+            .with_ansi(false)
+            .with_target(false)
+            .with_writer(self.lines)
+            // It would tell stderr, and panic if that cannot be written either.
+            .log_internal_errors(false)
+            .finish();
+        // A second start, as in a test that runs two programs in one process, changes nothing.
+        drop(tracing::subscriber::set_global_default(subscriber));
+    }
 }
 
 /// Whoever is shown each line.
 type Hear = Box<dyn Fn(Severity, &str) + Send + Sync>;
 
 /// Where lines go.
-enum Lines {
-    Stderr,
-    Heard(Hear),
-    File(Mutex<LogFile>),
+struct Lines {
+    has_stderr: bool,
+    hear: Option<Hear>,
+    file: Option<Mutex<Kept>>,
+}
+
+/// A file of lines, and whether the last one got there.
+struct Kept {
+    file: LogFile,
+    has_failed: bool,
+}
+
+impl Kept {
+    fn of(file: LogFile) -> Self {
+        Self { file, has_failed: false }
+    }
+
+    /// Writes a line; what is to be told of it, if that is news.
+    fn write(&mut self, line: &str) -> Option<String> {
+        let written = self.file.write(line);
+        let had_failed = std::mem::replace(&mut self.has_failed, written.is_err());
+        let path = self.file.path().display();
+        match written {
+            Err(error) if !had_failed => Some(format!(
+                "warning: the log file {path} cannot be written: {error}; lines get there once it can"
+            )),
+            Ok(()) if had_failed => Some(format!("the log file {path} is written again")),
+            _ => None,
+        }
+    }
 }
 
 struct Line<'a> {
     lines: &'a Lines,
     severity: Severity,
+    /// Whether the file alone gets it.
+    is_said: bool,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, severity: Severity::Info }
+        Line { lines: self, severity: Severity::Info, is_said: false }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
-        Line { lines: self, severity: severity(*metadata.level()) }
+        let is_said = metadata.target() == SAID;
+        Line { lines: self, severity: severity(*metadata.level()), is_said }
     }
 }
 
@@ -113,24 +173,27 @@ impl Write for Line<'_> {
     /// Called once an event, with the whole line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = one_line(bytes);
-        match self.lines {
-            Lines::Stderr => io::stderr().lock().write_all(line.as_bytes())?,
-            Lines::Heard(hear) => {
-                hear(self.severity, &line);
-                io::stderr().lock().write_all(line.as_bytes())?;
-            }
-            Lines::File(file) => {
-                file.lock().unwrap_or_else(PoisonError::into_inner).write(&line)?;
-            }
+        let Lines { has_stderr, hear, file } = self.lines;
+        let news = file
+            .as_ref()
+            .and_then(|file| file.lock().unwrap_or_else(PoisonError::into_inner).write(&line));
+        if let Some(news) = news.filter(|_| *has_stderr) {
+            io::stderr().lock().write_all(one_line(news.as_bytes()).as_bytes())?;
+        }
+        if self.is_said {
+            return Ok(bytes.len());
+        }
+        if let Some(hear) = hear {
+            hear(self.severity, &line);
+        }
+        if *has_stderr {
+            io::stderr().lock().write_all(line.as_bytes())?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.lines {
-            Lines::Stderr | Lines::Heard(_) => io::stderr().lock().flush(),
-            Lines::File(_) => Ok(()),
-        }
+        if self.lines.has_stderr { io::stderr().lock().flush() } else { Ok(()) }
     }
 }
 
@@ -141,35 +204,6 @@ fn severity(level: Level) -> Severity {
         Level::INFO => Severity::Info,
         Level::DEBUG => Severity::Debug,
         Level::TRACE => Severity::Trace,
-    }
-}
-
-/// A file of lines that does not grow without end: a full one is put aside, in place of the one
-/// that was put aside before.
-struct LogFile {
-    path: PathBuf,
-    bytes_max: u64,
-    file: File,
-    bytes: u64,
-}
-
-impl LogFile {
-    fn open(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), bytes_max, file, bytes })
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        if self.bytes + line.len() as u64 > self.bytes_max && self.bytes > 0 {
-            fs::rename(&self.path, self.path.with_extension("old"))?;
-            *self = Self::open(&self.path, self.bytes_max)?;
-        }
-        self.file.write_all(line.as_bytes())?;
-        self.bytes += line.len() as u64;
-        Ok(())
     }
 }
 
@@ -187,21 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_file_is_put_aside_and_the_one_before_it_goes() {
+    fn a_file_that_cannot_be_written_is_told_once_and_once_that_it_can() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("made/console.log");
-        let mut log = LogFile::open(&path, 20).unwrap();
-        for line in ["one line\n", "two line\n", "three line\n", "a line longer than a file\n"] {
-            log.write(line).unwrap();
-        }
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
-        assert_eq!(read(&path), "a line longer than a file\n");
-        assert_eq!(read(&path.with_extension("old")), "three line\n");
-
-        let mut again = LogFile::open(&path, 60).unwrap();
-        again.write("more\n").unwrap();
-        assert_eq!(read(&path), "a line longer than a file\nmore\n", "what was there counts");
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+        let path = folder.path().join("logs/server.log");
+        std::fs::write(folder.path().join("logs"), "in the way").unwrap();
+        let mut kept = Kept::of(LogFile::new(&path, Readers::Group, 100));
+        assert!(kept.write("one\n").is_some_and(|news| news.contains("server.log cannot be")));
+        assert_eq!(kept.write("two\n"), None);
+        std::fs::remove_file(folder.path().join("logs")).unwrap();
+        assert!(kept.write("three\n").is_some_and(|news| news.ends_with("is written again")));
+        assert_eq!(kept.write("four\n"), None);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "three\nfour\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where an operator's program finds its key: told, in the environment, or beside the server.
 //!
 //! The order: `--api-key` (the key, `@file`, or `-` for standard input), `FLEETD_API_KEY`,
-//! `FLEETD_API_KEY_FILE`, the context's file, then `admin.key` beside `FLEETD_DATABASE`, in the user's state folder, in
+//! `FLEETD_API_KEY_FILE`, the service manager's `fleetd-api-key`, the context's file, then `admin.key` beside `FLEETD_DATABASE`, in the user's state folder, in
 //! `/var/lib/fleetd`. The first that is there counts, also if it turns out to be wrong.
 
 use std::ffi::OsString;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::credentials;
 use crate::secret::{ApiKey, ApiKeyError};
 
 /// Bytes of a file with a key in it.
@@ -105,6 +106,9 @@ pub fn find(
     }
     if let Some(path) = set("FLEETD_API_KEY_FILE") {
         return read_file(Path::new(&path));
+    }
+    if let Some(path) = credentials::file(&set, credentials::API_KEY) {
+        return read_file(&path);
     }
     if let Some(path) = context {
         return read_file(path);
@@ -207,6 +211,7 @@ mod tests {
             (key.id().to_owned(), path.to_str().unwrap().to_owned())
         };
         let (named, named_path) = write("named.key");
+        let (credential, credential_path) = write("credentials/fleetd-api-key");
         let (beside, _) = write("admin.key");
         let (users, _) = write("state/fleetd/server/admin.key");
         let (argument, variable, stdin) = (key(), key(), key());
@@ -216,6 +221,10 @@ mod tests {
         let mut environment = vec![
             ("FLEETD_API_KEY", variable_text.as_str()),
             ("FLEETD_API_KEY_FILE", named_path.as_str()),
+            (
+                "CREDENTIALS_DIRECTORY",
+                Path::new(&credential_path).parent().unwrap().to_str().unwrap(),
+            ),
             ("FLEETD_DATABASE", database.to_str().unwrap()),
             ("XDG_STATE_HOME", state.to_str().unwrap()),
         ];
@@ -225,10 +234,22 @@ mod tests {
         assert_eq!(id(find_in(Some(&format!("@{named_path}")), &environment, b"")), named);
         let typed = stdin.reveal();
         assert_eq!(id(find_in(Some("-"), &environment, typed.as_bytes())), stdin.id());
-        for expected in [variable.id(), &named, &beside, &users] {
+        for expected in [variable.id(), &named, &credential, &beside, &users] {
             assert_eq!(id(find_in(None, &environment, b"")), expected);
             environment.remove(0);
         }
+    }
+
+    #[test]
+    fn a_folder_of_other_credentials_is_nothing_to_stop_at() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fleetd-secret-key"), "hush").unwrap();
+        let environment = [("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())];
+        let found = find_in(None, &environment, b"");
+        assert!(!matches!(found, Err(KeyFileError::NoFile(_))), "{found:?}");
+        std::fs::write(folder.path().join("fleetd-api-key"), "nonsense").unwrap();
+        let told = find_in(None, &environment, b"").unwrap_err().to_string();
+        assert!(told.contains("fleetd-api-key is not usable"), "{told}");
     }
 
     #[test]

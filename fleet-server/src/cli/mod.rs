@@ -32,13 +32,14 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use fleet_core::cli::{configure, discover};
 use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::release;
 
 /// FleetD: manage a fleet of Linux devices.
 #[derive(Parser)]
-#[command(name = "fleets", version, about)]
+#[command(name = "fleets", version = release::text(), about)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -58,17 +59,16 @@ struct Global {
 }
 
 impl Global {
-    /// Begins to log, at `usual` unless told otherwise.
-    fn start_logging(&self, usual: LogLevel) {
-        let level = if self.debug { LogLevel::DEBUG } else { self.log_level.unwrap_or(usual) };
-        logging::start(level);
+    /// How much to log: `usual`, unless told otherwise.
+    fn level(&self, usual: LogLevel) -> LogLevel {
+        if self.debug { LogLevel::DEBUG } else { self.log_level.unwrap_or(usual) }
     }
 }
 
 #[derive(Subcommand)]
 enum Verb {
     /// Run the server
-    Server(server::ServerArgs),
+    Server(server::ServeArgs),
     /// Find devices on the local network
     Discover(discover::DiscoverArgs),
     /// Find devices and bring them into the fleet
@@ -107,16 +107,20 @@ enum Verb {
     Version(version::VersionArgs),
 }
 
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
-    let usual = match verb {
-        Verb::Server(_) => LogLevel::INFO,
-        _ => LogLevel::WARN,
-    };
-    global.start_logging(usual);
+    // A server knows where its log goes.
+    if !matches!(verb, Verb::Server(_)) {
+        logging::start(global.level(LogLevel::WARN));
+    }
     match verb {
-        Verb::Server(args) => server::run(args),
+        Verb::Server(args) => server::run(args, global.level(LogLevel::INFO)),
         Verb::Discover(args) => discover::run(args),
         Verb::Configure(args) => configure::run(args),
         Verb::Devices(args) => devices::run(args),
@@ -140,8 +144,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,18 +1,20 @@
 //! `fleets server`: starts, says once where it is, runs until told to stop.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use fleet_core::Chain;
+use fleet_core::net::logging::{self, LogLevel};
+use fleet_core::net::notify::Notifier;
 use fleet_core::net::shutdown;
 use fleet_core::time::SystemClock;
 use tokio::runtime::Runtime;
 
 use crate::app::{Server, StartError};
-pub(super) use crate::config::ServerArgs;
-use crate::config::{ConfigError, ServerConfig};
+use crate::config::{ConfigError, ServerArgs, ServerConfig};
 use fleet_core::cli::args::missing_interfaces;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -20,15 +22,26 @@ const EXIT_CONFIGURATION: u8 = 78;
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: i32 = 130;
 
+#[derive(clap::Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// A file for the log, beside standard error
+    #[arg(long, env = "FLEETD_LOG_FILE", value_name = "FILE")]
+    log_file: Option<PathBuf>,
+}
+
 /// Runs the command.
-pub(super) fn run(args: ServerArgs) -> ExitCode {
+pub(super) fn run(args: ServeArgs, level: LogLevel) -> ExitCode {
+    logging::Log::at(level).also_in(args.log_file.as_deref()).begin();
     let served = Runtime::new().map_err(Failure::Runtime).and_then(|runtime| {
-        let config = ServerConfig::resolve(args)?;
+        let config = ServerConfig::resolve(args.server)?;
         runtime.block_on(serve(config))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            tracing::error!(target: logging::SAID, "{}", Chain(&failure));
             tell(&mut io::stderr(), &format!("error: {}\n", Chain(&failure)));
             ExitCode::from(failure.exit_code())
         }
@@ -62,6 +75,7 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
     for interface in missing_interfaces(&config.interfaces) {
         tracing::warn!(?interface, "there is no such interface to look for devices on yet");
     }
+    let notifier = Notifier::from_environment();
     let mut signal = pin!(shutdown::signal());
     // Signals are caught before anybody is told that the server is there.
     let server = tokio::select! {
@@ -72,9 +86,17 @@ async fn serve(config: ServerConfig) -> Result<(), Failure> {
         }
         started = Server::start(config, Arc::new(SystemClock)) => started?,
     };
+    server.tell(notifier.clone());
+    tracing::info!(
+        target: logging::SAID,
+        "FleetD server {} is running at {}",
+        fleet_core::VERSION,
+        server.url()
+    );
     tell(&mut io::stdout(), &announcement(&server));
     let signal = signal.await.map_err(Failure::Signal)?;
     tracing::info!(signal, "stopping");
+    notifier.stopping();
     tokio::select! {
         () = server.stop() => Ok(()),
         _ = shutdown::signal() => {

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use fleet_core::VERSION;
 use fleet_core::cli::listed::{Format, FormatArgs, Listed, Reader};
 use fleet_core::cli::session;
 use fleet_core::cli::table::{Cell, Column};
 use fleet_core::operator::exit::Exit;
+use fleet_core::release::{self, RELEASE, Release};
 use serde::Serialize;
 
 /// How to show it.
@@ -20,26 +20,27 @@ pub(super) struct VersionArgs {
 pub(super) fn run(args: VersionArgs) -> ExitCode {
     session::run(args.format, None, async |output| {
         match output.format {
-            Format::Table | Format::Wide => output.line(&format!("fleets {VERSION}"))?,
-            _ => output.one(&Release { version: VERSION })?,
+            Format::Table | Format::Wide => output.line(&format!("fleets {}", release::text()))?,
+            _ => output.one(&Shown(RELEASE))?,
         }
         Ok(Exit::Done)
     })
 }
 
 #[derive(Serialize)]
-struct Release {
-    version: &'static str,
-}
+#[serde(transparent)]
+struct Shown(Release);
 
-impl Listed for Release {
-    const COLUMNS: &'static [Column] = &[Column::new("VERSION", 7)];
+impl Listed for Shown {
+    const COLUMNS: &'static [Column] =
+        &[Column::new("VERSION", 7), Column::new("COMMIT", 7), Column::new("BUILD_DATE", 10)];
 
     fn cells(&self, _reader: Reader) -> Vec<Cell> {
-        vec![Cell::new(self.version)]
+        let Release { version, commit, build_date } = self.0;
+        vec![Cell::new(version), Cell::maybe(commit), Cell::maybe(build_date)]
     }
 
     fn name(&self) -> String {
-        self.version.to_owned()
+        self.0.version.to_owned()
     }
 }

@@ -16,6 +16,7 @@ use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::disk::Disk;
@@ -271,6 +272,11 @@ impl Engine {
     /// Reports of a device that were numbered and never came.
     pub(crate) fn missed(&self, uid: Uid) -> u64 {
         self.shared.device(uid).map_or(0, |device| device.head().missed())
+    }
+
+    /// How long the log has been at what it writes.
+    pub(crate) fn busy_for(&self) -> Duration {
+        self.shared.wal().map_or(Duration::ZERO, |wal| wal.busy_for())
     }
 
     /// What does not work, if anything.

@@ -6,6 +6,7 @@
 
 mod contract;
 mod namespaces;
+mod packages;
 mod security;
 mod steps;
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 use super::contract::{self, Effort};
-use super::{NotRun, Step, namespaces};
+use super::{NotRun, Step, namespaces, packages as packaging};
 use crate::cargo::{cargo, root};
 use crate::{fuzz, packages, tidy};
 
@@ -18,7 +18,7 @@ const FUZZ_SECONDS: u64 = 10;
 
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(super) const STEPS: [Step; 12] = [
+pub(super) const STEPS: [Step; 13] = [
     Step::new("tidy", "house rules that no tool knows", tidy),
     Step::new("format", "cargo fmt", format),
     Step::new("lints", "clippy: everything, and fleet-core with fewer features", lints),
@@ -27,6 +27,11 @@ pub(super) const STEPS: [Step; 12] = [
     Step::new("docs", "rustdoc without warnings", docs),
     Step::new("hosts", "whole programs on hosts in network namespaces", hosts),
     Step::new("systemd", "the agent beside a real journal, in a container", systemd),
+    Step::new(
+        "packages",
+        "installing, upgrading and purging, on machines with systemd",
+        packaging::run,
+    ),
     Step::new("fuzz", "fuzz targets, each for a short time", fuzz),
     Step::new("contract", "the server against its OpenAPI document", contract),
     Step::new("deny", "licences, sources and duplicates of dependencies", deny),
@@ -90,6 +95,13 @@ pub(super) fn ensure(packages: &[packages::Package]) -> anyhow::Result<()> {
 /// Those tests of the suite that need more than namespaces: they start this machine's system once
 /// more.
 fn systemd() -> anyhow::Result<()> {
+    let unshare = containers()?;
+    let mut suite = namespaces::within(unshare, &built_suite()?);
+    succeed(suite.args(["--ignored", "in_a_container"]))
+}
+
+/// What enters new namespaces in which systems can be started in containers.
+pub(super) fn containers() -> anyhow::Result<Vec<&'static str>> {
     if !geteuid().is_root() {
         return Err(NotRun("only root can start a system in a container".into()).into());
     }
@@ -103,12 +115,11 @@ fn systemd() -> anyhow::Result<()> {
         let why = String::from_utf8_lossy(&groups.stderr).trim().to_owned();
         return Err(NotRun(format!("a container has no groups of processes here: {why}")).into());
     }
-    let mut suite = namespaces::within(unshare, &built_suite()?);
-    succeed(suite.args(["--ignored", "in_a_container"]))
+    Ok(unshare)
 }
 
 /// The suite on namespaces, with the programs that it starts.
-fn built_suite() -> anyhow::Result<String> {
+pub(super) fn built_suite() -> anyhow::Result<String> {
     // The suite starts fleets and fleetd. Building them beside a test chooses the features that
     // the step `tests` has built with.
     succeed(cargo().arg("build").args(ALL).args(["--bins", "--test", "hosts"]))?;

@@ -32,6 +32,7 @@ mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fleet_core::Chain;
 use fleet_core::disk::Disk;
@@ -45,6 +46,7 @@ pub use self::recover::{DAMAGE_MAX, Damage, Entry, Recovered};
 use self::files::Files;
 use self::progress::Progress;
 use self::queue::Queue;
+use crate::underway::Underway;
 
 /// A log in a folder of files, of which it uses those named `wal-…`. Dropping it writes what
 /// waits, unless it failed.
@@ -60,6 +62,8 @@ struct Shared {
     queue: Queue,
     progress: Progress,
     files: Files,
+    /// What the thread does at present.
+    underway: Underway,
 }
 
 impl Wal {
@@ -82,6 +86,7 @@ impl Wal {
             queue: Queue::new(next),
             progress: Progress::new(next.before()),
             files,
+            underway: Underway::default(),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -159,6 +164,11 @@ impl Wal {
     /// Bytes of records that are not durable yet.
     pub fn waiting_bytes(&self) -> usize {
         self.shared.queue.waiting()
+    }
+
+    /// How long what the thread does has been under way.
+    pub(in crate::series) fn busy_for(&self) -> Duration {
+        self.shared.underway.lasts()
     }
 
     /// Writes what waits, unless it failed, and waits until nothing is written any more.

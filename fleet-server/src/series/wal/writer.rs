@@ -32,6 +32,7 @@ fn write_all(shared: &Shared, current: &mut Option<Current>) -> Result<(), Failu
         // is, this returns at once.
         thread::yield_now();
         let Some(mut waiting) = shared.queue.take() else { return Ok(()) };
+        let _writing = shared.underway.begin();
         write(shared, current, &mut waiting)?;
         shared.progress.publish(waiting.group.end().before());
         shared.queue.done(waiting);

@@ -37,6 +37,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
 
 use fleet_core::disk::{Disk, Folder};
 use redb::{Database, ReadableDatabase as _, StorageBackend};
@@ -57,6 +58,7 @@ use self::writer::Writer;
 use super::{Directory, Failure, OpenError, StoreError, StoreHealth};
 use crate::series::engine::Engine;
 use crate::store::revoked::Revoked;
+use crate::underway::Underway;
 
 /// The folder of telemetry, beside the database.
 pub(crate) const TELEMETRY_FOLDER: &str = "telemetry";
@@ -116,6 +118,17 @@ impl RedbStore {
         self.shared.commits.load(Ordering::Relaxed)
     }
 
+    /// Reads something, whatever comes of it, and says for how long the disk has kept those busy who
+    /// write. Who waits long for that waits for a disk that does not answer.
+    pub(crate) async fn busy_for(&self) -> Duration {
+        // An error is an answer.
+        drop(self.read(meta::server_key).await);
+        let (shared, series) = (Arc::clone(&self.shared), Arc::clone(&self.series));
+        let looking =
+            tokio::task::spawn_blocking(move || shared.underway.lasts().max(series.busy_for()));
+        looking.await.unwrap_or_default()
+    }
+
     fn start(
         opener: Opener,
         occasion: Occasion,
@@ -134,6 +147,7 @@ impl RedbStore {
             trouble: Mutex::new(None),
             commits: AtomicU64::new(0),
             newest_event: watch::Sender::new(0),
+            underway: Underway::default(),
             revoked,
             ballast,
         });
@@ -262,6 +276,8 @@ struct Shared {
     trouble: Mutex<Option<String>>,
     commits: AtomicU64,
     newest_event: watch::Sender<u64>,
+    /// What the writer does at present.
+    underway: Underway,
     /// What was ended for good.
     revoked: Revoked,
     /// Room for when the disk is full, where a server runs on a file.

@@ -97,7 +97,10 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter().take(GROUP_JOBS_MAX - 1));
-        match do_group(shared, &mut group) {
+        let writing = shared.underway.begin();
+        let done = do_group(shared, &mut group);
+        drop(writing);
+        match done {
             Ok(()) => {
                 failures = 0;
                 for queued in group {
@@ -169,6 +172,7 @@ fn reopen(shared: &Shared, queue: &Receiver<Queued>, failures: &mut u32) -> Resu
     loop {
         wait(queue, reopen_pause(*failures))?;
         *failures = failures.saturating_add(1);
+        let _opening = shared.underway.begin();
         match shared.reopen() {
             Ok(()) => return Ok(()),
             Err(failure) => shared.set_trouble(&failure),
