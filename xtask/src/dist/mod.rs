@@ -87,12 +87,27 @@ fn pack(plan: &Plan<'_>, moment: &Moment, folder: &Path) -> anyhow::Result<Vec<P
     for set in &SETS {
         let tree = lay(set, plan, moment, &manual)
             .with_context(|| format!("cannot lay out {}", set.package))?;
+        if let Some((package, place)) = set.carries {
+            carry(&files, package, place, &tree)?;
+        }
         files.push(deb::pack(set, &tree, plan, moment, folder)?);
         if plan.is_release {
             files.push(tarball::pack(set, &tree, plan, moment, folder)?);
         }
     }
     Ok(files)
+}
+
+/// Adds a package that was packed before to a tree.
+fn carry(packed: &[PathBuf], package: &str, place: &str, tree: &Tree) -> anyhow::Result<()> {
+    let start = format!("{package}_");
+    let name = |file: &PathBuf| Some(file.file_name()?.to_str()?.to_owned());
+    let found = packed.iter().find_map(|file| {
+        let name = name(file).filter(|name| name.starts_with(&start) && name.ends_with(".deb"))?;
+        Some((file, name))
+    });
+    let (file, name) = found.with_context(|| format!("{package} is packed later"))?;
+    tree.copy(file, &format!("{place}/{name}"))
 }
 
 /// The files of a set, as they will lie on a machine.

@@ -18,12 +18,33 @@ pub(super) struct Set {
     pub(super) depends: &'static [&'static str],
     /// Files of `packaging/`, and where they go.
     pub(super) files: &'static [(&'static str, &'static str)],
+    /// The package that it brings along for others, and the folder for that.
+    pub(super) carries: Option<(&'static str, &'static str)>,
     /// Whether dpkg runs scripts for it, which are in `packaging/debian/`.
     pub(super) has_scripts: bool,
 }
 
-/// All packages.
+/// All packages, each after those that it carries.
 pub(super) const SETS: [Set; 3] = [
+    Set {
+        package: "fleetd",
+        program: "fleetd",
+        built: |programs: &Programs| &programs.fleetd,
+        summary: "agent that makes a Linux device a member of a fleet",
+        description: &[
+            "FleetD manages fleets of Linux edge devices. This package has the agent,",
+            "which runs on each device as a service of systemd, reports to the fleet's",
+            "server, and does what that asks for where the device's owner allows it.",
+        ],
+        depends: &["systemd"],
+        files: &[
+            ("systemd/fleetd-agent.service", "usr/lib/systemd/system/fleetd-agent.service"),
+            ("tmpfiles.d/fleetd.conf", "usr/lib/tmpfiles.d/fleetd.conf"),
+            ("env", "usr/share/fleetd/env"),
+        ],
+        carries: None,
+        has_scripts: true,
+    },
     Set {
         package: "fleet-server",
         program: "fleets",
@@ -41,24 +62,8 @@ pub(super) const SETS: [Set; 3] = [
             ("tmpfiles.d/fleet-server.conf", "usr/lib/tmpfiles.d/fleet-server.conf"),
             ("env", "usr/share/fleet-server/env"),
         ],
-        has_scripts: true,
-    },
-    Set {
-        package: "fleetd",
-        program: "fleetd",
-        built: |programs: &Programs| &programs.fleetd,
-        summary: "agent that makes a Linux device a member of a fleet",
-        description: &[
-            "FleetD manages fleets of Linux edge devices. This package has the agent,",
-            "which runs on each device as a service of systemd, reports to the fleet's",
-            "server, and does what that asks for where the device's owner allows it.",
-        ],
-        depends: &["systemd"],
-        files: &[
-            ("systemd/fleetd-agent.service", "usr/lib/systemd/system/fleetd-agent.service"),
-            ("tmpfiles.d/fleetd.conf", "usr/lib/tmpfiles.d/fleetd.conf"),
-            ("env", "usr/share/fleetd/env"),
-        ],
+        // Whoever runs a server installs agents from it.
+        carries: Some(("fleetd", "usr/share/fleetd/packages")),
         has_scripts: true,
     },
     Set {
@@ -72,6 +77,7 @@ pub(super) const SETS: [Set; 3] = [
         ],
         depends: &[],
         files: &[],
+        carries: None,
         has_scripts: false,
     },
 ];

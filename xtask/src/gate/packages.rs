@@ -16,7 +16,7 @@ use crate::cargo::target_folder;
 use crate::{dist, packages};
 
 /// Packages that a small system of Debian has besides those without which there is none.
-const INCLUDED: &str = "dbus,systemd-sysv";
+const INCLUDED: &str = "curl,dbus,systemd-sysv";
 /// What the machine itself is like.
 const RELEASE: &str = "/etc/os-release";
 
