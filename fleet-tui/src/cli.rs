@@ -119,10 +119,11 @@ pub struct ConsoleOptions {
     pub log_level: LogLevel,
 }
 
-/// Reads the command line of this process. What cannot be obeyed is told, and ends the process.
-pub fn parse() -> Invocation {
+/// Reads a command line, as this process was given one. What cannot be obeyed is told, and ends the
+/// process.
+pub fn parse(call: Vec<OsString>) -> Invocation {
     let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    match parse_from(std::env::args_os(), has_terminal) {
+    match parse_from(call, has_terminal) {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
     }

@@ -11,6 +11,7 @@ pub mod effect;
 pub mod event;
 pub mod frames;
 pub mod help;
+pub mod jump;
 pub mod keys;
 pub mod layout;
 pub mod net;

@@ -25,7 +25,7 @@ fn a_device_is_configured_over_ssh() {
     }
     let (_lab, desk, plant) = desk_and_plant();
     let server = Server::start(&desk);
-    let sshd = Sshd::start(&desk);
+    let sshd = Sshd::start(&desk, "");
     let (_world, ids) = start_devices(&plant, 1, "");
 
     let mut console = Console::start_as(&server, &sshd.session(&server), &XTERM, WIDE);
@@ -43,6 +43,49 @@ fn a_device_is_configured_over_ssh() {
     console.pty.press("\x03");
     assert_eq!(console.pty.wait_for_end(SOON).code(), Some(0));
     server.shows_online(&[&ids[0]]);
+}
+
+#[test]
+fn an_account_of_a_jump_box_has_the_console_and_the_command_line_and_nothing_else() {
+    if !has_users() {
+        return;
+    }
+    let (_lab, desk, plant) = desk_and_plant();
+    let server = Server::start(&desk);
+    let set: Vec<String> = environment(&server)
+        .iter()
+        .map(|(name, value)| format!("\"{name}={}\"", value.to_string_lossy()))
+        .collect();
+    let forced = |more: &str| {
+        let set = set.join(" ");
+        format!("SetEnv LANG=C.UTF-8 {set}\nForceCommand {}{more}\n", program("fleet-tui"))
+    };
+    let sshd = Sshd::start(&desk, &forced(""));
+
+    let mut console = Console::start_as(&server, &sshd.ask(&["-tt"], ""), &XTERM, WIDE);
+    console.pty.wait_for("No devices yet.", SOON);
+    console.pty.press("\x03");
+    assert_eq!(console.pty.wait_for_end(SOON).code(), Some(0));
+
+    let asked = |line: &str| Said::of(&mut sshd.ask(&["-T"], line));
+    for line in ["keys whoami -o name", "fleets keys whoami -o name", "'keys' \"whoami\" -o name"] {
+        let said = asked(line).exits(0);
+        assert_eq!(said.stdout.trim().len(), 10, "{said:?}");
+    }
+    asked("devices --filter 'status=offline and type=raspberrypi'").exits(5);
+    // Neither a shell's signs nor other programs get anybody anywhere.
+    for line in
+        ["keys whoami; id", "keys whoami && id", "sh -c id", "$(id)", "/bin/sh", "scp -t /tmp"]
+    {
+        let said = asked(line).exits(2);
+        assert!(said.stdout.is_empty() && !said.stderr.contains("uid="), "{line}: {said:?}");
+    }
+    let said = asked("keys 'whoami").exits(2);
+    assert!(said.stderr.contains("inside of quotes"), "{said:?}");
+
+    let sshd = Sshd::start(&plant, &forced(" --read-only"));
+    let said = Said::of(&mut sshd.ask(&["-T"], "devices")).exits(2);
+    assert!(said.stderr.contains("for the console alone"), "{said:?}");
 }
 
 /// An ssh server changes users, and here there may be one only. Unattended runs have all.
@@ -64,7 +107,7 @@ struct Sshd<'a> {
 
 impl<'a> Sshd<'a> {
     #[track_caller]
-    fn start(host: &'a Host) -> Self {
+    fn start(host: &'a Host, more: &str) -> Self {
         let sshd = Self { host };
         for name in ["host-key", "user-key"] {
             let mut command = host.command("ssh-keygen");
@@ -77,7 +120,7 @@ impl<'a> Sshd<'a> {
         let config = format!(
             "Port {PORT}\nListenAddress {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             PrintMotd no\nPrintLastLog no\n",
+             PrintMotd no\nPrintLastLog no\n{more}",
             host.address(),
             sshd.path("host-key").display(),
             sshd.path("user-key.pub").display(),
@@ -105,12 +148,17 @@ impl<'a> Sshd<'a> {
                 .map(|(name, value)| format!("{name}='{}'", value.to_string_lossy())),
         );
         words.push(program("fleet-tui"));
-        let line = words.join(" ");
+        self.ask(&["-tt"], &words.join(" "))
+    }
+
+    /// A session in which somebody asks for something.
+    fn ask(&self, options: &[&str], line: &str) -> Command {
         let mut command = self.host.command("ssh");
-        command.args(["-F", "/dev/null", "-tt", "-o", "LogLevel=ERROR", "-o"]);
+        command.args(["-F", "/dev/null", "-o", "LogLevel=ERROR", "-o"]);
         command.arg(format!("UserKnownHostsFile={}", self.path("known-hosts").display()));
-        command.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(self.path("user-key"));
-        command.args(["-p", PORT, &format!("root@{}", self.host.address()), &line]);
+        command.args(options).args(["-o", "IdentitiesOnly=yes", "-i"]).arg(self.path("user-key"));
+        command.args(["-p", PORT, &format!("root@{}", self.host.address())]);
+        command.args((!line.is_empty()).then_some(line));
         command
     }
 
