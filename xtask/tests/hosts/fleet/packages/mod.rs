@@ -51,6 +51,7 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     gate.shell(
         "mkdir -p /etc/fleetd && echo 'exec: {allow: [df, touch]}' >/etc/fleetd/policy.yaml",
     );
+    desk.shell("useradd --groups adm ada");
     let before = desk.files();
 
     // Installed, they run, and will after the next boot.
@@ -73,6 +74,20 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     for (machine, unit) in [(&desk, SERVER), (&cam, AGENT)] {
         machine.output(&["systemd-analyze", "security", "--no-pager", "--threshold=30", unit]);
     }
+
+    // Who may read what: logs are for adm, keys for root.
+    for (machine, log, mode) in [
+        (&desk, "/var/log/fleetd/server.log", "fleet-server adm 640"),
+        (&cam, "/var/log/fleetd/agent.log", "root adm 640"),
+    ] {
+        let mode_there = machine.output(&["stat", "-L", "-c", "%U %G %a", log]);
+        assert_eq!(mode_there.trim(), mode);
+        assert!(!machine.output(&["tail", "-n", "1", log]).is_empty());
+    }
+    desk.output(&["runuser", "-u", "ada", "--", "tail", "/var/log/fleetd/server.log"]);
+    let said = desk.said(&["runuser", "-u", "ada", "--", "fleets", "devices"]);
+    said.explains(&["/var/lib/fleetd/admin.key cannot be read"]);
+    desk.output(&["test", "!", "-e", "/var/lib/fleetd/secret.key"]);
 
     // The way of the quick start.
     wait_for("all devices to be discovered", SOON, || {
@@ -120,6 +135,8 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     let journal = gate.output(&["journalctl", "--no-pager", "-u", "fleetd-agent"]);
     assert!(journal.contains("Watchdog timeout"), "{journal}");
     is_online(&desk, "gate");
+    let status = desk.unit(SERVER, "StatusText");
+    assert_eq!(status, "3 of 3 devices online");
 
     // An upgrade restarts what runs and keeps what there is.
     let key = desk.output(&["cat", "/var/lib/fleetd/admin.key"]);
