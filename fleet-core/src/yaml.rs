@@ -220,7 +220,7 @@ mod tests {
 
     /// T23: a small file that means a huge one.
     #[test]
-    fn t23_bombs_are_errors_and_take_no_room() {
+    fn t23_bombs_are_errors_in_few_words() {
         let lines = |lines: Vec<String>| lines.join("\n");
         let laugh = |level: u32| {
             let alias = format!("*l{}", level - 1);

@@ -79,6 +79,11 @@ impl Network {
         address.is_ipv4() == self.address.is_ipv4() && self.first(address) == self.address
     }
 
+    /// Whether no other address lies in it.
+    pub(crate) fn is_one_host(self) -> bool {
+        self.bits == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
     /// The first address of a range of this size that holds this one.
     fn first(self, address: IpAddr) -> IpAddr {
         match address {

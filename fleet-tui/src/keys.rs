@@ -198,7 +198,7 @@ const BINDINGS: &[Binding] = {
         bind(Action::Keys, ALL, &["8"], "", "keys to the server: who may come in, and with what", Move),
         bind(Action::Previous, ALL, &["^o"], "", "the view before this one", Move),
         bind(Action::Leave, ALL, &["q"], "", "back; on the first screen it asks whether to quit", Move),
-        bind(Action::Quit, ALL, &["^c"], "", "quit now; nothing on the server stops", Move),
+        bind(Action::Quit, ALL, &["^c"], "", "quit; it asks only before a new key is lost", Move),
         bind(Action::Palette, ALL, &[":"], "command", "a command, by name", View),
         bind(Action::Help, ALL, &["?"], "help", "this help", View),
         bind(Action::Messages, ALL, &["!"], "", "everything that was said", View),

@@ -21,13 +21,41 @@ use crate::effect::Effect;
 use crate::event::{Event, LinkEvent};
 use crate::sample;
 use crate::state::App;
-use crate::terminal::caps::{Caps, GlyphLevel, GraphLevel};
+use crate::terminal::caps::{Caps, Colour, GlyphLevel, GraphLevel};
 use crate::theme::{Theme, ThemeName};
 use crate::view::{self, Look};
+
+/// The sizes that screens are designed for, and one with room to spare.
+pub(crate) const WIDE: Size = Size::new(120, 35);
+pub(crate) const LOW: Size = Size::new(80, 24);
+pub(crate) const HUGE: Size = Size::new(200, 60);
 
 /// A terminal that has only ASCII.
 pub(crate) fn ascii() -> Caps {
     Caps { glyphs: GlyphLevel::Ascii, graphs: GraphLevel::Ascii, ..Caps::default() }
+}
+
+/// A terminal without colours.
+pub(crate) fn mono() -> Caps {
+    Caps { colour: Colour::None, ..Caps::default() }
+}
+
+/// Gives the console's terminal another size.
+pub(crate) fn resize(app: &mut App, size: Size) {
+    let now = sample::moment(app.desk.now.since_start);
+    app.apply(now, Event::Resize(size));
+}
+
+/// The console's picture in a size.
+pub(crate) fn sized(app: &mut App, size: Size) -> String {
+    resize(app, size);
+    picture(&screen(app, Caps::default()))
+}
+
+/// What poor terminals show of the console, by how they are poor.
+pub(crate) fn poor(app: &mut App) -> [(&'static str, String); 2] {
+    resize(app, LOW);
+    [("ascii", ascii()), ("mono", mono())].map(|(word, caps)| (word, picture(&screen(app, caps))))
 }
 
 /// The text of what was painted into an area of this size, one line for each row.
@@ -149,12 +177,12 @@ pub(crate) fn disconnect(app: &mut App) {
 
 /// A console that never heard of a server.
 pub(crate) fn app() -> App {
-    App::new(sample::settings(), Size::new(120, 35))
+    App::new(sample::settings(), WIDE)
 }
 
 /// A console that is connected to an empty fleet.
 pub(crate) fn live_app() -> App {
-    sample::app(0, Size::new(120, 35))
+    sample::app(0, WIDE)
 }
 
 /// A console that is connected to a fleet with these devices.

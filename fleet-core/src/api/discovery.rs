@@ -97,6 +97,9 @@ pub struct Discovered {
 pub struct DiscoverRequest {
     /// A device that `GET /discover` shows.
     pub device_id: String,
+    /// The fingerprint of its key, if that is known: a device with another one is not claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// Its claim code, if it asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -119,9 +122,10 @@ pub struct DiscoverTarget {
 
 impl fmt::Debug for DiscoverRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device_id, code, config } = self;
+        let Self { device_id, fingerprint, code, config } = self;
         f.debug_struct("DiscoverRequest")
             .field("device_id", device_id)
+            .field("fingerprint", fingerprint)
             .field("code", &hidden(code.as_ref()))
             .field("config", config)
             .finish()

@@ -25,7 +25,7 @@ use super::{discover, prompt, session};
 use crate::api::{DeviceState, DiscoverOutcome, Discovered};
 use crate::claim::ClaimSecret;
 use crate::id::DeviceId;
-use crate::operator::browse::{Browse, Sighting};
+use crate::operator::browse::{Browse, QUIET, Sighting};
 use crate::operator::client::Client;
 use crate::operator::exit::Exit;
 use crate::operator::provision::provision_all;
@@ -34,9 +34,6 @@ use crate::operator::provision::provision_all;
 const LISTEN_MAX: Duration = Duration::from_secs(5);
 /// How long to listen at least: two queries have gone out and were answered.
 const LISTEN_MIN: Duration = Duration::from_millis(2200);
-/// A silence of this length ends listening; whoever poses as a device that was named would have
-/// answered by then.
-const QUIET: Duration = Duration::from_millis(600);
 
 /// Which devices, and which server.
 #[derive(Debug, clap::Args)]

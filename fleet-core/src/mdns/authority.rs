@@ -2,11 +2,12 @@
 //! goodbye (RFC 6762 §6–§10).
 //!
 //! Pure: packets and times go in, packets come out. On each link a [`Site`] probes first, and
-//! answers nothing until its names are its own. A name is given up only while probing; a conflict
-//! that shows later leads back to probing, so that of two hosts the one that holds on keeps it.
+//! answers nothing until its names are its own. A name is given up only to an answer to a probe: what
+//! is said before the first one changes nothing, for the probe will show it. A conflict that shows
+//! later leads back to probing, so that of two hosts the one that holds on keeps it.
 //! Records that give this machine's own addresses contradict nobody, whoever sends them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -22,8 +23,9 @@ use super::records::{self, Names, suffixed};
 use super::site::{PROBE_INTERVAL, Site};
 use super::{Service, jitter};
 
-/// This many conflicts in this time, and each further attempt waits.
-const CONFLICTS_MAX: usize = 15;
+/// After this many conflicts, with less than this time between any two, each further attempt waits, and
+/// is no news any more.
+const CONFLICTS_MAX: u32 = 15;
 const CONFLICTS_WINDOW: Duration = Duration::from_secs(10);
 const CONFLICTS_PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,7 +46,9 @@ pub(super) struct Authority {
     own: BTreeSet<IpAddr>,
     former_own: BTreeSet<IpAddr>,
     sites: BTreeMap<u32, Site>,
-    conflicts: VecDeque<Instant>,
+    /// How many in a row, and when the last one was.
+    conflicts: u32,
+    conflict_at: Option<Instant>,
 }
 
 /// The name that another host claims too.
@@ -71,7 +75,8 @@ impl Authority {
             own: BTreeSet::new(),
             former_own: BTreeSet::new(),
             sites: BTreeMap::new(),
-            conflicts: VecDeque::new(),
+            conflicts: 0,
+            conflict_at: None,
             service,
         })
     }
@@ -169,14 +174,17 @@ impl Authority {
     fn on_response(&mut self, link: u32, response: &Packet<'_>, now: Instant) {
         let Some(site) = self.sites.get_mut(&link) else { return };
         site.drop_duplicates(all_records(response), &self.names);
-        let probing = site.is_probing();
+        let is_probing = site.is_probing();
+        if is_probing && !site.has_probed() {
+            return;
+        }
         let clashes: BTreeSet<_> =
             all_records(response).filter_map(|record| self.clash(record)).collect();
         if clashes.is_empty() {
             return;
         }
         let pause = self.conflict_pause(now);
-        if probing {
+        if is_probing {
             for clash in clashes {
                 self.rename(clash);
             }
@@ -210,13 +218,14 @@ impl Authority {
 
     /// How long to wait after a conflict; long when there are suspiciously many.
     fn conflict_pause(&mut self, now: Instant) -> Duration {
-        if self.conflicts.len() == CONFLICTS_MAX {
-            self.conflicts.pop_front();
-        }
-        self.conflicts.push_back(now);
-        let full = self.conflicts.len() == CONFLICTS_MAX;
-        let recent = self.conflicts.front().is_some_and(|first| now - *first < CONFLICTS_WINDOW);
-        if full && recent { CONFLICTS_PAUSE } else { jitter(Duration::ZERO, PROBE_INTERVAL) }
+        let is_again = self.conflict_at.is_some_and(|at| now < at + CONFLICTS_WINDOW);
+        self.conflicts = if is_again { self.conflicts.saturating_add(1) } else { 1 };
+        self.conflict_at = Some(now);
+        if self.is_quarrel() { CONFLICTS_PAUSE } else { jitter(Duration::ZERO, PROBE_INTERVAL) }
+    }
+
+    fn is_quarrel(&self) -> bool {
+        self.conflicts >= CONFLICTS_MAX
     }
 
     fn rename(&mut self, clash: Clash) {
@@ -225,7 +234,7 @@ impl Authority {
                 self.instance_attempt = self.instance_attempt.saturating_add(1);
                 let suffix = format!(" ({})", self.instance_attempt);
                 self.instance = suffixed(&self.service.instance, &suffix);
-                tracing::warn!(instance = self.instance, "mdns instance renamed: name is taken");
+                self.tell_renamed("instance", &self.instance);
             }
             Clash::Host => {
                 self.host_attempt = self.host_attempt.saturating_add(1);
@@ -233,11 +242,19 @@ impl Authority {
                     2 => self.service.host_alternative.clone(),
                     n => suffixed(&self.service.host_alternative, &format!("-{n}")),
                 };
-                tracing::warn!(host = self.host, "mdns host renamed: name is taken");
+                self.tell_renamed("host", &self.host);
             }
         }
         self.names = Names::new(&self.service.service_type, &self.instance, &self.host)
             .expect("both names were checked, and a suffix keeps them labels");
+    }
+
+    fn tell_renamed(&self, what: &str, name: &str) {
+        if self.is_quarrel() {
+            tracing::debug!(name, "mdns {what} renamed again: name is taken");
+        } else {
+            tracing::warn!(name, "mdns {what} renamed: name is taken");
+        }
     }
 
     fn publish(&mut self) {

@@ -1,7 +1,8 @@
 //! Looks for the instances of one service type until it is dropped. A handle and its private
 //! loop.
 //!
-//! Queries go out at once, then after about 1, 2, 4 … 60 seconds. A reader that is slow misses no
+//! Queries go out at once, then after about 1, 2, 4 … 60 seconds; the first ones have all answer, the
+//! later ones those who are not known. A reader that is slow misses no
 //! state, only steps in between: the loop keeps what is known, and tells what differs from what it
 //! told before, a batch at a time.
 
@@ -45,7 +46,7 @@ pub fn browse(options: Options, service_type: &str) -> io::Result<Browser> {
     let cache = Cache::new(records::service_name(service_type)?);
     let links = Links::open(options)?;
     let (sender, batches) = mpsc::channel(1);
-    let actor = Actor { cache, links, schedule: Schedule::new(Instant::now()), evictions: 0 };
+    let actor = Actor { cache, links, schedule: Schedule::new(Instant::now()) };
     let batch = VecDeque::new();
     Ok(Browser { batches, batch, _task: spawn("mdns browser", actor.run(sender)) })
 }
@@ -69,8 +70,6 @@ struct Actor {
     cache: Cache,
     links: Links,
     schedule: Schedule,
-    /// How many evictions there had been at the last query.
-    evictions: u64,
 }
 
 /// When to do what next.
@@ -131,6 +130,7 @@ impl Actor {
             if !self.links.rescan().is_empty() {
                 self.schedule.query_at = now;
                 self.schedule.query_interval = QUERY_INTERVAL_MIN;
+                self.cache.begin_anew();
             }
         }
         if now >= self.schedule.query_at {
@@ -146,6 +146,7 @@ impl Actor {
     }
 
     fn query(&mut self, now: Instant) {
+        let is_pressed = self.cache.begin_round();
         let all: Vec<u32> = self.links.links().iter().map(|link| link.index).collect();
         for link in all {
             // What was heard in one family is still to be heard in the other: only there is it known
@@ -155,10 +156,8 @@ impl Actor {
                 self.ask(link, To::AllOf(family), inquiry);
             }
         }
-        let evictions = self.cache.evictions();
-        let pressed = std::mem::replace(&mut self.evictions, evictions) != evictions;
         let interval = self.schedule.query_interval;
-        let pause = if pressed { interval.min(QUERY_INTERVAL_UNDER_PRESSURE) } else { interval };
+        let pause = if is_pressed { interval.min(QUERY_INTERVAL_UNDER_PRESSURE) } else { interval };
         // Two browsers on one machine that stay in step could have each other's known answers
         // taken for their own.
         self.schedule.query_at = now + jitter(pause * 3 / 4, pause * 5 / 4);

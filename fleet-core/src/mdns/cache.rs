@@ -13,6 +13,7 @@ use simple_dns::rdata::{PTR, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::claim::{Claim, Source};
 use super::instance::{Address, Event, Instance};
 use super::links::Family;
@@ -29,8 +30,9 @@ const NAME_CLAIMS_MAX: usize = 16;
 const EVICTED_TOGETHER: usize = CLAIMS_MAX / 16;
 /// Known answers in one query.
 const KNOWN_ANSWERS_MAX: usize = 1024;
-/// Follow-up questions a second.
-const QUESTIONS_MAX: usize = 64;
+/// Rounds of queries in which nobody is told what is known already. A pointer is anybody's word: who
+/// has said one of another's name would have that one keep silent before it was ever heard.
+const OPEN_ROUNDS: u32 = 3;
 
 /// What is asked in a query, and what is known already.
 #[derive(Debug, Default)]
@@ -52,6 +54,11 @@ pub(super) struct Cache {
     events: VecDeque<Event>,
     next_key: u64,
     evictions: u64,
+    /// Rounds of queries so far, and how many evictions there had been at the last one.
+    rounds: u32,
+    evictions_before: u64,
+    is_pressed: bool,
+    budget: Budget,
 }
 
 /// An instance's name as DNS compares it: in lower case.
@@ -81,6 +88,10 @@ impl Cache {
             events: VecDeque::new(),
             next_key: 0,
             evictions: 0,
+            rounds: 0,
+            evictions_before: 0,
+            is_pressed: false,
+            budget: Budget::default(),
         }
     }
 
@@ -175,12 +186,29 @@ impl Cache {
     }
 
     /// How many claims gave way to others.
+    #[cfg(test)]
     pub(super) fn evictions(&self) -> u64 {
         self.evictions
     }
 
-    /// A query for all instances, with those that hosts of this link and family need not repeat.
+    /// Begins a round of queries; returns whether claims are being pushed out by others.
+    pub(super) fn begin_round(&mut self) -> bool {
+        self.rounds = self.rounds.saturating_add(1);
+        self.is_pressed =
+            std::mem::replace(&mut self.evictions_before, self.evictions) != self.evictions;
+        self.is_pressed
+    }
+
+    /// Lets the next round be the first one: there are new links.
+    pub(super) fn begin_anew(&mut self) {
+        self.rounds = 0;
+    }
+
+    /// A query for all instances, with those that hosts of this link and family need not repeat:
+    /// none in the first rounds, nor while whoever is real may have been pushed out.
     pub(super) fn inquiry(&self, link: u32, family: Family, now: Instant) -> Inquiry {
+        let is_open = self.rounds <= OPEN_ROUNDS || self.is_pressed;
+        let known_max = if is_open { 0 } else { KNOWN_ANSWERS_MAX };
         let is_here = |source: Source| source.link == link && Family::of(source.ip) == family;
         let known = self.entries.values().filter_map(|entry| {
             let here = entry.claims.iter().filter(|claim| is_here(claim.source));
@@ -190,27 +218,40 @@ impl Cache {
         });
         Inquiry {
             questions: vec![packet::question(self.service.clone(), TYPE::PTR)],
-            known: known.take(KNOWN_ANSWERS_MAX).collect(),
+            known: known.take(known_max).collect(),
         }
     }
 
-    /// Questions about claims that are incomplete or about to lapse, by link.
+    /// Questions about claims that are about to lapse or incomplete, by link: as many as may be asked
+    /// in this second. The others are due still when the next one begins.
     pub(super) fn follow_up(&mut self, now: Instant) -> BTreeMap<u32, Inquiry> {
+        if !self.budget.has_any(now) {
+            return BTreeMap::new();
+        }
+        let mut due = Vec::new();
+        for (label, entry) in &self.entries {
+            due.extend(entry.claims.iter().filter_map(|claim| {
+                let (need, since) = claim.need(now)?;
+                let share = self.claims_by_source.get(&claim.source).map_or(0, Vec::len);
+                Some((need, share, since, claim.key, label.clone(), claim.source))
+            }));
+        }
+        // Whoever claims least is asked first, and then who has waited longest.
+        due.sort_unstable_by_key(|(need, share, since, key, ..)| (*need, *share, *since, *key));
         let mut inquiries: BTreeMap<u32, Inquiry> = BTreeMap::new();
-        let mut budget = QUESTIONS_MAX;
-        for entry in self.entries.values_mut() {
-            for claim in &mut entry.claims {
-                if budget == 0 {
-                    return inquiries;
-                }
-                for (name, kind) in claim.due_questions(&entry.full_name, now) {
-                    let inquiry = inquiries.entry(claim.source.link).or_default();
-                    let same =
-                        |asked: &Question<'_>| asked.qtype == kind.into() && asked.qname == name;
-                    if !inquiry.questions.iter().any(same) {
-                        inquiry.questions.push(packet::question(name, kind));
-                        budget = budget.saturating_sub(1);
-                    }
+        for (need, _, _, _, label, source) in due {
+            let Some(entry) = self.entries.get_mut(&label) else { continue };
+            let full_name = entry.full_name.clone();
+            let Some(claim) = entry.claim_of(source) else { continue };
+            if !self.budget.allows(need, source) {
+                continue;
+            }
+            for (name, kind) in claim.due_questions(&full_name, now) {
+                let inquiry = inquiries.entry(source.link).or_default();
+                let same = |asked: &Question<'_>| asked.qtype == kind.into() && asked.qname == name;
+                if !inquiry.questions.iter().any(same) {
+                    inquiry.questions.push(packet::question(name, kind));
+                    self.budget.spend();
                 }
             }
         }

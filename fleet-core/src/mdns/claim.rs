@@ -98,13 +98,27 @@ impl Lease {
         now >= self.since + self.ttl
     }
 
+    /// Since when it is to be asked for again.
+    fn refresh_at(&self) -> Option<Instant> {
+        let percent = REFRESH_PERCENT.get(self.refreshes)?;
+        (self.ttl >= REFRESHED_TTL_MIN).then(|| self.since + self.ttl * *percent / 100)
+    }
+
     /// Whether it is to be asked for again now; counts as asked if so.
     fn take_refresh(&mut self, now: Instant) -> bool {
-        let Some(percent) = REFRESH_PERCENT.get(self.refreshes) else { return false };
-        let due = self.ttl >= REFRESHED_TTL_MIN && now >= self.since + self.ttl * *percent / 100;
+        let due = self.refresh_at().is_some_and(|at| at <= now);
         self.refreshes += usize::from(due);
         due
     }
+}
+
+/// Why a claim is asked about, the more urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// All of it is known, and is about to lapse.
+    Refresh,
+    /// Something is missing.
+    Completion,
 }
 
 impl Claim {
@@ -218,6 +232,23 @@ impl Claim {
         (left > lease.ttl / 2).then(|| u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// Why something is to be asked now, and since when.
+    pub(super) fn need(&self, now: Instant) -> Option<(Need, Instant)> {
+        let leases = [
+            self.location.as_ref().map(|(_, lease)| lease),
+            self.text.as_ref().map(|(_, lease)| lease),
+        ];
+        let leases = leases.into_iter().flatten().chain(self.addresses.iter().map(|(_, it)| it));
+        let refresh_at = leases.filter_map(Lease::refresh_at).min();
+        let (need, at) = if self.has_all() {
+            (Need::Refresh, refresh_at)
+        } else {
+            let complete_at = (self.completions < COMPLETIONS_MAX).then_some(self.complete_at);
+            (Need::Completion, complete_at.into_iter().chain(refresh_at).min())
+        };
+        at.filter(|at| *at <= now).map(|at| (need, at))
+    }
+
     /// What to ask now to complete the claim or to keep it.
     pub(super) fn due_questions(
         &mut self,
@@ -225,7 +256,7 @@ impl Claim {
         now: Instant,
     ) -> Vec<(Name<'static>, TYPE)> {
         let mut due = Vec::new();
-        let complete = self.is_complete() && !self.addresses.is_empty();
+        let complete = self.has_all();
         let ask_to_complete =
             !complete && now >= self.complete_at && self.completions < COMPLETIONS_MAX;
         if ask_to_complete {
@@ -258,6 +289,10 @@ impl Claim {
     /// Whether host, port and text are known.
     pub(super) fn is_complete(&self) -> bool {
         self.location.is_some() && self.text.is_some()
+    }
+
+    fn has_all(&self) -> bool {
+        self.is_complete() && !self.addresses.is_empty()
     }
 
     /// Whether two claims are one host's: they say the same, or each vouches for the other.

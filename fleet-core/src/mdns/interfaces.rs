@@ -15,8 +15,10 @@ use super::Options;
 
 /// Addresses of one link that are announced; a packet must hold them all.
 const LINK_ADDRESSES_MAX: usize = 8;
+/// Addresses of one link that are known.
+const LINK_NETS_MAX: usize = 4096;
 
-/// An interface with the addresses to use on it.
+/// An interface with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) index: u32,
@@ -50,6 +52,11 @@ pub fn interfaces(options: &Options) -> io::Result<Vec<Interface>> {
 impl Link {
     /// The addresses to announce on this link.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.all_addresses().take(LINK_ADDRESSES_MAX)
+    }
+
+    /// All addresses that this machine has there.
+    fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.nets.iter().map(|net| net.address)
     }
 
@@ -101,14 +108,14 @@ pub(super) fn scan() -> io::Result<Vec<Link>> {
             loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
             nets: Vec::new(),
         });
-        if link.nets.len() < LINK_ADDRESSES_MAX && !link.nets.contains(&net) {
+        if link.nets.len() < LINK_NETS_MAX && !link.nets.contains(&net) {
             link.nets.push(net);
         }
     }
     Ok(links.into_values().collect())
 }
 
-/// The links to use, with only those addresses that are to be announced.
+/// The links to use; with the one address that is given, if one is.
 pub(super) fn choose(links: &[Link], options: &Options) -> Vec<Link> {
     let named: Vec<&Link> = match options.interfaces.as_slice() {
         [] => links.iter().collect(),
@@ -126,7 +133,7 @@ pub(super) fn choose(links: &[Link], options: &Options) -> Vec<Link> {
 pub(super) fn own_addresses(links: &[Link], options: &Options) -> BTreeSet<IpAddr> {
     match options.address {
         Some(address) => BTreeSet::from([address]),
-        None => links.iter().flat_map(Link::addresses).collect(),
+        None => links.iter().flat_map(Link::all_addresses).collect(),
     }
 }
 
@@ -196,6 +203,16 @@ mod tests {
             let source: IpAddr = source.parse().unwrap();
             assert_eq!(link.is_on_link(source), on_link, "{source} on {}", link.name);
         }
+    }
+
+    #[test]
+    fn few_addresses_are_announced_and_all_are_known() {
+        let nets: Vec<(String, u32)> = (0..40).map(|net| (format!("10.1.{net}.1"), 24)).collect();
+        let nets: Vec<(&str, u32)> = nets.iter().map(|(ip, prefix)| (&**ip, *prefix)).collect();
+        let eth = link("eth0", &nets);
+        assert!(eth.is_on_link("10.1.39.7".parse().unwrap()));
+        assert_eq!(eth.addresses().count(), LINK_ADDRESSES_MAX);
+        assert_eq!(own_addresses(&[eth], &Options::default()).len(), 40);
     }
 
     #[test]

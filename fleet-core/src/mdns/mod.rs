@@ -8,7 +8,7 @@
 //! | `records` | the records of a service, and the names they stand under |
 //! | [`browser`] | the handle and the task that look for services |
 //! | `instance` | what the browser shows |
-//! | `cache`, `claim` | what others claim, bounded, one variant for each host that claims it |
+//! | `cache`, `claim`, `budget` | what others claim, bounded, one variant for each host that claims it |
 //! | `links`, `socket`, `interfaces` | which links there are, and the sockets on them |
 //! | `packet` | bytes to packets and back |
 //!
@@ -21,6 +21,7 @@
 
 mod authority;
 pub mod browser;
+mod budget;
 mod cache;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod check;

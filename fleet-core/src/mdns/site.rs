@@ -85,6 +85,11 @@ impl Site {
         matches!(self.phase, Phase::Probing { .. })
     }
 
+    /// Whether others have been asked for the names, and may be answering.
+    pub(super) fn has_probed(&self) -> bool {
+        matches!(self.phase, Phase::Probing { sent } if sent > 0)
+    }
+
     /// Makes the records what they should be; what stays keeps its history.
     pub(super) fn publish(&mut self, names: &Names, port: u16, txt: &TXT<'static>) {
         let wanted = records::records(names, port, txt, self.addresses.iter().copied());

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use super::claim::Target;
 use crate::api::Discovered;
@@ -15,6 +16,10 @@ use crate::id::DeviceId;
 use crate::identity::Fingerprint;
 use crate::mdns::{self, Address, Browser, Event, Instance};
 use crate::untrusted::Untrusted;
+
+/// A silence of this length after somebody was seen: whoever poses as that device, or is the one that
+/// is posed as, would have answered by then.
+pub const QUIET: Duration = Duration::from_millis(600);
 
 /// A search in progress.
 pub struct Browse {

@@ -1,7 +1,8 @@
 //! Devices that can be seen from the server, and claiming them from here.
 //!
 //! The search ([`search`]) runs while somebody is interested. Only a device that it has seen can be
-//! claimed, only where its own packets came from, and never at an address of this server itself.
+//! claimed, only where its own packets came from, and never at an address of this server itself; and
+//! not before another that calls itself the same has had the time to be seen, too.
 
 mod search;
 
@@ -13,10 +14,11 @@ use fleet_core::api::{ClaimMode, DiscoverOutcome, DiscoverReply, DiscoverRequest
 use fleet_core::api::{GrantRequest, GrantView};
 use fleet_core::claim::ClaimSecret;
 use fleet_core::id::{DeviceId, Uid};
+use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Options;
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::net::url::ServerUrl;
-use fleet_core::operator::browse::Sighting;
+use fleet_core::operator::browse::{QUIET, Sighting};
 use fleet_core::operator::claim::{self, Target};
 use fleet_core::operator::standing::unproven;
 use fleet_core::untrusted::Untrusted;
@@ -46,6 +48,8 @@ pub(crate) struct Discovery {
 
 /// What somebody wants a device to be told.
 struct Wish {
+    /// The key that the device must have.
+    fingerprint: Option<Fingerprint>,
     server_url: Option<ServerUrl>,
     has_api_key: bool,
     /// What is known of what the device asks its claimer to prove. Keys that many devices have are
@@ -91,6 +95,13 @@ impl Discovery {
         };
         if sighting.device.conflict {
             let reason = format!("two devices with different keys call themselves {id}");
+            return Err(OpsError::Conflict(reason).into());
+        }
+        if wish.fingerprint.is_some() && sighting.device.fingerprint != wish.fingerprint {
+            let reason = match sighting.device.fingerprint {
+                Some(fingerprint) => format!("the key of {id} has the fingerprint {fingerprint}"),
+                None => format!("{id} announces no key"),
+            };
             return Err(OpsError::Conflict(reason).into());
         }
         let target = sighting.target.map(|target| self.without_self(target));
@@ -153,14 +164,18 @@ impl Discovery {
         })
     }
 
-    /// What the search has seen: at once when that is `enough`, else when the search has gone on
-    /// for long enough.
+    /// What the search has seen when it has gone on for long enough; while it is young, so long after
+    /// that was `enough` for the first time.
     async fn seen(&self, enough: impl Fn(&[Sighting]) -> bool) -> Result<Seen, DiscoveryError> {
+        let mut enough_at = None;
         loop {
             let (started, seen) = self.ask().await?;
             let now = Instant::now();
-            let end = started + FIRST_LOOK;
-            if enough(seen.sightings()) || now >= end {
+            if enough_at.is_none() && now < started + FIRST_LOOK && enough(seen.sightings()) {
+                enough_at = Some(now);
+            }
+            let end = enough_at.map_or(started + FIRST_LOOK, |at| at + QUIET);
+            if now >= end {
                 return Ok(seen);
             }
             sleep_until(end.min(now + LOOK_INTERVAL)).await;
@@ -191,13 +206,16 @@ impl Discovery {
 
 impl Wish {
     fn read(request: DiscoverRequest) -> Result<Self, OpsError> {
-        let DiscoverRequest { code, config, .. } = request;
+        let DiscoverRequest { device_id: _, fingerprint, code, config } = request;
+        let fingerprint = fingerprint.as_deref().map(str::parse).transpose();
+        let fingerprint = fingerprint.map_err(|error| OpsError::invalid("fingerprint", error))?;
         let code = code.as_deref().map(str::parse).transpose();
         let code = code.map_err(|error| OpsError::invalid("code", error))?;
         let server_url = config.server_url.map(|text| text.parse()).transpose();
         let server_url =
             server_url.map_err(|error| OpsError::invalid("config.server_url", error))?;
         Ok(Self {
+            fingerprint,
             server_url,
             has_api_key: config.api_key.is_some(),
             secret: code.map(ClaimSecret::Code),
@@ -254,7 +272,8 @@ mod tests {
             let (server_url, api_key) = (url.map(str::to_owned), api_key.map(str::to_owned));
             let config = DiscoverTarget { server_url, api_key };
             let device_id = "rpi4-001".to_owned();
-            let wish = Wish::read(DiscoverRequest { device_id, code: None, config }).unwrap();
+            let request = DiscoverRequest { device_id, fingerprint: None, code: None, config };
+            let wish = Wish::read(request).unwrap();
             wish.unheeded(&told).unwrap_or_default()
         };
         let (own, other) = ("http://10.0.0.1:8080", "http://fleet-server:8080");

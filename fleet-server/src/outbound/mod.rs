@@ -16,21 +16,22 @@
 //!   be a secret, and nothing that was answered.
 
 mod exchange;
+mod names;
 mod rules;
 mod target;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use fleet_core::net::authorities::Authorities;
 use hyper::StatusCode;
 use tokio::time::timeout;
 
 pub use self::exchange::{ANSWER_BYTES_MAX, ExchangeError, HEADERS_MAX, REQUEST_BYTES_MAX};
+pub use self::names::{Resolver, SystemResolver};
 pub use self::rules::{Denial, Rules};
 pub use self::target::{Target, TargetError};
 
@@ -41,25 +42,6 @@ pub const TOTAL: Duration = Duration::from_secs(10);
 /// Addresses of one name: so many that the last of them is still tried in time. Who has more is no
 /// receiver of webhooks.
 const ADDRESSES_MAX: usize = 16;
-
-/// What finds the addresses of names.
-#[async_trait]
-pub trait Resolver: Send + Sync {
-    /// All addresses of a name.
-    async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's, with its `/etc/hosts`.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemResolver;
-
-#[async_trait]
-impl Resolver for SystemResolver {
-    async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let found = tokio::net::lookup_host((name, 0)).await?;
-        Ok(found.map(|address| address.ip()).collect())
-    }
-}
 
 /// The client.
 #[derive(Clone)]
@@ -113,7 +95,7 @@ pub enum OutboundError {
 impl Outbound {
     /// A client that keeps to these rules and asks the system for names.
     pub fn new(rules: Rules, authorities: Authorities) -> Self {
-        Self::with_resolver(rules, authorities, Arc::new(SystemResolver))
+        Self::with_resolver(rules, authorities, Arc::new(SystemResolver::default()))
     }
 
     /// One that asks somebody else for names.

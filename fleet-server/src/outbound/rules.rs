@@ -12,8 +12,9 @@ use crate::reach;
 pub struct Rules {
     /// Where this server listens; unspecified addresses stand for all of this host's.
     pub own: Vec<SocketAddr>,
-    /// Networks whose hosts may be called although they are private, or this very host. An address
-    /// with another inside is on the network of its own that names it, and on no other: what
+    /// Networks whose hosts may be called although they are private, or this very host, which by an
+    /// address that others know, too, is meant by a network of that one alone. An address with another
+    /// inside is on the network of its own that names it, and on no other: what
     /// translates it may stand elsewhere.
     pub allowed: Vec<Network>,
 }
@@ -45,12 +46,29 @@ pub enum Denial {
 impl Rules {
     /// Whether an address may be called, at this port.
     pub fn judge(&self, address: SocketAddr) -> Result<(), Denial> {
+        self.judge_with(address, reach::is_own)
+    }
+
+    fn judge_with(
+        &self,
+        address: SocketAddr,
+        is_own: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), Denial> {
         let ip = address.ip().to_canonical();
-        let kind = kind_here(ip, reach::is_own);
+        let is_here = is_own(ip) || address::inner(ip).is_some_and(|ip| is_own(ip.into()));
+        // An address of this host's leads past every wall outside to what listens here, as loopback
+        // does; and who names a network of many hosts does not think of this one.
+        let (kind, is_named_alone) = match Kind::of(ip) {
+            Kind::Public | Kind::Private if is_here => (Kind::Loopback, true),
+            kind => (kind, false),
+        };
         match kind {
             Kind::Public => {}
             Kind::Private | Kind::Loopback => {
-                if !self.allowed.iter().any(|network| network.holds(ip)) {
+                let means = |network: &Network| {
+                    network.holds(ip) && (network.is_one_host() || !is_named_alone)
+                };
+                if !self.allowed.iter().any(means) {
                     return Err(Denial::Unallowed { address: ip, kind });
                 }
             }
@@ -74,30 +92,34 @@ impl Rules {
     }
 }
 
-/// What an address is for, seen from here: a public one of this host's leads past every wall outside
-/// to what listens here, as loopback does.
-fn kind_here(ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> Kind {
-    match Kind::of(ip) {
-        Kind::Public if is_own(ip) || address::inner(ip).is_some_and(|ip| is_own(ip.into())) => {
-            Kind::Loopback
-        }
-        kind => kind,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn t15_this_hosts_public_addresses_are_as_loopback() {
-        let own: [IpAddr; 2] = ["1.1.1.1", "2a00::1"].map(|text| text.parse().unwrap());
-        let kind = |text: &str| kind_here(text.parse().unwrap(), |ip| own.contains(&ip));
-        for address in ["1.1.1.1", "2a00::1", "64:ff9b::1.1.1.1", "2002:101:101::1"] {
-            assert_eq!(kind(address), Kind::Loopback, "{address}");
+    fn t15_this_hosts_own_addresses_are_as_loopback() {
+        let own: [IpAddr; 4] =
+            ["1.1.1.1", "2a00::1", "10.1.2.3", "fd00::1"].map(|text| text.parse().unwrap());
+        let denied = |allowed: &[&str], address: &str| {
+            let address = SocketAddr::new(address.parse().unwrap(), 80);
+            let judged = rules(&[], allowed).judge_with(address, |ip| own.contains(&ip));
+            judged.err().map_or_else(String::new, |denial| denial.to_string())
+        };
+        let networks = ["1.1.1.0/24", "2a00::/16", "10.1.0.0/16", "fd00::/8"];
+        for address in ["1.1.1.1", "2a00::1", "10.1.2.3", "fd00::1", "2002:101:101::1"] {
+            for allowed in [&[][..], &networks] {
+                let said = denied(allowed, address);
+                assert!(said.contains("is a loopback address"), "{address}: {said}");
+            }
+            assert_eq!(denied(&[address], address), "", "{address} is named alone");
         }
-        assert_eq!((kind("1.1.1.2"), kind("2a00::2")), (Kind::Public, Kind::Public));
-        assert_eq!(kind("169.254.169.254"), Kind::Metadata);
+        for address in ["64:ff9b::1.1.1.1", "64:ff9b::10.1.2.3"] {
+            assert!(denied(&networks, address).contains("loopback"), "{address}");
+        }
+        for address in ["1.1.1.2", "2a00::2", "10.1.2.4", "fd00::2"] {
+            assert_eq!(denied(&networks, address), "", "{address} is another host's");
+        }
+        assert!(denied(&["169.254.169.254"], "169.254.169.254").contains("metadata"));
     }
 
     fn rules(own: &[&str], allowed: &[&str]) -> Rules {

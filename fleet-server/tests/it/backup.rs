@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use data_encoding::BASE64URL_NOPAD;
 use fleet_core::metric::Sample;
 use fleet_core::wire::{QueuedReport, Samples, Standing, ToAgent, ToServer};
 use fleet_server::config::ServerConfig;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cli_kit::Desk;
 use crate::export_kit::fill;
+use crate::page_kit::Browser;
 use crate::server_kit::{Agent, Answer, wait_for};
 
 /// Reports that [`report_on`] sends at most: their times must be believed, and differ.
@@ -61,6 +63,24 @@ impl Restored {
         let value = |point: &Value| point["value"].as_f64().unwrap() as u64;
         points.as_array().unwrap().iter().rev().map(value).collect()
     }
+}
+
+/// What a server stores of a session's cookie.
+fn session_hash(cookie: &str) -> Vec<u8> {
+    let secret = BASE64URL_NOPAD.decode(cookie.as_bytes()).unwrap();
+    let text = [b"fleetd page session", &secret[..]].concat();
+    ring::digest::digest(&ring::digest::SHA256, &text).as_ref().to_vec()
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Whether a browser with this cookie sees the fleet.
+async fn is_signed_in(desk: &Desk, cookie: &str) -> bool {
+    let mut browser = Browser::signed_in(&desk.rig, &desk.rig.admin()).await;
+    browser.put_cookie("session", cookie);
+    browser.get("/").await.status == 200
 }
 
 /// Puts the one file that a backup does not hold where it is looked for.
@@ -144,13 +164,21 @@ async fn a_restored_server_is_the_same_server() {
     let mut desk = quiet().await;
     let file = desk.path("one.backup");
     let file = file.to_str().unwrap().to_owned();
+    let session = Browser::signed_in(&desk.rig, &desk.rig.admin()).await;
+    let session = session.cookie("session").unwrap().to_owned();
     let said = desk.fleets(&["backup", "create", "--out", &file]).ends(0);
     assert!(said.err.contains("secret.key") && said.out.contains("fleet.db"), "{said:#?}");
     let events = desk.rig.ask("GET", "/api/v1/events?kind=db.backed_up", None).await.expect(200);
     assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
     let identity = desk.rig.server().identity();
     // As it is when it starts anew: nobody is connected.
-    desk.restart(async |_| {}).await;
+    let hash = session_hash(&session);
+    desk.restart(async |database| {
+        let is_in = |file: &Path| holds(&fs::read(file).unwrap(), &hash);
+        assert!(is_in(database) && !is_in(Path::new(&file)), "a session is not backed up");
+    })
+    .await;
+    assert!(is_signed_in(&desk, &session).await, "here it goes on");
     let mut told = Vec::new();
     for path in PATHS {
         told.push(desk.rig.ask("GET", path, None).await.expect(200));
@@ -190,6 +218,7 @@ async fn a_restored_server_is_the_same_server() {
     let path = "/api/v1/telemetry/metrics?device_id=pump-1&metric=cpu_usage";
     let points = desk.rig.ask("GET", path, None).await.expect(200);
     assert_eq!(points.as_array().unwrap().len(), 2, "{points}");
+    assert!(!is_signed_in(&desk, &session).await, "it was left out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

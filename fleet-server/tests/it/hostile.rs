@@ -192,12 +192,15 @@ async fn garbage_ends_its_own_connection_only() {
 async fn t31_a_link_frame_that_is_none_ends_the_link_only() {
     let rig = Rig::start().await;
     let mut agent = rig.enrolled("a", 1).await;
+    let mut other = rig.enrolled("b", 2).await;
+    other.report(1, &[1], 1.0).await;
     agent
         .socket
         .send(&fleet_core::wire::Hello { versions: vec![], device_pub: [0; 32], nonce: [0; 32] })
         .await
         .unwrap();
     agent.ended().await;
+    other.report(1, &[2], 1.0).await;
     rig.ask("GET", "/health", None).await.expect(200);
 }
 

@@ -145,10 +145,24 @@ async fn t03_a_stranger_waits_and_is_let_in_on_the_same_link() {
     let mut agent = Agent::dial(&rig, "a", 1, None).await;
     let Standing::Pending { reason } = &agent.standing else { panic!("{:?}", agent.standing) };
     assert!(reason.contains("operator"), "{reason}");
-    assert_eq!(device(&rig, "a").await["status"], "pending");
+    let shown = device(&rig, "a").await;
+    assert_eq!(shown["status"], "pending");
+    // That is what an operator compares with what the device says of itself.
+    let fingerprint = PrivateKey::from_seed(&[1; 32]).public().fingerprint();
+    assert_eq!(shown["fingerprint"], fingerprint.to_string());
+    let samples = vec![Sample::new("cpu_usage", 1.0)];
+    let report = QueuedReport { seq: 1, at_millis: 0, age_millis: 0, samples };
+    agent.say(&ToServer::Samples(Samples { stream: [1; 16], reports: vec![report] })).await;
+    // What it says after it is heard, and the report before it was not taken.
+    let facts = Facts { hostname: "told-later".to_owned(), ..Facts::default() };
+    agent.say(&ToServer::Facts(Box::new(facts))).await;
+    wait_for("the facts", async || device(&rig, "a").await.to_string().contains("told-later"))
+        .await;
+    assert_eq!(points(&rig, "a").await, 0);
     rig.ask("POST", "/api/v1/devices/a/accept", None).await.expect(200);
     let told = agent.next().await;
-    assert!(matches!(told, ToAgent::Standing(Standing::Active { .. })), "{told:?}");
+    let is_active = matches!(told, ToAgent::Standing(Standing::Active { .. }));
+    assert!(is_active, "no acknowledgement before it: {told:?}");
     agent.report(1, &[1], 1.0).await;
     assert_eq!(points(&rig, "a").await, 1);
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fleet_core::api::{LiveReport, LiveSample, Ping, StreamMessage, StreamView, ValueRow, Values};
 use fleet_core::untrusted::Untrusted;
-use ratatui::layout::Size;
 
 use super::Frames;
 use crate::effect::Effect;
@@ -14,10 +13,10 @@ use crate::sample;
 use crate::state::App;
 use crate::state::device::testing::{self, SLOT};
 use crate::terminal::caps::Caps;
+use crate::testing::WIDE;
 use crate::theme::{Theme, ThemeName};
 use crate::view::Look;
 
-const WIDE: Size = Size { width: 120, height: 35 };
 const DEVICES: u32 = 10_000;
 const FIRST_PAINT_BYTES_MAX: usize = 12 * 1024;
 const SCROLL_BYTES_MAX: usize = 1024;

@@ -133,6 +133,21 @@ impl<F: ReadFilter> FilterLine<F> {
         self.read()
     }
 
+    /// Takes a key while something is typed, and notes if a list has to follow. False if nothing is.
+    pub fn types(&mut self, key: &KeyEvent, is_stale: &mut bool) -> bool {
+        Self::followed(self.press(key), is_stale)
+    }
+
+    /// The same with pasted text.
+    pub fn takes(&mut self, text: &str, is_stale: &mut bool) -> bool {
+        Self::followed(self.paste(text), is_stale)
+    }
+
+    fn followed(typed: Typed, is_stale: &mut bool) -> bool {
+        *is_stale |= typed == Typed::Filter;
+        typed != Typed::Nothing
+    }
+
     fn read(&mut self) -> Typed {
         match F::read(self.text()) {
             Ok(filter) => {

@@ -10,31 +10,23 @@ use crate::effect::Request;
 use crate::event::{Answer, Event, Failed, LinkEvent};
 use crate::sample;
 use crate::state::App;
-use crate::terminal::caps::{Caps, Colour};
+use crate::terminal::caps::Caps;
 use crate::testing::{
-    app, app_with, ascii, device, disconnect, event, live_app, picture, press, screen,
+    LOW, WIDE, app, app_with, device, disconnect, event, live_app, poor, press, screen, sized,
 };
-
-const WIDE: Size = Size::new(120, 35);
-const LOW: Size = Size::new(80, 24);
 
 /// Takes a picture of a console in both sizes that are designed.
 fn pictures(name: &str, app: &mut App) {
     for (size, suffix) in [(WIDE, "wide"), (LOW, "low")] {
-        let now = sample::moment(app.desk.now.since_start);
-        app.apply(now, Event::Resize(size));
-        let picture = picture(&screen(app, Caps::default()));
-        insta::assert_snapshot!(format!("{name}_{suffix}"), picture);
+        insta::assert_snapshot!(format!("{name}_{suffix}"), sized(app, size));
     }
 }
 
 /// Takes pictures of what a poor terminal shows.
 fn poor_pictures(name: &str, app: &mut App) {
-    let now = sample::moment(app.desk.now.since_start);
-    app.apply(now, Event::Resize(LOW));
-    insta::assert_snapshot!(format!("{name}_ascii"), picture(&screen(app, ascii())));
-    let mono = Caps { colour: Colour::None, ..Caps::default() };
-    insta::assert_snapshot!(format!("{name}_mono"), picture(&screen(app, mono)));
+    for (suffix, picture) in poor(app) {
+        insta::assert_snapshot!(format!("{name}_{suffix}"), picture);
+    }
 }
 
 fn denied() -> App {

@@ -28,6 +28,9 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
     response_headers_conformance,response_schema_conformance,negative_data_rejection,\
     ignored_auth,unsupported_method";
 
+/// One answer in so many is a success, at least.
+const SUCCESSES_SHARE: usize = 20;
+
 /// Answers without an end, which nobody waits for here.
 const ENDLESS: &str = "/(stream|logs|link)$";
 
@@ -36,14 +39,19 @@ const START_BOUND: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Ten wrong keys a minute close the door to an address, and many keys are wrong on purpose here: each
-/// request comes from another address, as if by a proxy.
+/// request comes from another address, as if by a proxy. Statuses are noted: refusals alone are as the
+/// document says, too, and show little.
 const HOOKS: &str = r#"import itertools, schemathesis
+statuses = open("statuses", "a", buffering=1)
 number = itertools.count(1)
 @schemathesis.hook
 def before_call(context, case, kwargs):
     at = next(number)
     case.headers = case.headers or {}
     case.headers["X-Forwarded-For"] = f"10.{at >> 16 & 255}.{at >> 8 & 255}.{at & 255}"
+@schemathesis.hook
+def after_call(context, case, response):
+    print(response.status_code, file=statuses)
 "#;
 
 /// How much is tried.
@@ -91,9 +99,23 @@ pub(super) fn run(effort: &Effort) -> anyhow::Result<()> {
             "the server and its OpenAPI document differ ({status}), or too little was tried:\n{said}"
         );
     }
+    let statuses = fs::read_to_string(folder.path().join("statuses"))?;
+    let (answers, done) = (statuses.lines().count(), successes(&statuses));
+    if done * SUCCESSES_SHARE < answers {
+        bail!("of {answers} answers only {done} are successes: most was refused, and not tried");
+    }
+    server.takes_key(&programs)?;
     let tried = tried.unwrap_or_default();
-    writeln!(io::stdout(), "{tried} requests, each answered as the document says")?;
+    writeln!(
+        io::stdout(),
+        "{tried} requests, each answered as the document says, {done} with success"
+    )?;
     Ok(())
+}
+
+/// How many of these statuses say that something was done.
+fn successes(statuses: &str) -> usize {
+    statuses.lines().filter(|status| status.starts_with('2')).count()
 }
 
 /// How many requests a report speaks of.
@@ -147,6 +169,18 @@ impl Server {
             thread::sleep(LOOK_EVERY);
         }
     }
+
+    /// That the key was good until the end.
+    fn takes_key(&self, programs: &Programs) -> anyhow::Result<()> {
+        let mut fleets = child::command(&programs.fleets);
+        fleets.args(["keys", "list"]).env("FLEETD_SERVER", &self.url);
+        let said = fleets.env("FLEETD_API_KEY", &self.key).output()?;
+        if !said.status.success() {
+            let why = String::from_utf8_lossy(&said.stderr);
+            bail!("the key was not good until the end ({}): {why}", said.status);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -158,5 +192,6 @@ mod tests {
         let report = "Failures:\n\nTest cases:\n  3,737 generated, 3 found 3 unique failures\n";
         assert_eq!(cases(report), Some(3737));
         assert_eq!(cases("nothing was tried"), None);
+        assert_eq!(successes("200\n401\n404\n201\n"), 2);
     }
 }

@@ -5,9 +5,10 @@
 //! with the row's id; `fuzz NAME` is a target of the fuzzer. A row whose threat has nothing to attack
 //! yet says so instead, after a dash. A test with an id in its name stands in that row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -55,9 +56,12 @@ fn packages() -> anyhow::Result<()> {
     for (place, names) in named(root())? {
         let Place::Package { package, is_own } = place else { continue };
         let target: &[&str] = if is_own { &["--lib"] } else { &["--test", "it"] };
-        let mut command = cargo();
-        command.args(["test", "--all-features", "--package", &package]).args(target).arg("--");
-        succeed(command.args(names))?;
+        let suite = || {
+            let mut command = cargo();
+            command.args(["test", "--all-features", "--package", &package]).args(target).arg("--");
+            command
+        };
+        run_all(suite, &names)?;
     }
     Ok(())
 }
@@ -65,7 +69,40 @@ fn packages() -> anyhow::Result<()> {
 fn hosts() -> anyhow::Result<()> {
     let names = named(root())?.remove(&Place::Hosts).unwrap_or_default();
     let (unshare, suite) = steps::hosts_suite()?;
-    succeed(namespaces::within(unshare, &suite).args(names))
+    run_all(|| namespaces::within(unshare.clone(), &suite), &names)
+}
+
+/// Runs these tests of a suite, and no others. One that the suite does not have, or would not run,
+/// is a failure.
+fn run_all(suite: impl Fn() -> Command, names: &[String]) -> anyhow::Result<()> {
+    let list = |args: &[&str]| {
+        let said = suite().args(args).stderr(Stdio::inherit()).output()?;
+        if !said.status.success() {
+            bail!("a suite cannot be listed ({})", said.status);
+        }
+        Ok(paths(&said.stdout))
+    };
+    let (listed, ignored) = (list(&["--list"])?, list(&["--list", "--ignored"])?);
+    let runs: Vec<&String> = listed.difference(&ignored).collect();
+    let found = names.iter().map(|name| path_of(name, &runs));
+    let found = found.collect::<anyhow::Result<Vec<_>>>()?;
+    succeed(suite().arg("--exact").args(found))
+}
+
+/// The paths of tests in what a suite lists.
+fn paths(listed: &[u8]) -> BTreeSet<String> {
+    let listed = String::from_utf8_lossy(listed);
+    listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
+}
+
+/// The path of the one test of a name that runs.
+fn path_of<'a>(name: &str, runs: &[&'a String]) -> anyhow::Result<&'a String> {
+    let mut found = runs.iter().filter(|path| path.rsplit("::").next() == Some(name));
+    match (found.next(), found.next()) {
+        (Some(path), None) => Ok(path),
+        (None, _) => bail!("the test {name} does not run"),
+        (Some(one), Some(other)) => bail!("there are both {one} and {other}"),
+    }
 }
 
 fn all_fuzz() -> anyhow::Result<()> {
@@ -109,13 +146,17 @@ fn named(root: &Path) -> anyhow::Result<BTreeMap<Place, Vec<String>>> {
     Ok(named)
 }
 
-/// Whether a test has the id of a row in its name and does not stand there.
+/// Whether a test has the id of a threat in its name and does not stand in a row of it.
 fn is_missing(test: &str, threats: &[Threat]) -> bool {
-    let row = threats.iter().find(|threat| {
-        let id = threat.id.to_lowercase();
-        test.strip_prefix(&id).is_some_and(|rest| rest.starts_with('_'))
-    });
-    row.is_some_and(|row| !row.tests.iter().any(|named| named == test))
+    let Some(number) = test.strip_prefix('t').and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    if number.0.is_empty() || !number.0.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let id = format!("T{}", number.0);
+    let row = threats.iter().find(|threat| threat.id == id);
+    !row.is_some_and(|row| row.tests.iter().any(|named| named == test))
 }
 
 /// The rows of the table; every threat has one, in order.
@@ -220,6 +261,42 @@ mod tests {
         assert!(first(&table("— there is no `such` thing yet")).is_nothing);
         assert!(threats(&row(1, "`one`")).is_err(), "one of many");
         assert!(threats(&table("`one` | more")).is_err(), "five cells");
+    }
+
+    #[test]
+    fn a_test_stands_in_the_row_of_its_id() {
+        let row = |id: &str, test: &str| Threat {
+            id: id.to_owned(),
+            tests: vec![test.to_owned()],
+            is_nothing: false,
+        };
+        let threats = [row("T01", "t01_a"), row("T02", "b")];
+        for (test, is_amiss) in [
+            ("t01_a", false),
+            ("t01_b", true),
+            ("t02_a", true),
+            ("t38_nobody_knows_this_threat", true),
+            ("t1_a", true),
+            ("b", false),
+            ("c", false),
+            ("two_t01_a", false),
+            ("twice_a", false),
+        ] {
+            assert_eq!(is_missing(test, &threats), is_amiss, "{test}");
+        }
+    }
+
+    #[test]
+    fn a_test_that_does_not_run_is_no_pass() {
+        let runs = [&"a::one".to_owned(), &"b::two".to_owned(), &"c::two".to_owned()];
+        assert_eq!(path_of("one", &runs).unwrap(), "a::one");
+        for name in ["on", "two", "three"] {
+            path_of(name, &runs).unwrap_err();
+        }
+        // The suite lists what it has by paths.
+        let command = || Command::new(std::env::current_exe().unwrap());
+        run_all(command, &["functions_behind_attributes_are_tests".to_owned()]).unwrap();
+        run_all(command, &["functions_behind".to_owned()]).unwrap_err();
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Probing, announcing, answering, giving way.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use simple_dns::rdata::{A, PTR, RData, SRV};
@@ -222,13 +225,26 @@ fn a_claim_that_nobody_defends_takes_no_name_away() {
 #[test]
 fn a_stubborn_rival_cannot_make_us_noisy() {
     let mut ether = Ether::settled("10.0.0.1", service("a", 1));
-    for _ in 0..600 {
-        let taken = format!("{}._fleetd._tcp.local", ether.instances()[0]);
-        ether.hear(socket(STRANGER), &response(vec![srv_of(&taken, 9)]));
-        ether.pass(Duration::from_millis(100));
-    }
+    let lines = Arc::new(AtomicUsize::new(0));
+    let written = lines.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || {
+        written.fetch_add(1, Ordering::Relaxed);
+        io::sink()
+    });
+    let mut names = BTreeSet::new();
+    tracing::subscriber::with_default(log.finish(), || {
+        for _ in 0..600 {
+            let taken = format!("{}._fleetd._tcp.local", ether.instances()[0]);
+            ether.hear(socket(STRANGER), &response(vec![srv_of(&taken, 9)]));
+            ether.pass(Duration::from_millis(100));
+            names.extend(ether.instances().into_iter().map(str::to_owned));
+        }
+    });
     let packets = ether.take_said().len();
     assert!(packets < 60, "{packets} packets in a minute");
+    assert!((2..32).contains(&names.len()), "{} names in a minute", names.len());
+    let lines = lines.load(Ordering::Relaxed);
+    assert!((1..16).contains(&lines), "{lines} lines in a minute");
 }
 
 #[test]

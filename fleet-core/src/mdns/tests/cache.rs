@@ -8,6 +8,7 @@ use simple_dns::{Packet, ResourceRecord, TYPE};
 use tokio::time::Instant;
 
 use super::{LINK, SERVICE, ip, name};
+use crate::mdns::budget::QUESTIONS_MAX;
 use crate::mdns::cache::{CLAIMS_MAX, Cache, SOURCE_CLAIMS_MAX};
 use crate::mdns::claim::{ATTRIBUTES_MAX, Source};
 use crate::mdns::instance::{Event, Instance};
@@ -35,6 +36,12 @@ impl Heard {
     fn pass(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
         self.cache.expire(self.now);
+    }
+
+    fn begin_rounds(&mut self, count: u32) {
+        for _ in 0..count {
+            self.cache.begin_round();
+        }
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -175,6 +182,52 @@ fn what_ages_is_asked_for_and_what_lapses_is_lost() {
 }
 
 #[test]
+fn t02_neither_those_known_nor_the_new_are_forgotten_among_many_questions() {
+    let mut heard = Heard::new();
+    let real = device("real", "one", &["10.0.0.1"]);
+    heard.take("10.0.0.1", &real);
+    let mut in_second = 0;
+    let mut newcomer_asked_at = None;
+    for step in 0..750_u32 {
+        heard.now += Duration::from_millis(200);
+        heard.cache.expire(heard.now);
+        // Some tell more names than can be asked about, and others have much that lapses soon.
+        for number in 0..5 {
+            let source = format!("10.0.1.{}", number + 1);
+            let name = format!("half-{}", step * 5 + number);
+            heard.take(&source, &device(&name, "", &[])[..1]);
+            let source = format!("10.0.2.{}", number + 1);
+            let records = device(&format!("short-{number}-{}", step % 64), "x", &[&source]);
+            let short = records.into_iter().map(|record| ResourceRecord { ttl: 20, ..record });
+            heard.take(&source, &short.collect::<Vec<_>>());
+        }
+        if step == 350 {
+            heard.take("10.0.0.2", &device("new", "", &[])[..1]);
+        }
+        if step % 5 == 0 {
+            in_second = 0;
+        }
+        for inquiry in heard.cache.follow_up(heard.now).values() {
+            in_second += inquiry.questions.len();
+            let asks = |instance| {
+                let full = name(&format!("{instance}.{SERVICE}"));
+                inquiry.questions.iter().any(|question| question.qname == full)
+            };
+            if asks("real") {
+                heard.take("10.0.0.1", &real);
+            }
+            if asks("new") {
+                newcomer_asked_at.get_or_insert(step);
+            }
+        }
+        assert!(in_second <= QUESTIONS_MAX, "{in_second} questions in a second");
+    }
+    let lost = |event| matches!(event, Event::Lost(instance) if instance.name.raw() == "real");
+    assert!(!heard.events().into_iter().any(lost), "it answered whenever it was asked");
+    assert!(newcomer_asked_at.is_some_and(|step| step < 360), "{newcomer_asked_at:?}");
+}
+
+#[test]
 fn short_lives_are_not_prolonged_and_long_ones_are_cut() {
     let mut heard = Heard::new();
     let lives = |ttl| {
@@ -196,6 +249,7 @@ fn short_lives_are_not_prolonged_and_long_ones_are_cut() {
 fn only_fresh_pointers_are_known_answers() {
     let mut heard = Heard::new();
     heard.take("10.0.0.1", &device("a", "one", &["10.0.0.1"]));
+    heard.begin_rounds(4);
     let known = |link, now| heard.cache.inquiry(link, Family::V4, now).known.len();
     assert_eq!(known(LINK, heard.now), 1);
     assert_eq!(known(LINK + 1, heard.now), 0);
@@ -203,8 +257,31 @@ fn only_fresh_pointers_are_known_answers() {
 }
 
 #[test]
+fn t01_a_pointer_from_a_stranger_keeps_no_device_silent() {
+    let mut heard = Heard::new();
+    let known = |heard: &Heard| heard.cache.inquiry(LINK, Family::V4, heard.now).known.len();
+    heard.take("10.0.0.66", &device("real", "", &[])[..1]);
+    for round in 1..=4 {
+        heard.begin_rounds(1);
+        assert_eq!(known(&heard), usize::from(round == 4), "in round {round}");
+    }
+    // Nor does one while others are being pushed out, and when there are new links.
+    for number in 0..=SOURCE_CLAIMS_MAX {
+        heard.take("10.0.0.67", &device(&format!("flood-{number}"), "", &[])[..1]);
+    }
+    heard.begin_rounds(1);
+    assert_eq!(known(&heard), 0);
+    heard.begin_rounds(1);
+    assert_eq!(known(&heard), SOURCE_CLAIMS_MAX + 1);
+    heard.cache.begin_anew();
+    heard.begin_rounds(3);
+    assert_eq!(known(&heard), 0);
+}
+
+#[test]
 fn what_was_heard_in_one_family_is_still_asked_for_in_the_other() {
     let mut heard = Heard::new();
+    heard.begin_rounds(4);
     let both = ["10.0.0.1", "fe80::1"];
     heard.take("fe80::1", &device("a", "one", &both));
     let known = |heard: &Heard| {
@@ -291,9 +368,10 @@ fn a_flood_stays_within_bounds_and_the_real_device_comes_back() {
     assert!(heard.cache.names() <= 2 * CLAIMS_MAX);
     heard.take("10.0.0.1", &real);
     heard.take("10.0.0.1", &real);
+    heard.begin_rounds(4);
     let now = heard.now;
     let known = heard.cache.inquiry(LINK, Family::V4, now).known;
-    assert!(known.len() <= 1024);
+    assert_eq!(known.len(), 1024);
     let names: Vec<String> = heard
         .events()
         .into_iter()

@@ -1,5 +1,5 @@
-//! Keys to the server: who may come in, and with what. Those come first that end soon or have just
-//! ended, then those that work, and behind them those that do not.
+//! Keys to the server: who may come in, and with what. Those come first that have just ended or end
+//! soon, then those that work, and behind them those that do not.
 //!
 //! What a key says in full is shown once, when it is made, in [`crate::state::popup::NewKey`], and is
 //! not kept here.
@@ -20,7 +20,7 @@ use fleet_core::secret::ApiKey;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::escaped;
 
-use super::filter_line::{FilterLine, Typed};
+use super::filter_line::FilterLine;
 use super::popup::{Command, Facts, Menu, MenuItem, NewKey, Popup};
 use super::{Desk, Screen, list};
 use crate::effect::Request;
@@ -81,6 +81,8 @@ pub struct KeysScreen {
     order: Vec<usize>,
     /// The id of the key at the cursor.
     cursor: Option<String>,
+    /// The id of a new key that the cursor goes to as soon as it is listed.
+    wanted: Option<String>,
     place: usize,
     /// The first row in sight.
     pub top: usize,
@@ -249,8 +251,7 @@ impl KeysScreen {
             _ => NewKey::new(key, "The new key".to_owned(), None, now),
         };
         if matches!(request, Request::MakeKey(_)) {
-            // It is where one looks as soon as it is listed.
-            self.cursor = Some(new.key().id().to_owned());
+            self.wanted = Some(new.key().id().to_owned());
         }
         let text = format!("made the {} key {}", new.key().kind(), new.key().id());
         desk.note(Notice { text, is_error: false });
@@ -292,6 +293,10 @@ impl KeysScreen {
             rows.reverse();
         }
         self.order = rows.into_iter().map(|(place, _)| place).collect();
+        // A list that was asked for before it was made does not have it.
+        if let Some(new) = self.wanted.take_if(|id| self.kept.iter().any(|key| key.id == *id)) {
+            self.cursor = Some(new);
+        }
         let kept = |place: &usize| self.kept.get(*place).map(|key| key.id.as_str());
         let cursor = self.cursor.as_deref();
         let place = self.order.iter().position(|place| cursor.is_some() && kept(place) == cursor);
@@ -306,6 +311,7 @@ impl KeysScreen {
     /// Does what a key asked for.
     pub fn act(&mut self, action: Action, desk: &mut Desk) -> Option<Command> {
         if let Some(place) = list::moved(action, self.place, self.order.len(), rows_height(desk)) {
+            self.wanted = None;
             self.put_cursor(place);
             return None;
         }
@@ -344,16 +350,12 @@ impl KeysScreen {
 
     /// Takes a key while something is typed. False if nothing is.
     pub fn types(&mut self, key: &KeyEvent) -> bool {
-        let typed = self.filter.press(key);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.types(key, &mut self.is_stale)
     }
 
     /// Takes pasted text while something is typed.
     pub fn paste(&mut self, text: &str) -> bool {
-        let typed = self.filter.paste(text);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.takes(text, &mut self.is_stale)
     }
 
     /// What can be done with the key at the cursor, and that another one can be made.
@@ -384,7 +386,9 @@ impl KeysScreen {
             items.push(MenuItem { key, text: text.to_owned(), detail, command });
         };
         item('i', "key id", key.id.clone());
-        item('l', "label", key.label.to_string());
+        if !key.label.raw().is_empty() {
+            item('l', "label", key.label.to_string());
+        }
         if let Some(scope) = &key.scope {
             item('s', "scope", scope.to_string());
         }
@@ -415,18 +419,19 @@ pub enum KeyChange {
     Revoke,
 }
 
-/// Where a key stands among others: what wants somebody, what works, what does not; of each the one
-/// that ends first, or has ended last.
+/// Where a key stands among others: what ended not long ago, what ends soon, what works, what does not;
+/// of each the one that ends first, or has ended last.
 fn rank(key: &KeyView, now: Timestamp) -> (u8, i64) {
     let far = i64::MAX;
     let ends = key.expires_at.map_or(far, Timestamp::millis);
     match key.state(now) {
-        _ if end(key, now) != End::Quiet => (0, ends),
-        KeyState::Rotating => (0, ends),
-        KeyState::Active => (1, ends),
-        KeyState::UsedUp => (2, far),
-        KeyState::Expired => (3, -ends),
-        KeyState::Revoked => (4, key.revoked_at.map_or(far, |at| -at.millis())),
+        _ if end(key, now) == End::Past => (0, -ends),
+        _ if end(key, now) == End::Near => (1, ends),
+        KeyState::Rotating => (1, ends),
+        KeyState::Active => (2, ends),
+        KeyState::UsedUp => (3, far),
+        KeyState::Expired => (4, -ends),
+        KeyState::Revoked => (5, key.revoked_at.map_or(far, |at| -at.millis())),
     }
 }
 

@@ -104,6 +104,51 @@ fn what_ends_soon_comes_first_and_what_does_not_work_last() {
 }
 
 #[test]
+fn of_those_that_have_just_ended_the_last_comes_first() {
+    let mut app = listed();
+    let mut keys = keys();
+    let ended = |id: &str, days: u64| KeyView {
+        expires_at: Some(now().minus(Duration::from_secs(days * 86_400))),
+        ..key(id, id)
+    };
+    keys.extend([ended("pastbefore", 9), ended("pasttodayt", 1)]);
+    tell(&mut app, Request::Keys, Ok(Answer::Keys(keys)));
+    assert_eq!(ids(&app)[..4], ["pasttodayt", "pastpastpa", "pastbefore", "oldoldoldo"]);
+}
+
+#[test]
+fn the_cursor_goes_to_a_new_key_as_soon_as_it_is_listed() {
+    let mut app = listed();
+    go_to(&mut app, "nearnearne");
+    let requests = asked(press(&mut app, "o x Tab Tab Tab Tab Tab Enter"));
+    let (request, new) = (requests.first().expect("a request").clone(), made());
+    let id = new.id().to_owned();
+    tell(&mut app, request, Ok(Answer::NewKey(Box::new(new))));
+    // An answer to what was asked before.
+    tell(&mut app, Request::Keys, Ok(Answer::Keys(keys())));
+    assert_eq!(app.keys.at_cursor().unwrap().id, "nearnearne");
+    let with_it = || [keys(), vec![key(&id, "x")]].concat();
+    tell(&mut app, Request::Keys, Ok(Answer::Keys(with_it())));
+    assert_eq!(app.keys.at_cursor().unwrap().id, id);
+    seen(&mut app);
+    press(&mut app, "y Esc g");
+    tell(&mut app, Request::Keys, Ok(Answer::Keys(with_it())));
+    assert_eq!(app.keys.at_cursor().unwrap().id, "pastpastpa", "it went there once");
+}
+
+#[test]
+fn what_a_key_does_not_have_is_not_copied() {
+    let mut app = listed();
+    for (id, has_label) in [("nearnearne", true), ("farfarfarf", false)] {
+        go_to(&mut app, id);
+        press(&mut app, "y");
+        let Some(Popup::Menu(menu)) = &app.desk.popup else { panic!("no menu") };
+        assert_eq!(menu.items.iter().any(|item| item.text == "label"), has_label, "{id}");
+        press(&mut app, "Esc");
+    }
+}
+
+#[test]
 fn the_cursor_stays_with_its_key() {
     let mut app = listed();
     go_to(&mut app, "nearnearne");

@@ -19,7 +19,7 @@ use fleet_core::id::Uid;
 use fleet_core::limits::{BATCHES_MAX, BATCHES_OPEN_MAX};
 
 use super::deed::Last;
-use super::filter_line::{FilterLine, Typed};
+use super::filter_line::FilterLine;
 use super::popup::{Command, Popup};
 use super::{Desk, Screen, list};
 use crate::effect::{BatchChange, Request};
@@ -530,16 +530,12 @@ impl BatchesScreen {
 
     /// Takes a key while something is typed. False if nothing is.
     pub fn types(&mut self, key: &KeyEvent) -> bool {
-        let typed = self.filter.press(key);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.types(key, &mut self.is_stale)
     }
 
     /// Takes pasted text while something is typed.
     pub fn paste(&mut self, text: &str) -> bool {
-        let typed = self.filter.paste(text);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.takes(text, &mut self.is_stale)
     }
 }
 

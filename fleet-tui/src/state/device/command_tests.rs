@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use fleet_core::api::{CommandState, EventKind, EventView, StreamMessage};
-use ratatui::layout::Size;
 
 use super::testing::*;
 use crate::effect::{Change, Effect, Request};
 use crate::event::{Answer, Event, LinkEvent};
 use crate::sample;
 use crate::state::App;
-use crate::testing::{event, press};
-
-const WIDE: Size = Size::new(120, 35);
+use crate::testing::{WIDE, event, press};
 
 fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
     crate::testing::wait(app, Duration::from_secs(secs))

@@ -14,10 +14,7 @@ use crate::layout::Pane;
 use crate::sample;
 use crate::state::popup::{Lock, Popup};
 use crate::state::{App, Screen};
-use crate::testing::press;
-
-const WIDE: Size = Size::new(120, 35);
-const LOW: Size = Size::new(80, 24);
+use crate::testing::{LOW, WIDE, press};
 
 fn wait(app: &mut App, secs: u64) -> Vec<Effect> {
     crate::testing::wait(app, Duration::from_secs(secs))

@@ -20,7 +20,7 @@ use crate::effect::{Effect, Request};
 use crate::event::{Answer, Failed};
 use crate::keys::Action;
 use crate::layout;
-use crate::state::filter_line::{FilterLine, Typed};
+use crate::state::filter_line::FilterLine;
 pub use filter::EventFilter;
 
 /// Events that are kept here; the server has more.
@@ -384,16 +384,12 @@ impl EventsScreen {
 
     /// Takes a key while something is typed. False if nothing is.
     pub fn types(&mut self, key: &KeyEvent) -> bool {
-        let typed = self.filter.press(key);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.types(key, &mut self.is_stale)
     }
 
     /// Takes pasted text while something is typed.
     pub fn paste(&mut self, text: &str) -> bool {
-        let typed = self.filter.paste(text);
-        self.is_stale |= typed == Typed::Filter;
-        typed != Typed::Nothing
+        self.filter.takes(text, &mut self.is_stale)
     }
 
     fn copy_menu(&self) -> Option<Menu> {

@@ -13,41 +13,29 @@ use ratatui::layout::Size;
 
 use crate::effect::{Effect, Request};
 use crate::event::{Answer, Event, LinkEvent};
+use crate::layout::SMALLEST;
 use crate::sample;
 use crate::state::App;
-use crate::terminal::caps::{Caps, Colour};
+use crate::terminal::caps::Caps;
 use crate::testing::{
-    app, app_with, ascii, batch, batch_id, disconnect, fleet_of, live_app, member, picture, press,
-    screen, wait,
+    HUGE, LOW, WIDE, app, app_with, ascii, batch, batch_id, disconnect, fleet_of, live_app, member,
+    poor, press, resize, screen, sized, wait,
 };
-
-const WIDE: Size = Size::new(120, 35);
-const LOW: Size = Size::new(80, 24);
-const HUGE: Size = Size::new(200, 60);
-const SMALLEST: Size = Size::new(60, 16);
-
-fn resize(app: &mut App, size: Size) {
-    let now = sample::moment(app.desk.now.since_start);
-    app.apply(now, Event::Resize(size));
-}
 
 fn pictures(name: &str, app: &mut App) {
     for (size, suffix) in [(WIDE, "wide"), (LOW, "low")] {
-        resize(app, size);
-        insta::assert_snapshot!(format!("{name}_{suffix}"), picture(&screen(app, Caps::default())));
+        insta::assert_snapshot!(format!("{name}_{suffix}"), sized(app, size));
     }
 }
 
 fn all_pictures(name: &str, app: &mut App) {
     pictures(name, app);
     for (size, suffix) in [(HUGE, "huge"), (SMALLEST, "smallest")] {
-        resize(app, size);
-        insta::assert_snapshot!(format!("{name}_{suffix}"), picture(&screen(app, Caps::default())));
+        insta::assert_snapshot!(format!("{name}_{suffix}"), sized(app, size));
     }
-    resize(app, LOW);
-    insta::assert_snapshot!(format!("{name}_ascii"), picture(&screen(app, ascii())));
-    let mono = Caps { colour: Colour::None, ..Caps::default() };
-    insta::assert_snapshot!(format!("{name}_mono"), picture(&screen(app, mono)));
+    for (suffix, picture) in poor(app) {
+        insta::assert_snapshot!(format!("{name}_{suffix}"), picture);
+    }
 }
 
 /// Some of all kinds, newest first.

@@ -17,11 +17,8 @@ use crate::state::device::testing::{
     SLOT, answer_all, answered, fail_all, opened, report, screen as screen_of, tell, time,
 };
 use crate::state::{App, device};
-use crate::terminal::caps::{Caps, Colour};
-use crate::testing::{ascii, picture, press, screen, wait};
-
-const WIDE: Size = Size::new(120, 35);
-const LOW: Size = Size::new(80, 24);
+use crate::terminal::caps::Caps;
+use crate::testing::{LOW, WIDE, ascii, mono, picture, press, screen, wait};
 
 fn shown_with(app: &App, caps: Caps) -> String {
     picture(&screen(app, caps))
@@ -86,17 +83,15 @@ fn lines_of_its_log() {
         tell(&mut app, Event::Log(ask.number, over));
         assert_snapshot!(format!("{suffix}_logs_over"), shown(&app));
     }
-    let mono = Caps { colour: Colour::None, ..Caps::default() };
-    assert_snapshot!("low_logs_mono", shown_with(&logged(LOW), mono));
+    assert_snapshot!("low_logs_mono", shown_with(&logged(LOW), mono()));
     assert_snapshot!("low_logs_ascii", shown_with(&logged(LOW), ascii()));
 }
 
 #[test]
 fn without_colours_or_signs() {
     let (wide, low) = (answered(SLOT, WIDE), answered(SLOT, LOW));
-    let mono = Caps { colour: Colour::None, ..Caps::default() };
-    assert_snapshot!("wide_mono", shown_with(&wide, mono));
-    assert_snapshot!("low_mono", shown_with(&low, mono));
+    assert_snapshot!("wide_mono", shown_with(&wide, mono()));
+    assert_snapshot!("low_mono", shown_with(&low, mono()));
     let (wide, low) = (shown_with(&wide, ascii()), shown_with(&low, ascii()));
     // Text from outside, and the frame's own keys, are as they are.
     let body = |text: &str| {

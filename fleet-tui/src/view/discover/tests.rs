@@ -11,11 +11,8 @@ use ratatui::layout::Size;
 use crate::event::{Event, LinkEvent};
 use crate::state::App;
 use crate::state::discover::testing::{after_a_run, found, give, looking, network};
-use crate::terminal::caps::{Caps, Colour};
-use crate::testing::{ascii, disconnect, picture, press, screen, wait};
-
-const WIDE: Size = Size { width: 120, height: 35 };
-const LOW: Size = Size { width: 80, height: 24 };
+use crate::terminal::caps::Caps;
+use crate::testing::{LOW, WIDE, ascii, disconnect, mono, picture, press, screen, wait};
 
 fn shown(app: &App) -> String {
     picture(&screen(app, Caps::default()))
@@ -42,8 +39,7 @@ fn a_network_and_a_run() {
 fn without_colours_and_with_ascii_only() {
     let app = after_a_run(WIDE);
     assert_snapshot!("ascii", picture(&screen(&app, ascii())));
-    let mono = Caps { colour: Colour::None, ..Caps::default() };
-    assert_snapshot!("mono", picture(&screen(&app, mono)));
+    assert_snapshot!("mono", picture(&screen(&app, mono())));
 }
 
 #[test]

@@ -8,17 +8,10 @@ use crate::event::{Event, LinkEvent};
 use crate::sample;
 use crate::state::App;
 use crate::terminal::caps::{Caps, Colour};
-use crate::testing::{self, ascii, picture, press};
-
-const WIDE: Size = Size::new(120, 35);
-const LOW: Size = Size::new(80, 24);
+use crate::testing::{self, LOW, WIDE, ascii, mono, picture, press};
 
 fn coloured() -> Caps {
     Caps { colour: Colour::Sixteen, ..Caps::default() }
-}
-
-fn mono() -> Caps {
-    Caps { colour: Colour::None, ..Caps::default() }
 }
 
 /// The same state on both sizes.

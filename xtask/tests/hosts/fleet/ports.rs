@@ -1,6 +1,7 @@
 //! What strangers can do to the open ports: nothing that matters.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -56,6 +57,37 @@ fn t08_garbage_ends_its_own_connection_and_nothing_else() {
     server.stores_after("cam", now_millis());
     let health = format!("http://{}:6789/health", cam.address());
     assert_eq!(statuses(&desk, "GET", &[health]), ["200"]);
+}
+
+#[test]
+fn t10_tls_1_3_is_spoken_and_nothing_older() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [desk, cam, stranger] = ["desk", "cam", "stranger"].map(|name| lab.host(name, &[&lan]));
+    let server = Server::start(&desk);
+    let _agent = Agent::start(&cam);
+    server.configure(&["cam"]);
+
+    for address in [(cam.address(), 6789), (desk.address(), 8080)].map(SocketAddr::from) {
+        let offer = |version: &str| {
+            let mut openssl = stranger.command("openssl");
+            // What the library of a distribution would not offer by itself is no reason.
+            openssl.args(["s_client", "-cipher", "ALL:@SECLEVEL=0", version, "-connect"]);
+            Said::of(openssl.arg(address.to_string()).stdin(Stdio::null()))
+        };
+        let said = offer("-tls1_3");
+        assert!(said.stdout.contains("New, TLSv1.3, Cipher is TLS_"), "{address}: {said:#?}");
+        for (version, alert) in [
+            ("-tls1_2", "alert protocol version"),
+            ("-tls1_1", "SSL alert number"),
+            ("-tls1", "SSL alert number"),
+        ] {
+            let said = offer(version);
+            assert_ne!(said.code, Some(0), "{address} {version}: {said:#?}");
+            assert!(said.stdout.contains("Cipher is (NONE)"), "{address} {version}: {said:#?}");
+            assert!(said.stderr.contains(alert), "{address} {version}: {said:#?}");
+        }
+    }
 }
 
 /// Paths that an agent must not know.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fleet_core::api::{DiscoverOutcome, DiscoverReply, Discovered};
 use fleet_core::identity::PrivateKey;
 use fleet_core::net::shutdown::Tasks;
+use serde_json::{Value, json};
 use simple_dns::rdata::{A, PTR, RData, SRV, TXT};
 use simple_dns::{CLASS, Name, Packet, ResourceRecord};
 use tokio::net::{TcpListener, TcpStream};
@@ -114,7 +115,12 @@ pub(super) fn seen(host: &Host, server: &Server<'_>) -> Vec<Discovered> {
 
 #[track_caller]
 fn claim(host: &Host, server: &Server<'_>, id: &str) -> Said {
-    let body = format!("{{\"device_id\":\"{id}\"}}");
+    claim_with(host, server, &json!({"device_id": id}))
+}
+
+#[track_caller]
+fn claim_with(host: &Host, server: &Server<'_>, wish: &Value) -> Said {
+    let body = wish.to_string();
     let said = ask(host, server, &["-H", "Content-Type: application/json", "--data", &body]);
     said.exits(0)
 }
@@ -226,4 +232,81 @@ fn t16_poisoned_announcements_make_nobody_connect_elsewhere() {
     let reply: DiscoverReply = claim(&laptop, &server, "cam").json();
     assert_eq!(reply.status, DiscoverOutcome::Configured, "{:?}", reply.reason);
     server.shows_online(&["cam"]);
+}
+
+/// How long a double waits with its answer: the server has looked by then, and listens still.
+const LATER: Duration = Duration::from_millis(250);
+
+#[test]
+fn t01_the_server_waits_for_a_double_before_it_claims() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [desk, cam, double, laptop] =
+        ["desk", "cam", "double", "laptop"].map(|name| lab.host(name, &[&lan]));
+    let server = Server::start(&desk);
+    let _agent = Agent::start(&cam);
+    // Whoever poses as the device answers when it has.
+    let (ear, real) = (Wire::join(&double), IpAddr::from(cam.address()));
+    let packet = announcement("cam", 66, 6789, &[double.address()], "1");
+    ear.wait_for_quiet();
+    let said = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            ear.receive(|_, source| (source.ip() == real).then_some(()));
+            std::thread::sleep(LATER);
+            ear.send_bytes(&packet);
+        });
+        claim(&laptop, &server, "cam")
+    });
+    let conflict = "two devices with different keys call themselves cam";
+    assert!(said.stdout.contains("\"status\":409") && said.stdout.contains(conflict), "{said:#?}");
+    assert!(server.devices().is_empty());
+}
+
+#[test]
+fn a_claim_may_say_which_key_the_device_must_have() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [desk, cam, laptop] = ["desk", "cam", "laptop"].map(|name| lab.host(name, &[&lan]));
+    let server = Server::start(&desk);
+    let _agent = Agent::start(&cam);
+    let fingerprint = wait_for("the device's key to be seen", SOON, || {
+        let seen = seen(&laptop, &server);
+        seen.iter().find(|device| has_id(device, "cam"))?.fingerprint
+    });
+    let claim = |fingerprint: &str| {
+        claim_with(&laptop, &server, &json!({"device_id": "cam", "fingerprint": fingerprint}))
+    };
+    let other = PrivateKey::from_seed(&[7; 32]).public().fingerprint().to_string();
+    let said = claim(&other);
+    let words = format!("the key of cam has the fingerprint {fingerprint}");
+    assert!(said.stdout.contains("\"status\":409") && said.stdout.contains(&words), "{said:#?}");
+    assert!(claim("x").stdout.contains("\"status\":422"));
+    assert!(server.devices().is_empty());
+    let reply: DiscoverReply = claim(&fingerprint.to_string()).json();
+    assert_eq!(reply.status, DiscoverOutcome::Configured, "{:?}", reply.reason);
+}
+
+#[test]
+fn t16_the_server_itself_is_never_claimed() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let [desk, laptop] = ["desk", "laptop"].map(|name| lab.host(name, &[&lan]));
+    let server = Server::start(&desk);
+    let tasks = Tasks::default();
+    // Somebody on the server's own host, from the server's own address: of its port, and of another.
+    let packets = [("own", 1, SERVER), ("other", 2, CANARY)]
+        .map(|(id, seed, port)| announcement(id, seed, port, &[desk.address()], "1"));
+    repeat(&desk, &tasks, Wire::open(&desk, 5353), packets.into());
+    wait_for("both to be seen", SOON, || {
+        let seen = seen(&laptop, &server);
+        ["own", "other"].iter().all(|id| seen.iter().any(|device| has_id(device, id))).then_some(())
+    });
+    let reason = |id: &str| {
+        let reply: DiscoverReply = claim(&laptop, &server, id).json();
+        assert_eq!(reply.status, DiscoverOutcome::Unreachable, "{id}");
+        reply.reason.expect("a reason").into_raw()
+    };
+    let nowhere = "it announced no key, or no address that it answers from";
+    assert_eq!(reason("own"), nowhere);
+    assert_ne!(reason("other"), nowhere, "there it would connect");
 }

@@ -43,7 +43,7 @@ impl Wire {
     }
 
     /// Hears all that is multicast, too.
-    pub(super) fn join(host: &Host) -> Self {
+    pub(crate) fn join(host: &Host) -> Self {
         let wire = Self::open(host, MDNS_PORT);
         wire.0.join_multicast_v4(&GROUP, &host.address()).expect("membership");
         wire
@@ -51,7 +51,7 @@ impl Wire {
 
     /// Waits until nobody has said anything for longer than the engine ever pauses while it
     /// announces itself.
-    pub(super) fn wait_for_quiet(&self) {
+    pub(crate) fn wait_for_quiet(&self) {
         let started = Instant::now();
         let mut buffer = [0; 9000];
         self.0.set_read_timeout(Some(Duration::from_millis(2500))).expect("a timeout");
@@ -69,7 +69,10 @@ impl Wire {
     }
 
     /// The next packet that is as wanted, and who sent it.
-    fn receive<T>(&self, mut wanted: impl FnMut(&Packet<'_>, SocketAddr) -> Option<T>) -> T {
+    pub(crate) fn receive<T>(
+        &self,
+        mut wanted: impl FnMut(&Packet<'_>, SocketAddr) -> Option<T>,
+    ) -> T {
         let started = Instant::now();
         let mut buffer = [0; 9000];
         loop {

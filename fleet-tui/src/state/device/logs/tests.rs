@@ -1,7 +1,6 @@
 //! Lines from the ask to the pane, and what becomes of a stream that ends.
 
 use fleet_core::api::{LogEntry, LogHello, LogLink, LogOver, LogOverKind};
-use ratatui::layout::Size;
 
 use super::*;
 use crate::effect::Effect;
@@ -9,9 +8,7 @@ use crate::event::Event;
 use crate::sample;
 use crate::state::App;
 use crate::state::device::testing::{SLOT, answered, come_back, go_down, screen, tell};
-use crate::testing::{press, wait};
-
-const WIDE: Size = Size::new(120, 35);
+use crate::testing::{WIDE, press, wait};
 
 /// What is asked for last.
 #[derive(Debug, PartialEq)]
