@@ -437,10 +437,9 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
         Route::KeyCreate => {
             let headers = request.headers().clone();
             let wish: KeyCreate = body::json(request, patience).await?;
-            let (key, link) = match wish.install_url && wish.kind == KeyKind::Enrol {
-                true => Some(install::link(http, &headers).await?).unzip(),
-                false => (None, None),
-            };
+            let has_link = wish.install_url && wish.kind == KeyKind::Enrol;
+            let link = if has_link { Some(install::link(http, &headers).await?) } else { None };
+            let (key, link) = link.unzip();
             let actor = actor(principal.as_ref())?;
             let made = ops.keys.create(wish, key, access()?, &actor).await?;
             Ok(json(StatusCode::CREATED, &KeyCreated { install: link, ..made }))
