@@ -12,6 +12,7 @@
 //! | a device's fields | [`field`] [`filter`] [`glyph`], for every table, filter and screen | – |
 //! | transports | `net`, `mdns`, `beacon` | `net` |
 //! | a daemon's settings | `yaml` | `net` |
+//! | finding what is wrong | `doctor` | `net` |
 //! | an operator's tools | `operator` | `operator` |
 //! | an operator's command line | `cli` | `cli` |
 #![warn(missing_docs)]
@@ -27,6 +28,8 @@ pub mod codec;
 pub mod command;
 pub mod credentials;
 pub mod disk;
+#[cfg(feature = "net")]
+pub mod doctor;
 pub mod field;
 pub mod filter;
 pub mod frames;

@@ -24,6 +24,12 @@ impl Timestamp {
         Self(millis.clamp(MILLIS_MIN, MILLIS_MAX))
     }
 
+    /// A time as HTTP's `Date` has it.
+    pub fn from_http(text: &str) -> Option<Self> {
+        let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Self::from_millis(time.as_millisecond()))
+    }
+
     /// Milliseconds since 1970.
     pub fn millis(self) -> i64 {
         self.0

@@ -2,6 +2,7 @@
 //! one of the exit codes below.
 
 mod agent;
+mod doctor;
 mod info;
 mod local;
 mod reset;
@@ -73,6 +74,9 @@ enum Command {
     /// Show how this device stands; exits with 0 ok, 1 not in the fleet or no agent, 5 unclaimed,
     /// 7 server unreachable.
     Status(OutputArgs),
+    /// Find out what is wrong with this device's agent and its way to the server; exits with 0 all is
+    /// well, 1 something failed, 7 server unreachable or another one.
+    Doctor(OutputArgs),
     /// Forget this device's server, also while the agent runs; its key stays, and the id of its own.
     Reset,
     /// Show the release.
@@ -197,6 +201,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Status(output) => {
             logging::start(told.unwrap_or(LogLevel::WARN));
             status::run(&place, output)
+        }
+        Command::Doctor(output) => {
+            logging::start(told.unwrap_or(LogLevel::WARN));
+            doctor::run(&place, output)
         }
         Command::Reset => {
             logging::start(told.unwrap_or(LogLevel::WARN));

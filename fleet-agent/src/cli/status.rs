@@ -29,7 +29,7 @@ pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
 
 /// How a device stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Ok,
     Degraded,
     Unclaimed,
@@ -37,7 +37,7 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn of(info: &AgentInfo) -> Self {
+    pub(super) fn of(info: &AgentInfo) -> Self {
         match info.link.state {
             LinkState::Connected => Self::Ok,
             LinkState::Unclaimed => Self::Unclaimed,

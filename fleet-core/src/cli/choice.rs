@@ -185,11 +185,16 @@ impl Chosen {
         self.key_in(&process_environment, &mut io::stdin().lock())
     }
 
+    /// Whose word counts for the name of a proxy in front of it.
+    pub fn authorities(&self) -> Authorities {
+        Authorities::of(self.ca_file.clone())
+    }
+
     /// The client for it, and where its key was.
     pub fn client(&self) -> Result<(Client, KeyOrigin), Failure> {
         let found = self.key()?;
         tracing::debug!(origin = %found.origin, key = ?found.key, "using a key");
-        let authorities = Authorities::of(self.ca_file.clone());
+        let authorities = self.authorities();
         authorities.check().map_err(|error| {
             Failure::new(Exit::Configuration, format!("--ca-file: {}", Chain(&error)))
         })?;

@@ -92,6 +92,14 @@ impl Failure {
         }
     }
 
+    /// What would help.
+    pub fn proposal(&self) -> Option<&str> {
+        match self {
+            Self::Told(told) => told.hint.as_deref(),
+            Self::NoReader => None,
+        }
+    }
+
     /// The sentence.
     pub fn message(&self) -> &str {
         match self {

@@ -10,6 +10,7 @@ pub mod choice;
 pub mod configure;
 pub mod csv;
 pub mod discover;
+pub mod doctor;
 pub mod each;
 pub mod failure;
 pub mod listed;

@@ -26,6 +26,7 @@ mod cache;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod check;
 mod claim;
+mod echo;
 mod instance;
 mod interfaces;
 mod links;
@@ -45,6 +46,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::net::shutdown::Tasks;
 
 pub use self::browser::{Browser, browse};
+pub use self::echo::{Echo, echoes};
 pub use self::instance::{Address, Event, Instance, Text};
 pub use self::interfaces::{Interface, interfaces};
 pub use self::responder::Responder;
@@ -86,6 +88,14 @@ fn spawn(
     task: impl Future<Output = ()> + Send + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(Tasks::default().spawn(name, task))
+}
+
+/// A name that nobody else has.
+fn random_word() -> String {
+    let mut random = [0; 8];
+    // Without randomness two hosts that ask at one moment may hear each other.
+    let _unknown = getrandom::fill(&mut random);
+    format!("fleetd-{:x}", u64::from_le_bytes(random))
 }
 
 /// A random duration between two others, so that hosts do not all speak at the same moment.

@@ -18,6 +18,7 @@ mod deleted;
 mod device_list;
 mod device_view;
 mod devices;
+mod doctor;
 mod events;
 mod export;
 mod keys;
@@ -103,6 +104,8 @@ enum Verb {
     Keys(keys::KeysArgs),
     /// Name the servers you work with, and choose among them
     Context(context::ContextArgs),
+    /// Find out what is wrong between this machine, the server and the devices
+    Doctor(doctor::DoctorArgs),
     /// Show which release this is
     Version(version::VersionArgs),
 }
@@ -138,6 +141,7 @@ pub fn run() -> ExitCode {
         Verb::Db(args) => db::run(args),
         Verb::Keys(args) => keys::run(args),
         Verb::Context(args) => context::run(args),
+        Verb::Doctor(args) => doctor::run(args),
         Verb::Version(args) => version::run(args),
     }
 }
@@ -226,6 +230,8 @@ mod tests {
             "fleets backup verify fleet.backup --json",
             "fleets backup restore fleet.backup --database /var/lib/fleetd/fleet.db",
             "fleets context show --origin",
+            "fleets doctor",
+            "fleets doctor rpi4-001 --server http://your-server:8080 -o json",
             "fleets context use prod",
             "fleets devices --context prod",
         ] {

@@ -101,10 +101,10 @@ fn pack(plan: &Plan<'_>, moment: &Moment, folder: &Path) -> anyhow::Result<Vec<P
 /// Adds a package that was packed before to a tree.
 fn carry(packed: &[PathBuf], package: &str, place: &str, tree: &Tree) -> anyhow::Result<()> {
     let start = format!("{package}_");
-    let name = |file: &PathBuf| Some(file.file_name()?.to_str()?.to_owned());
     let found = packed.iter().find_map(|file| {
-        let name = name(file).filter(|name| name.starts_with(&start) && name.ends_with(".deb"))?;
-        Some((file, name))
+        let name = file.file_name()?.to_str()?;
+        let is_it = name.starts_with(&start) && file.extension().is_some_and(|end| end == "deb");
+        is_it.then_some((file, name))
     });
     let (file, name) = found.with_context(|| format!("{package} is packed later"))?;
     tree.copy(file, &format!("{place}/{name}"))

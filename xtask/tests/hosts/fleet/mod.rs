@@ -11,6 +11,7 @@ mod browser;
 mod claims;
 mod clocks;
 mod console;
+mod doctor;
 mod doubles;
 mod export;
 mod flood;

@@ -1,0 +1,105 @@
+//! The server on this very machine, if it keeps its data here.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use clap::Parser;
+use fleet_core::Chain;
+use fleet_core::doctor::{Check, bytes, host};
+
+use crate::config::{ServerArgs, ServerConfig};
+use crate::store::{BALLAST_FILE, TELEMETRY_FOLDER};
+
+const CONFIG: &str = "settings";
+const DATABASE: &str = "database";
+const SECRETS: &str = "key files";
+/// The unit of the packages.
+const UNIT: &str = "fleet-server";
+/// Files that nobody else may read.
+const SECRET_FILES: [&str; 3] = ["srv.key", "secret.key", "admin.key"];
+/// Whoever is neither the server's user nor of its group.
+const OTHERS: u32 = 0o007;
+/// Files of telemetry that are counted.
+const FILES_MAX: usize = 200_000;
+
+/// What a server here would be told.
+#[derive(Parser)]
+struct Told {
+    #[command(flatten)]
+    args: ServerArgs,
+}
+
+/// Looks at the server's settings, its data, its unit and its log.
+pub(super) async fn checks() -> Vec<Check> {
+    let told = Told::try_parse_from(["fleets"]);
+    let config = match told.map(|told| ServerConfig::resolve(told.args)) {
+        Ok(Ok(config)) => config,
+        Ok(Err(error)) => {
+            let check = Check::failed(CONFIG, Chain(&error).to_string());
+            return vec![check.fix("sudoedit /etc/fleetd/server.yaml")];
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().to_owned();
+            return vec![Check::failed(CONFIG, first).fix("env | grep FLEETD_")];
+        }
+    };
+    let folder = config.database.parent().unwrap_or(Path::new("/"));
+    if !folder.exists() {
+        let text = format!("no server keeps its data in {}", folder.display());
+        return vec![Check::skipped("server here", text)];
+    }
+    let mut checks = vec![
+        Check::ok(CONFIG, format!("port {}, data {}", config.port, config.database.display())),
+        host::folder(folder, OTHERS, "sudo fleets doctor"),
+        secrets(folder),
+        database(&config.database),
+        host::room(folder, "df -h; fleets db prune --before 30d; fleets db compact"),
+    ];
+    let (unit, journal) = tokio::join!(host::unit(UNIT), host::journal(UNIT));
+    checks.extend([unit, host::log_file("server.log", "fleets server"), journal]);
+    checks
+}
+
+fn secrets(folder: &Path) -> Check {
+    let open: Vec<String> = SECRET_FILES
+        .iter()
+        .map(|name| folder.join(name))
+        .filter(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0))
+        .map(|path| path.display().to_string())
+        .collect();
+    if open.is_empty() {
+        return Check::ok(SECRETS, "closed to others");
+    }
+    let open = open.join(" ");
+    Check::failed(SECRETS, format!("others can read {open}")).fix(format!("sudo chmod 600 {open}"))
+}
+
+/// How large it is, and what takes the room.
+fn database(path: &Path) -> Check {
+    let file = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) => {
+            return Check::skipped(DATABASE, format!("{}: {error}", path.display()));
+        }
+    };
+    let telemetry = size_of(&path.with_file_name(TELEMETRY_FOLDER));
+    let ballast = fs::metadata(path.with_file_name(BALLAST_FILE)).map_or(0, |found| found.len());
+    Check::ok(
+        DATABASE,
+        format!(
+            "{}: devices, events and the like {}, telemetry {}, held back for a full disk {}",
+            bytes(file + telemetry + ballast),
+            bytes(file),
+            bytes(telemetry),
+            bytes(ballast)
+        ),
+    )
+}
+
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let files = entries.flatten().take(FILES_MAX);
+    files.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
+}
