@@ -201,14 +201,15 @@ impl Drop for Machine<'_> {
         if pid != 0 {
             self.host.kill(pid);
         }
-        // What holds them ends a moment later.
-        let group = self.group();
+        // Its processes are killed with it, but take a moment to end.
         let remove = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && cd /sys/fs/cgroup && \
-                      for try in 1 2 3 4 5; do \
-                      find \"$0\" -depth -type d -exec rmdir {} + 2>/dev/null; \
-                      [ -e \"$0\" ] || exit 0; sleep 0.2; done";
-        let mut command = self.host.command("sh");
-        let _removed = command.args(["-c", remove, &group]).status();
+                      for try in $(seq 100); do [ -e \"$0\" ] || exit 0; \
+                      find \"$0\" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1; \
+                      done; exit 1";
+        let removed = self.host.command("sh").args(["-c", remove, &self.group()]).status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!("{}: its group of processes is still there", self.host.name());
+        }
         if let Err(error) = umount2(&self.host.path("root"), MntFlags::MNT_DETACH) {
             eprintln!("the system of {} is still mounted: {error}", self.host.name());
         }

@@ -135,8 +135,9 @@ fn packages_bring_a_fleet_that_lives_until_it_is_purged() {
     let journal = gate.output(&["journalctl", "--no-pager", "-u", "fleetd-agent"]);
     assert!(journal.contains("Watchdog timeout"), "{journal}");
     is_online(&desk, "gate");
-    let status = desk.unit(SERVER, "StatusText");
-    assert_eq!(status, "3 of 3 devices online");
+    wait_for("systemd to know how the server is", SOON, || {
+        (desk.unit(SERVER, "StatusText") == "3 of 3 devices online").then_some(())
+    });
 
     // An upgrade restarts what runs and keeps what there is.
     let key = desk.output(&["cat", "/var/lib/fleetd/admin.key"]);
