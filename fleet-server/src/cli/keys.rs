@@ -401,7 +401,7 @@ mod tests {
             assert!(out.text().contains("flt_en_x@FD1-y"), "{format:?}: {}", out.text());
             match format {
                 Format::Csv => {
-                    assert_eq!(out.text(), "id,key,install\nabcdefghij,flt_en_x@FD1-y,\n")
+                    assert_eq!(out.text(), "id,key,install\nabcdefghij,flt_en_x@FD1-y,\n");
                 }
                 Format::Name => assert_eq!(out.text(), "flt_en_x@FD1-y\n"),
                 Format::Table | Format::Wide | Format::Json | Format::Jsonl => {}
