@@ -149,9 +149,10 @@ impl Device {
         let side = if secs < 0 { "behind" } else { "ahead" };
         let off = match secs.unsigned_abs() {
             secs @ 0..120 => format!("{secs} s"),
-            secs @ 120..7_200 => format!("{} min", secs / 60),
-            secs @ 7_200..172_800 => format!("{} h", secs / 3_600),
-            secs => format!("{} days", secs / 86_400),
+            // To the nearest: it is measured with what the way of a report takes.
+            secs @ 120..7_200 => format!("{} min", (secs + 30) / 60),
+            secs @ 7_200..172_800 => format!("{} h", (secs + 1_800) / 3_600),
+            secs => format!("{} days", (secs.saturating_add(43_200)) / 86_400),
         };
         Some(format!("{off} {side}; its reports have the server's times"))
     }

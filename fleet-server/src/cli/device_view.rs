@@ -322,6 +322,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn how_far_a_clock_is_off_is_said_to_the_nearest() {
+        for (secs, words) in
+            [(3_599, "60 min ahead"), (-3_631, "61 min behind"), (86_399, "24 h ahead")]
+        {
+            let clock_skew_secs = Some(secs);
+            let device = Device { clock_skew_secs, ..device("a", "online", "because") };
+            let told = device.clock_words().unwrap();
+            assert!(told.starts_with(words), "{told}");
+        }
+    }
+
+    #[test]
     fn what_is_as_it_should_be_is_not_explained() {
         let text = |status| {
             let (mut output, out, _) = written(Format::Table, Terminal::default());
