@@ -2,9 +2,10 @@
 //! goodbye (RFC 6762 §6–§10).
 //!
 //! Pure: packets and times go in, packets come out. On each link a [`Site`] probes first, and
-//! answers nothing until its names are its own. A name is given up only to an answer to a probe: what
-//! is said before the first one changes nothing, for the probe will show it. A conflict that shows
-//! later leads back to probing, so that of two hosts the one that holds on keeps it.
+//! answers nothing until its names are its own. A name is given up only while probing, and once for
+//! each probe: what is heard between a conflict and the next probe changes nothing, for that one will
+//! show it. A conflict that shows later leads back to probing, so that of two hosts the one that holds
+//! on keeps the name.
 //! Records that give this machine's own addresses contradict nobody, whoever sends them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,7 +176,7 @@ impl Authority {
         let Some(site) = self.sites.get_mut(&link) else { return };
         site.drop_duplicates(all_records(response), &self.names);
         let is_probing = site.is_probing();
-        if is_probing && !site.has_probed() {
+        if site.is_conflict_due() {
             return;
         }
         let clashes: BTreeSet<_> =
@@ -190,7 +191,7 @@ impl Authority {
             }
         }
         for site in self.sites.values_mut() {
-            site.probe_at(now + pause);
+            site.settle_conflict_at(now + pause);
         }
         self.publish();
     }

@@ -36,6 +36,8 @@ pub(super) struct Site {
     phase: Phase,
     /// When the phase has its next step.
     step_at: Option<Instant>,
+    /// Whether it probes because of a conflict, and has not begun.
+    is_conflict_due: bool,
     records: Vec<Published>,
 }
 
@@ -71,6 +73,7 @@ impl Site {
             addresses,
             phase: Phase::Probing { sent: 0 },
             step_at: Some(now + jitter(Duration::ZERO, PROBE_INTERVAL)),
+            is_conflict_due: false,
             records: Vec::new(),
         }
     }
@@ -85,9 +88,9 @@ impl Site {
         matches!(self.phase, Phase::Probing { .. })
     }
 
-    /// Whether others have been asked for the names, and may be answering.
-    pub(super) fn has_probed(&self) -> bool {
-        matches!(self.phase, Phase::Probing { sent } if sent > 0)
+    /// Whether a conflict was heard of, and nobody was asked since.
+    pub(super) fn is_conflict_due(&self) -> bool {
+        self.is_conflict_due
     }
 
     /// Makes the records what they should be; what stays keeps its history.
@@ -103,8 +106,13 @@ impl Site {
         }
     }
 
-    /// Probes from the beginning, from that time on.
-    pub(super) fn probe_at(&mut self, at: Instant) {
+    /// Probes from the beginning, from that time on, because of a conflict.
+    pub(super) fn settle_conflict_at(&mut self, at: Instant) {
+        self.is_conflict_due = true;
+        self.probe_at(at);
+    }
+
+    fn probe_at(&mut self, at: Instant) {
         self.phase = Phase::Probing { sent: 0 };
         self.step_at = Some(at);
     }
@@ -130,6 +138,7 @@ impl Site {
                 Phase::Probing { sent } if sent < PROBES => {
                     out.push(Outgoing { link: self.link, to: To::All, bytes: self.probe(names) });
                     self.phase = Phase::Probing { sent: sent + 1 };
+                    self.is_conflict_due = false;
                     self.step_at = Some(now + PROBE_INTERVAL);
                 }
                 Phase::Probing { .. } => self.announce(0, now, out),

@@ -212,6 +212,22 @@ fn many_that_start_together_end_with_different_names() {
 }
 
 #[test]
+fn many_that_want_one_host_name_are_soon_there() {
+    let mut ether = Ether::new();
+    for number in 1..=30 {
+        let mut service = service(&format!("a{number}"), number);
+        service.host = "shared".to_owned();
+        ether.join(&format!("10.0.0.{number}"), service);
+    }
+    ether.pass(Duration::from_secs(8));
+    let said = ether.take_said();
+    for number in 1..=30 {
+        let full = format!("fleetd-a{number}._fleetd._tcp.local");
+        assert!(said.iter().any(|said| said.has_answer(&full, TYPE::SRV)), "a{number} is silent");
+    }
+}
+
+#[test]
 fn a_claim_that_nobody_defends_takes_no_name_away() {
     let mut ether = Ether::settled("10.0.0.1", service("a", 1));
     ether.hear(socket(STRANGER), &response(vec![srv_of(INSTANCE, 9)]));
