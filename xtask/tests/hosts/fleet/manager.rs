@@ -159,9 +159,10 @@ fn who_ends_says_so_and_what_it_said_is_in_its_file() {
     let pid = desk.start("server-1", &mut command);
     manager.hears_at_last("READY=1");
     let text = || fs::read_to_string(&log).unwrap_or_default();
+    // It serves before it says so in its log.
+    wait_for("the log to say where it is", SOON, || text().contains("is running at").then_some(()));
     let mode = fs::metadata(&log).expect("a log").permissions().mode() & 0o777;
     assert_eq!(mode, 0o640, "{mode:o}");
-    assert!(text().contains("is running at"), "{}", text());
     // As a program does that turns logs over.
     fs::rename(&log, log.with_extension("1")).expect("a log");
     terminate(&desk, pid);
