@@ -59,6 +59,18 @@ pub struct KeyCreate {
     pub install_url: bool,
 }
 
+impl KeyCreate {
+    /// How long the key shall last; without end if nothing is said.
+    pub fn life(&self) -> Option<Duration> {
+        let usual = match self.kind {
+            KeyKind::Operator if !self.never_expires => Some(OPERATOR_LIFE),
+            KeyKind::Enrol if self.install_url => Some(INSTALL_LIFE),
+            _ => None,
+        };
+        self.expires_in_secs.map(Duration::from_secs).or(usual)
+    }
+}
+
 /// The answer to `POST /keys`: the one time that the key's text is shown.
 #[derive(Serialize, Deserialize)]
 pub struct KeyCreated {

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fleet_core::Chain;
-use fleet_core::api::InstallLink;
+use fleet_core::api::{InstallLink, KeyCreate, KeyCreated, Route};
 use fleet_core::net::url::ServerUrl;
-use fleet_core::secret::ApiKey;
+use fleet_core::secret::{ApiKey, KeyKind};
+use fleet_core::untrusted::Untrusted;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -25,6 +26,7 @@ use super::reply::{Failure, Reply, pieces, whole};
 use crate::door::Visit;
 use crate::install::{self, Package, Packages, Script, Token, Trust};
 use crate::ops::keys::{Denied, Principal};
+use crate::ops::{Access, Actor};
 use crate::reach::{Asked, Reach};
 
 /// Packages that are sent at one time.
@@ -59,11 +61,31 @@ impl Installer {
     }
 }
 
-/// A link that an operator is about to be given, and the key that follows from it.
-pub(super) async fn link(
+/// A path as logs have it: some are secrets.
+pub(super) fn shown(path: &str, route: Option<&Route>) -> Untrusted {
+    match route {
+        Some(Route::Install(_)) => Untrusted::from("/install/(masked)"),
+        _ => Untrusted::from(path),
+    }
+}
+
+/// Makes a key, and a link to go with it if that is asked for.
+pub(super) async fn key_create(
     http: &Http,
     headers: &HeaderMap,
-) -> Result<(ApiKey, InstallLink), Failure> {
+    wish: KeyCreate,
+    access: &Access,
+    actor: &Actor,
+) -> Result<KeyCreated, Failure> {
+    let has_link = wish.install_url && wish.kind == KeyKind::Enrol;
+    let link = if has_link { Some(link(http, headers).await?) } else { None };
+    let (key, install) = link.unzip();
+    let made = http.ops.keys.create(wish, key, access, actor).await?;
+    Ok(KeyCreated { install, ..made })
+}
+
+/// A link that an operator is about to be given, and the key that follows from it.
+async fn link(http: &Http, headers: &HeaderMap) -> Result<(ApiKey, InstallLink), Failure> {
     // A link that leads to nothing is worse than none.
     http.installer.packages().await?;
     let token = Token::generate()

@@ -116,6 +116,12 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: {problem}"))
     }
 
+    /// Somebody behind a proxy has more under way than a stranger may.
+    pub(crate) fn crowd() -> Self {
+        let detail = "too many requests of this address are under way";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(1)
+    }
+
     /// Something that is our fault.
     pub(crate) fn internal() -> Self {
         let detail = "the server made a mistake; its log names this request";

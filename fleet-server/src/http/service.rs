@@ -7,11 +7,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use fleet_core::api::{
     AuditAction, AuthClass, BatchRetry, DeviceDeleted, Done, Health, Identity, KeyCreate,
-    KeyCreated, KeyRotate, Nonce, NonceError, Route, RouteError, Verdict,
+    KeyRotate, Nonce, NonceError, Route, RouteError, Verdict,
 };
 use fleet_core::limits::JSON_BYTES_MAX;
-use fleet_core::secret::KeyKind;
-use fleet_core::untrusted::Untrusted;
 use fleet_core::wire::Binding;
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -53,9 +51,8 @@ pub(super) async fn serve(
     let visit = own.unwrap_or(visit);
     let method = request.method().clone();
     let path = request.uri().path();
-    let dialect = Dialect::of(path);
-    let route = route(&method, path);
-    let path = shown(path, route.as_ref().ok());
+    let (dialect, route) = (Dialect::of(path), route(&method, path));
+    let path = install::shown(path, route.as_ref().ok());
     let subject = metrics::subject(route.as_ref().ok());
     let browser = Browser::of(request.headers());
     // Once a request is here it is answered to its end, though its sender may leave meanwhile: what
@@ -65,7 +62,7 @@ pub(super) async fn serve(
         let (request, request_id) = (request.map(Either::Left), request_id.clone());
         async move {
             if is_crowd {
-                return Err(crowd());
+                return Err(Failure::crowd());
             }
             answer(&http, &visit, way, route, request, &request_id).await
         }
@@ -182,20 +179,6 @@ async fn answer_recorded(http: &Arc<Http>, mut asked: Asked<'_>) -> Result<Reply
     let mut answer = Box::pin(answer_rest(http, asked)).await;
     audit::end(begun, action, &mut answer).await;
     answer
-}
-
-/// A path as logs have it: some are secrets.
-fn shown(path: &str, route: Option<&Route>) -> Untrusted {
-    match route {
-        Some(Route::Install(_)) => Untrusted::from("/install/(masked)"),
-        _ => Untrusted::from(path),
-    }
-}
-
-/// Somebody behind a proxy has more under way than a stranger may.
-fn crowd() -> Failure {
-    let detail = "too many requests of this address are under way";
-    Failure::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(1)
 }
 
 /// Who came without TLS is sent on to where it is spoken.
@@ -437,12 +420,9 @@ async fn answer_rest(http: &Arc<Http>, asked: Asked<'_>) -> Result<Reply, Failur
         Route::KeyCreate => {
             let headers = request.headers().clone();
             let wish: KeyCreate = body::json(request, patience).await?;
-            let has_link = wish.install_url && wish.kind == KeyKind::Enrol;
-            let link = if has_link { Some(install::link(http, &headers).await?) } else { None };
-            let (key, link) = link.unzip();
-            let actor = actor(principal.as_ref())?;
-            let made = ops.keys.create(wish, key, access()?, &actor).await?;
-            Ok(json(StatusCode::CREATED, &KeyCreated { install: link, ..made }))
+            let by = actor(principal.as_ref())?;
+            let made = install::key_create(http, &headers, wish, access()?, &by).await?;
+            Ok(json(StatusCode::CREATED, &made))
         }
         Route::KeyRevoke(id) => {
             ops.keys.revoke(&id, access()?, &actor(principal.as_ref())?).await?;

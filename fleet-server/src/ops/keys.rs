@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fleet_core::api::role::listed;
 use fleet_core::api::{
-    ADMIN_LABEL, EventKind, INSTALL_LIFE, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might,
-    OPERATOR_LIFE, OVERLAP_DEFAULT, Rights, Role,
+    ADMIN_LABEL, EventKind, KeyCreate, KeyCreated, KeyRotate, KeyView, Me, Might, OVERLAP_DEFAULT,
+    Rights, Role,
 };
 use fleet_core::field::Field;
 use fleet_core::filter::{Filter, Words};
@@ -195,12 +195,7 @@ impl Keys {
         self.require_room().await?;
         let key = made.map_or_else(|| self.generate(request.kind), Ok)?;
         let now = self.world.now();
-        let life = request.expires_in_secs.map(Duration::from_secs);
-        let usual = match request.kind {
-            KeyKind::Operator if !request.never_expires => Some(OPERATOR_LIFE),
-            KeyKind::Enrol if request.install_url => Some(INSTALL_LIFE),
-            _ => None,
-        };
+        let life = request.life();
         let record = KeyRecord {
             id: key.id().to_owned(),
             kind: request.kind,
@@ -209,7 +204,7 @@ impl Keys {
             device: device.as_ref().map(|device| device.uid),
             uses_left: request.uses,
             created_at: now,
-            expires_at: life.or(usual).map(|life| now.plus(life)),
+            expires_at: life.map(|life| now.plus(life)),
             revoked_at: None,
             last_used: None,
             last_used_from: None,
