@@ -45,7 +45,7 @@ use crate::ops::{
 use crate::page::Page;
 use crate::proxies::Proxies;
 use crate::reach::Reach;
-use crate::store::{EventQuery, OpenError, RedbStore, Store, StoreError};
+use crate::store::{EventQuery, OpenError, RedbStore, Settled, Store, StoreError};
 use crate::tasks;
 use crate::watchdog::Watchdog;
 use crate::watched::Watched;
@@ -120,10 +120,12 @@ impl Server {
         let certificate = config.certificate.clone().map(Certificate::load).transpose()?;
         let keyring = Keyring::read(&config.database, config.secret_key.clone())?;
         let redb = Arc::new(RedbStore::open(&config.database)?);
-        let anew = redb.settle_revoked().await?;
-        let store: Arc<dyn Store> = redb.clone();
         let listener = listen(&config).await?;
         let address = local_address(&config, &listener)?;
+        let told_by = clock.clone();
+        let telling = move |settled: &Settled| revoked::words(settled, told_by.now());
+        let anew = redb.settle_revoked(Box::new(telling)).await?;
+        let store: Arc<dyn Store> = redb.clone();
         let world = World { store, clock };
         let mut keys = keyring.complete(world.store.as_ref(), world.now()).await?;
         keys.notes.extend(revoked::notes(&anew));
@@ -147,9 +149,6 @@ impl Server {
         for (id, action) in made.chain(ended) {
             audit.note(audit::own_key(id, action), None).await;
         }
-        for deed in revoked::deeds(&anew) {
-            audit.note(deed, None).await;
-        }
         let (commands, batches) = (ops.commands.clone(), ops.batches.clone());
         let tasks = Tasks::default();
         let page = Page::new(&config, keys.server.public().identity());
@@ -157,6 +156,7 @@ impl Server {
         let patience = config.patience.reply;
         let live =
             Live::new(ops.clone(), &keeper, watched.clone(), logs.clone(), tasks.clone(), patience);
+        let hub_of_links = hub.clone();
         let links = Arc::new(Links {
             ops: ops.clone(),
             hub,
@@ -215,13 +215,16 @@ impl Server {
         }
         let seen = tasks::write_seen(world.clone(), presence.clone(), tasks.clone());
         tasks.spawn("last seen", seen);
+        tasks.spawn(
+            "settled",
+            tasks::heed_settled(redb.clone(), ops.clone(), hub_of_links, tasks.clone()),
+        );
         tasks.spawn("ballast", tasks::keep_ballast(redb.clone(), events.clone(), tasks.clone()));
         tasks.spawn("check", tasks::check(database, tasks.clone()));
         tasks.spawn(
             "retention",
             tasks::retain(world.clone(), audit.clone(), config.keep.clone(), tasks.clone()),
         );
-        events.record_all(revoked::events(&anew)).await;
         events.record_all(start_events(&keys, &reach)).await;
         Ok(Self {
             address,

@@ -9,10 +9,11 @@ use fleet_core::api::{DbChecked, EventKind};
 use fleet_core::net::shutdown::Tasks;
 use fleet_core::time::Timestamp;
 
+use crate::hub::Hub;
 use crate::ops::deleted::DELETED_KEPT;
 use crate::ops::events::NewEvent;
 use crate::ops::sessions::{SESSION_IDLE_MAX, SESSION_LIFE_MAX};
-use crate::ops::{Actor, Audit, Database, Events, Presence, World};
+use crate::ops::{Actor, Audit, Database, Events, Ops, Presence, World};
 use crate::store::{Keep, Pace, RedbStore, StoreError, Turn, mebibytes};
 
 /// Between two writes of when devices were last seen.
@@ -28,6 +29,8 @@ const TRUST_AFTER: Duration = Duration::from_secs(3600);
 const JUMP_MIN: Duration = Duration::from_secs(60);
 /// Between two looks at how much room the disk has: as often as telemetry's.
 const BALLAST_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a key that has ended is listed: longer than the audit record tells who made it.
+const KEY_KEPT: Duration = Duration::from_secs(400 * 86_400);
 /// How long an expired grant can still be asked about.
 const GRANT_KEPT: Duration = Duration::from_secs(86_400);
 
@@ -84,10 +87,11 @@ async fn retain_once(
     let devices = world.store.device_purge(now.minus(DELETED_KEPT)).await?;
     let grants = world.store.grant_purge(now.minus(GRANT_KEPT)).await?;
     let preauths = world.store.preauth_purge(now).await?;
+    let keys = world.store.key_purge(now.minus(KEY_KEPT)).await?;
     let (used, begun) = (now.minus(SESSION_IDLE_MAX), now.minus(SESSION_LIFE_MAX));
     let sessions = world.store.session_purge(used, begun).await?;
     let records = audit.purge(now).await?;
-    Ok(kept? + devices + grants + preauths + sessions + records)
+    Ok(kept? + devices + grants + preauths + keys + sessions + records)
 }
 
 /// Reads all that is stored once a day, gently, so that damage is known before anybody needs what is
@@ -111,6 +115,26 @@ pub(crate) async fn check(database: Arc<Database>, tasks: Tasks) {
             }
         }
         wait = CHECK_INTERVAL;
+    }
+}
+
+/// Tells those whom it concerns of what was ended because a change that the database did not take was
+/// on the list of what was revoked.
+pub(crate) async fn heed_settled(
+    store: Arc<RedbStore>,
+    ops: Arc<Ops>,
+    hub: Arc<Hub>,
+    tasks: Tasks,
+) {
+    loop {
+        let settled = tokio::select! {
+            () = tasks.stopping() => return,
+            settled = store.settled_anew() => settled,
+        };
+        ops.keys.forget();
+        for device in settled.devices.iter().chain(&settled.rekeyed) {
+            hub.wake(device.uid);
+        }
     }
 }
 

@@ -183,7 +183,9 @@ impl Folder {
 
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
-    let mut bytes = Zeroizing::new(Vec::new());
+    // With room for all of it and some: one that grows leaves copies behind.
+    let room = file.metadata()?.len().min(FILE_BYTES_MAX) + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room as usize));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::format::{Begin, Encoder};
 use crate::keyring::{self, KeyringError};
-use crate::store::{Store, StoreError};
+use crate::store::{Failure, Store, StoreError};
 
 /// Why a backup was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,9 @@ pub(crate) async fn copy(
     out: mpsc::Sender<Bytes>,
 ) -> Result<(), CopyError> {
     let server = store.server_key().await?.ok_or(CopyError::NoServer)?;
-    let key = keyring::sealed(database, server.identity())?;
+    let beside = database.to_owned();
+    let reading = tokio::task::spawn_blocking(move || keyring::sealed(&beside, server.identity()));
+    let key = reading.await.map_err(|_| StoreError::from(Failure::Closed))??;
     let name = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let begin = Begin {
         at_millis: now.millis(),

@@ -273,7 +273,7 @@ impl Draft {
         sync_folder(&telemetry)
     }
 
-    /// Puts what the lists in other folders say behind what the backup's own says. They are newer.
+    /// Takes in what the lists in other folders say, which may be older or newer than the backup's own.
     fn take_in(&self, folders: &[&Path], begin: &Begin) -> Result<Vec<PathBuf>, UnpackError> {
         let bad = |folder: &Path| {
             let path = folder.join(REVOKED_FILE);
@@ -286,11 +286,12 @@ impl Draft {
         for folder in folders {
             let list = List::read_in(&open(folder)?).map_err(bad(folder))?;
             let Some(list) = list else { continue };
-            let is_ours = list.server().is_none_or(|owner| owner.to_string() == begin.server);
+            let is_ours =
+                list.owner().is_none_or(|owner| owner.identity().to_string() == begin.server);
             if !is_ours {
                 return Err(bad(folder)(RevokedError::OtherServer));
             }
-            all.extend(list);
+            all.merge(list);
             taken.push(folder.join(REVOKED_FILE));
         }
         if !taken.is_empty() {

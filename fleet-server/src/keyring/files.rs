@@ -15,7 +15,8 @@ const BYTES_MAX: u64 = 4096;
 /// A file's bytes, if it exists.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyringError> {
     let read = || {
-        let mut bytes = Zeroizing::new(Vec::new());
+        // With room for all of it and a byte: one that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(BYTES_MAX as usize + 1));
         File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
     };

@@ -82,15 +82,17 @@ impl SealedKey {
         let mut nonce = [0; NONCE_LEN];
         let filled = getrandom::fill(&mut salt).and_then(|()| getrandom::fill(&mut nonce));
         filled.map_err(|_| KeyringError::Make("the system gives no random numbers"))?;
-        let mut sealed = key.seed().to_vec();
-        secret
+        // Sealed where it stands, so that no copy of the key stays behind.
+        let mut sealed = Zeroizing::new(key.seed().to_vec());
+        let tag = secret
             .key(&salt)?
-            .seal_in_place_append_tag(
+            .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(database.as_bytes()),
                 &mut sealed,
             )
             .map_err(|_| KeyringError::Make("the server's key cannot be sealed"))?;
+        let sealed = [sealed.as_slice(), tag.as_ref()].concat();
         Ok(Self { database: database.to_owned(), salt, nonce, sealed })
     }
 

@@ -121,6 +121,28 @@ struct Refusals {
     left_out: u64,
 }
 
+impl Deed {
+    /// The deed as it is recorded.
+    pub(super) fn entry(self, kind: AuditKind, at: Timestamp) -> AuditEntry {
+        AuditEntry {
+            timestamp: at,
+            kind,
+            intent: None,
+            request_id: name(&self.request_id),
+            actor: self.actor,
+            via: self.via.into(),
+            peer: self.peer.map(|peer| peer.to_canonical().to_string().into()),
+            action: self.action.word().into(),
+            targets: self.targets.iter().take(TARGETS_MAX).map(|target| name(target)).collect(),
+            target_count: self.targets.len() as u64,
+            body_sha256: self.body,
+            reason: self.reason.map(|reason| said(&reason)),
+            status: None,
+            text: said(&self.text),
+        }
+    }
+}
+
 impl Audit {
     pub(crate) fn new(world: World, key: Arc<PrivateKey>) -> Self {
         let (server, clock) = (key.public(), world.clock.clone());
@@ -271,23 +293,7 @@ impl Audit {
     }
 
     fn entry(&self, deed: Deed, kind: AuditKind) -> AuditEntry {
-        let target_count = deed.targets.len() as u64;
-        AuditEntry {
-            timestamp: self.world.now(),
-            kind,
-            intent: None,
-            request_id: name(&deed.request_id),
-            actor: deed.actor,
-            via: deed.via.into(),
-            peer: deed.peer.map(|peer| peer.to_canonical().to_string().into()),
-            action: deed.action.word().into(),
-            targets: deed.targets.iter().take(TARGETS_MAX).map(|target| name(target)).collect(),
-            target_count,
-            body_sha256: deed.body,
-            reason: deed.reason.map(|reason| said(&reason)),
-            status: None,
-            text: said(&deed.text),
-        }
+        deed.entry(kind, self.world.now())
     }
 
     fn outcome(&self, intent: u64, entry: AuditEntry, upshot: Upshot) -> AuditEntry {
@@ -438,6 +444,12 @@ pub(crate) fn own_key(id: &str, action: AuditAction) -> Deed {
 /// Something that the server does by itself.
 pub(super) fn own(action: AuditAction, targets: Vec<String>, text: String) -> Deed {
     Deed { targets, text, ..bare(AuditActor::bare("server"), "none", action) }
+}
+
+/// The same as it is recorded, for tests of what records it.
+#[cfg(test)]
+pub(crate) fn own_entry(action: AuditAction, targets: Vec<String>, at: Timestamp) -> AuditEntry {
+    own(action, targets, String::new()).entry(AuditKind::Single, at)
 }
 
 fn bare(actor: AuditActor, via: &'static str, action: AuditAction) -> Deed {

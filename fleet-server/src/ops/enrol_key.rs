@@ -12,10 +12,9 @@ use fleet_core::wire::NewKey;
 
 use super::events::NewEvent;
 use super::{Actor, Enrolment, OpsError, audit};
-use crate::store::{CommandRecord, Conflict, Device, NextKey, Refusal, StoreError};
-
-/// Former keys of one device that are known for what they are. Older ones are strangers.
-const FORMER_KEYS_MAX: usize = 16;
+use crate::store::{
+    CommandRecord, Conflict, Device, FORMER_KEYS_MAX, NextKey, Refusal, StoreError,
+};
 
 impl Enrolment {
     /// Takes a new key of a device beside the one that it has, if one of its open commands asks for

@@ -21,14 +21,13 @@ use fleet_core::untrusted::Untrusted;
 
 use super::devices::find;
 use super::events::NewEvent;
+use super::key_room;
 use super::recent::Recent;
 use super::{Access, Actor, Events, OpsError, World};
 use crate::store::{Admission, Device, KeyOrigin, KeyRecord, StoreError};
 
 /// Characters of a label.
 const LABEL_CHARS_MAX: usize = 100;
-/// Keys that one server keeps.
-const KEYS_MAX: usize = 10_000;
 /// The longest life of a key that expires.
 const LIFE_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// How exactly the last use of a key is known.
@@ -162,6 +161,11 @@ impl Keys {
         Ok(principal)
     }
 
+    /// Forgets what is known of keys: some were ended without anybody's word here.
+    pub(crate) fn forget(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Whether an operator key that was good still is.
     pub(crate) async fn is_good(&self, id: &str) -> Result<bool, OpsError> {
         let record = self.world.store.key_get(id).await?;
@@ -192,7 +196,7 @@ impl Keys {
         let device = self.device_of(&request, access).await?;
         check(&request)?;
         let (might, scope) = (might(&request, access)?, scope(&request, access)?);
-        self.require_room().await?;
+        key_room::require(&self.world).await?;
         let key = made.map_or_else(|| self.generate(request.kind), Ok)?;
         let now = self.world.now();
         let life = request.life();
@@ -241,7 +245,7 @@ impl Keys {
             let problem = "an enrolment key has no successor: make another one";
             return Err(OpsError::Conflict(problem.to_owned()));
         }
-        self.require_room().await?;
+        key_room::require(&self.world).await?;
         let key = self.generate(old.kind)?;
         let now = self.world.now();
         let successor = KeyRecord {
@@ -258,7 +262,7 @@ impl Keys {
         let end = now.plus(overlap);
         let ended = self.world.store.key_succeed(id, successor.clone(), now, end).await;
         // Also if nobody can tell whether it was.
-        self.ended.fetch_add(1, Ordering::SeqCst);
+        self.forget();
         let ended = match ended {
             Err(StoreError::KeyRefused(refusal)) => {
                 return Err(OpsError::Conflict(refusal.to_string()));
@@ -355,7 +359,7 @@ impl Keys {
         self.find(id, access).await?;
         let ended = self.world.store.key_revoke(id, self.world.now()).await;
         // Also if nobody can tell whether it was.
-        self.ended.fetch_add(1, Ordering::SeqCst);
+        self.forget();
         let key = match ended {
             Err(StoreError::Missing(_)) => return Err(no_key(id)),
             other => other?,
@@ -383,13 +387,6 @@ impl Keys {
             (KeyKind::Device, Some(uid)) => access.has_listed(self.world.store.directory(), uid),
             (KeyKind::Device, None) | (KeyKind::Enrol, _) => false,
         }
-    }
-
-    async fn require_room(&self) -> Result<(), OpsError> {
-        if self.world.store.key_list().await?.len() >= KEYS_MAX {
-            return Err(OpsError::Conflict(format!("a server keeps at most {KEYS_MAX} keys")));
-        }
-        Ok(())
     }
 
     fn generate(&self, kind: KeyKind) -> Result<ApiKey, OpsError> {

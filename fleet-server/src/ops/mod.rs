@@ -26,6 +26,7 @@ pub(crate) mod fleetwide;
 pub(crate) mod grants;
 pub(crate) mod holder;
 pub(crate) mod judgement;
+mod key_room;
 pub(crate) mod keys;
 pub(crate) mod lines;
 pub(crate) mod preauths;

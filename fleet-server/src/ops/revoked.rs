@@ -1,15 +1,27 @@
-//! What is said of what a start has ended anew, since the list of what was revoked names it and the
-//! database, which is from an older backup, did not know.
+//! What is said of what was ended anew, since the list of what was revoked names it and the database did
+//! not know: it is from an older backup, or failed when it was to be told.
 
-use fleet_core::api::{AuditAction, EventKind};
+use fleet_core::api::{AuditAction, AuditKind, EventKind};
+use fleet_core::time::Timestamp;
 
 use super::Actor;
 use super::audit::{self, Deed};
 use super::events::NewEvent;
 use crate::store::revoked::REVOKED_FILE;
-use crate::store::{Device, Settled};
+use crate::store::{Device, Settled, Words};
 
 const WHY: &str = "the list of what was revoked says so, which is newer than the database";
+
+/// What is written down in the commit that ends it.
+pub(crate) fn words(settled: &Settled, now: Timestamp) -> Words {
+    Words {
+        events: events(settled).into_iter().map(|event| event.at(now)).collect(),
+        records: deeds(settled)
+            .into_iter()
+            .map(|deed| deed.entry(AuditKind::Single, now))
+            .collect(),
+    }
+}
 
 /// Lines for whoever starts the server.
 pub(crate) fn notes(settled: &Settled) -> Vec<String> {
@@ -30,7 +42,7 @@ pub(crate) fn notes(settled: &Settled) -> Vec<String> {
 }
 
 /// The same for the record.
-pub(crate) fn deeds(settled: &Settled) -> Vec<Deed> {
+fn deeds(settled: &Settled) -> Vec<Deed> {
     let device = |action| {
         move |device: &Device| {
             let targets = vec![device.id.to_string(), device.uid.to_string()];
@@ -45,7 +57,7 @@ pub(crate) fn deeds(settled: &Settled) -> Vec<Deed> {
 }
 
 /// The same as events.
-pub(crate) fn events(settled: &Settled) -> Vec<NewEvent> {
+fn events(settled: &Settled) -> Vec<NewEvent> {
     let own = |kind, text| NewEvent { kind, actor: Actor::Server.to_string(), device: None, text };
     let device = |kind| move |device: &Device| NewEvent::about(device, kind, Actor::Server, WHY);
     let keys = settled.keys.iter().map(|record| {

@@ -101,6 +101,9 @@ pub struct Device {
     pub reported: Option<ReportedConfig>,
 }
 
+/// Former keys of one device that are known for what they are. Older ones are strangers.
+pub(crate) const FORMER_KEYS_MAX: usize = 16;
+
 /// A device's keys beside the one that it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherKeys {

@@ -138,6 +138,9 @@ pub enum Failure {
     /// A defect that was contained.
     #[error("the database panicked: {0}")]
     Panic(String),
+    /// A defect that was contained: others' changes must not be kept with half of that one.
+    #[error("a change was given up half-way")]
+    HalfWay,
     /// It failed a moment ago and is about to be opened anew.
     #[error("the database is being reopened")]
     Reopening,

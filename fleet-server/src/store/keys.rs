@@ -48,6 +48,9 @@ pub trait KeyStore: Send + Sync {
         at: Timestamp,
         from: Option<IpAddr>,
     ) -> Result<KeyRecord, StoreError>;
+
+    /// Removes keys that ended before a time. Returns how many.
+    async fn key_purge(&self, before: Timestamp) -> Result<u64, StoreError>;
 }
 
 /// What the server keeps of a key.
@@ -93,11 +96,22 @@ pub struct KeyOrigin {
 }
 
 impl KeyRecord {
+    /// Whether it works at a time.
+    pub fn works(&self, at: Timestamp) -> bool {
+        self.revoked_at.is_none()
+            && self.expires_at.is_none_or(|end| at < end)
+            && self.uses_left != Some(0)
+    }
+
+    /// Since when it works no more, or from when on.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        let spent = self.last_used.filter(|_| self.uses_left == Some(0));
+        [self.revoked_at, self.expires_at, spent].into_iter().flatten().min()
+    }
+
     /// Whether an operator comes in with it at a time.
     pub fn is_good_operator(&self, at: Timestamp) -> bool {
-        self.kind == KeyKind::Operator
-            && self.revoked_at.is_none()
-            && self.expires_at.is_none_or(|end| at < end)
+        self.kind == KeyKind::Operator && self.works(at)
     }
 
     /// Whether somebody who may do everything comes in with it at a time.

@@ -39,6 +39,7 @@ pub use batches::{
 pub use commands::{CommandChange, CommandQuery, CommandRecord, CommandStore, Inserted};
 pub use configs::{ConfigStore, ConfigVersion, LayerStore, NewConfig};
 pub use deleted::{Deleted, DeletedStore, Restored};
+pub(crate) use devices::FORMER_KEYS_MAX;
 pub use devices::{
     Admission, Change, Device, DeviceStore, NextKey, OtherKeys, Refusal, ReportedConfig,
     ReportedPhase,
@@ -57,7 +58,7 @@ pub use profile::Profile;
 pub use redb::RedbStore;
 #[cfg(any(test, fuzzing))]
 pub(crate) use redb::check_row;
-pub(crate) use redb::{BALLAST_FILE, Loader, Settled, TELEMETRY_FOLDER, Turn};
+pub(crate) use redb::{BALLAST_FILE, Loader, Settled, TELEMETRY_FOLDER, Turn, Words};
 pub use sessions::{SessionRecord, SessionStore};
 pub use telemetry::{
     Curve, Curves, CurvesAsked, Incoming, Keep, NamedValue, NewestValue, Outcome, Overview, Point,

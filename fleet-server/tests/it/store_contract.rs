@@ -33,7 +33,7 @@ use crate::store_events::{
     one_of_many_events_gets_each_number, reports_are_shown_oldest_first,
 };
 use crate::store_keys::{
-    keys_are_used_up_revoked_and_expire, one_use_goes_to_one_of_many,
+    keys_are_used_up_revoked_and_expire, keys_that_ended_long_ago_go, one_use_goes_to_one_of_many,
     where_keys_come_from_is_kept_beside_them,
 };
 use crate::store_kit::{config, device, grant, id, query, report, time};
@@ -77,6 +77,7 @@ contract! {
     what_goes_is_not_had_back,
     touching_notes_the_last_word,
     keys_are_used_up_revoked_and_expire,
+    keys_that_ended_long_ago_go,
     where_keys_come_from_is_kept_beside_them,
     one_use_goes_to_one_of_many,
     grants_let_in_until_they_expire_or_are_used,

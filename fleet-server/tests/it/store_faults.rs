@@ -162,26 +162,37 @@ async fn t36_nothing_is_revoked_that_its_list_does_not_have() {
         let list = disk.telemetry().contents("revoked.log").unwrap_or_default();
         list.windows(id.len()).any(|found| found == id.as_bytes())
     };
-    for (id, fault) in
-        [("first", Fault::Sync), ("second", Fault::Write), ("third", Fault::ShortWrite)]
-    {
+    for id in ["first", "second"] {
         store.key_insert(key(id)).await.unwrap();
-        disk.telemetry().fail(fault, 0);
+        let bytes = disk.telemetry().contents("revoked.log").unwrap().len();
+        disk.telemetry().limit(Some(bytes));
         let refused = store.key_revoke(id, time(9)).await;
-        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{fault:?}: {refused:?}");
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         healthy(|| store.health()).await;
-        assert_eq!(store.key_get(id).await.unwrap().unwrap().revoked_at, None, "{fault:?}");
-        disk.telemetry().repair();
+        store.device_touch(Vec::new()).await.unwrap();
+        assert_eq!(store.key_get(id).await.unwrap().unwrap().revoked_at, None);
+        disk.telemetry().limit(None);
         store.key_revoke(id, time(9)).await.unwrap();
-        assert!(listed(id), "{fault:?}");
+        assert!(listed(id));
         assert_eq!(store.key_get(id).await.unwrap().unwrap().revoked_at, Some(time(9)));
     }
-    // And the list is first: what the database did not take any more is on it.
-    store.key_insert(key("fourth")).await.unwrap();
-    disk.fail_after(0);
-    store.key_revoke("fourth", time(9)).await.unwrap_err();
-    disk.repair();
-    assert!(listed("fourth"));
+    // And the list is first: what the database did not take any more is on it, and the database has
+    // it once it takes anything again. So it has what the list did not take at the first attempt.
+    for fault in [None, Some(Fault::Sync), Some(Fault::Write), Some(Fault::ShortWrite)] {
+        let id = format!("{fault:?}");
+        store.key_insert(key(&id)).await.unwrap();
+        match fault {
+            Some(fault) => disk.telemetry().fail(fault, 0),
+            None => disk.fail_after(0),
+        }
+        let refused = store.key_revoke(&id, time(9)).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{id}: {refused:?}");
+        disk.repair();
+        healthy(|| store.health()).await;
+        store.device_touch(Vec::new()).await.unwrap();
+        assert!(listed(&id));
+        assert_eq!(store.key_get(&id).await.unwrap().unwrap().revoked_at, Some(time(9)), "{id}");
+    }
 }
 
 /// Random bits that are the same every time.

@@ -55,6 +55,28 @@ pub(crate) async fn where_keys_come_from_is_kept_beside_them(store: Any) {
     assert_eq!(listed, [first, second, None]);
 }
 
+pub(crate) async fn keys_that_ended_long_ago_go(store: Any) {
+    let origin = Some(KeyOrigin { author: "ada".to_owned(), succeeds: None });
+    for record in [
+        KeyRecord { origin: origin.clone(), ..key("good") },
+        KeyRecord { expires_at: Some(time(100)), ..key("later") },
+        KeyRecord { expires_at: Some(time(99)), origin, ..key("expired") },
+        KeyRecord { revoked_at: Some(time(5)), expires_at: Some(time(200)), ..key("revoked") },
+        KeyRecord { uses_left: Some(1), ..key("spent") },
+    ] {
+        store.key_insert(record).await.unwrap();
+    }
+    store.key_use("spent", time(50), None).await.unwrap();
+    assert_eq!(store.key_purge(time(5)).await.unwrap(), 0);
+    assert_eq!(store.key_purge(time(100)).await.unwrap(), 3);
+    assert_eq!(store.key_purge(time(100)).await.unwrap(), 0);
+    let ids: Vec<_> = store.key_list().await.unwrap().into_iter().map(|key| key.id).collect();
+    assert_eq!(ids, ["good", "later"]);
+    // Nothing of where it came from is left for another of its name.
+    store.key_insert(key("expired")).await.unwrap();
+    assert_eq!(store.key_get("expired").await.unwrap().unwrap().origin, None);
+}
+
 pub(crate) async fn one_use_goes_to_one_of_many(store: Any) {
     let record = KeyRecord { uses_left: Some(3), ..key("k") };
     store.key_insert(record).await.unwrap();

@@ -56,9 +56,13 @@ impl BackupStore for RedbStore {
     }
 }
 
-/// Shows the list of what was ended. False if it was ended itself.
+/// Shows the list of what was ended, if anything was. False if it was ended itself.
 fn copy_revoked(shared: &Shared, take: &mut TakePart) -> Result<bool, StoreError> {
-    let bytes = shared.revoked.list().encode().map_err(|error| Failure::Storage(error.into()))?;
+    let list = shared.revoked.list();
+    if list.owner().is_none() {
+        return Ok(true);
+    }
+    let bytes = list.encode().map_err(|error| Failure::Storage(error.into()))?;
     Ok(bytes.chunks(ROWS_BYTES).all(|piece| take(Part::Revoked(piece))))
 }
 

@@ -15,7 +15,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::unistd::{Whence, lseek};
 
 use super::room::{Disk, resumed};
 use crate::store::revoked::REVOKED_FILE;
@@ -30,7 +32,9 @@ const BALLAST_BYTES_MIN: u64 = 1024 * 1024;
 const SPARE_PART: u64 = 4;
 /// What of it goes to the list of what was revoked: some hundred keys or devices.
 const LIST_BYTES: u64 = 64 * 1024;
-/// Bytes of a file that are made sure of at once.
+/// How many parts go to the database, one after the other.
+const PARTS: u64 = 8;
+/// The least that is set aside at once.
 const STEP_BYTES: u64 = 32 * 1024;
 /// What a file's size on the disk is counted in.
 const BLOCK_BYTES: u64 = 512;
@@ -39,7 +43,17 @@ const BLOCK_BYTES: u64 = 512;
 #[derive(Debug)]
 pub(super) struct Ballast {
     database: PathBuf,
+    /// Held while the disk is at work.
     state: Mutex<State>,
+    news: Mutex<News>,
+}
+
+/// What is to be said of it, under a lock that nobody waits for.
+#[derive(Debug, Default)]
+struct News {
+    trouble: Option<String>,
+    /// What became of it when something could not be written, until it was told.
+    given: Option<Turn>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,13 +63,8 @@ enum State {
     Without,
     /// The file holds so much.
     Held(u64),
-    /// The file is gone, since the disk was full; so much has to be free for a new one.
-    Given {
-        /// What it held.
-        bytes: u64,
-        /// What must be free.
-        needed: u64,
-    },
+    /// The file is gone, since the disk was full.
+    Given,
     /// It cannot be made here.
     Impossible,
 }
@@ -71,12 +80,15 @@ pub(crate) enum Turn {
 
 impl Ballast {
     pub(super) fn beside(database: &Path) -> Self {
-        Self { database: database.to_owned(), state: Mutex::default() }
+        Self { database: database.to_owned(), state: Mutex::default(), news: Mutex::default() }
     }
 
     /// Looks at the disk: gives the room away when there is no other, and holds some when there is.
-    /// Says so if it was given, or is held again.
+    /// Says so if it was given, also by [`Self::give`], or is held again.
     pub(super) fn keep(&self) -> Option<Turn> {
+        if let Some(given) = self.news().given.take() {
+            return Some(given);
+        }
         let mut state = self.lock();
         // Who cannot tell how much room there is finds out by writing.
         let disk = Disk::around(&self.database)?;
@@ -84,22 +96,22 @@ impl Ballast {
     }
 
     /// Gives the room away if there is no other. For when something could not be written.
-    pub(super) fn give(&self) -> Option<Turn> {
+    pub(super) fn give(&self) {
+        if let Some(disk) = Disk::around(&self.database) {
+            self.give_on(disk);
+        }
+    }
+
+    fn give_on(&self, disk: Disk) {
         let mut state = self.lock();
-        self.give_if_short(&mut state, Disk::around(&self.database)?)
+        if let Some(given) = self.give_if_short(&mut state, disk) {
+            self.news().given = Some(given);
+        }
     }
 
     /// What health says of it.
     pub(super) fn trouble(&self) -> Option<String> {
-        match *self.lock() {
-            State::Given { bytes, needed } => Some(format!(
-                "the disk was full: {} that were held back went to the database's own changes, and \
-                 are held again when {} are free",
-                mebibytes(bytes),
-                mebibytes(needed)
-            )),
-            State::Without | State::Held(_) | State::Impossible => None,
-        }
+        self.news().trouble.clone()
     }
 
     fn give_if_short(&self, state: &mut State, disk: Disk) -> Option<Turn> {
@@ -107,34 +119,51 @@ impl Ballast {
         if disk.free >= bytes / SPARE_PART {
             return None;
         }
-        if let Err(error) = fs::remove_file(self.path()) {
+        if let Err(error) = self.hand_over(bytes) {
             tracing::error!(%error, "the room that is held back cannot be given");
             return None;
         }
-        *state = State::Given { bytes, needed: needed(disk.size, bytes) };
-        let list = self.database.with_file_name(REVOKED_FILE);
-        for (file, bytes) in [(list, LIST_BYTES), (self.database.clone(), bytes - LIST_BYTES)] {
-            if let Err(error) = give_to(&file, bytes) {
-                let file = file.display();
-                tracing::warn!(%error, %file, "not all of the room that was held back is given");
-            }
-        }
+        *state = State::Given;
+        // Once it is where it is to be.
+        let needed = needed(disk.size, bytes);
+        self.news().trouble = Some(format!(
+            "the disk was full: {} that were held back went to the database's own changes, and are \
+             held again when {} are free",
+            mebibytes(bytes),
+            mebibytes(needed)
+        ));
         Some(Turn::Given(bytes))
     }
 
+    /// Gives what the file holds to the list and to the database, a part at a time: others may take
+    /// what is nobody's for a moment.
+    fn hand_over(&self, bytes: u64) -> io::Result<()> {
+        let ballast = OpenOptions::new().write(true).open(self.path())?;
+        let list = self.database.with_file_name(REVOKED_FILE);
+        let (mut file, mut part) = (&list, LIST_BYTES);
+        let (mut left, mut short) = (bytes, None);
+        while left > 0 {
+            left -= part;
+            ballast.set_len(left)?;
+            short = short.or(give_to(file, part).err());
+            (file, part) = (&self.database, (bytes / PARTS).min(left));
+        }
+        if let Some(error) = short {
+            tracing::warn!(%error, "not all of the room that was held back is given");
+        }
+        fs::remove_file(self.path())
+    }
+
     fn hold(&self, state: &mut State, disk: Disk) -> Option<Turn> {
-        let was_given = match *state {
-            State::Held(_) | State::Impossible => return None,
-            State::Given { .. } => true,
-            State::Without => false,
-        };
+        if matches!(state, State::Held(_) | State::Impossible) {
+            return None;
+        }
         let bytes = wanted(disk.size)?;
         let there = held(&self.path());
         let has_room = disk.free >= needed(disk.size, bytes);
         if there >= BALLAST_BYTES_MIN && (there >= bytes || !has_room) {
             // From an earlier start; also if it would be larger by now.
-            *state = State::Held(there.min(bytes));
-            return was_given.then_some(Turn::Held(bytes));
+            return self.is_held(state, there.min(bytes));
         }
         if !has_room {
             return None;
@@ -146,12 +175,21 @@ impl Ballast {
             }
             return None;
         }
+        self.is_held(state, bytes)
+    }
+
+    /// Notes that so much is held; that is news if it was given before.
+    fn is_held(&self, state: &mut State, bytes: u64) -> Option<Turn> {
         *state = State::Held(bytes);
-        was_given.then_some(Turn::Held(bytes))
+        self.news().trouble.take().map(|_| Turn::Held(bytes))
     }
 
     fn path(&self) -> PathBuf {
         self.database.with_file_name(BALLAST_FILE)
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -198,17 +236,41 @@ fn give_to(path: &Path, bytes: u64) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    let found = file.metadata()?;
-    let taken = |file: &File| io::Result::Ok(file.metadata()?.blocks() * BLOCK_BYTES);
-    let enough = taken(&file)? + bytes;
-    for at in (0..found.len() + bytes).step_by(STEP_BYTES as usize) {
-        let room = enough.saturating_sub(taken(&file)?);
-        if room < STEP_BYTES {
-            break;
+    let taken = || io::Result::Ok(file.metadata()?.blocks() * BLOCK_BYTES);
+    let (end, enough) = (file.metadata()?.len(), taken()? + bytes);
+    let mut at = 0;
+    while let Some(hole) = seek(&file, at, Whence::SeekHole)?.filter(|hole| *hole < end) {
+        at = seek(&file, hole, Whence::SeekData)?.unwrap_or(end).min(end);
+        // What is set aside there already is a hole, too, and takes no more.
+        let room = enough.saturating_sub(taken()?);
+        allocate_most(&file, hole, room.min(at - hole))?;
+    }
+    allocate_most(&file, end, enough.saturating_sub(taken()?))
+}
+
+/// Sets room aside from a place on: all of it, or what there is.
+fn allocate_most(file: &File, mut at: u64, bytes: u64) -> io::Result<()> {
+    let end = at + bytes;
+    let mut step = bytes;
+    while at < end {
+        match allocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, at, step.min(end - at)) {
+            Ok(()) => at += step.min(end - at),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && step > STEP_BYTES => {
+                step = (step / 2).max(STEP_BYTES);
+            }
+            Err(error) => return Err(error),
         }
-        allocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, at, STEP_BYTES)?;
     }
     Ok(())
+}
+
+/// The next hole, or what is behind it; nothing where the file ends before.
+fn seek(file: &File, from: u64, to: Whence) -> io::Result<Option<u64>> {
+    match lseek(file, i64::try_from(from).map_err(io::Error::other)?, to) {
+        Ok(found) => Ok(u64::try_from(found).ok()),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn allocate(file: &File, flags: FallocateFlags, at: u64, bytes: u64) -> io::Result<()> {
@@ -272,10 +334,60 @@ mod tests {
         assert!(ballast.trouble().is_some());
         assert_eq!(step(20), Some(Turn::Held(2 * MIB)));
         assert_eq!(ballast.trouble(), None);
-        // A server that starts on it has it, also if the disk is full by then.
+        // A server that starts on it has it, also if the disk is full by then. Whoever could not write
+        // gives it, and it is told all the same.
         let next = Ballast::beside(&database);
         assert_eq!(next.hold(&mut next.lock(), room(0)), None);
-        assert_eq!(next.give_if_short(&mut next.lock(), room(0)), Some(Turn::Given(2 * MIB)));
+        next.give_on(room(0));
+        assert!(!path.exists());
+        assert_eq!(next.keep(), Some(Turn::Given(2 * MIB)));
+    }
+
+    #[test]
+    fn holes_are_filled_first_and_what_is_there_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(1024 * MIB).unwrap();
+        for at in [0, 7, 8, 512] {
+            file.write_all_at(&[1; 4096], at * MIB).unwrap();
+        }
+        let (before, size) = (held(&path), file.metadata().unwrap().len());
+        give_to(&path, 6 * MIB).unwrap();
+        let is_about = |found: u64, wanted| (wanted..=wanted + 4 * STEP_BYTES).contains(&found);
+        assert!(is_about(held(&path), before + 6 * MIB), "{}", held(&path));
+        give_to(&path, 2 * MIB).unwrap();
+        assert!(is_about(held(&path), before + 8 * MIB), "{}", held(&path));
+        assert_eq!(file.metadata().unwrap().len(), size);
+        // All of it was in holes, so that is where it is used first.
+        file.set_len(9 * MIB).unwrap();
+        assert!(held(&path) >= 8 * MIB, "{}", held(&path));
+        give_to(&path, 4 * MIB).unwrap();
+        let file = fs::read(&path).unwrap();
+        assert_eq!(file.len() as u64, 9 * MIB);
+        assert_eq!(file.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 3 * 4096);
+    }
+
+    #[test]
+    fn no_hole_is_too_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::create(&path).unwrap();
+        for page in [0, 2] {
+            file.write_all_at(&[1; 4096], page * 4096).unwrap();
+        }
+        give_to(&path, MIB).unwrap();
+        // What is behind its end goes.
+        file.set_len(3 * 4096 - 1).unwrap();
+        assert!(held(&path) >= 3 * 4096, "{}", held(&path));
+    }
+
+    #[test]
+    fn a_lock_that_is_held_while_the_disk_works_keeps_nobody_from_asking() {
+        let folder = tempfile::tempdir().unwrap();
+        let ballast = Ballast::beside(&folder.path().join("fleet.db"));
+        let _at_work = ballast.lock();
+        assert_eq!(ballast.trouble(), None);
     }
 
     #[test]
@@ -285,7 +397,8 @@ mod tests {
         let ballast = Ballast::beside(&folder.path().join("fleet.db"));
         assert_eq!(ballast.keep(), None);
         assert_eq!(*ballast.lock(), State::Impossible);
-        assert_eq!((ballast.keep(), ballast.give(), ballast.trouble()), (None, None, None));
+        ballast.give();
+        assert_eq!((ballast.keep(), ballast.trouble()), (None, None));
         assert!(folder.path().join(BALLAST_FILE).is_dir());
     }
 }

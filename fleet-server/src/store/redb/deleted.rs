@@ -61,27 +61,58 @@ pub(super) fn give_up(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
 }
 
 fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Vec<Device>), Fault> {
-    let key = uid.bytes();
     let mut deleted = txn.open(&DEVICES_DELETED)?;
-    let was = deleted.get(&key)?.ok_or(StoreError::Missing("deleted device"))?;
-    deleted.remove(&key)?;
+    let was = deleted.get(&uid.bytes())?.ok_or(StoreError::Missing("deleted device"))?;
     let mut tables = DeviceTables::writing(txn)?;
     let device = tables.load(uid)?.ok_or(StoreError::Missing("deleted device"))?;
     let device = was.restore(device);
     let mut names = Names::open(txn)?;
-    let mut gave_way = Vec::new();
+    let mut gave_way: Vec<Device> = Vec::new();
     for key in device.keys() {
-        if let Some(stranger) = names.stranger(&tables, key)? {
-            tables.store(stranger.clone())?;
-            names.release(&stranger)?;
-            gave_way.push(stranger);
-        }
+        let stranger = names.stranger(&tables, key)?;
+        gave_way.extend(stranger.filter(|found| gave_way.iter().all(|it| it.uid != found.uid)));
     }
-    names.require_free(&tables, &device)?;
+    names.require_free_but_for(&tables, &device, &gave_way)?;
+    deleted.remove(&uid.bytes())?;
+    for stranger in &gave_way {
+        tables.store(stranger.clone())?;
+        names.release(stranger)?;
+    }
     tables.store(device.clone())?;
     names.take(uid, &device)?;
     if device.state == Admission::Revoked {
         txn.ends([device_ended(&device, false)]);
     }
     Ok((device, gave_way))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::time::Timestamp;
+
+    use super::super::devices::tests::device;
+    use super::super::writer::tests::together;
+    use super::*;
+    use crate::store::{DeviceStore as _, MetaStore as _, StoreHealth};
+
+    #[tokio::test]
+    async fn what_refuses_to_be_had_back_is_lost_in_no_group() {
+        let store = RedbStore::in_memory();
+        let (one, namesake) = (device("one", 1), device("one", 2));
+        let stranger = Device { state: Admission::Pending, ..device("stranger", 1) };
+        store.device_insert(one.clone()).await.unwrap();
+        store.device_delete(one.uid, Timestamp::from_millis(100)).await.unwrap();
+        store.device_insert(namesake.clone()).await.unwrap();
+        store.device_insert(stranger.clone()).await.unwrap();
+        let seen = Timestamp::from_millis(5);
+        let touch = store.device_touch(vec![(namesake.uid, seen)]);
+        let (refused, touched) = together(&store, store.deleted_restore(one.uid), touch).await;
+        assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+        touched.unwrap();
+        assert_eq!(store.device_get(namesake.uid).await.unwrap().unwrap().last_seen, Some(seen));
+        assert_eq!(store.device_by_key(one.key.unwrap()).await.unwrap(), Some(stranger));
+        store.device_delete(namesake.uid, Timestamp::from_millis(101)).await.unwrap();
+        assert_eq!(store.deleted_restore(one.uid).await.unwrap().device, one);
+        assert_eq!(store.health(), StoreHealth::Healthy);
+    }
 }

@@ -393,14 +393,29 @@ impl<'a> Names<'a> {
         tables: &DeviceTables<'_, D, S>,
         device: &Device,
     ) -> Result<(), Fault> {
+        self.require_free_but_for(tables, device, &[])
+    }
+
+    /// The same where others are about to give way.
+    pub(super) fn require_free_but_for<
+        D: ReadableTable<Bytes, Bytes>,
+        S: ReadableTable<Bytes, Bytes>,
+    >(
+        &self,
+        tables: &DeviceTables<'_, D, S>,
+        device: &Device,
+        others: &[Device],
+    ) -> Result<(), Fault> {
         let Device { uid, id, .. } = device;
+        let is_in_the_way =
+            |owner: Uid| owner != *uid && others.iter().all(|other| other.uid != owner);
         let owner = tables.owner(&self.ids, id.as_str().as_bytes(), |row| row.has_id(id))?;
-        if owner.is_some_and(|owner| owner != *uid) {
+        if owner.is_some_and(is_in_the_way) {
             return Err(Conflict::DeviceId(id.clone()).into());
         }
         for key in device.keys() {
             let owner = tables.owner(&self.keys, &key.bytes(), |row| row.has_key(key))?;
-            if owner.is_some_and(|owner| owner != *uid) {
+            if owner.is_some_and(is_in_the_way) {
                 return Err(Conflict::DeviceKey.into());
             }
         }
@@ -480,12 +495,11 @@ pub(super) fn uid_of(key: &[u8]) -> Uid {
 }
 
 #[cfg(test)]
-mod tests {
-
+pub(super) mod tests {
     use super::*;
     use crate::store::{MetaStore as _, OtherKeys, StoreHealth};
 
-    fn device(id: &str, key: u8) -> Device {
+    pub(in crate::store::redb) fn device(id: &str, key: u8) -> Device {
         Device {
             uid: Uid::new(),
             id: id.parse().unwrap(),

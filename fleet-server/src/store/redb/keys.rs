@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet_core::time::Timestamp;
@@ -12,13 +13,19 @@ use super::tables::{Fault, KEY_ORIGINS, KEYS, Writing};
 use crate::store::revoked::Ended;
 use crate::store::{Conflict, KeyRecord, KeyRefusal, KeyStore, StoreError};
 
+/// Keys that one commit removes, so that others need not wait long. The next round takes the rest.
+const PURGE_ROWS_MAX: usize = 5_000;
+
 #[async_trait]
 impl KeyStore for RedbStore {
     async fn key_insert(&self, key: KeyRecord) -> Result<(), StoreError> {
-        // One that was ended once, and that an older database does not know, is not good again.
-        let ended = self.shared.revoked.key_ended(&key.id).map(Timestamp::from_millis);
-        let key = KeyRecord { revoked_at: key.revoked_at.or(ended), ..key };
-        self.write(move |txn| insert(txn, key)).await
+        let shared = Arc::clone(&self.shared);
+        self.write(move |txn| {
+            // One that was ended once, and that an older database does not know, is not good again.
+            let ended = shared.revoked.key_ended(&key.id).map(Timestamp::from_millis);
+            insert(txn, KeyRecord { revoked_at: key.revoked_at.or(ended), ..key })
+        })
+        .await
     }
 
     async fn key_get(&self, id: &str) -> Result<Option<KeyRecord>, StoreError> {
@@ -78,6 +85,7 @@ impl KeyStore for RedbStore {
     ) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
         self.write(move |txn| {
+            require_unknown(txn, &successor.id)?;
             let old = change(txn, id, |key| {
                 require_good(key, now)?;
                 key.expires_at = Some(key.expires_at.map_or(end, |expires| expires.min(end)));
@@ -100,18 +108,47 @@ impl KeyStore for RedbStore {
         let id = id.to_owned();
         self.write(move |txn| change(txn, id, |key| use_once(key, at, from))).await
     }
+
+    async fn key_purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |txn| {
+            let mut keys = txn.open(&KEYS)?;
+            let ended: Vec<_> = keys
+                .all()?
+                .filter_map(|entry| match entry {
+                    Ok((id, row)) => {
+                        let key = row.into_key(String::from_utf8_lossy(&id).into_owned());
+                        key.ended_at().is_some_and(|at| at < before).then_some(Ok(id))
+                    }
+                    Err(fault) => Some(Err(fault)),
+                })
+                .take(PURGE_ROWS_MAX)
+                .collect::<Result<_, Fault>>()?;
+            let mut origins = txn.open(&KEY_ORIGINS)?;
+            for id in &ended {
+                keys.remove(id)?;
+                origins.remove(id)?;
+            }
+            Ok(ended.len() as u64)
+        })
+        .await
+    }
 }
 
 fn insert(txn: &Writing<'_>, mut key: KeyRecord) -> Result<(), Fault> {
+    require_unknown(txn, &key.id)?;
     let mut keys = txn.open(&KEYS)?;
-    if keys.contains(key.id.as_bytes())? {
-        return Err(Conflict::Exists("key").into());
-    }
     let id = key.id.clone();
     if let Some(origin) = key.origin.take() {
         txn.open(&KEY_ORIGINS)?.put(id.as_bytes(), &origin.into())?;
     }
     keys.put(id.as_bytes(), &key.into())
+}
+
+fn require_unknown(txn: &Writing<'_>, id: &str) -> Result<(), Fault> {
+    if txn.open(&KEYS)?.contains(id.as_bytes())? {
+        return Err(Conflict::Exists("key").into());
+    }
+    Ok(())
 }
 
 fn change(

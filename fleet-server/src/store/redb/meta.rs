@@ -10,6 +10,7 @@ use super::row::ServerKeyRow;
 use super::tables::{Fault, Reading, SERVER_KEY, Writing};
 use super::{RedbStore, backup};
 use crate::series::backup::Read;
+use crate::store::revoked::REVOKED_FILE;
 use crate::store::{Checked, Conflict, Failure, MetaStore, Pace, StoreError, StoreHealth};
 
 const KEY: &[u8] = b"server_key";
@@ -21,16 +22,24 @@ impl MetaStore for RedbStore {
     }
 
     async fn claim_server_key(&self, key: PublicKey) -> Result<(), StoreError> {
-        if self.shared.revoked.list().server.is_some_and(|owner| owner != key.bytes()) {
-            return Err(Conflict::ServerKey.into());
-        }
+        let shared = Arc::clone(&self.shared);
         self.write(move |txn| {
+            if shared.revoked.owner().is_some_and(|owner| owner != key) {
+                return Err(Conflict::ServerKey.into());
+            }
             let mut meta = txn.open(&SERVER_KEY)?;
             match meta.get(KEY)? {
-                Some(row) if row.key != key.bytes() => Err(Conflict::ServerKey.into()),
-                Some(_) => Ok(()),
-                None => meta.put(KEY, &ServerKeyRow { key: key.bytes() }),
+                Some(row) if row.key != key.bytes() => return Err(Conflict::ServerKey.into()),
+                Some(_) => {}
+                None => meta.put(KEY, &ServerKeyRow { key: key.bytes() })?,
             }
+            // So that there is a file for which room can be held before anything was revoked.
+            if shared.revoked.add(Some(key), Vec::new()).is_err() {
+                tracing::warn!(
+                    "{REVOKED_FILE} is made with the first key or device that is revoked"
+                );
+            }
+            Ok(())
         })
         .await
     }

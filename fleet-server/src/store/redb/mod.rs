@@ -33,22 +33,23 @@ mod telemetry;
 mod writer;
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use fleet_core::disk::{Disk, Folder};
 use redb::{Database, ReadableDatabase as _, StorageBackend};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub(crate) use self::backup::Loader;
 use self::ballast::Ballast;
 pub(crate) use self::ballast::{BALLAST_FILE, Turn};
 use self::damage::DamageLog;
 use self::open::{Occasion, Opener};
-pub(crate) use self::revoked::Settled;
+pub(crate) use self::revoked::{Settled, Telling, Words};
 use self::room::Room;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::row::check_row;
@@ -149,6 +150,10 @@ impl RedbStore {
             newest_event: watch::Sender::new(0),
             underway: Underway::default(),
             revoked,
+            is_behind: AtomicBool::new(false),
+            telling: OnceLock::new(),
+            settled: Mutex::default(),
+            has_settled: Notify::new(),
             ballast,
         });
         let newest = shared.read(events::newest_number).map_err(OpenError::Events)?;
@@ -280,6 +285,13 @@ struct Shared {
     underway: Underway,
     /// What was ended for good.
     revoked: Revoked,
+    /// Whether that may have what the database has not. The writer alone looks.
+    is_behind: AtomicBool,
+    /// Who says what was ended since the list says so, once somebody does.
+    telling: OnceLock<Telling>,
+    /// What was ended so while the server runs, for whoever waits for that.
+    settled: Mutex<VecDeque<Settled>>,
+    has_settled: Notify,
     /// Room for when the disk is full, where a server runs on a file.
     ballast: Option<Ballast>,
 }

@@ -45,6 +45,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use fleet_core::codec::{self, CodecError, Coded};
 use redb::{
@@ -174,7 +175,12 @@ impl<'a> Reading<'a> {
         &self,
         table: &Sealed<R>,
     ) -> Result<View<'a, R, ReadOnlyTable<Bytes, Bytes>>, Fault> {
-        Ok(View::new(table.name, self.txn.open_table(table.definition())?, self.damage))
+        Ok(View::new(
+            table.name,
+            self.txn.open_table(table.definition())?,
+            self.damage,
+            Rc::default(),
+        ))
     }
 }
 
@@ -186,18 +192,27 @@ pub(super) struct Writing<'a> {
     pub(super) newest_event: Cell<Option<u64>>,
     /// What was ended for good, which is on its list before the database has it.
     pub(super) ended: RefCell<Vec<Ended>>,
+    /// How many rows were put and removed.
+    changes: Rc<Cell<u64>>,
 }
 
 impl<'a> Writing<'a> {
     pub(super) fn new(txn: &'a WriteTransaction, damage: &'a DamageLog) -> Self {
-        Self { txn, damage, newest_event: Cell::new(None), ended: RefCell::default() }
+        let (ended, changes) = (RefCell::default(), Rc::default());
+        Self { txn, damage, newest_event: Cell::new(None), ended, changes }
+    }
+
+    /// How many rows were put and removed so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.get()
     }
 
     pub(super) fn open<R: Coded>(
         &self,
         table: &Sealed<R>,
     ) -> Result<View<'a, R, Table<'a, Bytes, Bytes>>, Fault> {
-        Ok(View::new(table.name, self.txn.open_table(table.definition())?, self.damage))
+        let (opened, changes) = (self.txn.open_table(table.definition())?, self.changes.clone());
+        Ok(View::new(table.name, opened, self.damage, changes))
     }
 
     /// Notes that something is ended for good by what was just written.
@@ -211,12 +226,13 @@ pub(super) struct View<'a, R, T> {
     name: &'static str,
     table: T,
     damage: &'a DamageLog,
+    changes: Rc<Cell<u64>>,
     row: PhantomData<fn() -> R>,
 }
 
 impl<'a, R, T> View<'a, R, T> {
-    fn new(name: &'static str, table: T, damage: &'a DamageLog) -> Self {
-        Self { name, table, damage, row: PhantomData }
+    fn new(name: &'static str, table: T, damage: &'a DamageLog, changes: Rc<Cell<u64>>) -> Self {
+        Self { name, table, damage, changes, row: PhantomData }
     }
 }
 
@@ -306,11 +322,13 @@ impl<R: Coded> View<'_, R, Table<'_, Bytes, Bytes>> {
 
     /// Puts what [`seal`] made for the same key.
     pub(super) fn put_sealed(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        self.changes.update(|count| count + 1);
         self.table.insert(key, value)?;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Fault> {
+        self.changes.update(|count| count + 1);
         self.table.remove(key)?;
         Ok(())
     }

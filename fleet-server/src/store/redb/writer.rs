@@ -2,9 +2,13 @@
 //!
 //! There is no timer. The thread takes one job and whatever else waits by then, does them in one
 //! transaction, commits once, and answers them all; while it syncs, the next group gathers. A job
-//! that refuses has written nothing, so it does not disturb the others. A failure of the database
-//! fails the whole group; the writer then opens the database anew, with pauses that grow until a
-//! commit succeeds, and in between refuses jobs at once.
+//! that refuses has written nothing, so it does not disturb the others; where one has, by a defect,
+//! nothing of the group is kept. A failure of the database fails the whole group; the writer then
+//! opens the database anew, with pauses that grow until a commit succeeds, and in between refuses jobs
+//! at once.
+//!
+//! What a failed group has put on the list of what was ended may be there and not in the database: the
+//! writer brings both together before it does anything else.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +18,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fleet_core::Chain;
+use fleet_core::identity::PublicKey;
 use redb::{Database, Durability, WriteTransaction};
 use tokio::sync::oneshot;
 
 use super::ballast::Ballast;
 use super::open::Occasion;
 use super::tables::{Fault, Writing};
-use super::{Shared, contain};
+use super::{Settled, Shared, contain};
+use crate::store::revoked::REVOKED_FILE;
 use crate::store::{Failure, StoreError};
 
 /// Jobs that may wait.
@@ -29,6 +35,8 @@ const QUEUE_JOBS_MAX: usize = 4_096;
 const QUEUE_WEIGHT_MAX: usize = 500_000;
 /// Jobs of one group.
 const GROUP_JOBS_MAX: usize = 1_024;
+/// Times that something was ended anew which wait to be told to those in memory.
+const SETTLED_MAX: usize = 1_000;
 /// The first pause before the database is opened anew, once opening it at once did not help.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -110,13 +118,19 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
             Err(failure) => {
                 shared.set_trouble(&failure);
                 // If it was for want of room, the next group has some.
-                shared.ballast.as_ref().and_then(Ballast::give);
+                shared.ballast.iter().for_each(Ballast::give);
                 let failure = Arc::new(failure);
                 for queued in group {
                     queued.job.answer(Err(StoreError::Unavailable(Arc::clone(&failure))));
                 }
-                if reopen(shared, queue, &mut failures).is_err() {
-                    break;
+                let mut settled = false;
+                while !settled {
+                    if reopen(shared, queue, &mut failures).is_err() {
+                        return shared.close();
+                    }
+                    settled = do_group(shared, &mut [])
+                        .inspect_err(|failure| shared.set_trouble(failure))
+                        .is_ok();
                 }
             }
         }
@@ -126,28 +140,61 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
 
 /// Does a group's jobs and commits them. A panic counts as the database's failure.
 fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
+    let is_behind = shared.is_behind.load(Ordering::Relaxed);
+    if group.is_empty() && !is_behind {
+        return Ok(());
+    }
     let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
     let database = database.as_ref().ok_or(Failure::Reopening)?;
-    let done = contain(|| {
-        let txn = begin(database)?;
+    let failed = |error: redb::Error| Failure::Storage(error.into());
+    contain(|| {
+        let txn = begin(database).map_err(failed)?;
         let writing = Writing::new(&txn, &shared.damage);
+        let settled = if is_behind { settle(shared, &writing)? } else { None };
+        let mut is_whole = true;
         for queued in &mut *group {
-            queued.job.run(&writing)?;
+            let changes = writing.changes();
+            queued.job.run(&writing).map_err(failed)?;
+            is_whole &= !queued.job.refused() || writing.changes() == changes;
         }
-        if group.iter().all(|queued| queued.job.refused()) {
-            txn.abort()?;
-        } else {
-            let newest_event = writing.newest_event.get();
-            note_ended(shared, &writing)?;
-            txn.commit()?;
-            shared.commits.fetch_add(1, Ordering::Relaxed);
-            if let Some(newest) = newest_event {
-                shared.newest_event.send_replace(newest);
-            }
+        if settled.is_none() && group.iter().all(|queued| queued.job.refused()) {
+            return txn.abort().map_err(|error| failed(error.into()));
         }
-        Ok::<(), redb::Error>(())
-    })?;
-    done.map_err(|error| Failure::Storage(error.into()))
+        if !is_whole {
+            return Err(Failure::HalfWay);
+        }
+        let newest_event = writing.newest_event.get();
+        note_ended(shared, &writing).map_err(failed)?;
+        txn.commit().map_err(|error| failed(error.into()))?;
+        shared.is_behind.store(is_behind && settled.is_none(), Ordering::Relaxed);
+        shared.commits.fetch_add(1, Ordering::Relaxed);
+        if let Some(newest) = newest_event {
+            shared.newest_event.send_replace(newest);
+        }
+        if let Some(settled) = settled {
+            shared.tell_settled(settled);
+        }
+        Ok(())
+    })?
+}
+
+/// Has the database end what is on the list and it has not; nothing while the list cannot be written.
+fn settle(shared: &Shared, writing: &Writing<'_>) -> Result<Option<Settled>, Failure> {
+    let failed = |fault| match fault {
+        Fault::Storage(error) => Failure::Storage(error.into()),
+        Fault::Refused(error) => {
+            // Again and again it would be no better; the next start says what is wrong.
+            shared.is_behind.store(false, Ordering::Relaxed);
+            Failure::Storage(error.into())
+        }
+    };
+    let server = owner(writing).map_err(|error| failed(Fault::Storage(error)))?;
+    if shared.revoked.add(server, Vec::new()).is_err() {
+        return Ok(None);
+    }
+    let (settled, news) = super::revoked::settle(writing, shared, None).map_err(failed)?;
+    writing.ends(news);
+    Ok(Some(settled))
 }
 
 /// Puts on its list what a group ends for good. Without that nothing of the group is done.
@@ -156,12 +203,17 @@ fn note_ended(shared: &Shared, writing: &Writing<'_>) -> Result<(), redb::Error>
     if ended.is_empty() {
         return Ok(());
     }
-    let server = match super::meta::owner(writing) {
-        Ok(server) => server,
-        Err(Fault::Storage(error)) => return Err(error),
-        Err(Fault::Refused(_)) => None, // damaged, and noted as such
-    };
-    shared.revoked.add(server, ended).map_err(redb::Error::Io)
+    shared.is_behind.store(true, Ordering::Relaxed);
+    shared.revoked.add(owner(writing)?, ended).map_err(redb::Error::Io)
+}
+
+/// Whose the database is, as far as that can be read.
+fn owner(writing: &Writing<'_>) -> Result<Option<PublicKey>, redb::Error> {
+    match super::meta::owner(writing) {
+        Ok(server) => Ok(server),
+        Err(Fault::Storage(error)) => Err(error),
+        Err(Fault::Refused(_)) => Ok(None), // damaged, and noted as such
+    }
 }
 
 /// The queue's other end is gone: the store is being dropped.
@@ -217,6 +269,21 @@ impl Shared {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         tracing::info!("the database was reopened");
         Ok(())
+    }
+
+    /// Says what was ended, since the list had it and the database had not.
+    fn tell_settled(&self, settled: Settled) {
+        let (keys, devices) = (settled.keys.len(), settled.devices.len() + settled.rekeyed.len());
+        if keys + devices == 0 {
+            return;
+        }
+        tracing::warn!(keys, devices, "what failed before is ended now, as {REVOKED_FILE} says");
+        let mut due = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        due.push_back(settled);
+        if due.len() > SETTLED_MAX {
+            due.pop_front();
+        }
+        self.has_settled.notify_one();
     }
 
     fn close(&self) {
@@ -315,8 +382,57 @@ impl Drop for Load {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::mpsc;
+
+    use super::super::RedbStore;
+    use super::super::devices::tests::device;
+    use super::super::tables::DEVICES_DELETED;
     use super::*;
+    use crate::store::{Conflict, DeviceStore as _};
+
+    /// Has the writer do two changes in one group.
+    pub(in crate::store::redb) async fn together<T, U>(
+        store: &RedbStore,
+        one: impl Future<Output = T>,
+        other: impl Future<Output = U>,
+    ) -> (T, U) {
+        let (go, wait) = mpsc::channel::<()>();
+        // They are queued while it does this.
+        let busy = store.write(move |_| {
+            wait.recv().unwrap();
+            Ok(())
+        });
+        // It is in their group, or in one before it, and so fares as they do, or well.
+        let (_, one, other, ()) = tokio::join!(busy, one, other, async { go.send(()).unwrap() });
+        (one, other)
+    }
+
+    #[tokio::test]
+    async fn half_of_a_change_is_kept_with_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RedbStore::open(&folder.path().join("fleet.db")).unwrap();
+        let half = |txn: &Writing<'_>| {
+            txn.open(&DEVICES_DELETED)?.put_sealed(&[1; 16], b"half")?;
+            Err::<(), Fault>(Conflict::Exists("thing").into())
+        };
+        let there = async || store.read(|txn| txn.open(&DEVICES_DELETED)?.count()).await.unwrap();
+        // Alone it is refused like any other.
+        let refused = store.write(half).await;
+        assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+        let one = device("one", 1);
+        let insert = || store.device_insert(one.clone());
+        let failed = together(&store, store.write(half), insert()).await;
+        let Err(StoreError::Unavailable(failure)) = failed.1 else { panic!("{failed:?}") };
+        assert!(matches!(*failure, Failure::HalfWay), "{failure:?}");
+        assert_eq!(there().await, 0);
+        assert_eq!(store.device_list().await.unwrap(), []);
+        // Which is well again by itself.
+        while insert().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(store.device_list().await.unwrap(), [one]);
+    }
 
     #[test]
     fn pauses_grow_to_a_bound() {

@@ -12,15 +12,22 @@
 //! A frame is on the disk before the database has the change, and so before anybody hears that it was
 //! made. What a power cut leaves of the last one was therefore promised to nobody. Damage elsewhere
 //! hides something that was: whether that matters the database tells, see [`Damage`].
+//!
+//! Once the newest frame is on the disk it is written behind itself again. So if it goes bad it is not
+//! taken for what a power cut left, and what it says is still known.
+//!
+//! What could not be written is written to the same place again with the next change: on a full disk
+//! there is room for this file behind its end ([`super::redb`]), and none for another.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bincode::{Decode, Encode};
 use fleet_core::codec::{self, CodecError, Coded};
 use fleet_core::disk::{self, Disk, DiskFile};
 use fleet_core::frames::{self, Found};
-use fleet_core::identity::{PublicKey, ServerIdentity};
+use fleet_core::identity::PublicKey;
 use indexmap::IndexMap;
 
 /// The list's file, in the database's folder.
@@ -32,8 +39,10 @@ const DRAFT_FILE: &str = "revoked.log.new";
 const ENTRIES_MAX: usize = 65_536;
 /// Frames that the file may have beyond the things that they are about, before it is written anew.
 const SPARE_FRAMES_MAX: usize = 4_096;
-/// Bytes of a file: so many of the largest entries there are.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a frame: a device with all the keys that it may have had, and the longest reason.
+const FRAME_BYTES_MAX: usize = 2048;
+/// Bytes of a file: so many of the largest frames, with those of one group of changes to spare.
+const FILE_BYTES_MAX: u64 = ((ENTRIES_MAX + 2 * SPARE_FRAMES_MAX) * FRAME_BYTES_MAX) as u64;
 /// Characters of the reason that is kept with a device.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -115,6 +124,36 @@ impl Ended {
         }
     }
 
+    /// What holds if two lists have both of these about the same thing.
+    fn join(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Key { id, at_millis: one }, Self::Key { at_millis: two, .. }) => {
+                Self::Key { id, at_millis: one.min(two) }
+            }
+            (Self::KeyLife { id, at_millis: one }, Self::KeyLife { at_millis: two, .. }) => {
+                Self::KeyLife { id, at_millis: one.min(two) }
+            }
+            (
+                Self::Device { uid, id, keys, at_millis: one, reason, is_deleted },
+                Self::Device { at_millis: two, is_deleted: is_gone, .. },
+            ) => {
+                let (at_millis, is_deleted) = (one.max(two), is_deleted || is_gone);
+                Self::Device { uid, id, keys, at_millis, reason, is_deleted }
+            }
+            (
+                Self::DeviceKeys { uid, key, former },
+                Self::DeviceKeys { key: other, former: others, .. },
+            ) => {
+                let is_newer =
+                    others.contains(&key) || (key == other && others.len() > former.len());
+                let (key, former) = if is_newer { (other, others) } else { (key, former) };
+                Self::DeviceKeys { uid, key, former }
+            }
+            // Never of the same subject.
+            (one, _) => one,
+        }
+    }
+
     /// The reason as it is kept.
     pub(crate) fn reason(text: &str) -> String {
         text.chars().take(REASON_CHARS_MAX).collect()
@@ -157,22 +196,23 @@ pub(crate) struct Damage {
 /// What was ended, each thing once, in the order in which it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct List {
-    /// Whose it is, once anything is on it.
-    pub(crate) server: Option<[u8; 32]>,
+    /// Whose it is.
+    server: Option<[u8; 32]>,
     entries: IndexMap<Subject, Ended>,
 }
 
 impl List {
-    /// Reads a file's bytes: the list, how many whole frames there are, where they end, and what is
-    /// missing among them.
-    fn read(bytes: &[u8]) -> Result<(Self, usize, usize, Option<Damage>), RevokedError> {
+    /// Reads a file's bytes: the list, how many whole frames there are, where the last of them lies,
+    /// and what is missing among them.
+    fn read(bytes: &[u8]) -> Result<(Self, usize, Range<usize>, Option<Damage>), RevokedError> {
         let mut list = Self::default();
-        let (mut count, mut end) = (0, 0);
+        let (mut count, mut last) = (0, 0..0);
         let mut damage: Option<Damage> = None;
         for found in frames::read(bytes) {
             match found {
                 Found::Frame { at, payload } => {
-                    (count, end) = (count + 1, at + frames::HEADER_BYTES + payload.len());
+                    count += 1;
+                    last = at..at + frames::HEADER_BYTES + payload.len();
                     if at == 0 {
                         list.server = Some(read::<Head>(payload)?.server);
                         continue;
@@ -189,7 +229,7 @@ impl List {
                 Found::Torn { .. } => {}
             }
         }
-        if count == 0 { Err(RevokedError::Foreign) } else { Ok((list, count, end, damage)) }
+        if count == 0 { Err(RevokedError::Foreign) } else { Ok((list, count, last, damage)) }
     }
 
     /// Reads the list in a folder, if there is one; one with something missing is refused.
@@ -208,15 +248,23 @@ impl List {
         self.entries.insert(subject, ended);
     }
 
-    /// Adds all of a later list.
-    pub(crate) fn extend(&mut self, later: Self) {
-        self.server = self.server.or(later.server);
-        later.entries.into_values().for_each(|ended| self.put(ended));
+    /// Adds all of another list, older or newer: of what both have an entry, whoever is out stays out.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.server = self.owner().map(PublicKey::bytes).or(other.server);
+        for (subject, ended) in other.entries {
+            let ended = match self.entries.get(&subject) {
+                Some(known) => known.clone().join(ended),
+                None => ended,
+            };
+            if self.entries.get(&subject) != Some(&ended) {
+                self.put(ended);
+            }
+        }
     }
 
-    /// Whose it is.
-    pub(crate) fn server(&self) -> Option<ServerIdentity> {
-        self.server.map(|server| PublicKey::from_bytes(server).identity())
+    /// Whose it is, if anything is on it: one with nothing on it is anybody's.
+    pub(crate) fn owner(&self) -> Option<PublicKey> {
+        self.server.filter(|_| !self.entries.is_empty()).map(PublicKey::from_bytes)
     }
 
     pub(crate) fn get(&self, subject: &Subject) -> Option<&Ended> {
@@ -237,15 +285,16 @@ impl List {
         self.entries.drain(..over);
     }
 
-    /// The file's bytes; none if nothing is on the list.
+    /// The file's bytes; none if it is nobody's list.
     pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
-        let Some(server) = self.server.filter(|_| !self.entries.is_empty()) else {
-            return Ok(Vec::new());
-        };
+        let Some(server) = self.server else { return Ok(Vec::new()) };
         let mut bytes = frame(&Head { server })?;
+        let mut last = Vec::new();
         for ended in self.entries.values() {
-            bytes.extend(frame(ended)?);
+            last = frame(ended)?;
+            bytes.extend(&last);
         }
+        bytes.extend(last);
         Ok(bytes)
     }
 
@@ -304,9 +353,16 @@ pub(crate) struct Revoked {
 struct State {
     list: List,
     damage: Option<Damage>,
-    /// The file to which the next frame goes; none if the list has to be written anew first.
+    /// The file to which the next frame goes; none if there is none, or it is damaged.
     file: Option<Arc<dyn DiskFile>>,
-    bytes: u64,
+    /// Where that is: behind all that is surely on the disk.
+    end: u64,
+    /// What goes there: the last frame before it once more, and what could not be written.
+    tail: Vec<u8>,
+    /// The newest frame.
+    last: Vec<u8>,
+    /// Whether something on the list is perhaps not in the file.
+    is_behind: bool,
     frames: usize,
 }
 
@@ -316,32 +372,40 @@ impl Revoked {
         let Some(bytes) = contents(folder.as_ref())? else {
             return Ok(Self { folder, state: Mutex::default() });
         };
-        let (list, frames, end, damage) = List::read(&bytes)?;
-        // Behind what a power cut left nothing is written: it would be damage then.
-        let is_whole = end == bytes.len() && damage.is_none();
-        let file = if is_whole { Some(folder.open(REVOKED_FILE)?) } else { None };
-        let state = State { list, damage, file, bytes: end as u64, frames };
+        let (list, frames, last, damage) = List::read(&bytes)?;
+        // What a power cut left of another frame is written over.
+        let file = if damage.is_none() { Some(folder.open(REVOKED_FILE)?) } else { None };
+        let end = last.end as u64;
+        let last = if last.start == 0 { Vec::new() } else { bytes[last].to_vec() };
+        let state =
+            State { list, damage, file, end, tail: last.clone(), last, is_behind: false, frames };
         Ok(Self { folder, state: Mutex::new(state) })
     }
 
     /// Adds what was ended; it is on the disk when this returns. After an error it may or may not be,
-    /// and the next call writes the whole list. Without a server there is nobody's list to write.
+    /// and the next call writes it again. Without a server there is nobody's list to write.
     pub(crate) fn add(&self, server: Option<PublicKey>, ended: Vec<Ended>) -> io::Result<()> {
         let mut state = self.lock();
+        let server = server.map(PublicKey::bytes);
+        if state.list.owner().is_none() && server.is_some() && server != state.list.server {
+            (state.list.server, state.file) = (server, None);
+        }
         let news: Vec<Ended> =
             ended.into_iter().filter(|it| state.list.get(&it.subject()) != Some(it)).collect();
-        if news.is_empty() && (state.file.is_some() || state.list.len() == 0) {
+        if news.is_empty() && state.file.is_some() && !state.is_behind {
             return Ok(());
         }
-        if state.list.server.is_none() {
-            state.list.server = server.map(PublicKey::bytes);
-        }
         let added = state.add(self.folder.as_ref(), news);
+        state.is_behind = added.is_err();
         if let Err(error) = &added {
             tracing::error!(%error, "{REVOKED_FILE} cannot be written");
-            state.file = None;
         }
         added
+    }
+
+    /// Whose it is, if anything is on it.
+    pub(crate) fn owner(&self) -> Option<PublicKey> {
+        self.lock().list.owner()
     }
 
     /// The list as it is.
@@ -369,23 +433,30 @@ impl Revoked {
 
 impl State {
     fn add(&mut self, folder: &dyn Disk, news: Vec<Ended>) -> io::Result<()> {
-        let mut bytes = Vec::new();
         for ended in news {
-            bytes.extend(frame(&ended)?);
+            self.last = frame(&ended)?;
+            self.tail.extend(&self.last);
             self.frames += 1;
             self.list.put(ended);
         }
         self.list.trim();
         let has_room = self.frames <= self.list.len() + SPARE_FRAMES_MAX;
         if let Some(file) = self.file.clone().filter(|_| has_room) {
-            file.write_at(&bytes, self.bytes)?;
+            file.write_at(&self.tail, self.end)?;
             file.sync()?;
-            self.bytes += bytes.len() as u64;
+            self.end += self.tail.len() as u64;
+            self.tail.clone_from(&self.last);
+            self.frames += 1;
+            // It is on the disk already, so nobody waits for this one to get there.
+            if let Err(error) = file.write_at(&self.tail, self.end) {
+                tracing::debug!(%error, "the newest entry of {REVOKED_FILE} is there once");
+            }
             return Ok(());
         }
         self.file = self.list.write(folder)?;
-        self.frames = self.list.len() + 1;
-        self.bytes = self.file.as_ref().map_or(Ok(0), |file| file.bytes())?;
+        self.frames = self.list.len() + 2;
+        self.end = self.file.as_ref().map_or(Ok(0), |file| file.bytes())?;
+        self.tail.clear();
         self.damage = None;
         Ok(())
     }
@@ -394,15 +465,15 @@ impl State {
 /// The door of the fuzz target `revoked`: any bytes are no list, or one that is read as itself again.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn list_of_any_bytes(bytes: &[u8]) {
-    let Ok((list, frames, end, damage)) = List::read(bytes) else { return };
+    let Ok((list, frames, last, damage)) = List::read(bytes) else { return };
     // A first frame that is damaged is none, and so whose the list is is not known.
     let heads = usize::from(list.server.is_some());
-    assert!(end <= bytes.len() && list.len() + heads <= frames);
+    assert!(last.end <= bytes.len() && list.len() + heads <= frames);
     assert!(damage.is_none_or(|damage| damage.at < bytes.len()));
-    if list.server.is_some() && list.len() > 0 {
+    if list.server.is_some() {
         let written = list.encode().expect("what was read is small enough");
-        let (again, _, whole, damage) = List::read(&written).expect("what was written is read");
-        assert_eq!((again, whole, damage), (list, written.len(), None));
+        let (again, _, last, damage) = List::read(&written).expect("what was written is read");
+        assert_eq!((again, last.end, damage), (list, written.len(), None));
     }
 }
 

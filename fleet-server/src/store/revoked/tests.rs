@@ -48,7 +48,7 @@ fn what_is_added_is_there_again_and_the_last_word_counts() {
     let expected = [key(1), key(2), gone];
     assert_eq!(listed(&disk), expected);
     let list = List::read_in(&disk).unwrap().unwrap();
-    assert_eq!(list.server(), Some(server().identity()));
+    assert_eq!(list.owner(), Some(server()));
     assert_eq!(open(&disk).unwrap().key_ended("key-2"), Some(2));
     assert_eq!(open(&disk).unwrap().key_ended("key-3"), None);
 }
@@ -62,7 +62,7 @@ fn it_stays_small() {
         let Ended::Key { id, .. } = key(1) else { panic!() };
         revoked.add(Some(server()), vec![Ended::Key { id, at_millis: round as i64 }]).unwrap();
     }
-    assert!(bytes() < (SPARE_FRAMES_MAX + 2) * 64, "{} bytes", bytes());
+    assert!(bytes() < (SPARE_FRAMES_MAX + 3) * 64, "{} bytes", bytes());
     let many = (0..ENTRIES_MAX + 10).map(key).collect();
     revoked.add(Some(server()), many).unwrap();
     let kept = listed(&disk);
@@ -124,16 +124,23 @@ fn what_is_torn_is_left_out_and_what_is_damaged_is_told() {
     let starts: Vec<usize> = frames::read(&whole)
         .map(|found| if let Found::Frame { at, .. } = found { at } else { panic!("{found:?}") })
         .collect();
+    // Its head, three keys, each once more behind itself.
+    assert_eq!(starts.len(), 1 + 3 + 3);
+    let newest = whole.len() - starts[6];
     // A power cut in the middle of the last one, and what is added after it.
-    disk.rot(REVOKED_FILE, |bytes| bytes.truncate(bytes.len() - 3));
+    disk.rot(REVOKED_FILE, |bytes| bytes.truncate(bytes.len() - newest - 3));
     let revoked = open(&disk).unwrap();
     assert_eq!((revoked.damage(), listed(&disk)), (None, vec![key(1), key(2)]));
     revoked.add(Some(server()), vec![key(4)]).unwrap();
     assert_eq!(listed(&disk), [key(1), key(2), key(4)]);
     // A flipped bit hides one, and what stands behind it says how new that was.
-    disk.rot(REVOKED_FILE, |bytes| bytes[starts[1] + 15] ^= 1);
+    disk.rot(REVOKED_FILE, |bytes| {
+        bytes[starts[1] + 15] ^= 1;
+        bytes[starts[2] + 15] ^= 1;
+    });
     let damaged = open(&disk).unwrap();
-    let damage = Damage { at: starts[1], behind: vec![key(2), key(4)] };
+    let behind = vec![key(2), key(2), key(2), key(4), key(4)];
+    let damage = Damage { at: starts[1], behind };
     assert_eq!((damaged.damage(), listed(&disk)), (Some(damage), vec![key(2), key(4)]));
     let refused = List::read_in(&disk).unwrap_err();
     assert!(matches!(refused, RevokedError::Damaged(at) if at == starts[1]), "{refused:?}");
@@ -163,9 +170,109 @@ fn everything() -> List {
 #[test]
 fn what_was_written_once_is_read_for_ever() {
     let written = include_bytes!("../../../../fuzz/corpus/revoked/all");
+    let (read, frames, last, damage) = List::read(written).unwrap();
+    assert_eq!((read, frames, last.end, damage), (everything(), 6, written.len(), None));
     assert_eq!(everything().encode().unwrap(), written);
-    let (read, frames, end, damage) = List::read(written).unwrap();
-    assert_eq!((read, frames, end, damage), (everything(), 5, written.len(), None));
+    // Without its newest entry twice, as it was before.
+    let before = include_bytes!("../../../../fuzz/corpus/revoked/once");
+    let (read, frames, last, damage) = List::read(before).unwrap();
+    assert_eq!((read, frames, last.end, damage), (everything(), 5, before.len(), None));
+}
+
+#[test]
+fn a_newest_entry_that_goes_bad_is_known_all_the_same() {
+    for from_the_end in 0..60 {
+        let disk = SimDisk::new(1);
+        let revoked = open(&disk).unwrap();
+        revoked.add(Some(server()), vec![key(1)]).unwrap();
+        revoked.add(Some(server()), vec![key(2)]).unwrap();
+        drop(revoked);
+        disk.rot(REVOKED_FILE, |bytes| {
+            let at = bytes.len() - 1 - from_the_end;
+            bytes[at] ^= 1;
+        });
+        assert_eq!(listed(&disk).last(), Some(&key(2)), "{from_the_end}");
+    }
+}
+
+#[test]
+fn what_could_not_be_written_is_written_to_the_same_place() {
+    for fault in [Fault::Write, Fault::ShortWrite, Fault::Sync] {
+        let disk = SimDisk::new(1);
+        let revoked = open(&disk).unwrap();
+        revoked.add(Some(server()), Vec::new()).unwrap();
+        let head = disk.contents(REVOKED_FILE).unwrap();
+        assert_eq!(List::read_in(&disk).unwrap().unwrap().len(), 0);
+        // No file can be made any more.
+        disk.fail(Fault::Name, 0);
+        revoked.add(Some(server()), vec![device(1)]).unwrap();
+        disk.fail(fault, 0);
+        revoked.add(Some(server()), vec![key(1), key(2)]).unwrap_err();
+        revoked.add(Some(server()), Vec::new()).unwrap();
+        assert_eq!(listed(&disk), [device(1), key(1), key(2)], "{fault:?}");
+        disk.fail(fault, 0);
+        revoked.add(Some(server()), vec![key(3)]).unwrap_err();
+        revoked.add(Some(server()), vec![key(4)]).unwrap();
+        let all = [device(1), key(1), key(2), key(3), key(4)];
+        assert_eq!(listed(&disk), all, "{fault:?}");
+        assert!(disk.contents(REVOKED_FILE).unwrap().starts_with(&head));
+        assert_eq!(listed(&disk.power_cut()), all, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_list_with_nothing_on_it_is_anybodys() {
+    let disk = SimDisk::new(1);
+    open(&disk).unwrap().add(Some(server()), Vec::new()).unwrap();
+    let revoked = open(&disk).unwrap();
+    assert_eq!(revoked.owner(), None);
+    let other = PublicKey::from_bytes([8; 32]);
+    revoked.add(Some(other), vec![key(1)]).unwrap();
+    revoked.add(Some(server()), vec![key(2)]).unwrap();
+    assert_eq!(open(&disk).unwrap().owner(), Some(other));
+}
+
+#[test]
+fn of_two_lists_whoever_is_out_stays_out() {
+    let gone = |is_gone| {
+        let Ended::Device { uid, id, keys, at_millis, reason, .. } = device(1) else { panic!() };
+        Ended::Device { uid, id, keys, at_millis, reason, is_deleted: is_gone }
+    };
+    let life = |at_millis| Ended::KeyLife { id: "key-1".to_owned(), at_millis };
+    let rekeyed = |key: u8| {
+        let former = (1..key).map(|key| [key; 32]).collect();
+        Ended::DeviceKeys { uid: [2; 16], key: [key; 32], former }
+    };
+    let list = |entries: &[Ended]| {
+        let mut list = List { server: Some(SERVER), ..List::default() };
+        for ended in entries {
+            list.put(ended.clone());
+        }
+        list
+    };
+    let newer = list(&[key(1), life(5), gone(true), rekeyed(4)]);
+    let older = list(&[key(2), life(9), gone(false), rekeyed(3)]);
+    for (mut one, other) in [(newer.clone(), older.clone()), (older, newer)] {
+        one.merge(other);
+        assert_eq!(one.len(), 5);
+        for expected in [key(1), key(2), life(5), gone(true), rekeyed(4)] {
+            assert_eq!(one.get(&expected.subject()), Some(&expected));
+        }
+    }
+}
+
+#[test]
+fn the_largest_entry_fits_where_all_of_them_are_to_fit() {
+    let largest = Ended::Device {
+        uid: [255; 16],
+        id: "x".repeat(64),
+        keys: vec![[255; 32]; 2 + crate::store::FORMER_KEYS_MAX],
+        at_millis: i64::MAX,
+        reason: Ended::reason(&"\u{1f6f0}".repeat(REASON_CHARS_MAX + 1)),
+        is_deleted: true,
+    };
+    let bytes = frame(&largest).unwrap().len();
+    assert!(bytes <= FRAME_BYTES_MAX, "{bytes}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fleet_core::api::{AgentInfo, QueueView};
+use fleet_core::api::{AgentInfo, KeyCreated, QueueView};
 
 use super::{Agent, COME_BACK, SOON, Said, Server, now_millis, program};
 use crate::lab::{Faults, Lab, wait_for};
@@ -39,13 +39,17 @@ struct Client<'a> {
     next: i64,
     posted: Vec<i64>,
     keys: Vec<String>,
+    /// The id of the key that was made last.
+    newest: Option<String>,
+    revoked: Vec<String>,
     refused: usize,
 }
 
 impl<'a> Client<'a> {
     fn of(server: &'a Server<'a>) -> Self {
         let first_at = now_millis() - 3_600_000;
-        Self { server, first_at, next: 0, posted: Vec::new(), keys: Vec::new(), refused: 0 }
+        let (posted, keys, revoked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { server, first_at, next: 0, posted, keys, newest: None, revoked, refused: 0 }
     }
 
     /// A request with the admin key; its answer ends with its status.
@@ -88,13 +92,34 @@ impl<'a> Client<'a> {
     fn make_key(&mut self) -> bool {
         let label = format!("key-{}", self.next);
         self.next += 1;
-        let is_made = Said::of(&mut self.key_of(&label)).stdout.ends_with("\n201");
-        if is_made {
+        let said = Said::of(&mut self.key_of(&label)).stdout;
+        let made = said.strip_suffix("\n201");
+        let is_made = made.is_some();
+        if let Some(made) = made {
+            let made: KeyCreated = serde_json::from_str(made).expect("a key");
+            self.newest = Some(made.id);
             self.keys.push(label);
         } else {
             self.refused += 1;
         }
         is_made
+    }
+
+    fn revocation_of(&self, id: &str) -> Command {
+        self.curl(&format!("/api/v1/keys/{id}"), &["-X", "DELETE"])
+    }
+
+    /// Revokes the key that was made last, unless that was done. Whether that was acknowledged.
+    fn revoke(&mut self) -> bool {
+        let Some(id) = self.newest.clone() else { return false };
+        let is_revoked = Said::of(&mut self.revocation_of(&id)).stdout.ends_with("\n200");
+        if is_revoked {
+            self.newest = None;
+            self.revoked.push(id);
+        } else {
+            self.refused += 1;
+        }
+        is_revoked
     }
 
     /// Fails unless all is there that was acknowledged, and nothing twice.
@@ -111,6 +136,10 @@ impl<'a> Client<'a> {
         let lost: Vec<_> =
             self.keys.iter().filter(|label| !labels.contains(label.as_str())).collect();
         assert!(lost.is_empty(), "lost {lost:?} of {} keys", self.keys.len());
+        for id in &self.revoked {
+            let key = keys.iter().find(|key| key.id == *id);
+            assert!(key.is_some_and(|key| key.revoked_at.is_some()), "{id}: {key:?}");
+        }
     }
 }
 
@@ -151,8 +180,10 @@ fn f06_a_sync_of_five_seconds_holds_up_what_it_is_for_and_nothing_else() {
     disk.begin(SLOW);
     let began = Instant::now();
     let mut post = Some(begin(client.post_of(100)));
+    let revoked = client.newest.take().expect("a key");
+    let mut revocation = Some(begin(client.revocation_of(&revoked)));
     let (mut slowest, mut posted_after) = (Duration::ZERO, None);
-    while posted_after.is_none() || disk.count() < SLOW_SYNCS {
+    while posted_after.is_none() || revocation.is_some() || disk.count() < SLOW_SYNCS {
         assert!(began.elapsed() < COME_BACK, "{posted_after:?} {} syncs", disk.count());
         for path in ["/health", "/health/ready"] {
             let (said, took) = health(&server, path);
@@ -162,6 +193,10 @@ fn f06_a_sync_of_five_seconds_holds_up_what_it_is_for_and_nothing_else() {
         if let Some(said) = ended(&mut post) {
             assert!(said.ends_with("\n204"), "{said}");
             posted_after = Some(began.elapsed());
+        }
+        if let Some(said) = ended(&mut revocation) {
+            assert!(said.ends_with("\n200"), "{said}");
+            client.revoked.push(revoked.clone());
         }
     }
     assert!(slowest < AT_ONCE, "{slowest:?} for what needs no disk");
@@ -212,6 +247,7 @@ fn f06_a_disk_that_fails_is_never_said_to_have_stored_what_it_has_not() {
             assert!(attempts < ATTEMPTS_MAX, "{mode}: {} faults", disk.count() - before);
             client.post();
             client.make_key();
+            client.revoke();
             let (said, took) = health(&server, "/health");
             assert!(said.contains("ok") && took < AT_ONCE, "{mode}: {said} after {took:?}");
         }
@@ -226,7 +262,7 @@ fn f06_a_disk_that_fails_is_never_said_to_have_stored_what_it_has_not() {
         disk.end();
         wait_for("a server that is well again by itself", SOON, || {
             let is_ready = health(&server, "/health/ready").0.contains("\"ok\"");
-            (is_ready && client.post() && client.make_key()).then_some(())
+            (is_ready && client.post() && client.make_key() && client.revoke()).then_some(())
         });
         client.is_right();
     }

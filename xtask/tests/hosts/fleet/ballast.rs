@@ -55,7 +55,8 @@ fn f05_what_operators_change_is_stored_on_a_disk_that_a_stranger_has_filled() {
     let is_held = || fs::metadata(ballast(&desk)).is_ok_and(|file| file.len() == DISK / 20);
     wait_for("the ballast", SOON, || is_held().then_some(()));
 
-    disk.fill();
+    // Nothing was revoked so far, and the stranger does not stop.
+    let filling = disk.keep_filling();
     wait_for("the ballast to be given", SOON, || (!ballast(&desk).exists()).then_some(()));
     wait_for("the server to say so", SOON, || {
         readiness(&server).contains("were held back went to").then_some(())
@@ -65,6 +66,7 @@ fn f05_what_operators_change_is_stored_on_a_disk_that_a_stranger_has_filled() {
     for number in 0..CHANGES {
         revoked.push(change(&server).unwrap_or_else(|error| panic!("change {number}: {error}")));
     }
+    assert!(filling.end() > DISK / 2);
     disk.fill();
     for number in 0..CHANGES_AFTER {
         let changed = change(&server);

@@ -147,8 +147,13 @@ fn backups_are_whole_or_none_whoever_is_killed_meanwhile() {
         let taking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut taking = taking.expect("a program that starts");
         // Not a wait: this chooses where in its work the victim is hit.
-        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        thread::sleep(Duration::from_millis((moment >> 33) % BACKUP_MILLIS_MAX));
+        // Now and then it is hit when all is done.
+        if round % 8 >= 6 {
+            wait_for("a whole backup", SOON, || file.exists().then_some(()));
+        } else {
+            moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            thread::sleep(Duration::from_millis((moment >> 33) % BACKUP_MILLIS_MAX));
+        }
         if round % 2 == 0 {
             server.kill();
         } else {
@@ -173,6 +178,7 @@ fn backups_are_whole_or_none_whoever_is_killed_meanwhile() {
     }
     println!("{whole} whole backups, {cut} that were cut off");
     assert!(cut > 0, "nothing was hit in the middle");
+    assert!(whole > 0 || kills < 7, "nothing was hit at the end");
     let file = desk.path("last.backup");
     let path = file.to_str().expect("a plain path");
     server.fleets(&["backup", "create", "--out", path]).exits(0);

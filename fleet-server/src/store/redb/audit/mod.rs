@@ -158,6 +158,14 @@ fn heads(txn: &Reading<'_>) -> Result<Vec<AuditPoint>, Fault> {
     heads.map(|entry| entry.map(|(_, row)| row.point())).collect()
 }
 
+/// Adds records of something that the same commit does. What is too much goes with the next ones.
+pub(super) fn tell(txn: &Writing<'_>, entries: Vec<AuditEntry>) -> Result<(), Fault> {
+    if !entries.is_empty() {
+        add(txn, entries)?;
+    }
+    Ok(())
+}
+
 /// Adds records, and removes the oldest beyond `kept` and some.
 fn append(
     txn: &Writing<'_>,
@@ -165,6 +173,20 @@ fn append(
     sealer: &Sealer,
     kept: u64,
 ) -> Result<Vec<u64>, Fault> {
+    let added = entries.len() as u64;
+    let seqs = add(txn, entries)?;
+    let (seq, _) = newest(txn)?;
+    let oldest = txn.open(&AUDIT)?.keys(&[], &LAST)?.next().transpose()?;
+    let oldest = oldest.map_or(seq, |key| seq_of(&key));
+    if (seq + 1).saturating_sub(oldest) > kept.saturating_add(SLACK) {
+        let surplus = (seq + 1 - oldest).saturating_sub(kept);
+        let most = added.saturating_add(TRIM_ROWS_MAX as u64);
+        remove_until(txn, oldest.saturating_add(surplus.min(most)).saturating_sub(1), sealer)?;
+    }
+    Ok(seqs)
+}
+
+fn add(txn: &Writing<'_>, entries: Vec<AuditEntry>) -> Result<Vec<u64>, Fault> {
     let (mut seq, mut hash) = newest(txn)?;
     let mut table = txn.open(&AUDIT)?;
     let mut open = txn.open(&AUDIT_OPEN)?;
@@ -189,7 +211,6 @@ fn append(
         sealed.push((key, seal(&key, &row, "audit record")?, kind, at));
         seqs.push(seq);
     }
-    let added = sealed.len() as u64;
     for (key, value, kind, at) in sealed {
         table.put_sealed(&key, &value)?;
         if kind == AuditKind::Intent {
@@ -199,13 +220,6 @@ fn append(
     for intent in ended {
         open.remove(&intent.to_be_bytes())?;
     }
-    let oldest = table.keys(&[], &LAST)?.next().transpose()?.map_or(seq, |key| seq_of(&key));
-    drop((table, open));
-    if (seq + 1).saturating_sub(oldest) > kept.saturating_add(SLACK) {
-        let surplus = (seq + 1 - oldest).saturating_sub(kept);
-        let most = added.saturating_add(TRIM_ROWS_MAX as u64);
-        remove_until(txn, oldest.saturating_add(surplus.min(most)).saturating_sub(1), sealer)?;
-    }
     Ok(seqs)
 }
 
@@ -213,7 +227,7 @@ fn append(
 fn purge(txn: &Writing<'_>, before: Timestamp, sealer: &Sealer) -> Result<u64, Fault> {
     let (newest, _) = newest(txn)?;
     let table = txn.open(&AUDIT)?;
-    let (mut last, mut count) = (None, 0);
+    let mut last = None;
     for key in table.keys(&[], &LAST)?.take(TRIM_ROWS_MAX) {
         let key = key?;
         // The chain goes on from its newest record, however old that is.
@@ -223,37 +237,44 @@ fn purge(txn: &Writing<'_>, before: Timestamp, sealer: &Sealer) -> Result<u64, F
             break;
         }
         last = Some(seq_of(&key));
-        count += 1;
     }
     drop(table);
-    if let Some(last) = last {
-        remove_until(txn, last, sealer)?;
-    }
-    Ok(count)
+    last.map_or(Ok(0), |last| remove_until(txn, last, sealer))
 }
 
-/// Removes all records up to a number, and signs the place where the chain then begins.
-fn remove_until(txn: &Writing<'_>, last: u64, sealer: &Sealer) -> Result<(), Fault> {
+/// Removes all records up to a number, and signs the place where the chain then begins. If nobody
+/// knows the hash there, since records cannot be read, fewer go: up to the last place with a known
+/// one. Returns how many went.
+fn remove_until(txn: &Writing<'_>, last: u64, sealer: &Sealer) -> Result<u64, Fault> {
     let mut table = txn.open(&AUDIT)?;
-    let Some(hash) = hash_of(&table, last)? else {
-        // It cannot be read; the record after it knows its hash.
-        let next = last.saturating_add(1).to_be_bytes();
-        let Some(next) = sound(&table, &next)? else { return Ok(()) };
-        return removed(txn, &mut table, sealer(PointKind::Start, last, next.prev_hash));
-    };
-    removed(txn, &mut table, sealer(PointKind::Start, last, hash))
+    let mut place = None;
+    for key in table.keys(&[], &last.to_be_bytes())?.rev() {
+        let seq = seq_of(&key?);
+        // Of one that cannot be read the record after it knows the hash.
+        let hash = match hash_of(&table, seq)? {
+            Some(hash) => Some(hash),
+            None => sound(&table, &seq.saturating_add(1).to_be_bytes())?.map(|it| it.prev_hash),
+        };
+        place = hash.map(|hash| (seq, hash));
+        if place.is_some() {
+            break;
+        }
+    }
+    let Some((seq, hash)) = place else { return Ok(0) };
+    removed(txn, &mut table, sealer(PointKind::Start, seq, hash))
 }
 
 type Records<'a> = View<'a, AuditRow, redb::Table<'a, Bytes, Bytes>>;
 
-fn removed(txn: &Writing<'_>, table: &mut Records<'_>, start: AuditPoint) -> Result<(), Fault> {
+fn removed(txn: &Writing<'_>, table: &mut Records<'_>, start: AuditPoint) -> Result<u64, Fault> {
     let key = start.seq.to_be_bytes();
-    table.remove_range(&[], &key, usize::MAX)?;
+    let count = table.remove_range(&[], &key, usize::MAX)?;
     txn.open(&AUDIT_OPEN)?.remove_range(&[], &key, usize::MAX)?;
     let mut points = txn.open(&AUDIT_POINTS)?;
     // What was signed of records that are gone can be compared with nothing.
     points.remove_range(&head_key(0), &head_key(start.seq), usize::MAX)?;
-    points.put(&START_KEY, &AuditPointRow::from(&start))
+    points.put(&START_KEY, &AuditPointRow::from(&start))?;
+    Ok(count as u64)
 }
 
 fn chain(txn: &Reading<'_>, after: u64, limit: usize) -> Result<AuditStretch, Fault> {

@@ -1,25 +1,32 @@
 //! Ending in the database what its list says was ended ([`crate::store::revoked`]), and bringing the
 //! list up to what the database knows.
 //!
-//! Both know all that was ended, unless the database was put back from a backup, or the list was
-//! removed or is of a release that had none.
+//! Both know all that was ended, unless the database was put back from a backup or failed before it
+//! had a change that the list has, or the list was removed or is of a release that had none.
+//!
+//! What is ended so is told in the same commit, as events and in the audit record.
 
+use std::sync::{Arc, PoisonError};
+
+use fleet_core::api::AuditEntry;
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 use redb::ReadableTable;
 
-use super::RedbStore;
 use super::devices::{DeviceTables, Names};
 use super::grants::void_grants;
 use super::row::KeyRow;
-use super::tables::{Bytes, DEVICES_DELETED, Fault, KEYS, View, Writing};
-use crate::store::revoked::{Damage, Ended, List, RevokedError, Subject};
-use crate::store::{Admission, Conflict, Device, KeyRecord, OpenError, OtherKeys, StoreError};
+use super::tables::{Bytes, DEVICES_DELETED, Fault, KEY_ORIGINS, KEYS, View, Writing};
+use super::{RedbStore, Shared};
+use crate::store::revoked::{Ended, List, RevokedError, Subject};
+use crate::store::{
+    Admission, Conflict, Device, Event, KeyRecord, OpenError, OtherKeys, StoreError,
+};
 
 /// What was ended in the database, since the list says so.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settled {
     /// Keys that let nobody in any more, or not for as long.
     pub(crate) keys: Vec<KeyRecord>,
@@ -31,61 +38,111 @@ pub(crate) struct Settled {
     pub(crate) damaged_at: Option<usize>,
 }
 
+/// What is said of that.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    pub(crate) events: Vec<Event>,
+    pub(crate) records: Vec<AuditEntry>,
+}
+
+/// Whoever finds the words.
+pub(crate) type Telling = Box<dyn Fn(&Settled) -> Words + Send + Sync>;
+
 impl RedbStore {
     /// Sees to it that what was ended once is ended. Called before anybody is let in.
-    pub(crate) async fn settle_revoked(&self) -> Result<Settled, OpenError> {
-        let revoked = &self.shared.revoked;
-        let (list, damage) = (revoked.list(), revoked.damage());
-        let damaged_at = damage.as_ref().map(|damage| damage.at);
-        let weight = list.len().max(1);
-        let work = move |txn: &Writing<'_>| settle(txn, &list, damage.as_ref());
+    pub(crate) async fn settle_revoked(&self, telling: Telling) -> Result<Settled, OpenError> {
+        let shared = Arc::clone(&self.shared);
+        // The first start of this store counts.
+        let _ = shared.telling.set(telling);
+        let weight = shared.revoked.list().len().max(1);
+        let work = move |txn: &Writing<'_>| {
+            if let Err(unsound) = judge(txn, &shared)? {
+                return Ok(Err(unsound));
+            }
+            let damaged_at = shared.revoked.damage().map(|damage| damage.at);
+            let (settled, news) = settle(txn, &shared, damaged_at)?;
+            if shared.revoked.add(super::meta::owner(txn)?, news).is_err() {
+                // The database knows it all, so nobody comes in; the next change tries again.
+                tracing::warn!("what was revoked is not noted beside the database");
+            }
+            Ok(Ok(settled))
+        };
         let done = self.write_heavy(weight, work).await.map_err(OpenError::Settle)?;
-        let (settled, news, server) = done.map_err(OpenError::Revoked)?;
+        let settled = done.map_err(OpenError::Revoked)?;
+        self.note_settled(&settled).await;
+        Ok(settled)
+    }
+
+    /// Waits until something was ended because a change was on the list and the database failed
+    /// before it had it. There is one who waits.
+    pub(crate) async fn settled_anew(&self) -> Settled {
+        loop {
+            let settled = {
+                let mut due = self.shared.settled.lock().unwrap_or_else(PoisonError::into_inner);
+                due.pop_front()
+            };
+            if let Some(settled) = settled {
+                self.note_settled(&settled).await;
+                return settled;
+            }
+            self.shared.has_settled.notified().await;
+        }
+    }
+
+    async fn note_settled(&self, settled: &Settled) {
         for device in settled.devices.iter().chain(&settled.rekeyed) {
             self.noted(device.clone()).await;
         }
-        if let Err(error) = revoked.add(server, news) {
-            // The database knows it all, so nobody comes in; the next change tries again.
-            tracing::warn!(%error, "what was revoked is not noted beside the database");
-        }
-        Ok(Settled { damaged_at, ..settled })
     }
 }
 
-/// What was ended in the database, what the list does not have yet, and whose both are.
-type Done = (Settled, Vec<Ended>, Option<PublicKey>);
-
-fn settle(
-    txn: &Writing<'_>,
-    list: &List,
-    damage: Option<&Damage>,
-) -> Result<Result<Done, RevokedError>, Fault> {
-    let server = super::meta::owner(txn)?;
-    if let (Some(server), Some(owner)) = (server, list.server)
-        && server.bytes() != owner
+/// Whether the list is this server's, and the database as new as what is missing in it.
+fn judge(txn: &Writing<'_>, shared: &Shared) -> Result<Result<(), RevokedError>, Fault> {
+    if let (Some(server), Some(owner)) = (super::meta::owner(txn)?, shared.revoked.owner())
+        && server != owner
     {
         return Ok(Err(RevokedError::OtherServer));
     }
-    if let Some(damage) = damage
-        && !knows_any(txn, &damage.behind)?
-    {
-        return Ok(Err(RevokedError::Damaged(damage.at)));
-    }
-    let mut settled = Settled { keys: end_keys(txn, list)?, ..Settled::default() };
-    let mut news = keys_ended(txn, list)?;
-    let mut devices =
-        Devices { tables: DeviceTables::writing(txn)?, names: Names::open(txn)?, txn };
-    for ended in list.entries() {
-        match ended {
-            Ended::Device { .. } => settled.devices.extend(devices.put_out(ended)?),
-            Ended::DeviceKeys { uid, key, former } => {
-                settled.rekeyed.extend(devices.rekey(Uid::from_bytes(*uid), *key, former)?);
-            }
-            Ended::Key { .. } | Ended::KeyLife { .. } => {}
+    match shared.revoked.damage() {
+        Some(damage) if !knows_any(txn, &damage.behind)? => {
+            Ok(Err(RevokedError::Damaged(damage.at)))
         }
+        Some(_) | None => Ok(Ok(())),
     }
-    news.extend(devices.ended(list)?);
-    Ok(Ok((settled, news, server)))
+}
+
+/// Ends in the database what the list names, and tells of it. Returns that, and what the list does
+/// not have yet.
+pub(super) fn settle(
+    txn: &Writing<'_>,
+    shared: &Shared,
+    damaged_at: Option<usize>,
+) -> Result<(Settled, Vec<Ended>), Fault> {
+    let list = shared.revoked.list();
+    let keys = end_keys(txn, &list)?;
+    let mut news = keys_ended(txn, &list)?;
+    let (mut out, mut rekeyed) = (Vec::new(), Vec::new());
+    {
+        let (tables, names) = (DeviceTables::writing(txn)?, Names::open(txn)?);
+        let mut devices = Devices { tables, names, txn };
+        for ended in list.entries() {
+            match ended {
+                Ended::Device { .. } => out.extend(devices.put_out(ended)?),
+                Ended::DeviceKeys { uid, key, former } => {
+                    rekeyed.extend(devices.rekey(Uid::from_bytes(*uid), *key, former)?);
+                }
+                Ended::Key { .. } | Ended::KeyLife { .. } => {}
+            }
+        }
+        news.extend(devices.ended(&list)?);
+    }
+    let settled = Settled { keys, devices: out, rekeyed, damaged_at };
+    if let Some(telling) = shared.telling.get() {
+        let Words { events, records } = telling(&settled);
+        super::events::tell(txn, events)?;
+        super::audit::tell(txn, records)?;
+    }
+    Ok((settled, news))
 }
 
 /// What is in the database; nothing if it is damaged, which is then noted.
@@ -105,12 +162,15 @@ fn knows_any(txn: &Writing<'_>, ended: &[Ended]) -> Result<bool, Fault> {
             Ended::Key { id, .. } => {
                 key(&keys, id)?.is_some_and(|found| found.revoked_at.is_some())
             }
-            Ended::KeyLife { id, at_millis } => key(&keys, id)?.is_some_and(|found| {
-                found.expires_at.is_some_and(|end| end.millis() <= *at_millis)
-            }),
-            Ended::Device { uid, .. } => {
+            // That a key ends says nothing: it may have been made so. Its successor does.
+            Ended::KeyLife { id, .. } => has_successor(txn, id)?,
+            Ended::Device { uid, at_millis, is_deleted, .. } => {
                 let device = sound(tables.load(Uid::from_bytes(*uid)))?;
-                device.is_some_and(|it| matches!(it.state, Admission::Revoked | Admission::Deleted))
+                device.is_some_and(|it| {
+                    let is_out = it.state == Admission::Deleted
+                        || (it.state == Admission::Revoked && !is_deleted);
+                    is_out && it.state_at.millis() >= *at_millis
+                })
             }
             Ended::DeviceKeys { uid, key, .. } => {
                 let device = sound(tables.load(Uid::from_bytes(*uid)))?;
@@ -120,6 +180,16 @@ fn knows_any(txn: &Writing<'_>, ended: &[Ended]) -> Result<bool, Fault> {
             }
         };
         if is_known {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a key is there that takes the place of another.
+fn has_successor(txn: &Writing<'_>, id: &str) -> Result<bool, Fault> {
+    for entry in txn.open(&KEY_ORIGINS)?.all()? {
+        if entry?.1.into_origin().succeeds.as_deref() == Some(id) {
             return Ok(true);
         }
     }
@@ -156,18 +226,24 @@ fn end_keys(txn: &Writing<'_>, list: &List) -> Result<Vec<KeyRecord>, Fault> {
     Ok(changed)
 }
 
-/// Revoked keys that the list does not have.
+/// Keys that are revoked, or that have a successor, and that the list does not have.
 fn keys_ended(txn: &Writing<'_>, list: &List) -> Result<Vec<Ended>, Fault> {
+    let keys = txn.open(&KEYS)?;
     let mut news = Vec::new();
-    for entry in txn.open(&KEYS)?.all()? {
+    for entry in keys.all()? {
         let (id, row) = entry?;
         let key = row.into_key(String::from_utf8_lossy(&id).into_owned());
-        if let Some(at) = key.revoked_at
-            && list.get(&Subject::Key(key.id.clone())).is_none()
-        {
+        if let Some(at) = key.revoked_at {
             news.push(Ended::Key { id: key.id, at_millis: at.millis() });
         }
     }
+    for entry in txn.open(&KEY_ORIGINS)?.all()? {
+        let Some(id) = entry?.1.into_origin().succeeds else { continue };
+        if let Some(end) = key(&keys, &id)?.and_then(|key| key.expires_at) {
+            news.push(Ended::KeyLife { id, at_millis: end.millis() });
+        }
+    }
+    news.retain(|ended| list.get(&ended.subject()).is_none());
     Ok(news)
 }
 
@@ -281,10 +357,12 @@ impl<'a> Devices<'a, Table<'a>, Table<'a>> {
                     return self.store_out(device).map(Some);
                 }
                 Err(Fault::Refused(StoreError::Conflict(Conflict::DeviceId(_)))) => {}
+                // A device that cannot be read has it, and so nobody comes in with it.
+                Err(Fault::Refused(StoreError::Conflict(Conflict::DeviceKey))) => break,
                 Err(fault) => return Err(fault),
             }
         }
-        tracing::warn!(%id, "a revoked device is not in the database, since all its names are taken");
+        tracing::warn!(%id, "a revoked device is not in the database, since its names or keys are taken");
         Ok(None)
     }
 
@@ -342,3 +420,6 @@ impl<'a> Devices<'a, Table<'a>, Table<'a>> {
         Ok(news)
     }
 }
+
+#[cfg(test)]
+mod tests;

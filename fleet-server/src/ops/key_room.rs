@@ -1,0 +1,81 @@
+//! How many keys a server has room for.
+
+use fleet_core::time::Timestamp;
+
+use super::{OpsError, World};
+use crate::store::KeyRecord;
+
+/// Keys that work at one time.
+const WORKING_MAX: usize = 10_000;
+/// Keys that are kept, with those that have ended and are still listed.
+const KEPT_MAX: usize = 50_000;
+
+/// Refuses one more key if there are so many.
+pub(super) async fn require(world: &World) -> Result<(), OpsError> {
+    require_among(&world.store.key_list().await?, world.now())
+}
+
+fn require_among(keys: &[KeyRecord], now: Timestamp) -> Result<(), OpsError> {
+    if keys.len() >= KEPT_MAX {
+        let problem = format!(
+            "a server keeps at most {KEPT_MAX} keys, with those that have ended: they go 400 days \
+             after their end"
+        );
+        return Err(OpsError::Conflict(problem));
+    }
+    if keys.iter().filter(|key| key.works(now)).count() >= WORKING_MAX {
+        let problem = format!("a server keeps at most {WORKING_MAX} keys that work: revoke some");
+        return Err(OpsError::Conflict(problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_n;
+
+    use fleet_core::api::{Might, Rights, Role};
+    use fleet_core::secret::KeyKind;
+
+    use super::*;
+
+    fn key() -> KeyRecord {
+        KeyRecord {
+            id: "k".to_owned(),
+            kind: KeyKind::Enrol,
+            hash: [0; 32],
+            label: String::new(),
+            device: None,
+            uses_left: None,
+            created_at: Timestamp::default(),
+            expires_at: None,
+            revoked_at: None,
+            last_used: None,
+            last_used_from: None,
+            might: Might { role: Role::Viewer, rights: Rights::new() },
+            scope: None,
+            origin: None,
+        }
+    }
+
+    #[test]
+    fn keys_that_have_ended_take_nobodys_room_until_there_are_very_many() {
+        let now = Timestamp::from_millis(9);
+        let refusal =
+            |keys: &[KeyRecord]| require_among(keys, now).err().map(|error| error.to_string());
+        let mut keys: Vec<_> = repeat_n(key(), WORKING_MAX - 1).collect();
+        for ended in [
+            KeyRecord { revoked_at: Some(now), ..key() },
+            KeyRecord { expires_at: Some(now), ..key() },
+            KeyRecord { uses_left: Some(0), ..key() },
+        ] {
+            keys.extend(repeat_n(ended, WORKING_MAX));
+        }
+        assert_eq!(refusal(&keys), None);
+        keys.push(key());
+        assert!(refusal(&keys).is_some_and(|said| said.contains("10000 keys that work")));
+        let ended = KeyRecord { revoked_at: Some(now), ..key() };
+        let keys: Vec<_> = repeat_n(ended, KEPT_MAX).collect();
+        assert!(refusal(&keys).is_some_and(|said| said.contains("50000 keys")));
+    }
+}
