@@ -239,13 +239,23 @@ fn give_to(path: &Path, bytes: u64) -> io::Result<()> {
     let taken = || io::Result::Ok(file.metadata()?.blocks() * BLOCK_BYTES);
     let (end, enough) = (file.metadata()?.len(), taken()? + bytes);
     let mut at = 0;
-    while let Some(hole) = seek(&file, at, Whence::SeekHole)?.filter(|hole| *hole < end) {
-        at = seek(&file, hole, Whence::SeekData)?.unwrap_or(end).min(end);
-        // What is set aside there already is a hole, too, and takes no more.
-        let room = enough.saturating_sub(taken()?);
-        allocate_most(&file, hole, room.min(at - hole))?;
+    while at <= end {
+        let hole = seek(&file, at, Whence::SeekHole)?.unwrap_or(end).min(end);
+        let data = seek(&file, hole, Whence::SeekData)?.filter(|data| *data < end);
+        at = hole;
+        // What is set aside there already is a hole, too, and takes no more; so is what is behind
+        // the end, of which no more than what was held can be set aside.
+        let hole_end = data.unwrap_or(end + 2 * BALLAST_BYTES_MAX);
+        while at < hole_end {
+            let missing = enough.saturating_sub(taken()?).min(hole_end - at);
+            if missing == 0 {
+                return Ok(());
+            }
+            allocate_most(&file, at, missing)?;
+            at += missing;
+        }
     }
-    allocate_most(&file, end, enough.saturating_sub(taken()?))
+    Ok(())
 }
 
 /// Sets room aside from a place on: all of it, or what there is.
