@@ -11,7 +11,7 @@ use crate::server_kit::{Answer, Rig, send};
 const CONFIG: &str = "/api/v1/config?device_id=rpi4-001";
 const HISTORY: &str = "/api/v1/config/history?device_id=rpi4-001";
 /// Changes of both operators together.
-const RACES: usize = 1_000;
+const RACES: usize = 200;
 
 async fn set(rig: &Rig, body: Value) -> Value {
     rig.ask("POST", CONFIG, Some(body)).await.expect(200)

@@ -18,7 +18,7 @@ use crate::cuts_kit::DatabaseFile;
 use crate::store_kit::{device, query, report, time};
 
 /// Flips unless `FLEETD_TEST_FLIPS` says otherwise.
-const FLIPS: u64 = 400;
+const FLIPS: u64 = 150;
 const DEVICES: u8 = 3;
 /// Reports of each device that are in the log alone, and those that are in chunks.
 const LOGGED: i64 = 150;
