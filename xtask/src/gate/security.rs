@@ -44,8 +44,8 @@ struct Threat {
 /// How a test is run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// With the tests of a package: its own, or those in `tests/it`.
-    Package { package: String, is_own: bool },
+    /// With the tests of the packages: their own, and those in `tests/it`.
+    Packages,
     /// On hosts in namespaces.
     Hosts,
     /// By the fuzzer.
@@ -53,17 +53,14 @@ enum Place {
 }
 
 fn packages() -> anyhow::Result<()> {
-    for (place, names) in named(root())? {
-        let Place::Package { package, is_own } = place else { continue };
-        let target: &[&str] = if is_own { &["--lib"] } else { &["--test", "it"] };
-        let suite = || {
-            let mut command = cargo();
-            command.args(["test", "--all-features", "--package", &package]).args(target).arg("--");
-            command
-        };
-        run_all(suite, &names)?;
-    }
-    Ok(())
+    let names = named(root())?.remove(&Place::Packages).unwrap_or_default();
+    let suite = || {
+        let mut command = cargo();
+        // As the gate's step `tests` builds them.
+        command.arg("test").args(steps::ALL).args(["--lib", "--test", "it", "--"]);
+        command
+    };
+    run_all(suite, &names)
 }
 
 fn hosts() -> anyhow::Result<()> {
@@ -184,11 +181,9 @@ fn threats(text: &str) -> anyhow::Result<Vec<Threat>> {
 fn known(root: &Path) -> anyhow::Result<BTreeMap<String, Vec<Place>>> {
     let mut known: BTreeMap<String, Vec<Place>> = BTreeMap::new();
     for package in ["fleet-core", "fleet-server", "fleet-agent", "fleet-tui", "xtask"] {
-        for (folder, place) in [
-            ("src", Place::Package { package: package.to_owned(), is_own: true }),
-            ("tests/it", Place::Package { package: package.to_owned(), is_own: false }),
-            ("tests/hosts", Place::Hosts),
-        ] {
+        for (folder, place) in
+            [("src", Place::Packages), ("tests/it", Place::Packages), ("tests/hosts", Place::Hosts)]
+        {
             for file in sources(&root.join(package).join(folder))? {
                 for name in tests_in(&fs::read_to_string(&file)?) {
                     known.entry(name).or_default().push(place.clone());

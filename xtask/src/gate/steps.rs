@@ -16,7 +16,8 @@ use crate::{fuzz, packages, tidy};
 /// How long the gate tries each fuzz target.
 const FUZZ_SECONDS: u64 = 10;
 
-const ALL: [&str; 2] = ["--workspace", "--all-features"];
+/// What every command that builds chooses.
+pub(super) const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
 pub(super) const STEPS: [Step; 13] = [
     Step::new("tidy", "house rules that no tool knows", tidy),
