@@ -13,6 +13,9 @@ use tokio::time::timeout;
 
 const CHOSEN: &str = "chosen";
 const KEY: &str = "key";
+/// For a key that is named, but not there or none.
+const KEY_FIX: &str = "name another with --api-key @FILE or FLEETD_API_KEY_FILE, or have an admin \
+                       make one: fleets keys create";
 const ROLE: &str = "role";
 const STORED: &str = "stored";
 
@@ -84,7 +87,11 @@ fn key(chosen: &Chosen) -> (Check, Option<ApiKey>) {
             let text = format!("{} from {}", found.key.id(), found.origin);
             (Check::ok(KEY, text), Some(found.key))
         }
-        Err(error) => (told(KEY, &Failure::from(error)), None),
+        Err(error) => {
+            let failure = Failure::from(error);
+            let fix = failure.proposal().unwrap_or(KEY_FIX);
+            (Check::failed(KEY, failure.message()).fix(fix), None)
+        }
     }
 }
 

@@ -180,6 +180,8 @@ fn what_is_broken_on_the_way_to_a_server_is_the_step_that_fails() {
     let found = Found::of(&mut command).ends_with(1);
     found.fails(&[("Server", "key")]);
     found.proposes("key", "no key to the server", "--api-key @FILE");
+    let found = of_server(&server, &["--api-key", "@/no/such.key"]);
+    found.proposes("key", "/no/such.key", "fleets keys create");
     let seen = found.steps.iter().find(|step| step.check == "identity").expect("a step");
     assert!(seen.outcome == "warning" && seen.detail.contains(&server.identity()), "{seen:?}");
 
