@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use self::block::{Block, Place, Step, blocks};
 use self::run::{Kind, kind};
 use self::system::{Kept, System};
-use crate::fleet::{COME_BACK, SOON};
+use crate::fleet::COME_BACK;
 use crate::lab::{Lab, wait_for};
 
 /// What no test runs, and why.
@@ -43,7 +43,7 @@ const STAND_INS: &[(&str, Place, &str)] = &[
     ("your-api-key", Place::Server, "cat /var/lib/fleetd/admin.key"),
     ("7KQ2M-3XAPN-5W2ZN-0B4CD", Place::Device, "fleetd info | sed -n 's/^Claim code:* *//p'"),
     (
-        "flt_en_…",
+        ENROLMENT,
         Place::Server,
         "fleets keys create --enrol --uses 20 -o json | grep -o 'flt_en_[^\"]*'",
     ),
@@ -53,6 +53,9 @@ const STAND_INS: &[(&str, Place, &str)] = &[
         "fleets keys create -o json | sed 's/.*\"id\":\"\\([^\"]*\\).*/\\1/'",
     ),
 ];
+
+/// An enrolment key.
+const ENROLMENT: &str = "flt_en_…";
 
 /// Documents with commands for machines with packages and systemd, in the order in which
 /// `fleet/packages/documents.rs` takes them.
@@ -113,20 +116,29 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A server with both devices, online.
+    /// A server with both devices, online: they were told where it is.
     #[track_caller]
     fn fleet(&mut self) {
+        self.serve(Place::Server, "./fleets server", "");
+        let key = self.filled(ENROLMENT);
         for device in &self.devices {
             let kind = device.host.name().replace("rpi4-001", "raspberrypi").replace("-002", "");
-            device.write("/etc/fleetd/config.yaml", &format!("device_type: {kind}\n"));
+            let server = format!(
+                "api_endpoint: http://your-server:8080\napi_key: {key}\ntelemetry: {{interval: 1s}}\n"
+            );
+            device.write("/etc/fleetd/config.yaml", &format!("device_type: {kind}\n{server}"));
         }
+        self.serve(Place::Devices, "./fleetd agent", "");
+        self.are_online(&["rpi4-001", "jetson-002"]);
+    }
+
+    /// The same, but they were claimed, and can be anew.
+    #[track_caller]
+    fn claimed_fleet(&mut self) {
         self.serve(Place::Server, "./fleets server", "");
         self.serve(Place::Devices, "./fleetd agent", "");
-        wait_for("both devices to be discovered", SOON, || {
-            let said = self.server.said("./fleets discover --timeout 2s -o name");
-            (said.stdout.lines().count() == self.devices.len()).then_some(())
-        });
-        self.server.said("./fleets configure --auto").exits(0);
+        self.server.said("./fleets discover --count 2 -o name").exits(0);
+        self.server.said("./fleets configure --auto --device rpi4-001,jetson-002").exits(0);
         self.are_online(&["rpi4-001", "jetson-002"]);
     }
 
@@ -312,6 +324,15 @@ fn with_fleet_and_avahi(stage: &mut Stage<'_>) {
     stage.fleet();
 }
 
+/// A fleet that has reported more than once: some values are of the time between two reports.
+fn with_values(stage: &mut Stage<'_>) {
+    stage.fleet();
+    wait_for("values of a time", COME_BACK, || {
+        let query = "./fleets telemetry query --device rpi4-001 --metric cpu_usage";
+        (stage.server.said(query).code == Some(0)).then_some(())
+    });
+}
+
 fn with_fleet(stage: &mut Stage<'_>) {
     stage.fleet();
 }
@@ -340,12 +361,12 @@ document! {
     commands: "docs/commands.md", with_policy;
     configure_devices: "docs/configure-devices.md", with_fleet;
     keys: "docs/keys.md", with_key;
-    telemetry: "docs/telemetry.md", with_fleet;
+    telemetry: "docs/telemetry.md", with_values;
     network: "docs/network.md", with_fleet;
     backup: "docs/backup.md", with_fleet;
     upgrade: "docs/upgrade.md", |_| {};
     troubleshooting: "docs/troubleshooting.md", with_fleet_and_avahi;
-    rest: "docs/rest.md", with_fleet;
+    rest: "docs/rest.md", |stage| stage.claimed_fleet();
     configuration: "docs/configuration.md", |_| {};
 }
 
