@@ -22,7 +22,7 @@ fn the_documents_commands_work_on_machines_with_systemd() {
         // Where whoever reads the documents has put the packages, under the names that they have.
         machine.shell(
             "mkdir -p /nobody/older && cp /packages/new/*.deb /nobody/ && \
-             cp /packages/old/*.deb /nobody/older/",
+             cp /packages/old/fleet-server_*.deb /nobody/older/fleet-server_0.0.9_amd64.deb",
         );
     }
     device.shell("mkdir -p /etc/fleetd && echo FLEETD_DEVICE_ID=rpi4-001 >/etc/fleetd/env");
