@@ -1,6 +1,8 @@
 //! What the documents have operators run on machines with packages and systemd, run there: in the
 //! order of the documents, from the first installation to the way back to an older release.
 
+use std::fmt::Write as _;
+
 use super::machine::Machine;
 use super::{AGENT, SERVER, is_online};
 use crate::documents::ON_SYSTEMD;
@@ -53,10 +55,11 @@ fn take(block: &Block, machine: &Machine<'_>) {
         let text = text.split(" #").next().unwrap_or_default().trim();
         if text.contains(" -f") {
             // It has to tell something, and to end by being interrupted.
-            lines += &format!("told=$({FOLLOWED} {text}) || [ $? = 130 ]\n[ -n \"$told\" ]\n");
+            writeln!(lines, "told=$({FOLLOWED} {text}) || [ $? = 130 ]\n[ -n \"$told\" ]")
         } else {
-            lines += &format!("{text}\n");
+            writeln!(lines, "{text}")
         }
+        .expect("writing to a String cannot fail");
     }
     let said = machine.said(&["bash", "-c", &lines]);
     assert_eq!(said.code, Some(block.exits), "{}: {said:#?}", block.origin);
