@@ -45,6 +45,8 @@ enum Chore {
     Bench(bench::Args),
     /// Try whatever comes in from outside, or from a disk, with bytes that a fuzzer makes up
     Fuzz(fuzz::Args),
+    /// Write docs/configuration.md anew, from what the programs say of their settings
+    Docs,
     /// Build a release: packages for Debian, tarballs, and their checksums
     Dist(dist::Args),
     /// Run a program that dies with the process that asked for it
@@ -65,6 +67,7 @@ pub fn run() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Docs => dist::write_settings(),
         Chore::Dist(args) => dist::run(&args),
         Chore::Leash { parent, command } => Err(leash::hold(parent, &command)),
     };

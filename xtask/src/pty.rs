@@ -142,6 +142,13 @@ impl Pty {
         status
     }
 
+    /// How the program has ended, if it has; all it wrote has come out then.
+    pub fn try_end(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("a child")?;
+        self.drain();
+        Some(status)
+    }
+
     /// Reads nothing any more, as a connection that is stuck.
     pub fn stick(&mut self) {
         self.is_closing.store(true, Ordering::SeqCst);

@@ -35,6 +35,11 @@ impl Manual {
         Ok(Self(folder))
     }
 
+    /// Every setting, as a document.
+    pub(super) fn settings(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.0.path().join("configuration.md"))?)
+    }
+
     /// Adds a program's own to a tree.
     pub(super) fn lay(&self, program: &str, tree: &mut Tree) -> anyhow::Result<()> {
         let mut pages = 0;

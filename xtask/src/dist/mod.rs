@@ -50,6 +50,14 @@ pub struct Plan<'a> {
     pub is_release: bool,
 }
 
+/// Writes the document of all settings into the repository; the same is a test's to compare.
+pub fn write_settings() -> anyhow::Result<ExitCode> {
+    let path = root().join("docs/configuration.md");
+    let text = Manual::write()?.settings()?;
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds a release.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(packages::DIST)?;

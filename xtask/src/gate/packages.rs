@@ -39,7 +39,8 @@ pub(super) fn run() -> anyhow::Result<()> {
 
     let mut suite = super::namespaces::within(unshare, &suite);
     suite.env("FLEETD_TEST_SYSTEM", system).env("FLEETD_TEST_PACKAGES", folder);
-    succeed(suite.args(["--ignored", "packages::"]))
+    // They wait for machines more than they work.
+    succeed(suite.args(["--ignored", "packages::", "--test-threads", "3"]))
 }
 
 /// The folder of a small system of this machine's release of Debian, whose libraries our programs

@@ -4,6 +4,7 @@
 //! makes one; by hand it is `unshare -Urnm sh -c 'mount -t tmpfs tmpfs /run && cargo test …'`.
 //! Without it they fail and say what is missing.
 
+mod documents;
 mod fleet;
 mod lab;
 mod mdns;

@@ -52,16 +52,16 @@ use nix::unistd::Pid;
 use super::lab::{Host, wait_for};
 
 /// How long anything that should happen soon may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// How long an agent may take to come back: its back-off, and a round trip that timed out.
-const COME_BACK: Duration = Duration::from_secs(90);
+pub(crate) const COME_BACK: Duration = Duration::from_secs(90);
 /// A metric of every report.
 const METRIC: &str = "uptime_seconds";
 /// Reports that a query returns at most.
 const QUERY_LIMIT: &str = "10000";
 
 /// One of our programs, beside the executable of xtask.
-fn program(name: &str) -> String {
+pub(crate) fn program(name: &str) -> String {
     let path = Path::new(env!("CARGO_BIN_EXE_xtask")).with_file_name(name);
     assert!(path.is_file(), "{} is not built; cargo build --workspace does that", path.display());
     path.to_str().expect("a plain path").to_owned()
@@ -108,14 +108,14 @@ fn is_running(pid: u32) -> bool {
 
 /// What a program printed, and how it ended.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
-    fn of(command: &mut Command) -> Self {
+    pub(crate) fn of(command: &mut Command) -> Self {
         let output = command.output().expect("a program that starts");
         Self {
             code: output.status.code(),
@@ -126,7 +126,7 @@ impl Said {
 
     /// Fails unless it ended so; the text of both streams is shown then.
     #[track_caller]
-    fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }

@@ -2,11 +2,12 @@
 //! command line, the console, browsers and curl come through it, and nobody is believed too much.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::console::{Console, XTERM};
 use super::{Agent, COME_BACK, Said, Server, ours, program};
+use crate::documents::block::blocks;
 use crate::lab::{Host, Lab, wait_for};
 
 /// The name that the certificate is for.
@@ -82,13 +83,11 @@ impl<'a> Nginx<'a> {
     }
 }
 
-/// The configuration in README.md.
+/// The configuration in the documents.
 #[track_caller]
 fn documented() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let text = fs::read_to_string(path).expect("the README");
-    let (_, rest) = text.split_once("```nginx\n").expect("a configuration of nginx");
-    rest.split_once("```").expect("its end").0.to_owned()
+    let blocks = blocks("docs/network.md");
+    blocks.iter().find(|block| block.language == "nginx").expect("one for nginx").text()
 }
 
 /// The operator's programs on another host, through the proxy.

@@ -53,6 +53,11 @@ impl<'a> Avahi<'a> {
         command
     }
 
+    /// Where its bus is.
+    pub(crate) fn bus(&self) -> &str {
+        &self.bus
+    }
+
     /// Publishes a service until the host ends; returns its pid.
     #[track_caller]
     pub(crate) fn publish(&self, name: &str, kind: &str, port: u16, txt: &[&str]) -> u32 {

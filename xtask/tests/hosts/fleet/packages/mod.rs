@@ -1,6 +1,7 @@
 //! What operators install: packages, on machines with a system of their own, from the first
 //! installation to the last trace.
 
+mod documents;
 mod link;
 mod machine;
 

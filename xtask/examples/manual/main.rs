@@ -1,8 +1,11 @@
 //! Writes the manual pages and shell completions of all programs, as their own command lines are
-//! defined: `manual FOLDER` fills `FOLDER/man`, `FOLDER/bash`, `FOLDER/zsh` and `FOLDER/fish`.
+//! defined: `manual FOLDER` fills `FOLDER/man`, `FOLDER/bash`, `FOLDER/zsh` and `FOLDER/fish`; and
+//! in `FOLDER/configuration.md` every setting.
 //!
-//! `cargo xtask dist` runs it. It is an example so that chores need not be built with all programs
+//! `cargo xtask dist` and `cargo xtask docs` run it. It is an example so that chores need not be built with all programs
 //! in them.
+
+mod settings;
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +24,7 @@ fn main() -> anyhow::Result<()> {
     for program in programs {
         write(program, folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     }
+    fs::write(folder.join("configuration.md"), settings::document()?)?;
     Ok(())
 }
 
