@@ -89,6 +89,13 @@ pub enum SettingsError {
     Metrics(#[source] SelectionError),
 }
 
+/// A policy beside the configuration file that is not the machine's, if there is one.
+fn strange_policy(config: &Path, policy: &Path) -> Option<PathBuf> {
+    let beside = config.with_file_name(policy.file_name()?);
+    let is_it = beside.canonicalize().ok()? == policy.canonicalize().unwrap_or_default();
+    (!is_it).then_some(beside)
+}
+
 impl Settings {
     /// Reads the files and lays flags and environment over them. Says in the log what is allowed
     /// but unwise.
@@ -105,6 +112,11 @@ impl Settings {
         loaded.check_metrics(&sampler(&root))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
+        }
+        if let Some(strange) = strange_policy(&file, &paths::policy_file(&root)) {
+            let policy = paths::policy_file(&root);
+            let (strange, policy) = (strange.display(), policy.display());
+            tracing::warn!("{strange} is not read: the device's policy is {policy}");
         }
         let config = loaded.config;
         let interfaces = if overrides.interfaces.is_empty() {

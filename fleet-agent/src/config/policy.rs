@@ -41,6 +41,18 @@ pub enum ClaimPolicy {
     Disabled,
 }
 
+impl ClaimPolicy {
+    /// Its word in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Code => "code",
+            Self::Key => "key",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// What a server may have the device do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandPolicy {

@@ -148,7 +148,9 @@ fn client_hint(error: &ClientError) -> Option<String> {
         ClientError::OtherServer { url, found, .. } => Some(match (found.key(), url.is_secure()) {
             (Some(_), _) => "give the URL of the key's server, or a key of that server".to_owned(),
             (None, true) => {
-                "if it is your proxy, --ca-file names the authority of its certificate".to_owned()
+                "if it is your proxy, --ca-file names the authority of its certificate, which is not \
+                 that certificate itself unless it says CA:FALSE"
+                    .to_owned()
             }
             (None, false) => "if it is your proxy, give its URL with https://".to_owned(),
         }),
@@ -158,11 +160,15 @@ fn client_hint(error: &ClientError) -> Option<String> {
                 .to_owned(),
         ),
         ClientError::Key { .. } => Some(
-            "it may be revoked, expired or used up; an operator's `fleets keys create` makes one"
+            "it may be revoked, expired or used up; an admin's `fleets keys create` makes one"
                 .to_owned(),
         ),
         ClientError::Refused { .. } if error.exit() == Exit::NotAllowed => Some(
             "`fleets keys whoami` says what this key may do; an admin's `fleets keys create` makes others"
+                .to_owned(),
+        ),
+        ClientError::Refused { status, .. } if status.as_u16() == 502 => Some(
+            "a proxy answers, and the server behind it does not: is fleet-server running?"
                 .to_owned(),
         ),
         ClientError::Refused { retry_after_secs: Some(secs), .. } => {

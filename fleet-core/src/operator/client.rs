@@ -537,6 +537,7 @@ mod tests {
             Pretend::start(&server_key(), |_| (502, "<html>bad gateway".to_owned())).await;
         let error = client(&pretend).key_list().await.unwrap_err();
         assert_eq!(error.to_string(), "the server refused: Bad Gateway");
+        assert_eq!(error.exit(), Exit::Unreachable);
         let pretend = Pretend::start(&server_key(), |_| (200, "<html>".to_owned())).await;
         let error = client(&pretend).key_list().await.unwrap_err();
         assert!(matches!(error, ClientError::Answer { .. }));

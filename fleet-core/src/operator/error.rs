@@ -123,6 +123,7 @@ impl ClientError {
                 StatusCode::NOT_FOUND => Exit::NothingFound,
                 StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
                 StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
+                StatusCode::BAD_GATEWAY => Exit::Unreachable,
                 StatusCode::GATEWAY_TIMEOUT => Exit::TimedOut,
                 _ => Exit::Failed,
             },

@@ -124,7 +124,7 @@ pub enum KeyRefusal {
     Spent,
     /// Without it no operator could come in.
     #[error(
-        "this is the last key that works and may do everything: create another first, of the role admin and without a scope"
+        "no other key that may do everything works as long: create another first, of the role admin and without a scope"
     )]
     LastOperator,
 }

@@ -22,8 +22,8 @@ pub trait KeyStore: Send + Sync {
     /// All keys, by id. Damaged ones are left out, and health says so.
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
 
-    /// Ends a key for good, unless it is the last key that works and may do everything: of any
-    /// number of simultaneous callers, one fails then. Repeating it keeps the first time. Returns
+    /// Ends a key for good, unless no other that may do everything works as long: of any number of
+    /// simultaneous callers, one fails then. Repeating it keeps the first time. Returns
     /// the key as it was before, without where it comes from.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
 
@@ -101,6 +101,11 @@ impl KeyRecord {
         self.revoked_at.is_none()
             && self.expires_at.is_none_or(|end| at < end)
             && self.uses_left != Some(0)
+    }
+
+    /// Until when it works if nobody ends it.
+    pub fn end(&self) -> Timestamp {
+        self.expires_at.unwrap_or(Timestamp::from_millis(i64::MAX))
     }
 
     /// Since when it works no more, or from when on.

@@ -75,12 +75,24 @@ fn settings(place: &Place) -> (Check, Option<Settings>) {
     };
     let shown = file.display();
     match Settings::resolve(overrides) {
-        Ok(settings) if file.exists() => (Check::ok(SETTINGS, format!("{shown}")), Some(settings)),
         Ok(settings) => {
-            (Check::ok(SETTINGS, format!("there is no {shown}: all is as usual")), Some(settings))
+            let config = match file.exists() {
+                true => shown.to_string(),
+                false => format!("there is no {shown}: all is as usual"),
+            };
+            let policy = paths::policy_file(&root);
+            let claims = settings.policy.claim.word();
+            let policy = match policy.exists() {
+                true => format!("claims are {claims} by {}", policy.display()),
+                false => format!("claims are {claims}, without {}", policy.display()),
+            };
+            (Check::ok(SETTINGS, format!("{config}; {policy}")), Some(settings))
         }
         Err(error) => {
-            let check = Check::failed(SETTINGS, words(&error));
+            let said = words(&error);
+            let policy = paths::policy_file(&root).display().to_string();
+            let shown = if said.contains(&policy) { policy } else { shown.to_string() };
+            let check = Check::failed(SETTINGS, said);
             (check.fix(format!("sudoedit {shown}; sudo systemctl restart fleetd-agent")), None)
         }
     }

@@ -62,7 +62,7 @@ fn copy_revoked(shared: &Shared, take: &mut TakePart) -> Result<bool, StoreError
     if list.owner().is_none() {
         return Ok(true);
     }
-    let bytes = list.encode().map_err(|error| Failure::Storage(error.into()))?;
+    let (bytes, _) = list.encode().map_err(|error| Failure::Storage(error.into()))?;
     Ok(bytes.chunks(ROWS_BYTES).all(|piece| take(Part::Revoked(piece))))
 }
 

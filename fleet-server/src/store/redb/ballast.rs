@@ -120,7 +120,12 @@ impl Ballast {
             return None;
         }
         if let Err(error) = self.hand_over(bytes) {
-            tracing::error!(%error, "the room that is held back cannot be given");
+            if error.kind() == io::ErrorKind::NotFound {
+                tracing::warn!("{BALLAST_FILE} is gone, and so no room is held back");
+                *state = State::default();
+            } else {
+                tracing::error!(%error, "the room that is held back cannot be given");
+            }
             return None;
         }
         *state = State::Given;

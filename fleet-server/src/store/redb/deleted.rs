@@ -1,13 +1,16 @@
 //! Deleted devices in redb: beside a device's own row, which says that it is deleted, how it stood.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use fleet_core::id::Uid;
 
 use super::RedbStore;
 use super::devices::{DeviceTables, Names, uid_of};
-use super::revoked::device_ended;
+use super::revoked::{as_listed, device_ended};
 use super::row::DeletedRow;
 use super::tables::{DEVICES_DELETED, Fault, Writing};
+use crate::store::revoked::Revoked;
 use crate::store::{Admission, Deleted, DeletedStore, Device, Restored, StoreError};
 
 #[async_trait]
@@ -33,7 +36,8 @@ impl DeletedStore for RedbStore {
     }
 
     async fn deleted_restore(&self, uid: Uid) -> Result<Restored, StoreError> {
-        let (device, gave_way) = self.write(move |txn| restore(txn, uid)).await?;
+        let shared = Arc::clone(&self.shared);
+        let (device, gave_way) = self.write(move |txn| restore(txn, &shared.revoked, uid)).await?;
         for stranger in &gave_way {
             self.noted(stranger.clone()).await;
         }
@@ -60,12 +64,12 @@ pub(super) fn give_up(txn: &Writing<'_>, uid: Uid) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn restore(txn: &Writing<'_>, uid: Uid) -> Result<(Device, Vec<Device>), Fault> {
+fn restore(txn: &Writing<'_>, list: &Revoked, uid: Uid) -> Result<(Device, Vec<Device>), Fault> {
     let mut deleted = txn.open(&DEVICES_DELETED)?;
     let was = deleted.get(&uid.bytes())?.ok_or(StoreError::Missing("deleted device"))?;
     let mut tables = DeviceTables::writing(txn)?;
     let device = tables.load(uid)?.ok_or(StoreError::Missing("deleted device"))?;
-    let device = was.restore(device);
+    let device = as_listed(list, was.restore(device));
     let mut names = Names::open(txn)?;
     let mut gave_way: Vec<Device> = Vec::new();
     for key in device.keys() {

@@ -59,10 +59,10 @@ impl KeyStore for RedbStore {
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
         self.write(move |txn| {
-            let others = has_other_admin(txn, &id, at)?;
+            let end = last_admin(txn, &id, at)?;
             let mut revoked_before = None;
             let key = change(txn, id, |key| {
-                if key.is_good_admin(at) && !others {
+                if key.is_good_admin(at) && end.is_none_or(|end| end < key.end()) {
                     return Err(KeyRefusal::LastOperator);
                 }
                 revoked_before = key.revoked_at;
@@ -164,17 +164,18 @@ fn change(
     Ok(key)
 }
 
-/// Whether somebody who may do everything could still come in without one of the keys. Damaged
+/// Until when somebody who may do everything could still come in without one of the keys. Damaged
 /// ones do not count.
-fn has_other_admin(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<bool, Fault> {
+fn last_admin(txn: &Writing<'_>, id: &str, at: Timestamp) -> Result<Option<Timestamp>, Fault> {
+    let mut last = None;
     for entry in txn.open(&KEYS)?.all()? {
         let (other, row) = entry?;
-        let other = String::from_utf8_lossy(&other).into_owned();
-        if other != id && row.into_key(other).is_good_admin(at) {
-            return Ok(true);
+        let key = row.into_key(String::from_utf8_lossy(&other).into_owned());
+        if key.id != id && key.is_good_admin(at) {
+            last = last.max(Some(key.end()));
         }
     }
-    Ok(false)
+    Ok(last)
 }
 
 fn use_once(key: &mut KeyRecord, at: Timestamp, from: Option<IpAddr>) -> Result<(), KeyRefusal> {

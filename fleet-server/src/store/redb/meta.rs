@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use fleet_core::identity::PublicKey;
 
-use super::row::ServerKeyRow;
-use super::tables::{Fault, Reading, SERVER_KEY, Writing};
+use super::row::{GroupRow, ServerKeyRow};
+use super::tables::{Fault, REVOKED_GROUP, Reading, SERVER_KEY, Writing};
 use super::{RedbStore, backup};
 use crate::series::backup::Read;
 use crate::store::revoked::REVOKED_FILE;
 use crate::store::{Checked, Conflict, Failure, MetaStore, Pace, StoreError, StoreHealth};
 
 const KEY: &[u8] = b"server_key";
+const GROUP: &[u8] = b"revoked_group";
 
 #[async_trait]
 impl MetaStore for RedbStore {
@@ -27,19 +28,21 @@ impl MetaStore for RedbStore {
             if shared.revoked.owner().is_some_and(|owner| owner != key) {
                 return Err(Conflict::ServerKey.into());
             }
-            let mut meta = txn.open(&SERVER_KEY)?;
-            match meta.get(KEY)? {
-                Some(row) if row.key != key.bytes() => return Err(Conflict::ServerKey.into()),
+            match owner(txn)? {
+                Some(owner) if owner != key => return Err(Conflict::ServerKey.into()),
                 Some(_) => {}
-                None => meta.put(KEY, &ServerKeyRow { key: key.bytes() })?,
+                None => txn.open(&SERVER_KEY)?.put(KEY, &ServerKeyRow { key: key.bytes() })?,
             }
             // So that there is a file for which room can be held before anything was revoked.
-            if shared.revoked.add(Some(key), Vec::new()).is_err() {
-                tracing::warn!(
-                    "{REVOKED_FILE} is made with the first key or device that is revoked"
-                );
+            match shared.revoked.add(Some(key), group(txn)?, Vec::new()) {
+                Ok(group) => note_group(txn, group),
+                Err(_) => {
+                    tracing::warn!(
+                        "{REVOKED_FILE} is made with the first key or device that is revoked"
+                    );
+                    Ok(())
+                }
             }
-            Ok(())
         })
         .await
     }
@@ -84,6 +87,21 @@ impl Drop for StopOnDrop {
 pub(super) fn owner(txn: &Writing<'_>) -> Result<Option<PublicKey>, Fault> {
     let row = txn.open(&SERVER_KEY)?.get(KEY)?;
     Ok(row.map(|row| PublicKey::from_bytes(row.key)))
+}
+
+/// The newest group of what was revoked that the database has; none if that is damaged, or the
+/// database is from before groups had numbers.
+pub(super) fn group(txn: &Writing<'_>) -> Result<u64, Fault> {
+    match txn.open(&REVOKED_GROUP)?.get(GROUP) {
+        Ok(row) => Ok(row.map_or(0, |row| row.group)),
+        Err(Fault::Refused(_)) => Ok(0),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Notes that the database has all groups up to one.
+pub(super) fn note_group(txn: &Writing<'_>, group: u64) -> Result<(), Fault> {
+    txn.open(&REVOKED_GROUP)?.put(GROUP, &GroupRow { group })
 }
 
 /// The key of the server that the store belongs to.

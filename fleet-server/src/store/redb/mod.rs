@@ -151,6 +151,7 @@ impl RedbStore {
             underway: Underway::default(),
             revoked,
             is_behind: AtomicBool::new(false),
+            is_settling: AtomicBool::new(false),
             telling: OnceLock::new(),
             settled: Mutex::default(),
             has_settled: Notify::new(),
@@ -287,6 +288,8 @@ struct Shared {
     revoked: Revoked,
     /// Whether that may have what the database has not. The writer alone looks.
     is_behind: AtomicBool,
+    /// Whether it is about to end that.
+    is_settling: AtomicBool,
     /// Who says what was ended since the list says so, once somebody does.
     telling: OnceLock<Telling>,
     /// What was ended so while the server runs, for whoever waits for that.

@@ -56,15 +56,16 @@ use redb::{
 use super::damage::DamageLog;
 use super::row::{
     AuditOpenRow, AuditPointRow, AuditRow, BatchRow, ChunkRow, CommandOutputRow, CommandRow,
-    ConfigRow, DeletedRow, DeviceRow, DoubleRow, EventRow, FirstKeyRow, GrantRow, HeadRow,
-    KeyOriginRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow, SeenRow,
-    SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
+    ConfigRow, DeletedRow, DeviceRow, DoubleRow, EventRow, FirstKeyRow, GrantRow, GroupRow,
+    HeadRow, KeyOriginRow, KeyRow, MemberRow, OwnConfigRow, PlaceRow, PreauthRow, SchemaRow,
+    SeenRow, SegmentRow, SeriesRow, ServerKeyRow, SessionRow, TelemetryRow, UidRow,
 };
 use crate::store::revoked::Ended;
 use crate::store::{Conflict, StoreError};
 
 pub(super) const SCHEMA: Sealed<SchemaRow> = Sealed::new("meta");
 pub(super) const SERVER_KEY: Sealed<ServerKeyRow> = Sealed::new("meta");
+pub(super) const REVOKED_GROUP: Sealed<GroupRow> = Sealed::new("meta");
 pub(super) const DEVICES: Sealed<DeviceRow> = Sealed::new("devices");
 pub(super) const DEVICES_SEEN: Sealed<SeenRow> = Sealed::new("devices_seen");
 pub(super) const DEVICES_DELETED: Sealed<DeletedRow> = Sealed::new("devices_deleted");

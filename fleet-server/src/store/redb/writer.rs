@@ -37,6 +37,8 @@ const QUEUE_WEIGHT_MAX: usize = 500_000;
 const GROUP_JOBS_MAX: usize = 1_024;
 /// Times that something was ended anew which wait to be told to those in memory.
 const SETTLED_MAX: usize = 1_000;
+/// How often what is on the list and not in the database is tried before others go on without it.
+const SETTLE_TRIES: usize = 5;
 /// The first pause before the database is opened anew, once opening it at once did not help.
 const REOPEN_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
@@ -118,24 +120,39 @@ fn run(shared: &Shared, queue: &Receiver<Queued>) {
             Err(failure) => {
                 shared.set_trouble(&failure);
                 // If it was for want of room, the next group has some.
+                let giving = shared.underway.begin();
                 shared.ballast.iter().for_each(Ballast::give);
+                drop(giving);
                 let failure = Arc::new(failure);
                 for queued in group {
                     queued.job.answer(Err(StoreError::Unavailable(Arc::clone(&failure))));
                 }
-                let mut settled = false;
-                while !settled {
-                    if reopen(shared, queue, &mut failures).is_err() {
-                        return shared.close();
-                    }
-                    settled = do_group(shared, &mut [])
-                        .inspect_err(|failure| shared.set_trouble(failure))
-                        .is_ok();
+                if recover(shared, queue, &mut failures).is_err() {
+                    return shared.close();
                 }
             }
         }
     }
     shared.close();
+}
+
+/// Opens the database anew, and ends in it what is on the list and it does not have.
+fn recover(shared: &Shared, queue: &Receiver<Queued>, failures: &mut u32) -> Result<(), Closed> {
+    let mut tries = 0;
+    while tries < SETTLE_TRIES {
+        reopen(shared, queue, failures)?;
+        let _writing = shared.underway.begin();
+        match do_group(shared, &mut []) {
+            Ok(()) => return Ok(()),
+            Err(failure) => shared.set_trouble(&failure),
+        }
+        // It may be that which fails, or the disk, which will have room again.
+        tries += usize::from(shared.is_settling.swap(false, Ordering::Relaxed));
+    }
+    // Whatever else is to be written must not wait for it for ever.
+    shared.is_behind.store(false, Ordering::Relaxed);
+    tracing::error!("what is in {REVOKED_FILE} cannot be ended before the next start");
+    reopen(shared, queue, failures)
 }
 
 /// Does a group's jobs and commits them. A panic counts as the database's failure.
@@ -150,7 +167,9 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
     contain(|| {
         let txn = begin(database).map_err(failed)?;
         let writing = Writing::new(&txn, &shared.damage);
+        shared.is_settling.store(is_behind, Ordering::Relaxed);
         let settled = if is_behind { settle(shared, &writing)? } else { None };
+        shared.is_settling.store(false, Ordering::Relaxed);
         let mut is_whole = true;
         for queued in &mut *group {
             let changes = writing.changes();
@@ -164,7 +183,7 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
             return Err(Failure::HalfWay);
         }
         let newest_event = writing.newest_event.get();
-        note_ended(shared, &writing).map_err(failed)?;
+        note_ended(shared, &writing, settled.is_some())?;
         txn.commit().map_err(|error| failed(error.into()))?;
         shared.is_behind.store(is_behind && settled.is_none(), Ordering::Relaxed);
         shared.commits.fetch_add(1, Ordering::Relaxed);
@@ -188,8 +207,8 @@ fn settle(shared: &Shared, writing: &Writing<'_>) -> Result<Option<Settled>, Fai
             Failure::Storage(error.into())
         }
     };
-    let server = owner(writing).map_err(|error| failed(Fault::Storage(error)))?;
-    if shared.revoked.add(server, Vec::new()).is_err() {
+    let (server, known) = (owner(writing)?, super::meta::group(writing).map_err(failed)?);
+    if shared.revoked.add(server, known, Vec::new()).is_err() {
         return Ok(None);
     }
     let (settled, news) = super::revoked::settle(writing, shared, None).map_err(failed)?;
@@ -198,20 +217,27 @@ fn settle(shared: &Shared, writing: &Writing<'_>) -> Result<Option<Settled>, Fai
 }
 
 /// Puts on its list what a group ends for good. Without that nothing of the group is done.
-fn note_ended(shared: &Shared, writing: &Writing<'_>) -> Result<(), redb::Error> {
+fn note_ended(shared: &Shared, writing: &Writing<'_>, has_settled: bool) -> Result<(), Failure> {
     let ended = writing.ended.take();
-    if ended.is_empty() {
+    if ended.is_empty() && !has_settled {
         return Ok(());
     }
     shared.is_behind.store(true, Ordering::Relaxed);
-    shared.revoked.add(owner(writing)?, ended).map_err(redb::Error::Io)
+    let failed = |fault| match fault {
+        Fault::Storage(error) => Failure::Storage(error.into()),
+        Fault::Refused(error) => Failure::Storage(error.into()),
+    };
+    let (server, known) = (owner(writing)?, super::meta::group(writing).map_err(failed)?);
+    let group = shared.revoked.add(server, known, ended);
+    let group = group.map_err(|error| Failure::Storage(redb::Error::Io(error).into()))?;
+    super::meta::note_group(writing, group).map_err(failed)
 }
 
 /// Whose the database is, as far as that can be read.
-fn owner(writing: &Writing<'_>) -> Result<Option<PublicKey>, redb::Error> {
+fn owner(writing: &Writing<'_>) -> Result<Option<PublicKey>, Failure> {
     match super::meta::owner(writing) {
         Ok(server) => Ok(server),
-        Err(Fault::Storage(error)) => Err(error),
+        Err(Fault::Storage(error)) => Err(Failure::Storage(error.into())),
         Err(Fault::Refused(_)) => Ok(None), // damaged, and noted as such
     }
 }

@@ -6,21 +6,23 @@
 //!
 //! ```text
 //! frame = { whose it is }                       first
-//! frame = { a key | a device | a device's keys }, one for each thing that was ended, in order
+//! frame = { from, to, what group `from` ended, what group `to` ended }     one for each group of changes
 //! ```
 //!
-//! A frame is on the disk before the database has the change, and so before anybody hears that it was
-//! made. What a power cut leaves of the last one was therefore promised to nobody. Damage elsewhere
-//! hides something that was: whether that matters the database tells, see [`Damage`].
+//! Groups are numbered. A frame is on the disk before the database has the group, and so before anybody
+//! hears that it was made. What a power cut leaves of the last one was therefore promised to nobody, and
+//! as a group is one frame, all of it is there or nothing. The database keeps the number of the newest
+//! group that it has. So where groups are missing in the file it is known whether they are in the
+//! database, see [`Damage`].
 //!
-//! Once the newest frame is on the disk it is written behind itself again. So if it goes bad it is not
-//! taken for what a power cut left, and what it says is still known.
+//! Each frame has the group before its own once more, and once the newest frame is on the disk it is
+//! written behind itself again. So one that goes bad hides nothing, and the newest is not taken for what
+//! a power cut left.
 //!
 //! What could not be written is written to the same place again with the next change: on a full disk
 //! there is room for this file behind its end ([`super::redb`]), and none for another.
 
 use std::io;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bincode::{Decode, Encode};
@@ -34,15 +36,18 @@ use indexmap::IndexMap;
 pub(crate) const REVOKED_FILE: &str = "revoked.log";
 /// Where it is written anew.
 const DRAFT_FILE: &str = "revoked.log.new";
-/// Things on the list: all the keys that a server keeps, and a large fleet several times over. The
-/// oldest go beyond that, so a backup from before them must not be older than they are.
-const ENTRIES_MAX: usize = 65_536;
-/// Frames that the file may have beyond the things that they are about, before it is written anew.
-const SPARE_FRAMES_MAX: usize = 4_096;
-/// Bytes of a frame: a device with all the keys that it may have had, and the longest reason.
-const FRAME_BYTES_MAX: usize = 2048;
-/// Bytes of a file: so many of the largest frames, with those of one group of changes to spare.
-const FILE_BYTES_MAX: u64 = ((ENTRIES_MAX + 2 * SPARE_FRAMES_MAX) * FRAME_BYTES_MAX) as u64;
+/// Things on the list: a device and its keys for each of a large fleet, and twice as many keys as a
+/// server keeps, since one may have ended before it was revoked. The oldest go beyond that, so a
+/// backup from before them must not be older than they are.
+const ENTRIES_MAX: usize = 131_072;
+/// Entries that the file may have beyond those on the list, before it is written anew.
+const SPARE_ENTRIES_MAX: usize = 8_192;
+/// Things of one group. Larger changes are several.
+const GROUP_MAX: usize = 64;
+/// Bytes of an entry: a device with all the keys that it may have had, and the longest reason.
+const ENTRY_BYTES_MAX: usize = 2048;
+/// Bytes of a file: so many of the largest entries.
+const FILE_BYTES_MAX: u64 = ((ENTRIES_MAX + 2 * SPARE_ENTRIES_MAX) * ENTRY_BYTES_MAX) as u64;
 /// Characters of the reason that is kept with a device.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -94,6 +99,25 @@ impl Coded for Ended {
     const VERSION: u8 = 1;
 }
 
+/// What was ended together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+struct Group {
+    /// The first group that this is about: the one before it, which it has once more; or none, with
+    /// which a list begins that was written anew.
+    from: u64,
+    /// Its number.
+    to: u64,
+    /// What the one before it ended.
+    before: Vec<Ended>,
+    /// What it ended itself.
+    ended: Vec<Ended>,
+}
+
+impl Coded for Group {
+    const TAG: u8 = 95;
+    const VERSION: u8 = 1;
+}
+
 /// Whose list it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 struct Head {
@@ -125,7 +149,7 @@ impl Ended {
     }
 
     /// What holds if two lists have both of these about the same thing.
-    fn join(self, other: Self) -> Self {
+    pub(crate) fn join(self, other: Self) -> Self {
         match (self, other) {
             (Self::Key { id, at_millis: one }, Self::Key { at_millis: two, .. }) => {
                 Self::Key { id, at_millis: one.min(two) }
@@ -137,7 +161,7 @@ impl Ended {
                 Self::Device { uid, id, keys, at_millis: one, reason, is_deleted },
                 Self::Device { at_millis: two, is_deleted: is_gone, .. },
             ) => {
-                let (at_millis, is_deleted) = (one.max(two), is_deleted || is_gone);
+                let (at_millis, is_deleted) = (one.max(two), is_deleted && is_gone);
                 Self::Device { uid, id, keys, at_millis, reason, is_deleted }
             }
             (
@@ -183,14 +207,13 @@ pub enum RevokedError {
     Damaged(usize),
 }
 
-/// Bytes in the middle of a list that are no entries any more. They hide something that was ended.
-/// Who knows any of the entries behind them is newer than what is hidden, and knows that too.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Groups that are missing in a list, since its bytes are no frames there any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// Where the last of it is.
+    /// Where the list goes on behind the last of them.
     pub(crate) at: usize,
-    /// What stands behind that.
-    pub(crate) behind: Vec<Ended>,
+    /// The last of them: a database that has it has all of them.
+    pub(crate) group: u64,
 }
 
 /// What was ended, each thing once, in the order in which it was.
@@ -198,47 +221,54 @@ pub(crate) struct Damage {
 pub(crate) struct List {
     /// Whose it is.
     server: Option<[u8; 32]>,
+    /// The number of its newest group.
+    group: u64,
     entries: IndexMap<Subject, Ended>,
 }
 
+/// What a file is found to have.
+#[derive(Debug, Default)]
+struct Contents {
+    list: List,
+    /// What its newest group ended.
+    last: Vec<Ended>,
+    /// Where its last whole frame ends.
+    end: usize,
+    /// How many entries it has.
+    written: usize,
+    /// Whether it has bytes that are no frames, with some behind them that are.
+    is_broken: bool,
+    damage: Option<Damage>,
+}
+
 impl List {
-    /// Reads a file's bytes: the list, how many whole frames there are, where the last of them lies,
-    /// and what is missing among them.
-    fn read(bytes: &[u8]) -> Result<(Self, usize, Range<usize>, Option<Damage>), RevokedError> {
-        let mut list = Self::default();
-        let (mut count, mut last) = (0, 0..0);
-        let mut damage: Option<Damage> = None;
-        for found in frames::read(bytes) {
-            match found {
+    fn read(bytes: &[u8]) -> Result<Contents, RevokedError> {
+        let mut found = Contents::default();
+        for frame in frames::read(bytes) {
+            match frame {
                 Found::Frame { at, payload } => {
-                    count += 1;
-                    last = at..at + frames::HEADER_BYTES + payload.len();
+                    found.end = at + frames::HEADER_BYTES + payload.len();
                     if at == 0 {
-                        list.server = Some(read::<Head>(payload)?.server);
-                        continue;
+                        found.list.server = Some(read::<Head>(payload)?.server);
+                    } else {
+                        let group = found.group(payload)?;
+                        found.take(at, group);
                     }
-                    let ended = read::<Ended>(payload)?;
-                    if let Some(damage) = &mut damage {
-                        damage.behind.push(ended.clone());
-                    }
-                    list.put(ended);
                 }
-                Found::Damage { at, .. } => damage = Some(Damage { at, behind: Vec::new() }),
+                Found::Damage { .. } => found.is_broken = true,
                 // It is made with its first frame in it.
                 Found::Torn { at: 0 } => return Err(RevokedError::Foreign),
                 Found::Torn { .. } => {}
             }
         }
-        if count == 0 { Err(RevokedError::Foreign) } else { Ok((list, count, last, damage)) }
+        if found.end == 0 { Err(RevokedError::Foreign) } else { Ok(found) }
     }
 
     /// Reads the list in a folder, if there is one; one with something missing is refused.
     pub(crate) fn read_in(folder: &dyn Disk) -> Result<Option<Self>, RevokedError> {
         let Some(bytes) = contents(folder)? else { return Ok(None) };
-        match Self::read(&bytes)? {
-            (list, _, _, None) => Ok(Some(list)),
-            (.., Some(damage)) => Err(RevokedError::Damaged(damage.at)),
-        }
+        let Contents { list, damage, .. } = Self::read(&bytes)?;
+        damage.map_or(Ok(Some(list)), |damage| Err(RevokedError::Damaged(damage.at)))
     }
 
     /// Adds something, as the newest.
@@ -251,6 +281,7 @@ impl List {
     /// Adds all of another list, older or newer: of what both have an entry, whoever is out stays out.
     pub(crate) fn merge(&mut self, other: Self) {
         self.server = self.owner().map(PublicKey::bytes).or(other.server);
+        self.group = self.group.max(other.group);
         for (subject, ended) in other.entries {
             let ended = match self.entries.get(&subject) {
                 Some(known) => known.clone().join(ended),
@@ -285,36 +316,83 @@ impl List {
         self.entries.drain(..over);
     }
 
-    /// The file's bytes; none if it is nobody's list.
-    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
-        let Some(server) = self.server else { return Ok(Vec::new()) };
+    /// The file's bytes, in groups of their own, and the last of their numbers; none if it is
+    /// nobody's list.
+    pub(crate) fn encode(&self) -> io::Result<(Vec<u8>, u64)> {
+        let Some(server) = self.server else { return Ok((Vec::new(), self.group)) };
         let mut bytes = frame(&Head { server })?;
-        let mut last = Vec::new();
-        for ended in self.entries.values() {
-            last = frame(ended)?;
+        let entries: Vec<&Ended> = self.entries.values().collect();
+        // One at least, so that it is known from where on they are numbered.
+        let groups = entries.chunks(GROUP_MAX).chain(entries.is_empty().then_some(&[][..]));
+        let (mut to, mut last) = (self.group, Vec::new());
+        for (place, ended) in groups.enumerate() {
+            to = to.saturating_add(1);
+            let ended = ended.iter().map(|ended| (*ended).clone()).collect();
+            let from = if place == 0 { 0 } else { to };
+            last = frame(&Group { from, to, before: Vec::new(), ended })?;
             bytes.extend(&last);
         }
         bytes.extend(last);
-        Ok(bytes)
+        Ok((bytes, to))
     }
 
     /// Writes the list into a folder, in place of one that is there.
-    pub(crate) fn write(&self, folder: &dyn Disk) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        let bytes = self.encode()?;
+    pub(crate) fn write(&self, folder: &dyn Disk) -> io::Result<()> {
+        let (bytes, _) = self.encode()?;
         if bytes.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        match folder.remove(DRAFT_FILE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let file = folder.create(DRAFT_FILE)?;
-        file.write_at(&bytes, 0)?;
-        file.sync()?;
-        folder.rename(DRAFT_FILE, REVOKED_FILE)?;
-        folder.sync()?;
-        Ok(Some(file))
+        write_draft(folder, &bytes)?;
+        publish_draft(folder)
     }
+}
+
+impl Contents {
+    /// Reads a frame: a group, or one entry as before groups had numbers.
+    fn group(&self, payload: &[u8]) -> Result<Group, RevokedError> {
+        match (read::<Group>(payload), read::<Ended>(payload)) {
+            (Err(RevokedError::Foreign), Ok(ended)) => Ok(Group {
+                // What is missing before it has no number, and so no database has it for certain.
+                from: if self.is_broken { u64::MAX } else { 0 },
+                to: self.list.group.saturating_add(1),
+                before: Vec::new(),
+                ended: vec![ended],
+            }),
+            (group, _) => group,
+        }
+    }
+
+    fn take(&mut self, at: usize, group: Group) {
+        let list = &mut self.list;
+        if group.from > list.group.saturating_add(1) {
+            self.damage = Some(Damage { at, group: group.from - 1 });
+        }
+        self.written += group.before.len() + group.ended.len();
+        for ended in group.before.into_iter().chain(group.ended.iter().cloned()) {
+            list.put(ended);
+        }
+        list.group = list.group.max(group.to);
+        self.last = group.ended;
+    }
+}
+
+fn write_draft(folder: &dyn Disk, bytes: &[u8]) -> io::Result<Arc<dyn DiskFile>> {
+    let remove = || match folder.remove(DRAFT_FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    };
+    remove()?;
+    let file = folder.create(DRAFT_FILE)?;
+    match file.write_at(bytes, 0).and_then(|()| file.sync()) {
+        Ok(()) => Ok(file),
+        // What there is of it takes room that others may need.
+        Err(error) => remove().and(Err(error)),
+    }
+}
+
+fn publish_draft(folder: &dyn Disk) -> io::Result<()> {
+    folder.rename(DRAFT_FILE, REVOKED_FILE)?;
+    folder.sync()
 }
 
 fn frame<T: Coded>(value: &T) -> io::Result<Vec<u8>> {
@@ -353,17 +431,17 @@ pub(crate) struct Revoked {
 struct State {
     list: List,
     damage: Option<Damage>,
-    /// The file to which the next frame goes; none if there is none, or it is damaged.
+    /// The file; none if there is none yet, or nobody knows which one has its name.
     file: Option<Arc<dyn DiskFile>>,
-    /// Where that is: behind all that is surely on the disk.
+    /// Where the next frame goes: behind all that is surely on the disk.
     end: u64,
-    /// What goes there: the last frame before it once more, and what could not be written.
-    tail: Vec<u8>,
-    /// The newest frame.
-    last: Vec<u8>,
-    /// Whether something on the list is perhaps not in the file.
-    is_behind: bool,
-    frames: usize,
+    /// What is on the list, and perhaps not in the file.
+    pending: IndexMap<Subject, Ended>,
+    /// What the newest group in the file ended.
+    last: Vec<Ended>,
+    /// Whether the file is to be written anew, since some of it cannot be read.
+    is_broken: bool,
+    written: usize,
 }
 
 impl Revoked {
@@ -372,35 +450,36 @@ impl Revoked {
         let Some(bytes) = contents(folder.as_ref())? else {
             return Ok(Self { folder, state: Mutex::default() });
         };
-        let (list, frames, last, damage) = List::read(&bytes)?;
+        let Contents { list, last, end, written, is_broken, damage } = List::read(&bytes)?;
         // What a power cut left of another frame is written over.
-        let file = if damage.is_none() { Some(folder.open(REVOKED_FILE)?) } else { None };
-        let end = last.end as u64;
-        let last = if last.start == 0 { Vec::new() } else { bytes[last].to_vec() };
-        let state =
-            State { list, damage, file, end, tail: last.clone(), last, is_behind: false, frames };
+        let (file, end) = (Some(folder.open(REVOKED_FILE)?), end as u64);
+        let pending = IndexMap::new();
+        let state = State { list, damage, file, end, pending, last, is_broken, written };
         Ok(Self { folder, state: Mutex::new(state) })
     }
 
-    /// Adds what was ended; it is on the disk when this returns. After an error it may or may not be,
-    /// and the next call writes it again. Without a server there is nobody's list to write.
-    pub(crate) fn add(&self, server: Option<PublicKey>, ended: Vec<Ended>) -> io::Result<()> {
+    /// Adds what was ended; it is on the disk when this returns, and this is the number of its group.
+    /// After an error it may or may not be, and the next call writes it again. Groups that the
+    /// database has are not numbered again. Without a server there is nobody's list to write.
+    pub(crate) fn add(
+        &self,
+        server: Option<PublicKey>,
+        known: u64,
+        ended: Vec<Ended>,
+    ) -> io::Result<u64> {
         let mut state = self.lock();
         let server = server.map(PublicKey::bytes);
         if state.list.owner().is_none() && server.is_some() && server != state.list.server {
             (state.list.server, state.file) = (server, None);
         }
+        state.list.group = state.list.group.max(known);
         let news: Vec<Ended> =
             ended.into_iter().filter(|it| state.list.get(&it.subject()) != Some(it)).collect();
-        if news.is_empty() && state.file.is_some() && !state.is_behind {
-            return Ok(());
-        }
         let added = state.add(self.folder.as_ref(), news);
-        state.is_behind = added.is_err();
         if let Err(error) = &added {
             tracing::error!(%error, "{REVOKED_FILE} cannot be written");
         }
-        added
+        added.map(|()| state.list.group)
     }
 
     /// Whose it is, if anything is on it.
@@ -415,13 +494,18 @@ impl Revoked {
 
     /// What is missing in the file.
     pub(crate) fn damage(&self) -> Option<Damage> {
-        self.lock().damage.clone()
+        self.lock().damage
+    }
+
+    /// What it says of something.
+    pub(crate) fn get(&self, subject: &Subject) -> Option<Ended> {
+        self.lock().list.get(subject).cloned()
     }
 
     /// When a key was revoked, if it was.
     pub(crate) fn key_ended(&self, id: &str) -> Option<i64> {
-        match self.lock().list.get(&Subject::Key(id.to_owned())) {
-            Some(Ended::Key { at_millis, .. }) => Some(*at_millis),
+        match self.get(&Subject::Key(id.to_owned())) {
+            Some(Ended::Key { at_millis, .. }) => Some(at_millis),
             _ => None,
         }
     }
@@ -434,30 +518,62 @@ impl Revoked {
 impl State {
     fn add(&mut self, folder: &dyn Disk, news: Vec<Ended>) -> io::Result<()> {
         for ended in news {
-            self.last = frame(&ended)?;
-            self.tail.extend(&self.last);
-            self.frames += 1;
+            self.pending.insert(ended.subject(), ended.clone());
             self.list.put(ended);
         }
         self.list.trim();
-        let has_room = self.frames <= self.list.len() + SPARE_FRAMES_MAX;
-        if let Some(file) = self.file.clone().filter(|_| has_room) {
-            file.write_at(&self.tail, self.end)?;
-            file.sync()?;
-            self.end += self.tail.len() as u64;
-            self.tail.clone_from(&self.last);
-            self.frames += 1;
-            // It is on the disk already, so nobody waits for this one to get there.
-            if let Err(error) = file.write_at(&self.tail, self.end) {
-                tracing::debug!(%error, "the newest entry of {REVOKED_FILE} is there once");
+        let is_large =
+            self.pending.len() > GROUP_MAX || self.written > self.list.len() + SPARE_ENTRIES_MAX;
+        if self.file.is_none() || self.is_broken || is_large {
+            let done = self.write_anew(folder);
+            // Where there is no room for another file there may be some for this one.
+            if done.is_ok() || self.file.is_none() {
+                return done;
             }
+        }
+        match self.file.clone() {
+            Some(file) => self.append(file.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    fn write_anew(&mut self, folder: &dyn Disk) -> io::Result<()> {
+        let (bytes, group) = self.list.encode()?;
+        if bytes.is_empty() {
             return Ok(());
         }
-        self.file = self.list.write(folder)?;
-        self.frames = self.list.len() + 2;
-        self.end = self.file.as_ref().map_or(Ok(0), |file| file.bytes())?;
-        self.tail.clear();
-        self.damage = None;
+        let file = write_draft(folder, &bytes)?;
+        self.file = None;
+        publish_draft(folder)?;
+        let Contents { last, end, written, .. } = List::read(&bytes).map_err(io::Error::other)?;
+        (self.list.group, self.last, self.end, self.written) = (group, last, end as u64, written);
+        (self.file, self.damage, self.is_broken) = (Some(file), None, false);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes what is pending behind the rest, a group at a time.
+    fn append(&mut self, file: &dyn DiskFile) -> io::Result<()> {
+        while !self.pending.is_empty() {
+            let ended: Vec<Ended> = self.pending.values().take(GROUP_MAX).cloned().collect();
+            let (from, count) = (self.list.group, ended.len());
+            let group =
+                Group { from, to: from.saturating_add(1), before: self.last.clone(), ended };
+            let bytes = frame(&group)?;
+            let end = self.end + bytes.len() as u64;
+            if end > FILE_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has too much in it"));
+            }
+            file.write_at(&bytes, self.end)?;
+            file.sync()?;
+            self.written += group.before.len() + count;
+            (self.end, self.list.group, self.last) = (end, group.to, group.ended);
+            self.pending.drain(..count);
+            // It is on the disk already, so nobody waits for this one to get there.
+            if let Err(error) = file.write_at(&bytes, end) {
+                tracing::debug!(%error, "the newest entry of {REVOKED_FILE} is there once");
+            }
+        }
         Ok(())
     }
 }
@@ -465,15 +581,14 @@ impl State {
 /// The door of the fuzz target `revoked`: any bytes are no list, or one that is read as itself again.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn list_of_any_bytes(bytes: &[u8]) {
-    let Ok((list, frames, last, damage)) = List::read(bytes) else { return };
+    let Ok(Contents { list, end, damage, .. }) = List::read(bytes) else { return };
+    assert!(end <= bytes.len() && damage.is_none_or(|damage| damage.at < bytes.len()));
     // A first frame that is damaged is none, and so whose the list is is not known.
-    let heads = usize::from(list.server.is_some());
-    assert!(last.end <= bytes.len() && list.len() + heads <= frames);
-    assert!(damage.is_none_or(|damage| damage.at < bytes.len()));
-    if list.server.is_some() {
-        let written = list.encode().expect("what was read is small enough");
-        let (again, _, last, damage) = List::read(&written).expect("what was written is read");
-        assert_eq!((again, last.end, damage), (list, written.len(), None));
+    if list.server.is_some() && list.group < u64::MAX / 2 {
+        let (written, group) = list.encode().expect("what was read is small enough");
+        let again = List::read(&written).expect("what was written is read");
+        assert_eq!((again.end, again.damage, again.is_broken), (written.len(), None, false));
+        assert_eq!(again.list, List { group, ..list });
     }
 }
 

@@ -20,7 +20,7 @@ use super::grants::void_grants;
 use super::row::KeyRow;
 use super::tables::{Bytes, DEVICES_DELETED, Fault, KEY_ORIGINS, KEYS, View, Writing};
 use super::{RedbStore, Shared};
-use crate::store::revoked::{Ended, List, RevokedError, Subject};
+use crate::store::revoked::{Damage, Ended, List, Revoked, RevokedError, Subject};
 use crate::store::{
     Admission, Conflict, Device, Event, KeyRecord, OpenError, OtherKeys, StoreError,
 };
@@ -61,9 +61,11 @@ impl RedbStore {
             }
             let damaged_at = shared.revoked.damage().map(|damage| damage.at);
             let (settled, news) = settle(txn, &shared, damaged_at)?;
-            if shared.revoked.add(super::meta::owner(txn)?, news).is_err() {
+            let (server, known) = (super::meta::owner(txn)?, super::meta::group(txn)?);
+            match shared.revoked.add(server, known, news) {
+                Ok(group) => super::meta::note_group(txn, group)?,
                 // The database knows it all, so nobody comes in; the next change tries again.
-                tracing::warn!("what was revoked is not noted beside the database");
+                Err(_) => tracing::warn!("what was revoked is not noted beside the database"),
             }
             Ok(Ok(settled))
         };
@@ -103,8 +105,15 @@ fn judge(txn: &Writing<'_>, shared: &Shared) -> Result<Result<(), RevokedError>,
     {
         return Ok(Err(RevokedError::OtherServer));
     }
-    match shared.revoked.damage() {
-        Some(damage) if !knows_any(txn, &damage.behind)? => {
+    judge_damage(txn, shared.revoked.damage())
+}
+
+fn judge_damage(
+    txn: &Writing<'_>,
+    damage: Option<Damage>,
+) -> Result<Result<(), RevokedError>, Fault> {
+    match damage {
+        Some(damage) if super::meta::group(txn)? < damage.group => {
             Ok(Err(RevokedError::Damaged(damage.at)))
         }
         Some(_) | None => Ok(Ok(())),
@@ -151,49 +160,6 @@ fn sound<T>(found: Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
         Err(Fault::Refused(StoreError::Damaged { .. })) => Ok(None),
         found => found,
     }
-}
-
-/// Whether the database has any of these, and so is not older than they are.
-fn knows_any(txn: &Writing<'_>, ended: &[Ended]) -> Result<bool, Fault> {
-    let keys = txn.open(&KEYS)?;
-    let tables = DeviceTables::writing(txn)?;
-    for ended in ended {
-        let is_known = match ended {
-            Ended::Key { id, .. } => {
-                key(&keys, id)?.is_some_and(|found| found.revoked_at.is_some())
-            }
-            // That a key ends says nothing: it may have been made so. Its successor does.
-            Ended::KeyLife { id, .. } => has_successor(txn, id)?,
-            Ended::Device { uid, at_millis, is_deleted, .. } => {
-                let device = sound(tables.load(Uid::from_bytes(*uid)))?;
-                device.is_some_and(|it| {
-                    let is_out = it.state == Admission::Deleted
-                        || (it.state == Admission::Revoked && !is_deleted);
-                    is_out && it.state_at.millis() >= *at_millis
-                })
-            }
-            Ended::DeviceKeys { uid, key, .. } => {
-                let device = sound(tables.load(Uid::from_bytes(*uid)))?;
-                let (now, key) = (|it: &Device| it.key, PublicKey::from_bytes(*key));
-                device
-                    .is_some_and(|it| now(&it) == Some(key) || it.other_keys.former.contains(&key))
-            }
-        };
-        if is_known {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether a key is there that takes the place of another.
-fn has_successor(txn: &Writing<'_>, id: &str) -> Result<bool, Fault> {
-    for entry in txn.open(&KEY_ORIGINS)?.all()? {
-        if entry?.1.into_origin().succeeds.as_deref() == Some(id) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn key<T: ReadableTable<Bytes, Bytes>>(
@@ -268,6 +234,27 @@ pub(super) fn keys_replaced(device: &Device) -> Option<Ended> {
         former: former.iter().map(|key| key.bytes()).collect(),
     })
     .filter(|_| !former.is_empty())
+}
+
+/// A device that somebody has back, as the list says that it is: that may know more than a database
+/// from an older backup.
+pub(super) fn as_listed(list: &Revoked, mut device: Device) -> Device {
+    let uid = device.uid.bytes();
+    if let Some(Ended::Device { at_millis, reason, is_deleted: false, .. }) =
+        list.get(&Subject::Device(uid))
+        && device.state != Admission::Revoked
+    {
+        device.state = Admission::Revoked;
+        (device.state_reason, device.state_at) = (reason, Timestamp::from_millis(at_millis));
+    }
+    if let Some(Ended::DeviceKeys { key, former, .. }) = list.get(&Subject::DeviceKeys(uid)) {
+        let former: Vec<_> = former.into_iter().map(PublicKey::from_bytes).collect();
+        if device.key.is_some_and(|key| former.contains(&key)) {
+            device.key = Some(PublicKey::from_bytes(key));
+            device.other_keys = OtherKeys { next: None, former };
+        }
+    }
+    device
 }
 
 struct Devices<'a, D, S> {
@@ -409,13 +396,21 @@ impl<'a> Devices<'a, Table<'a>, Table<'a>> {
                 Some(was) => was.restore(device),
                 None => device,
             };
-            if stood.state == Admission::Revoked
-                && list.get(&Subject::Device(uid.bytes())).is_none()
-            {
+            let is_listed = match list.get(&Subject::Device(uid.bytes())) {
+                // That it was deleted is on the list, and failed.
+                Some(Ended::Device { is_deleted: is_gone, .. }) => is_deleted || !is_gone,
+                _ => false,
+            };
+            if stood.state == Admission::Revoked && !is_listed {
                 news.push(device_ended(&stood, is_deleted));
             }
-            let listed = list.get(&Subject::DeviceKeys(uid.bytes()));
-            news.extend(keys_replaced(&stood).filter(|replaced| Some(replaced) != listed));
+            let Some(replaced) = keys_replaced(&stood) else { continue };
+            let listed = list.get(&replaced.subject());
+            let joined = match listed {
+                Some(listed) => listed.clone().join(replaced),
+                None => replaced,
+            };
+            news.extend(Some(joined).filter(|joined| Some(joined) != listed));
         }
         Ok(news)
     }

@@ -13,8 +13,8 @@ use super::super::devices::tests::device;
 use super::super::tables::DEVICES;
 use super::*;
 use crate::store::{
-    AuditQuery, AuditStore as _, DeviceStore as _, EventStore as _, KeyOrigin, KeyStore as _,
-    MetaStore as _,
+    AuditQuery, AuditStore as _, DeletedStore as _, DeviceStore as _, EventStore as _, KeyOrigin,
+    KeyStore as _, MetaStore as _,
 };
 
 fn time(millis: i64) -> Timestamp {
@@ -45,38 +45,61 @@ fn successor(id: &str, of: &str) -> KeyRecord {
     KeyRecord { origin: Some(origin), ..key_record(id) }
 }
 
-async fn knows(store: &RedbStore, ended: &[Ended]) -> bool {
-    let ended = ended.to_vec();
-    store.write(move |txn| knows_any(txn, &ended)).await.unwrap()
+/// A store in memory that has what a disk has as its list.
+fn with_list(disk: &SimDisk) -> RedbStore {
+    RedbStore::open_in(InMemoryBackend::new, Arc::new(disk.clone())).unwrap()
 }
 
-#[tokio::test]
-async fn t36_that_a_key_ends_by_itself_does_not_make_an_older_database_new() {
-    let store = RedbStore::in_memory();
-    let short = KeyRecord { expires_at: Some(time(5)), ..key_record("short") };
-    store.key_insert(short).await.unwrap();
-    let rotated = [Ended::KeyLife { id: "short".to_owned(), at_millis: 5 }];
-    assert!(!knows(&store, &rotated).await);
-    store.key_succeed("short", successor("next", "short"), time(2), time(9)).await.unwrap();
-    assert!(knows(&store, &rotated).await);
-}
+const SERVER: [u8; 32] = [7; 32];
 
 #[tokio::test]
-async fn t36_a_device_that_was_out_before_does_not_make_an_older_database_new() {
-    let store = RedbStore::in_memory();
-    let out = |at| Device { state: Admission::Revoked, state_at: time(at), ..device("one", 1) };
-    let early = out(3);
-    store.device_insert(early.clone()).await.unwrap();
-    let as_it_was = device_ended(&early, false);
-    let later = device_ended(&Device { state_at: time(5), ..early.clone() }, false);
-    let deleted = device_ended(&early, true);
-    assert!(knows(&store, std::slice::from_ref(&as_it_was)).await);
-    assert!(!knows(&store, std::slice::from_ref(&later)).await);
-    assert!(!knows(&store, std::slice::from_ref(&deleted)).await);
-    store.device_delete(early.uid, time(9)).await.unwrap();
-    for ended in [as_it_was, later, deleted] {
-        assert!(knows(&store, &[ended]).await);
+async fn t36_a_list_with_something_missing_is_relied_on_by_a_database_that_has_it() {
+    let disk = SimDisk::new(1);
+    let store = with_list(&disk);
+    store.claim_server_key(PublicKey::from_bytes(SERVER)).await.unwrap();
+    store.settle_revoked(telling()).await.unwrap();
+    let has = async || store.write(|txn| crate::store::redb::meta::group(txn)).await.unwrap();
+    let before = has().await;
+    for id in ["one", "two", "three"] {
+        store.key_insert(key_record(id)).await.unwrap();
+        store.key_revoke(id, time(3)).await.unwrap();
     }
+    assert_eq!(has().await, before + 3);
+    for (missing, is_refused) in [(before, false), (before + 3, false), (before + 4, true)] {
+        let judged = store.write(move |txn| {
+            Ok(judge_damage(txn, Some(Damage { at: 5, group: missing }))?.is_err())
+        });
+        assert_eq!(judged.await.unwrap(), is_refused, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn t36_whoever_was_revoked_since_is_had_back_as_revoked() {
+    let disk = SimDisk::new(1);
+    let store = with_list(&disk);
+    store.claim_server_key(PublicKey::from_bytes(SERVER)).await.unwrap();
+    let rekeyed = Device { key: Some(PublicKey::from_bytes([8; 32])), ..device("two", 2) };
+    let was = Device { other_keys: OtherKeys::default(), ..device("two", 2) };
+    for it in [&device("one", 1), &was] {
+        store.device_insert(it.clone()).await.unwrap();
+        store.device_delete(it.uid, time(9)).await.unwrap();
+    }
+    let one =
+        store.deleted_list().await.unwrap().into_iter().find(|it| it.device.id.as_str() == "one");
+    let one = one.unwrap().device;
+    // As if the database was from before that.
+    let out = Device { state: Admission::Revoked, state_at: time(20), ..one.clone() };
+    let two =
+        store.deleted_list().await.unwrap().into_iter().find(|it| it.device.id.as_str() == "two");
+    let two = two.unwrap().device;
+    let former = vec![two.key.unwrap().bytes()];
+    let key = rekeyed.key.unwrap();
+    let keys = Ended::DeviceKeys { uid: two.uid.bytes(), key: key.bytes(), former };
+    let list = vec![device_ended(&out, false), keys];
+    store.shared.revoked.add(Some(PublicKey::from_bytes(SERVER)), 0, list).unwrap();
+    let back = store.deleted_restore(one.uid).await.unwrap().device;
+    assert_eq!((back.state, back.state_at), (Admission::Revoked, time(20)));
+    assert_eq!(store.deleted_restore(two.uid).await.unwrap().device.key, Some(key));
 }
 
 #[tokio::test]
@@ -143,11 +166,11 @@ async fn t36_a_key_of_a_device_that_cannot_be_read_does_not_stop_the_start() {
     let uid = one.uid.bytes();
     store.write(move |txn| txn.open(&DEVICES)?.put_sealed(&uid, b"junk")).await.unwrap();
     let revoked = &store.shared.revoked;
-    let server = Some(PublicKey::from_bytes([7; 32]));
+    let server = Some(PublicKey::from_bytes(SERVER));
     // Whoever was revoked had the key that the damaged one has now.
     let with_its_key = Device { uid: Uid::new(), id: "uno".parse().unwrap(), ..one };
     let ended = [&with_its_key, &thief].map(|device| device_ended(device, false));
-    revoked.add(server, ended.to_vec()).unwrap();
+    revoked.add(server, 0, ended.to_vec()).unwrap();
     let settled = store.settle_revoked(telling()).await.unwrap();
     let ids: Vec<_> = settled.devices.iter().map(|device| device.id.to_string()).collect();
     assert_eq!(ids, ["thief"]);
@@ -199,7 +222,7 @@ async fn t36_what_is_on_the_list_and_failed_is_ended_as_soon_as_that_can_be_and_
     let opened = file.clone();
     let disk = SimDisk::new(1);
     let store = RedbStore::open_in(move || opened.clone(), Arc::new(disk.clone())).unwrap();
-    store.claim_server_key(PublicKey::from_bytes([7; 32])).await.unwrap();
+    store.claim_server_key(PublicKey::from_bytes(SERVER)).await.unwrap();
     store.settle_revoked(telling()).await.unwrap();
     let one = device("one", 1);
     store.device_insert(one.clone()).await.unwrap();

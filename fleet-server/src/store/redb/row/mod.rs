@@ -74,6 +74,7 @@ coded! {
     AuditRow = 90,
     AuditOpenRow = 91,
     AuditPointRow = 92,
+    GroupRow = 96,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -84,6 +85,12 @@ pub(super) struct SchemaRow {
 #[derive(Debug, PartialEq, Encode, Decode)]
 pub(super) struct ServerKeyRow {
     pub(super) key: [u8; 32],
+}
+
+/// The newest group of what was revoked that the database has.
+#[derive(Debug, PartialEq, Encode, Decode)]
+pub(super) struct GroupRow {
+    pub(super) group: u64,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
@@ -111,6 +118,7 @@ pub(crate) fn check_row(bytes: &[u8]) {
     let uid = Uid::from_bytes([1; 16]);
     check::<SchemaRow>(bytes);
     check::<ServerKeyRow>(bytes);
+    check::<GroupRow>(bytes);
     check::<UidRow>(bytes);
     check::<TelemetryRow>(bytes).map(|row| row.floors());
     check::<SeriesRow>(bytes);
@@ -180,6 +188,7 @@ mod tests {
             "2101536b46800707070707070707070707070707070707070707070707070707070707070707",
         );
         check(&DeletedRow::of(&self::device()), "3a01c593d8e8030172fd00d0ca9f17030000");
+        check(&GroupRow { group: 7 }, "60019258622307");
         check(&UidRow { uid: [7; 16] }, "24012c52ad4707070707070707070707070707070707");
         check(
             &device,
