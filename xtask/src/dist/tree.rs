@@ -56,6 +56,13 @@ impl Tree {
         self.add(place, &fs::read(from).with_context(|| from.display().to_string())?, PROGRAM)
     }
 
+    /// Adds a library, or a loader, where it is on this machine.
+    pub(super) fn library(&self, from: &Path) -> anyhow::Result<()> {
+        let bytes = fs::read(from).with_context(|| from.display().to_string())?;
+        let place = from.to_str().context("it has a name of letters")?;
+        self.add(place.trim_start_matches('/'), &bytes, PROGRAM)
+    }
+
     /// Adds a copy of a file.
     pub(super) fn copy(&self, from: &Path, place: &str) -> anyhow::Result<()> {
         self.add(place, &fs::read(from).with_context(|| from.display().to_string())?, FILE)
