@@ -54,6 +54,11 @@ const IMAGES: [Image; 2] = [
     },
 ];
 
+/// Whether any image brings a package along.
+pub(super) fn carries(package: &str) -> bool {
+    IMAGES.iter().any(|image| image.carries.is_some_and(|(carried, _)| carried == package))
+}
+
 /// Makes the folders of all images, and says where they are.
 pub(super) fn contexts(
     plan: &Plan<'_>,

@@ -2,6 +2,7 @@
 //! engine, by the very commands of the document.
 
 mod engine;
+mod folder;
 
 use std::collections::BTreeSet;
 use std::fs;
