@@ -92,15 +92,19 @@ pub(super) fn hand_over(database: &Path, account: &Account) -> Result<(), Folder
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let folder = opened.map_err(giving.failed("open", path))?;
     let found = folder.metadata().map_err(giving.failed("look at", path))?;
-    if found.uid() != account.uid.as_raw() {
+    let is_theirs = found.uid() == account.uid.as_raw();
+    if !is_theirs {
         giving.check_alone(path, &folder, found.mode())?;
-        // Before it is given away: from then on the mode is its owner's to say.
-        let mode = Mode::from_bits_truncate(found.mode() & !OTHERS);
-        fchmod(&folder, mode)
-            .map_err(|error| giving.failed("close to others", path)(error.into()))?;
-        giving.give(path, &folder)?;
     }
-    giving.give_all(path, &folder)
+    giving.give_all(path, &folder)?;
+    if is_theirs {
+        return Ok(());
+    }
+    // Last, so that nobody else is in there meanwhile; and the mode before it is its owner's to say.
+    let mode = Mode::from_bits_truncate(found.mode() & !OTHERS);
+    fchmod(&folder, mode)
+        .map_err(|error| giving.failed("change the mode of", path)(error.into()))?;
+    giving.give(path, &folder)
 }
 
 /// Makes a folder that nobody else may use, and those above it as usual.

@@ -108,6 +108,7 @@ fn context(
         super::carry(packed, package, place, &tree)?;
     }
     tree.folder("data")?;
+    tree.scratch("tmp")?;
 
     fs::create_dir_all(place)?;
     let recipe = fs::read_to_string(packaging.join(format!("{}.Dockerfile", image.name)))?;

@@ -13,6 +13,7 @@ use super::succeed;
 use crate::cargo::target_folder;
 
 const FOLDER: u32 = 0o755;
+const SCRATCH: u32 = 0o1777;
 const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
@@ -43,6 +44,12 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Adds a folder in which everybody may put files aside.
+    pub(super) fn scratch(&self, place: &str) -> anyhow::Result<()> {
+        self.folder(place)?;
+        mode(&self.path().join(place), SCRATCH)
     }
 
     /// Adds a program, without what only a debugger reads.

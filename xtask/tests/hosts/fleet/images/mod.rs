@@ -127,6 +127,9 @@ impl Fleet<'_> {
         assert!(log.contains("admin key  /data/admin.key"), "{log}");
         let said = self.desk(&["fleets doctor"]).exits(0);
         assert!(said.stdout.contains("/data is fleet-server's"), "{said:?}");
+        let backup = "docker exec fleet-server fleets backup create --out /data/fleet.backup && \
+                      docker exec fleet-server fleets backup verify /data/fleet.backup";
+        self.desk.output(backup);
         let said = self.shed(&["fleetd doctor"]).exits(0);
         assert!(said.stdout.contains("no systemd runs this machine"), "{said:?}");
     }
