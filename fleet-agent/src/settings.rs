@@ -2,7 +2,7 @@
 //! checked before anything starts.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::Chain;

@@ -24,6 +24,7 @@ use crate::certificate::CertificateFiles;
 use crate::install::packages;
 use crate::proxies::{Network, NetworkError};
 use crate::store::Keep;
+use crate::user::{UserName, UserNameError};
 
 /// The port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
@@ -80,6 +81,10 @@ pub struct ServerArgs {
     /// [default: /usr/share/fleetd/packages]
     #[arg(long, env = "FLEETD_AGENT_PACKAGES", value_name = "FOLDER")]
     pub agent_packages: Option<PathBuf>,
+    /// The user to run as, where root starts the server: NAME or UID, or either with :GROUP or :GID.
+    /// The database's folder is handed over, and root given up, before the server serves
+    #[arg(long, env = "FLEETD_USER", value_name = "USER")]
+    pub user: Option<UserName>,
     /// The configuration file [default: /etc/fleetd/server.yaml]
     #[arg(long, env = "FLEETD_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -102,6 +107,7 @@ struct RawServerFile {
     trusted_proxy: Option<Vec<Spanned<String>>>,
     keep: Option<Spanned<String>>,
     agent_packages: Option<PathBuf>,
+    user: Option<Spanned<String>>,
 }
 
 /// What `server.yaml` says.
@@ -119,6 +125,7 @@ struct ServerFile {
     trusted_proxy: Vec<Network>,
     keep: Option<Keep>,
     agent_packages: Option<PathBuf>,
+    user: Option<UserName>,
 }
 
 /// What a server is to do.
@@ -148,6 +155,8 @@ pub struct ServerConfig {
     pub keep: Keep,
     /// Where the agent's packages are that devices are installed from.
     pub agent_packages: PathBuf,
+    /// Whom to run as, if root starts it.
+    pub user: Option<UserName>,
     /// How long peers may take.
     pub patience: Patience,
 }
@@ -197,6 +206,7 @@ impl ServerConfig {
             public_status: false,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            user: None,
             patience: Patience::default(),
         }
     }
@@ -251,6 +261,7 @@ impl ServerConfig {
             } else {
                 args.trusted_proxy
             },
+            user: args.user.or(file.user),
             patience: Patience::default(),
         })
     }
@@ -348,6 +359,9 @@ impl RawServerFile {
                 text.parse().map_err(|problem| format!("keep: {problem}"))
             })?,
             agent_packages: self.agent_packages,
+            user: document.check(self.user, |text| {
+                text.parse().map_err(|error: UserNameError| format!("user {error}"))
+            })?,
         })
     }
 }
@@ -486,6 +500,7 @@ mod tests {
             ("port: 70000\n", "line 1, column 7: port is not a number from 0 to 65535"),
             ("bind: here\n", "line 1, column 7: bind is not an IP address"),
             ("public_url: fleet\n", "line 1, column 13: public_url is not a server URL like"),
+            ("user: a b\n", "line 1, column 7: user is no user: give a name, or numbers"),
             ("port: 1\nsecret_key: \"\"\n", "line 2, column 13: secret_key is empty"),
             ("database: postgres://u:p@h/d\n", "line 1, column 11: database names PostgreSQL"),
             ("just text\n", "line 1, column 1: must be keys with values"),

@@ -44,5 +44,6 @@ pub mod series;
 pub mod store;
 mod tasks;
 mod underway;
+pub mod user;
 mod watchdog;
 mod watched;

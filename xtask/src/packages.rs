@@ -45,11 +45,20 @@ pub const PACKAGES: &[Package] = &[
     ("fish", "fish", "the same"),
 ];
 
+/// What the step `images` needs besides.
+pub const IMAGES: &[Package] = &[
+    ("docker.io", "dockerd", "building images and running containers"),
+    ("iptables", "iptables", "networks of containers"),
+    ("dash", "/bin/dash", "a program for a device to run"),
+];
+
 /// What `cargo xtask dist` needs.
 pub const DIST: &[Package] = &[
     ("dpkg", "dpkg-deb", "packing packages"),
     ("dpkg-dev", "dpkg-shlibdeps", "finding the libraries that a program needs"),
     ("binutils", "strip", "programs without what only a debugger reads"),
+    ("libc-bin", "ldd", "finding those libraries, for images"),
+    ("ca-certificates", MOZILLA, "authorities, for images"),
 ];
 
 /// What `cargo xtask fuzz` needs.
@@ -73,6 +82,9 @@ pub const BENCH_LINK: &[Package] = &[
 
 /// What the package brings is no program.
 const PYTHON_INFLUXDB: &str = "/usr/lib/python3/dist-packages/influxdb/client.py";
+
+/// One of the authorities.
+const MOZILLA: &str = "/usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt";
 
 /// Where Debian puts programs that an ordinary user's `PATH` may leave out.
 const FOLDERS: [&str; 6] =

@@ -77,6 +77,7 @@ async fn serve(settings: Settings) -> Result<End, Failure> {
     // Before the port answers: whoever sees it answer may send this signal.
     let mut resets =
         unix::signal(SignalKind::user_defined1()).context("cannot wait for signals")?;
+    let mut orphans = process::Orphans::begin().context("cannot wait for signals")?;
     let mut app = App::start(settings).map_err(Failure::start)?;
     let mut watchdog = Watchdog::begin(&app);
     let restarts = app.restarts();
@@ -96,6 +97,7 @@ async fn serve(settings: Settings) -> Result<End, Failure> {
                 tracing::info!("begins anew, as its server asked");
                 break End::Anew;
             }
+            () = orphans.reap() => {}
             () = watchdog.rest() => watchdog.look(&app),
             _ = resets.recv() => {
                 if let Err(error) = app.forget() {

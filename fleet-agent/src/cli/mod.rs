@@ -3,6 +3,7 @@
 
 mod agent;
 mod doctor;
+mod health;
 mod info;
 mod local;
 mod reset;
@@ -77,6 +78,8 @@ enum Command {
     /// Find out what is wrong with this device's agent and its way to the server; exits with 0 all is
     /// well, 1 something failed, 7 server unreachable or another one.
     Doctor(OutputArgs),
+    /// Ask whether the agent works; exits with 0 it does, 1 it does not.
+    Health,
     /// Forget this device's server, also while the agent runs; its key stays, and the id of its own.
     Reset,
     /// Show the release.
@@ -205,6 +208,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Doctor(output) => {
             logging::start(told.unwrap_or(LogLevel::WARN));
             doctor::run(&place, output)
+        }
+        Command::Health => {
+            logging::start(told.unwrap_or(LogLevel::WARN));
+            health::run(&place)
         }
         Command::Reset => {
             logging::start(told.unwrap_or(LogLevel::WARN));

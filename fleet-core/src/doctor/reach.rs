@@ -24,7 +24,8 @@ const PORT: &str = "port";
 /// The step that tells whether it is the server.
 pub const IDENTITY: &str = "identity";
 const CLOCK: &str = "clock";
-const HEALTH: &str = "health";
+/// The step that tells whether it is well.
+pub const HEALTH: &str = "health";
 const RELEASE: &str = "release";
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -21,6 +21,7 @@ mod devices;
 mod doctor;
 mod events;
 mod export;
+mod health;
 mod keys;
 mod log_follow;
 mod logs;
@@ -106,6 +107,8 @@ enum Verb {
     Context(context::ContextArgs),
     /// Find out what is wrong between this machine, the server and the devices
     Doctor(doctor::DoctorArgs),
+    /// Ask whether the server is well
+    Health(health::HealthArgs),
     /// Show which release this is
     Version(version::VersionArgs),
 }
@@ -142,6 +145,7 @@ pub fn run() -> ExitCode {
         Verb::Keys(args) => keys::run(args),
         Verb::Context(args) => context::run(args),
         Verb::Doctor(args) => doctor::run(args),
+        Verb::Health(args) => health::run(args),
         Verb::Version(args) => version::run(args),
     }
 }
@@ -232,6 +236,9 @@ mod tests {
             "fleets context show --origin",
             "fleets doctor",
             "fleets doctor rpi4-001 --server http://your-server:8080 -o json",
+            "fleets health --server http://your-server:8080 -o json",
+            "fleets server --user fleet-server",
+            "fleets server --user 1000:1000",
             "fleets context use prod",
             "fleets devices --context prod",
         ] {
@@ -264,6 +271,7 @@ mod tests {
             "fleets export csv --out x --table keys",
             "fleets backup restore x",
             "fleets backup create --database y --server z",
+            "fleets server --user a/b",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
         }

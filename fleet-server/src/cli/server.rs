@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::app::{Server, StartError};
 use crate::config::{ConfigError, ServerArgs, ServerConfig};
+use crate::user::{Became, UserError, become_user};
 use fleet_core::cli::args::missing_interfaces;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -34,11 +35,7 @@ pub(super) struct ServeArgs {
 /// Runs the command.
 pub(super) fn run(args: ServeArgs, level: LogLevel) -> ExitCode {
     logging::Log::at(level).also_in(args.log_file.as_deref()).begin();
-    let served = Runtime::new().map_err(Failure::Runtime).and_then(|runtime| {
-        let config = ServerConfig::resolve(args.server)?;
-        runtime.block_on(serve(config))
-    });
-    match served {
+    match prepare(args.server).and_then(|(config, runtime)| runtime.block_on(serve(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!(target: logging::SAID, "{}", Chain(&failure));
@@ -48,10 +45,24 @@ pub(super) fn run(args: ServeArgs, level: LogLevel) -> ExitCode {
     }
 }
 
+/// What to do, and the threads for it. Root is given up before these are there.
+fn prepare(args: ServerArgs) -> Result<(ServerConfig, Runtime), Failure> {
+    let config = ServerConfig::resolve(args)?;
+    if let Some(user) = &config.user {
+        match become_user(user, &config.database)? {
+            Became::User(user) => tracing::debug!(user, "root is given up"),
+            Became::Itself => tracing::debug!("--user is for servers that root starts"),
+        }
+    }
+    Ok((config, Runtime::new().map_err(Failure::Runtime)?))
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    User(#[from] UserError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot start threads")]
@@ -64,8 +75,9 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => EXIT_CONFIGURATION,
+            Self::User(error) if error.is_configuration() => EXIT_CONFIGURATION,
             Self::Start(error) if error.is_configuration() => EXIT_CONFIGURATION,
-            Self::Start(_) | Self::Runtime(_) | Self::Signal(_) => 1,
+            Self::User(_) | Self::Start(_) | Self::Runtime(_) | Self::Signal(_) => 1,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `cargo xtask dist`: what a release consists of, in `target/dist/`. Packages for Debian, and for
-//! all others the same files as tarballs, with their checksums.
+//! all others the same files as tarballs, with their checksums; and what container images are made of.
 //!
 //! A package is a tree of files that is laid out here, and that `dpkg-deb` packs. That needs nothing
 //! but Debian's own tools and takes seconds, so packages for tests come about in the same way, of
 //! programs that were built faster ([`pack`]).
 
 mod deb;
+mod image;
 mod manual;
 mod moment;
 mod sets;
@@ -71,10 +72,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         fs::remove_dir_all(&folder).context("cannot remove what was built before")?;
     }
     let plan = Plan { programs: &programs, target: &target, version, is_release: true };
-    let files = pack(&plan, &moment, &folder)?;
+    let files = pack(&plan, &moment, &folder, |_| true)?;
     let sums = tarball::sums(&files, &folder)?;
+    let mut made = [files.clone(), vec![sums]].concat();
+    if target == host()? {
+        made.extend(image::contexts(&plan, &moment, &files, &folder.join("docker"))?);
+    } else {
+        writeln!(io::stderr(), "no images: the libraries of {target} are not on this machine")?;
+    }
     let mut out = io::stdout().lock();
-    for file in files.iter().chain([&sums]) {
+    for file in made {
         writeln!(out, "{}", file.display())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -84,15 +91,30 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub fn pack_for_tests(version: &str, folder: &Path) -> anyhow::Result<()> {
     let (programs, target) = (Programs::of("dev"), host()?);
     let plan = Plan { programs: &programs, target: &target, version, is_release: false };
-    pack(&plan, &Moment::of_the_source()?, folder).map(drop)
+    pack(&plan, &Moment::of_the_source()?, folder, |_| true).map(drop)
 }
 
-/// Packs each set of programs, and says into which files.
-fn pack(plan: &Plan<'_>, moment: &Moment, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// What images are made of, with the programs that tests use.
+pub fn contexts_for_tests(folder: &Path) -> anyhow::Result<()> {
+    let (programs, target, moment) = (Programs::of("dev"), host()?, Moment::of_the_source()?);
+    let version = env!("CARGO_PKG_VERSION");
+    let plan = Plan { programs: &programs, target: &target, version, is_release: false };
+    let is_carried = |set: &Set| image::carries(set.package);
+    let packages = pack(&plan, &moment, &folder.join("packages"), is_carried)?;
+    image::contexts(&plan, &moment, &packages, &folder.join("docker")).map(drop)
+}
+
+/// Packs each set of programs that is wanted, and says into which files.
+fn pack(
+    plan: &Plan<'_>,
+    moment: &Moment,
+    folder: &Path,
+    is_wanted: impl Fn(&Set) -> bool,
+) -> anyhow::Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let manual = Manual::write()?;
     let mut files = Vec::new();
-    for set in &SETS {
+    for set in SETS.iter().filter(|set| is_wanted(set)) {
         let tree = lay(set, plan, moment, &manual)
             .with_context(|| format!("cannot lay out {}", set.package))?;
         if let Some((package, place)) = set.carries {

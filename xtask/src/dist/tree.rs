@@ -13,6 +13,7 @@ use super::succeed;
 use crate::cargo::target_folder;
 
 const FOLDER: u32 = 0o755;
+const SCRATCH: u32 = 0o1777;
 const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
@@ -45,6 +46,12 @@ impl Tree {
         Ok(())
     }
 
+    /// Adds a folder in which everybody may put files aside.
+    pub(super) fn scratch(&self, place: &str) -> anyhow::Result<()> {
+        self.folder(place)?;
+        mode(&self.path().join(place), SCRATCH)
+    }
+
     /// Adds a program, without what only a debugger reads.
     pub(super) fn program(&self, place: &str, from: &Path) -> anyhow::Result<()> {
         self.add(place, &fs::read(from).with_context(|| from.display().to_string())?, PROGRAM)?;
@@ -54,6 +61,13 @@ impl Tree {
     /// Adds a script.
     pub(super) fn script(&self, place: &str, from: &Path) -> anyhow::Result<()> {
         self.add(place, &fs::read(from).with_context(|| from.display().to_string())?, PROGRAM)
+    }
+
+    /// Adds a library, or a loader, where it is on this machine.
+    pub(super) fn library(&self, from: &Path) -> anyhow::Result<()> {
+        let bytes = fs::read(from).with_context(|| from.display().to_string())?;
+        let place = from.to_str().context("it has a name of letters")?;
+        self.add(place.trim_start_matches('/'), &bytes, PROGRAM)
     }
 
     /// Adds a copy of a file.

@@ -5,6 +5,7 @@
 //! shows everything there is to mend.
 
 mod contract;
+mod images;
 mod namespaces;
 mod packages;
 mod security;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 use super::contract::{self, Effort};
-use super::{NotRun, Step, namespaces, packages as packaging};
+use super::{NotRun, Step, images, namespaces, packages as packaging};
 use crate::cargo::{cargo, root};
 use crate::{fuzz, packages, tidy};
 
@@ -19,7 +19,7 @@ const FUZZ_SECONDS: u64 = 10;
 /// What every command that builds chooses.
 pub(super) const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(super) const STEPS: [Step; 13] = [
+pub(super) const STEPS: [Step; 14] = [
     Step::new("tidy", "house rules that no tool knows", tidy),
     Step::new("format", "cargo fmt", format),
     Step::new("lints", "clippy: everything, and fleet-core with fewer features", lints),
@@ -32,6 +32,11 @@ pub(super) const STEPS: [Step; 13] = [
         "packages",
         "installing, upgrading and purging, on machines with systemd",
         packaging::run,
+    ),
+    Step::new(
+        "images",
+        "container images in a real engine, as docs/containers.md has it",
+        images::run,
     ),
     Step::new("fuzz", "fuzz targets, each for a short time", fuzz),
     Step::new("contract", "the server against its OpenAPI document", contract),

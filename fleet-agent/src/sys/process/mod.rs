@@ -6,6 +6,7 @@
 //! back, and neither is anything if the agent is killed.
 
 mod flow;
+mod orphans;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -26,6 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use super::SysRoot;
 pub use flow::{Flowing, flow};
+pub use orphans::Orphans;
 
 /// Where programs are looked for.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
@@ -221,27 +223,32 @@ async fn drain(pipe: &mut pipe::Receiver, output: &mut Output) {
 
 /// A program's process group, which is killed when it is let go of. Its number is nobody else's
 /// before its last process is waited for.
-struct Group(Option<Pid>);
+struct Group {
+    group: Option<Pid>,
+    program: Option<Pid>,
+}
 
 impl Group {
     fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.map(Pid::from_raw))
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        id.into_iter().for_each(orphans::hold);
+        Self { group: id, program: id }
     }
 
     fn signal(&self, signal: Signal) {
         // One that has ended already is what is wanted.
-        let _gone = self.0.map(|group| killpg(group, signal));
+        let _gone = self.group.map(|group| killpg(group, signal));
     }
 
     fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
-        self.0 = None;
+        self.group = None;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
+        self.program.into_iter().for_each(orphans::let_go);
     }
 }

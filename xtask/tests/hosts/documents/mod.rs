@@ -2,7 +2,8 @@
 //! which it stands there, on the host that it is for.
 //!
 //! Each document has a lab of its own, whose hosts bear the names that the documents use. What is for
-//! machines with packages and systemd is run by `fleet/packages/documents.rs`, and what cannot be run
+//! machines with packages and systemd is run by `fleet/packages/documents.rs`, what is for containers
+//! by `fleet/images/`, and what cannot be run
 //! at all stands in [`NOT_RUN`].
 
 pub(crate) mod block;
@@ -66,6 +67,9 @@ pub(crate) const ON_SYSTEMD: &[&str] = &[
     "docs/backup.md",
     "docs/upgrade.md",
 ];
+
+/// The document whose commands `fleet/images/` runs, since they need an engine for containers.
+const IN_AN_ENGINE: &str = "docs/containers.md";
 
 /// The hosts of a document, and what runs there.
 struct Stage<'a> {
@@ -375,6 +379,7 @@ fn every_document_is_run_and_what_stands_in_a_list_is_in_one() {
     let mut names = documents();
     names.sort();
     let mut run = RUN.to_vec();
+    run.push(IN_AN_ENGINE);
     run.sort_unstable();
     assert_eq!(names, run);
     let blocks: Vec<Block> = RUN.iter().copied().flat_map(blocks).collect();

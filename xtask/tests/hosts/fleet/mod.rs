@@ -17,6 +17,7 @@ mod export;
 mod flood;
 mod full_disk;
 mod hostile;
+mod images;
 mod kills;
 mod life;
 mod logs;
