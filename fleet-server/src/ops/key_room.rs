@@ -1,4 +1,4 @@
-//! How many keys a server has room for.
+//! How many keys a server has room for, and how many successors a key has.
 
 use fleet_core::time::Timestamp;
 
@@ -13,6 +13,19 @@ const KEPT_MAX: usize = 50_000;
 /// Refuses one more key if there are so many.
 pub(super) async fn require(world: &World) -> Result<(), OpsError> {
     require_among(&world.store.key_list().await?, world.now())
+}
+
+/// Refuses a second successor of a key while the first one works.
+pub(super) async fn require_no_successor(world: &World, id: &str) -> Result<(), OpsError> {
+    let (now, keys) = (world.now(), world.store.key_list().await?);
+    let is_next = |key: &&KeyRecord| {
+        let succeeds = key.origin.as_ref().and_then(|origin| origin.succeeds.as_deref());
+        succeeds == Some(id) && key.works(now)
+    };
+    match keys.iter().find(is_next) {
+        Some(next) => Err(OpsError::Conflict(format!("{id} has a successor already: {}", next.id))),
+        None => Ok(()),
+    }
 }
 
 fn require_among(keys: &[KeyRecord], now: Timestamp) -> Result<(), OpsError> {

@@ -245,17 +245,9 @@ impl Keys {
             let problem = "an enrolment key has no successor: make another one";
             return Err(OpsError::Conflict(problem.to_owned()));
         }
-        let (now, records) = (self.world.now(), self.world.store.key_list().await?);
-        let is_next = |record: &&KeyRecord| {
-            let succeeds = record.origin.as_ref().and_then(|origin| origin.succeeds.as_deref());
-            succeeds == Some(id) && record.works(now)
-        };
-        if let Some(next) = records.iter().find(is_next) {
-            let problem = format!("{id} has a successor already: {}", next.id);
-            return Err(OpsError::Conflict(problem));
-        }
         key_room::require(&self.world).await?;
-        let key = self.generate(old.kind)?;
+        key_room::require_no_successor(&self.world, id).await?;
+        let (now, key) = (self.world.now(), self.generate(old.kind)?);
         let successor = KeyRecord {
             id: key.id().to_owned(),
             hash: key.hash().bytes(),

@@ -76,16 +76,15 @@ fn settings(place: &Place) -> (Check, Option<Settings>) {
     let shown = file.display();
     match Settings::resolve(overrides) {
         Ok(settings) => {
-            let config = match file.exists() {
-                true => shown.to_string(),
-                false => format!("there is no {shown}: all is as usual"),
+            let config = if file.exists() {
+                shown.to_string()
+            } else {
+                format!("there is no {shown}: all is as usual")
             };
             let policy = paths::policy_file(&root);
+            let word = if policy.exists() { "by" } else { "without" };
             let claims = settings.policy.claim.word();
-            let policy = match policy.exists() {
-                true => format!("claims are {claims} by {}", policy.display()),
-                false => format!("claims are {claims}, without {}", policy.display()),
-            };
+            let policy = format!("claims are {claims} {word} {}", policy.display());
             (Check::ok(SETTINGS, format!("{config}; {policy}")), Some(settings))
         }
         Err(error) => {

@@ -142,7 +142,9 @@ fn what_is_torn_is_left_out_and_what_is_damaged_is_told() {
     assert_eq!(at.len(), 1 + 4 + 2);
     let spoil = |frames: &[usize]| {
         let mut bytes = whole.clone();
-        frames.iter().for_each(|frame| bytes[at[*frame] + 15] ^= 1);
+        for frame in frames {
+            bytes[at[*frame] + 15] ^= 1;
+        }
         disk.rot(REVOKED_FILE, |file| *file = bytes);
         open(&disk).unwrap()
     };
@@ -191,7 +193,7 @@ fn groups_go_on_where_the_database_or_the_file_was() {
     assert_eq!(add(&revoked, vec![key(2)]).unwrap(), 9);
     assert_eq!(add(&revoked, vec![key(2)]).unwrap(), 9, "nothing new");
     drop(revoked);
-    let many = (0..GROUP_MAX * 3 + 1).map(key).collect();
+    let many = (0..=GROUP_MAX * 3).map(key).collect();
     let revoked = open(&disk).unwrap();
     assert_eq!(add(&revoked, many).unwrap(), 9 + 4);
     assert_eq!(open(&disk).unwrap().list().group, 13);

@@ -58,7 +58,7 @@ async fn t36_a_list_with_something_missing_is_relied_on_by_a_database_that_has_i
     let store = with_list(&disk);
     store.claim_server_key(PublicKey::from_bytes(SERVER)).await.unwrap();
     store.settle_revoked(telling()).await.unwrap();
-    let has = async || store.write(|txn| crate::store::redb::meta::group(txn)).await.unwrap();
+    let has = async || store.write(crate::store::redb::meta::group).await.unwrap();
     let before = has().await;
     for id in ["one", "two", "three"] {
         store.key_insert(key_record(id)).await.unwrap();

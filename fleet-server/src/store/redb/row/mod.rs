@@ -14,6 +14,7 @@ mod double;
 mod event;
 mod grant;
 mod key;
+mod meta;
 mod preauth;
 mod series;
 mod session;
@@ -32,6 +33,7 @@ pub(super) use self::double::DoubleRow;
 pub(super) use self::event::EventRow;
 pub(super) use self::grant::GrantRow;
 pub(super) use self::key::{FirstKeyRow, KeyOriginRow, KeyRow};
+pub(super) use self::meta::{GroupRow, SchemaRow, ServerKeyRow};
 pub(super) use self::preauth::PreauthRow;
 pub(super) use self::series::{ChunkRow, HeadRow, SegmentRow, SeriesRow, TelemetryRow};
 pub(super) use self::session::SessionRow;
@@ -75,22 +77,6 @@ coded! {
     AuditOpenRow = 91,
     AuditPointRow = 92,
     GroupRow = 96,
-}
-
-#[derive(Debug, PartialEq, Encode, Decode)]
-pub(super) struct SchemaRow {
-    pub(super) schema: u32,
-}
-
-#[derive(Debug, PartialEq, Encode, Decode)]
-pub(super) struct ServerKeyRow {
-    pub(super) key: [u8; 32],
-}
-
-/// The newest group of what was revoked that the database has.
-#[derive(Debug, PartialEq, Encode, Decode)]
-pub(super) struct GroupRow {
-    pub(super) group: u64,
 }
 
 #[derive(Debug, PartialEq, Encode, Decode)]
