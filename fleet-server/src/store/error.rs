@@ -124,7 +124,7 @@ pub enum KeyRefusal {
     Spent,
     /// Without it no operator could come in.
     #[error(
-        "no other key that may do everything works as long: create another first, of the role admin and without a scope"
+        "no other key that may do everything works for a week: create another first, of the role admin and without a scope"
     )]
     LastOperator,
 }

@@ -22,8 +22,8 @@ pub trait KeyStore: Send + Sync {
     /// All keys, by id. Damaged ones are left out, and health says so.
     async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError>;
 
-    /// Ends a key for good, unless no other that may do everything works as long: of any number of
-    /// simultaneous callers, one fails then. Repeating it keeps the first time. Returns
+    /// Ends a key for good, unless it may do everything and no other that may works for a week, or as
+    /// long: of any number of simultaneous callers, one fails then. Repeating it keeps the first time. Returns
     /// the key as it was before, without where it comes from.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
 

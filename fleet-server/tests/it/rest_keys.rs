@@ -179,7 +179,12 @@ async fn a_key_has_a_successor_and_goes_on_for_a_while() {
     let newest = rotate(&new, json!({"overlap_secs": 0})).await.expect(201);
     rig.ask_with("GET", "/api/v1/me", Some(&new), None).await.problem(401);
     rig.ask_with("GET", "/api/v1/me", newest["key"].as_str(), None).await.expect(200);
-    assert!(rotate(&new, json!({})).await.problem(409).contains("expired"));
+    let detail = rotate(&new, json!({})).await.problem(409);
+    assert!(detail.contains(&format!("successor already: {}", newest["id"].as_str().unwrap())));
+    let ended = json!({"kind": "operator", "expires_in_secs": 60});
+    let ended = rig.key(ended).await;
+    rig.clock.advance(DAY);
+    assert!(rotate(&ended, json!({})).await.problem(409).contains("expired"));
     assert!(rotate(&rig.admin(), json!({})).await.problem(409).contains("admin.key"));
     let enrol = rig.key(json!({"kind": "enrol"})).await;
     assert!(rotate(&enrol, json!({})).await.problem(409).contains("make another one"));
@@ -196,6 +201,11 @@ async fn the_last_key_that_may_do_everything_is_not_ended() {
     rig.key(json!({"kind": "operator"})).await;
     rig.key(json!({"kind": "operator", "role": "admin", "scope": "site=a"})).await;
     rig.ask("DELETE", &admin, None).await.problem(409);
+    // This one for so long that it may be forgotten.
+    let short = json!({"kind": "operator", "role": "admin", "expires_in_secs": 6 * 86_400});
+    let short = rig.key(short).await;
+    assert!(rig.ask("DELETE", &admin, None).await.problem(409).contains("for a week"));
+    rig.ask("DELETE", &format!("{KEYS}/{}", key_id(&short)), None).await.expect(200);
     rig.key(json!({"kind": "operator", "role": "admin"})).await;
     rig.ask("DELETE", &admin, None).await.expect(200);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::time::Timestamp;
@@ -62,7 +63,9 @@ impl KeyStore for RedbStore {
             let end = last_admin(txn, &id, at)?;
             let mut revoked_before = None;
             let key = change(txn, id, |key| {
-                if key.is_good_admin(at) && end.is_none_or(|end| end < key.end()) {
+                if key.is_good_admin(at)
+                    && end.is_none_or(|end| end < key.end().min(at.plus(ADMIN_LIFE_MIN)))
+                {
                     return Err(KeyRefusal::LastOperator);
                 }
                 revoked_before = key.revoked_at;
@@ -163,6 +166,9 @@ fn change(
     keys.put(key.id.as_bytes(), &key.clone().into())?;
     Ok(key)
 }
+
+/// For how long there is always somebody who may do everything.
+const ADMIN_LIFE_MIN: Duration = Duration::from_secs(7 * 86_400);
 
 /// Until when somebody who may do everything could still come in without one of the keys. Damaged
 /// ones do not count.

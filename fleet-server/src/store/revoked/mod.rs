@@ -207,12 +207,13 @@ pub enum RevokedError {
     Damaged(usize),
 }
 
-/// Groups that are missing in a list, since its bytes are no frames there any more.
+/// Bytes of a list that are no frames any more, and the groups that are missing for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// Where the list goes on behind the last of them.
+    /// Where they are; or where the list goes on, if something is missing.
     pub(crate) at: usize,
-    /// The last of them: a database that has it has all of them.
+    /// The last group that is missing: a database that has it has all of them. None is, mostly: that
+    /// is 0, as each stands there twice.
     pub(crate) group: u64,
 }
 
@@ -236,8 +237,6 @@ struct Contents {
     end: usize,
     /// How many entries it has.
     written: usize,
-    /// Whether it has bytes that are no frames, with some behind them that are.
-    is_broken: bool,
     damage: Option<Damage>,
 }
 
@@ -255,7 +254,9 @@ impl List {
                         found.take(at, group);
                     }
                 }
-                Found::Damage { .. } => found.is_broken = true,
+                Found::Damage { at, .. } => {
+                    found.damage.get_or_insert(Damage { at, group: 0 });
+                }
                 // It is made with its first frame in it.
                 Found::Torn { at: 0 } => return Err(RevokedError::Foreign),
                 Found::Torn { .. } => {}
@@ -267,8 +268,12 @@ impl List {
     /// Reads the list in a folder, if there is one; one with something missing is refused.
     pub(crate) fn read_in(folder: &dyn Disk) -> Result<Option<Self>, RevokedError> {
         let Some(bytes) = contents(folder)? else { return Ok(None) };
-        let Contents { list, damage, .. } = Self::read(&bytes)?;
-        damage.map_or(Ok(Some(list)), |damage| Err(RevokedError::Damaged(damage.at)))
+        match Self::read(&bytes)? {
+            Contents { damage: Some(Damage { at, group: 1.. }), .. } => {
+                Err(RevokedError::Damaged(at))
+            }
+            Contents { list, .. } => Ok(Some(list)),
+        }
     }
 
     /// Adds something, as the newest.
@@ -353,7 +358,7 @@ impl Contents {
         match (read::<Group>(payload), read::<Ended>(payload)) {
             (Err(RevokedError::Foreign), Ok(ended)) => Ok(Group {
                 // What is missing before it has no number, and so no database has it for certain.
-                from: if self.is_broken { u64::MAX } else { 0 },
+                from: if self.damage.is_some() { u64::MAX } else { 0 },
                 to: self.list.group.saturating_add(1),
                 before: Vec::new(),
                 ended: vec![ended],
@@ -439,8 +444,6 @@ struct State {
     pending: IndexMap<Subject, Ended>,
     /// What the newest group in the file ended.
     last: Vec<Ended>,
-    /// Whether the file is to be written anew, since some of it cannot be read.
-    is_broken: bool,
     written: usize,
 }
 
@@ -450,11 +453,11 @@ impl Revoked {
         let Some(bytes) = contents(folder.as_ref())? else {
             return Ok(Self { folder, state: Mutex::default() });
         };
-        let Contents { list, last, end, written, is_broken, damage } = List::read(&bytes)?;
+        let Contents { list, last, end, written, damage } = List::read(&bytes)?;
         // What a power cut left of another frame is written over.
         let (file, end) = (Some(folder.open(REVOKED_FILE)?), end as u64);
         let pending = IndexMap::new();
-        let state = State { list, damage, file, end, pending, last, is_broken, written };
+        let state = State { list, damage, file, end, pending, last, written };
         Ok(Self { folder, state: Mutex::new(state) })
     }
 
@@ -524,7 +527,7 @@ impl State {
         self.list.trim();
         let is_large =
             self.pending.len() > GROUP_MAX || self.written > self.list.len() + SPARE_ENTRIES_MAX;
-        if self.file.is_none() || self.is_broken || is_large {
+        if self.file.is_none() || self.damage.is_some() || is_large {
             let done = self.write_anew(folder);
             // Where there is no room for another file there may be some for this one.
             if done.is_ok() || self.file.is_none() {
@@ -547,7 +550,7 @@ impl State {
         publish_draft(folder)?;
         let Contents { last, end, written, .. } = List::read(&bytes).map_err(io::Error::other)?;
         (self.list.group, self.last, self.end, self.written) = (group, last, end as u64, written);
-        (self.file, self.damage, self.is_broken) = (Some(file), None, false);
+        (self.file, self.damage) = (Some(file), None);
         self.pending.clear();
         Ok(())
     }
@@ -587,7 +590,7 @@ pub(crate) fn list_of_any_bytes(bytes: &[u8]) {
     if list.server.is_some() && list.group < u64::MAX / 2 {
         let (written, group) = list.encode().expect("what was read is small enough");
         let again = List::read(&written).expect("what was written is read");
-        assert_eq!((again.end, again.damage, again.is_broken), (written.len(), None, false));
+        assert_eq!((again.end, again.damage), (written.len(), None));
         assert_eq!(again.list, List { group, ..list });
     }
 }
