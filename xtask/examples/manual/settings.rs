@@ -32,6 +32,7 @@ const SERVER: &[Key] = &[
     ("trusted_proxy", "a list of addresses or ranges", "none", ""),
     ("keep", "durations and a size", "`raw=48h,1m=14d,10m=90d,1h=730d,size=1GiB`", ""),
     ("agent_packages", "a path", "`/usr/share/fleetd/packages`", ""),
+    ("user", "a name or a number, with `:GROUP` if wanted", "whoever starts it", ""),
     ("config", "a path", "`/etc/fleetd/server.yaml`", ""),
     ("log_file", "a path", "none", ""),
 ];
