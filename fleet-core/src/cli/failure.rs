@@ -167,7 +167,7 @@ fn client_hint(error: &ClientError) -> Option<String> {
             "`fleets keys whoami` says what this key may do; an admin's `fleets keys create` makes others"
                 .to_owned(),
         ),
-        ClientError::Refused { status, .. } if status.as_u16() == 502 => Some(
+        ClientError::Refused { .. } if error.is_of_proxy() => Some(
             "a proxy answers, and the server behind it does not: is fleet-server running?"
                 .to_owned(),
         ),

@@ -118,16 +118,22 @@ impl ClientError {
                 Exit::TimedOut
             }
             Self::Exchange { .. } => Exit::Unreachable,
+            _ if self.is_of_proxy() => Exit::Unreachable,
             Self::Refused { status, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
                 StatusCode::NOT_FOUND => Exit::NothingFound,
                 StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
                 StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
-                StatusCode::BAD_GATEWAY => Exit::Unreachable,
                 StatusCode::GATEWAY_TIMEOUT => Exit::TimedOut,
                 _ => Exit::Failed,
             },
         }
+    }
+
+    /// Whether a proxy says that it does not reach the server. What the server itself cannot get from
+    /// a device has a number, as all its answers have.
+    pub fn is_of_proxy(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::BAD_GATEWAY, request_id: None, .. })
     }
 
     /// Whether the server may answer when it is asked again later: it is away, or starts again.
