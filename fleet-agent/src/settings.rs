@@ -113,10 +113,10 @@ impl Settings {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        if let Some(strange) = strange_policy(&file, &paths::policy_file(&root)) {
-            let policy = paths::policy_file(&root);
-            let (strange, policy) = (strange.display(), policy.display());
-            tracing::warn!("{strange} is not read: the device's policy is {policy}");
+        let owners = paths::policy_file(&root);
+        if let Some(strange) = strange_policy(&file, &owners) {
+            let (strange, owners) = (strange.display(), owners.display());
+            tracing::warn!("{strange} is not read: the device's policy is {owners}");
         }
         let config = loaded.config;
         let interfaces = if overrides.interfaces.is_empty() {
@@ -207,6 +207,19 @@ mod tests {
         std::fs::write(&file, yaml).unwrap();
         let sysroot = Some(folder.path().to_owned());
         Settings::resolve(Overrides { config: Some(file), sysroot, ..Overrides::default() })
+    }
+
+    #[test]
+    fn a_policy_beside_the_file_is_strange_unless_it_is_the_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, owners) =
+            (folder.path().join("mine/config.yaml"), folder.path().join("policy.yaml"));
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        assert_eq!(strange_policy(&config, &owners), None);
+        let beside = folder.path().join("mine/policy.yaml");
+        std::fs::write(&beside, "claim: disabled").unwrap();
+        assert_eq!(strange_policy(&config, &owners), Some(beside.clone()));
+        assert_eq!(strange_policy(&config, &beside), None);
     }
 
     #[test]

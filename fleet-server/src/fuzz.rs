@@ -14,7 +14,7 @@ pub const TARGETS: &[Target] = &[
     ("influx", ops::check::lines_of_any_bytes),
     ("posts", http::posts::check::posts_of_any_bytes),
     ("rows", store::check_row),
-    ("revoked", store::revoked::list_of_any_bytes),
+    ("revoked", store::revoked::check::list_of_any_bytes),
 ];
 
 #[cfg(test)]

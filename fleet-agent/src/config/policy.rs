@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
+use fleet_core::api::ClaimMode;
 use fleet_core::command::{COMMANDS, Command};
 use fleet_core::untrusted::Untrusted;
 use fleet_core::yaml::{self, ConfigError, Document};
@@ -42,13 +43,13 @@ pub enum ClaimPolicy {
 }
 
 impl ClaimPolicy {
-    /// Its word in the file.
-    pub fn word(self) -> &'static str {
+    /// What a claimer must prove.
+    pub fn mode(self) -> ClaimMode {
         match self {
-            Self::Open => "open",
-            Self::Code => "code",
-            Self::Key => "key",
-            Self::Disabled => "disabled",
+            Self::Open => ClaimMode::Open,
+            Self::Code => ClaimMode::Code,
+            Self::Key => ClaimMode::Key,
+            Self::Disabled => ClaimMode::Disabled,
         }
     }
 }

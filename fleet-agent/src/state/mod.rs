@@ -89,12 +89,7 @@ impl ClaimWindow {
 
     /// What a claimer must prove.
     pub fn mode(&self) -> ClaimMode {
-        match self.policy {
-            ClaimPolicy::Open => ClaimMode::Open,
-            ClaimPolicy::Code => ClaimMode::Code,
-            ClaimPolicy::Key => ClaimMode::Key,
-            ClaimPolicy::Disabled => ClaimMode::Disabled,
-        }
+        self.policy.mode()
     }
 
     /// How long it stays open; nothing if it has no end.

@@ -83,7 +83,7 @@ fn settings(place: &Place) -> (Check, Option<Settings>) {
             };
             let policy = paths::policy_file(&root);
             let word = if policy.exists() { "by" } else { "without" };
-            let claims = settings.policy.claim.word();
+            let claims = settings.policy.claim.mode().word();
             let policy = format!("claims are {claims} {word} {}", policy.display());
             (Check::ok(SETTINGS, format!("{config}; {policy}")), Some(settings))
         }

@@ -199,13 +199,12 @@ fn do_group(shared: &Shared, group: &mut [Queued]) -> Result<(), Failure> {
 
 /// Has the database end what is on the list and it has not; nothing while the list cannot be written.
 fn settle(shared: &Shared, writing: &Writing<'_>) -> Result<Option<Settled>, Failure> {
-    let failed = |fault| match fault {
-        Fault::Storage(error) => Failure::Storage(error.into()),
-        Fault::Refused(error) => {
+    let failed = |fault| {
+        if matches!(fault, Fault::Refused(_)) {
             // Again and again it would be no better; the next start says what is wrong.
             shared.is_behind.store(false, Ordering::Relaxed);
-            Failure::Storage(error.into())
         }
+        failure(fault)
     };
     let (server, known) = (owner(writing)?, super::meta::group(writing).map_err(failed)?);
     if shared.revoked.add(server, known, Vec::new()).is_err() {
@@ -223,21 +222,24 @@ fn note_ended(shared: &Shared, writing: &Writing<'_>, has_settled: bool) -> Resu
         return Ok(());
     }
     shared.is_behind.store(true, Ordering::Relaxed);
-    let failed = |fault| match fault {
-        Fault::Storage(error) => Failure::Storage(error.into()),
-        Fault::Refused(error) => Failure::Storage(error.into()),
-    };
-    let (server, known) = (owner(writing)?, super::meta::group(writing).map_err(failed)?);
+    let (server, known) = (owner(writing)?, super::meta::group(writing).map_err(failure)?);
     let group = shared.revoked.add(server, known, ended);
     let group = group.map_err(|error| Failure::Storage(redb::Error::Io(error).into()))?;
-    super::meta::note_group(writing, group).map_err(failed)
+    super::meta::note_group(writing, group).map_err(failure)
+}
+
+fn failure(fault: Fault) -> Failure {
+    match fault {
+        Fault::Storage(error) => Failure::Storage(error.into()),
+        Fault::Refused(error) => Failure::Storage(error.into()),
+    }
 }
 
 /// Whose the database is, as far as that can be read.
 fn owner(writing: &Writing<'_>) -> Result<Option<PublicKey>, Failure> {
     match super::meta::owner(writing) {
         Ok(server) => Ok(server),
-        Err(Fault::Storage(error)) => Err(Failure::Storage(error.into())),
+        Err(fault @ Fault::Storage(_)) => Err(failure(fault)),
         Err(Fault::Refused(_)) => Ok(None), // damaged, and noted as such
     }
 }

@@ -201,6 +201,13 @@ fn groups_go_on_where_the_database_or_the_file_was() {
     let at = starts(&disk.contents(REVOKED_FILE).unwrap());
     disk.rot(REVOKED_FILE, |bytes| bytes[at[1] + 15] ^= 1);
     assert_eq!(open(&disk).unwrap().damage(), Some(Damage { at: at[2], group: 10 }));
+    // The database has groups that the end of the file had.
+    let revoked = open(&disk).unwrap();
+    let next = revoked.add(Some(server()), 0, vec![key(500)]).unwrap();
+    revoked.add(Some(server()), next + 5, vec![key(501)]).unwrap();
+    let found = open(&disk).unwrap();
+    assert_eq!(found.damage(), None);
+    assert!(found.list().group > next + 5 && found.key_ended("key-501").is_some());
 }
 
 /// One of everything that can be on a list.
