@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Agent, COME_BACK, SOON, Said, Server, now_millis};
 use crate::lab::{Lab, wait_for};
@@ -25,8 +25,6 @@ const SEALING_KILLS: u32 = 25;
 const SEALING_MILLIS_MAX: u64 = 800;
 /// Kills while a backup is taken, unless `FLEETD_TEST_KILLS` says otherwise.
 const BACKUP_KILLS: u32 = 16;
-/// The latest moment of such a kill after the backup was begun.
-const BACKUP_MILLIS_MAX: u64 = 600;
 /// Posts that are in those backups.
 const POSTS_BACKED_UP: usize = 8;
 /// Devices that are posted for together, and reports of each: more than wait to be sealed.
@@ -133,6 +131,11 @@ fn backups_are_whole_or_none_whoever_is_killed_meanwhile() {
     let server = Server::start(&desk);
     let first_at = now_millis() - 3_600_000;
     let (mut moment, mut whole, mut cut) = (3_u64, 0, 0);
+    let path = desk.path("first.backup");
+    let begun = Instant::now();
+    server.fleets(&["backup", "create", "--out", path.to_str().expect("a plain path")]).exits(0);
+    // How long one takes on this machine, of what is there so far.
+    let mut took = begun.elapsed();
     for round in 0..kills as usize {
         // So that a backup takes a while, and what was acknowledged can be counted in it.
         if round < POSTS_BACKED_UP {
@@ -144,15 +147,18 @@ fn backups_are_whole_or_none_whoever_is_killed_meanwhile() {
         let file = desk.path(&format!("{round}.backup"));
         let path = file.to_str().expect("a plain path");
         let mut command = server.command(&["backup", "create", "--out", path]);
+        let begun = Instant::now();
         let taking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut taking = taking.expect("a program that starts");
         // Not a wait: this chooses where in its work the victim is hit.
         // Now and then it is hit when all is done.
         if round % 8 >= 6 {
             wait_for("a whole backup", SOON, || file.exists().then_some(()));
+            took = begun.elapsed();
         } else {
             moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            thread::sleep(Duration::from_millis((moment >> 33) % BACKUP_MILLIS_MAX));
+            let part = (moment >> 33) % 100;
+            thread::sleep(took * u32::try_from(part).expect("a percentage") / 100);
         }
         if round % 2 == 0 {
             server.kill();
