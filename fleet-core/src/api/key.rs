@@ -78,6 +78,18 @@ pub struct KeyCreated {
     pub id: String,
     /// The text.
     pub key: String,
+    /// When it expires, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// An operator key's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// What an operator key may do besides.
+    #[serde(default, skip_serializing_if = "Rights::is_empty")]
+    pub rights: Rights,
+    /// For which devices an operator key is, if not for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Untrusted>,
     /// How agents are installed with it, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<InstallLink>,

@@ -1,6 +1,8 @@
 //! `fleets keys`: the keys to the server. A key's text is shown once, when it is made, alone on
 //! stdout so that it can go straight into a file.
 
+use std::fmt::Write as _;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +26,6 @@ use fleet_core::secret::KeyKind;
 use fleet_core::time::{Clock as _, SystemClock};
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
-use serde_json::json;
 
 /// What to do with which key.
 #[derive(Debug, clap::Args)]
@@ -229,6 +230,7 @@ fn some_words(rights: &Rights) -> Option<String> {
 
 /// Shows the key, whatever the format: nobody can show it again.
 fn tell_created(created: KeyCreated, what: &str, output: &mut Output<'_>) -> Result<(), Failure> {
+    let what = format!("{what}{}", told(&created));
     let note =
         format!("This is {what}. It is shown this once; keep it in a file that only you can read.");
     match output.format {
@@ -247,15 +249,26 @@ fn tell_created(created: KeyCreated, what: &str, output: &mut Output<'_>) -> Res
             }
         },
         Format::Json | Format::Jsonl => {
-            let mut told = json!({ "id": created.id, "key": created.key });
-            if let Some(install) = &created.install {
-                told["install"] = json!({ "url": install.url, "command": install.command });
-            }
-            output.line(&told.to_string())?;
+            output.line(&serde_json::to_string(&created).map_err(io::Error::from)?)?;
         }
         Format::Csv => output.list(&[NewKey(created)])?,
     }
     Ok(())
+}
+
+/// What a new key may do, and until when.
+fn told(created: &KeyCreated) -> String {
+    let mut text = created.role.map(|role| format!(", {role}")).unwrap_or_default();
+    if let Some(rights) = some_words(&created.rights) {
+        let _ = write!(text, " with {rights}");
+    }
+    if let Some(scope) = &created.scope {
+        let _ = write!(text, ", for devices of {scope}");
+    }
+    match created.expires_at {
+        Some(end) => text + &format!(", until {end}"),
+        None => text + ", which does not expire",
+    }
 }
 
 /// A key that was just made, with its secret.
@@ -391,13 +404,23 @@ mod tests {
         }
     }
 
+    fn created() -> KeyCreated {
+        KeyCreated {
+            id: "abcdefghij".into(),
+            key: "flt_en_x@FD1-y".into(),
+            expires_at: None,
+            role: None,
+            rights: Rights::new(),
+            scope: None,
+            install: None,
+        }
+    }
+
     #[test]
     fn a_new_key_comes_out_in_every_format() {
         for format in Format::value_variants() {
             let (mut output, out, _) = written(*format, Terminal::default());
-            let created =
-                KeyCreated { id: "abcdefghij".into(), key: "flt_en_x@FD1-y".into(), install: None };
-            tell_created(created, "the enrol key x", &mut output).unwrap();
+            tell_created(created(), "the enrol key x", &mut output).unwrap();
             assert!(out.text().contains("flt_en_x@FD1-y"), "{format:?}: {}", out.text());
             match format {
                 Format::Csv => {
@@ -407,6 +430,23 @@ mod tests {
                 Format::Table | Format::Wide | Format::Json | Format::Jsonl => {}
             }
         }
+    }
+
+    #[test]
+    fn what_a_new_key_may_do_is_told_with_it() {
+        assert_eq!(told(&created()), ", which does not expire");
+        let key = KeyCreated {
+            expires_at: Some(Timestamp::from_millis(1_705_314_600_000)),
+            role: Some(Role::Operator),
+            rights: Rights::from([Right::Exec, Right::Delete]),
+            scope: Some(Untrusted::new("site=berlin")),
+            ..created()
+        };
+        let words = told(&key);
+        assert_eq!(
+            words,
+            ", operator with exec,delete, for devices of site=berlin, until 2024-01-15T10:30:00Z"
+        );
     }
 
     #[test]

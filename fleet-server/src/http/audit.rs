@@ -10,7 +10,7 @@ use fleet_core::api::{AuditAction, AuditActor, Route};
 use fleet_core::audit::digest;
 use fleet_core::command::COMMANDS;
 use fleet_core::limits::{PAGE_ROWS_MAX, REASON_CHARS_MAX};
-use fleet_core::untrusted::Untrusted;
+use fleet_core::untrusted::{Untrusted, cut};
 use http_body_util::Either;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
@@ -32,6 +32,8 @@ const ROWS_DEFAULT: usize = 100;
 /// Fields by which it is told what is wrong with a configuration or a command.
 const FIELDS: [&str; 8] =
     ["command", "args", "config", "device_id", "filter", "layer", "timeout", "If-Match"];
+/// Rights of a key that are recorded; there are not as many.
+const RIGHTS_MAX: usize = 8;
 /// Characters of a filter that are recorded.
 const FILTER_CHARS_MAX: usize = 300;
 
@@ -56,6 +58,10 @@ struct Named {
     devices: Option<Vec<Value>>,
     kind: Option<Value>,
     label: Option<Value>,
+    role: Option<Value>,
+    rights: Option<Vec<Value>>,
+    scope: Option<Value>,
+    expires_in_secs: Option<Value>,
     reason: Option<Value>,
     comment: Option<Value>,
 }
@@ -350,18 +356,27 @@ fn more_exactly(action: AuditAction, named: &Named) -> String {
             let what = command().unwrap_or_else(|| "config".to_owned());
             match text(named.filter.as_ref()) {
                 Some(filter) => {
-                    let filter = fleet_core::untrusted::cut(filter.to_owned(), FILTER_CHARS_MAX);
+                    let filter = cut(filter.to_owned(), FILTER_CHARS_MAX);
                     format!("{what}, for devices with: {filter}")
                 }
                 None => what,
             }
         }
         AuditAction::KeyCreate => {
-            let parts = [text(named.kind.as_ref()), text(named.label.as_ref())];
-            parts
+            let part = |before: &str, value: Option<&Value>| {
+                let text = text(value).filter(|text| !text.is_empty())?;
+                Some(format!("{before}{}", cut(text.to_owned(), FILTER_CHARS_MAX)))
+            };
+            let rights = named.rights.iter().flatten().take(RIGHTS_MAX);
+            let rights: Vec<_> = rights.filter_map(|right| part("with ", Some(right))).collect();
+            let life = named.expires_in_secs.as_ref().and_then(Value::as_u64);
+            [part("", named.kind.as_ref()), part("", named.label.as_ref())]
                 .into_iter()
+                .chain([part("as ", named.role.as_ref())])
+                .chain(rights.into_iter().map(Some))
+                .chain([part("for ", named.scope.as_ref())])
+                .chain([life.map(|secs| format!("ends after {secs} s"))])
                 .flatten()
-                .filter(|part| !part.is_empty())
                 .collect::<Vec<_>>()
                 .join(" ")
         }

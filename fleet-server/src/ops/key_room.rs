@@ -1,6 +1,9 @@
-//! How many keys a server has room for, and how many successors a key has.
+//! What is to be known of a new key, and when there may be one more.
 
+use fleet_core::api::KeyCreated;
+use fleet_core::secret::{ApiKey, KeyKind};
 use fleet_core::time::Timestamp;
+use fleet_core::untrusted::Untrusted;
 
 use super::{OpsError, World};
 use crate::store::KeyRecord;
@@ -13,6 +16,20 @@ const KEPT_MAX: usize = 50_000;
 /// Refuses one more key if there are so many.
 pub(super) async fn require(world: &World) -> Result<(), OpsError> {
     require_among(&world.store.key_list().await?, world.now())
+}
+
+/// What whoever made a key is told of it, once.
+pub(super) fn made_known(key: &ApiKey, record: KeyRecord) -> KeyCreated {
+    let is_operator = record.kind == KeyKind::Operator;
+    KeyCreated {
+        id: record.id,
+        key: key.reveal().to_string(),
+        expires_at: record.expires_at,
+        role: is_operator.then_some(record.might.role),
+        rights: record.might.rights,
+        scope: record.scope.map(Untrusted::new),
+        install: None,
+    }
 }
 
 /// Refuses a second successor of a key while the first one works.
@@ -48,7 +65,6 @@ mod tests {
     use std::iter::repeat_n;
 
     use fleet_core::api::{Might, Rights, Role};
-    use fleet_core::secret::KeyKind;
 
     use super::*;
 

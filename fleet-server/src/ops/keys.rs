@@ -219,7 +219,7 @@ impl Keys {
         self.world.store.key_insert(record.clone()).await?;
         let text = words(&record);
         self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
-        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string(), install: None })
+        Ok(key_room::made_known(&key, record))
     }
 
     /// Makes a key's successor, which may do the same for as long. The key itself goes on for a
@@ -273,7 +273,7 @@ impl Keys {
         let text = format!("{}, in place of {id}, which ends at {end}", words(&successor));
         let device = self.device_behind(&successor).await;
         self.events.record(event(EventKind::KeyCreated, text, device, actor)).await;
-        Ok(KeyCreated { id: key.id().to_owned(), key: key.reveal().to_string(), install: None })
+        Ok(key_room::made_known(&key, successor))
     }
 
     /// All keys, without what would let anybody use them. Whoever has a scope sees those within it.

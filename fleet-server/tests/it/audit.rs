@@ -225,6 +225,16 @@ async fn a_record_says_who_what_why_and_what_came_of_it() {
     let [intent, outcome] = pair(&rig, &answer).await;
     assert_eq!(intent.entry.text.raw(), "enrol");
     assert_eq!(targets(&outcome), [answer.expect(201)["id"].as_str().unwrap()]);
+    let wish = json!({
+        "kind": "operator", "label": "anna", "role": "operator", "rights": ["exec"],
+        "scope": "type=raspberrypi", "expires_in_secs": 3600,
+    });
+    let answer = rig.ask("POST", "/api/v1/keys", Some(wish)).await;
+    let [intent, _] = pair(&rig, &answer).await;
+    let might = "as operator with exec for type=raspberrypi ends after 3600 s";
+    assert_eq!(intent.entry.text.raw(), format!("operator anna {might}"));
+    let made = answer.expect(201);
+    assert_eq!((&made["role"], &made["scope"]), (&json!("operator"), &json!("type=raspberrypi")));
     let wish = json!({"filter": "type=raspberrypi", "command": "collect", "reason": "weekly"});
     let answer = rig.ask("POST", "/api/v1/batches", Some(wish)).await;
     let [intent, outcome] = pair(&rig, &answer).await;

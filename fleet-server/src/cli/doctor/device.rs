@@ -57,7 +57,15 @@ pub(super) async fn checks(
     };
     let client = client.as_ref();
     let each = devices.into_iter().map(async |(id, seen)| {
-        let checks = in_time(AFTER, SEEN, examine(&id, &seen, client)).await;
+        let ours = client.map(Client::server);
+        let stranger = seen.heard.as_ref().and_then(|heard| heard.server);
+        let checks = match stranger.filter(|server| ours.is_some_and(|ours| ours != *server)) {
+            // Who has asked for none in particular has asked for those of this fleet.
+            Some(server) if named.is_none() => {
+                vec![announced(&seen), Check::skipped(CLAIM, format!("it belongs to {server}"))]
+            }
+            _ => in_time(AFTER, SEEN, examine(&id, &seen, client)).await,
+        };
         (id, checks)
     });
     join_all(each).await
