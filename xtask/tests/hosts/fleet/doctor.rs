@@ -199,6 +199,8 @@ fn what_is_broken_on_the_way_to_a_server_is_the_step_that_fails() {
     let found = of_server(&other, &["cam"]).ends_with(1);
     found.fails(&[("Device cam", "claim"), ("Device cam", "known")]);
     found.proposes("claim", &server.identity(), "sudo fleetd reset");
+    // Who did not ask for it is not told to take it.
+    of_server(&other, &[]).fails(&[]);
 
     server.kill();
     let found = of_server(&server, &[]).ends_with(7);
