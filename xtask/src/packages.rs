@@ -14,6 +14,7 @@ pub const HOSTS: &[Package] = &[
     ("avahi-daemon", "avahi-daemon", "an mDNS neighbour"),
     ("avahi-utils", "avahi-browse", "asking that neighbour"),
     ("dbus", "dbus-daemon", "the neighbour's bus"),
+    ("iptables", "iptables", "a network that swallows what is sent"),
     ("iputils-ping", "ping", "what operators look at a network with"),
     ("curl", "curl", "requests as a third party makes them"),
     ("openssl", "openssl", "certificates as operators make them"),
