@@ -2,8 +2,8 @@
 //!
 //! FleetD's own programs are shown the server's identity instead, whatever this certificate is, so
 //! it can change or end without a device losing touch. Its files are looked at again and again: a
-//! renewed certificate is shown from the next connection on, and one that cannot be used leaves the
-//! one before in its place.
+//! renewed certificate is shown from the next connection on, and one that cannot be used, or ended
+//! before the one that is shown, leaves that in its place.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -70,6 +70,14 @@ pub enum CertificateError {
         path: PathBuf,
         /// How.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A certificate that is out of date, where one that is not is shown.
+    #[error("{} ended at {ends}", path.display())]
+    Ended {
+        /// The file.
+        path: PathBuf,
+        /// When.
+        ends: Timestamp,
     },
     /// A key of another certificate, or of a kind that nobody uses any more.
     #[error("the key in {} does not go with the certificate in {}", key.display(), certificate.display())]
@@ -145,7 +153,7 @@ impl Certificate {
                 continue;
             }
             seen = stamp;
-            let (kind, text) = match read(&self.files) {
+            let (kind, text) = match self.read_again(events.now()) {
                 Ok(shown) => {
                     warned = None;
                     let text = format!("{} is a new one, until {}", self.name(), shown.ends);
@@ -161,6 +169,16 @@ impl Certificate {
             };
             self.tell(&events, kind, text).await;
         }
+    }
+
+    /// What the files have now, unless it is worse than what is shown.
+    fn read_again(&self, now: Timestamp) -> Result<Shown, CertificateError> {
+        let shown = read(&self.files)?;
+        if shown.ends <= now && now < self.ends() {
+            let path = self.files.certificate.clone();
+            return Err(CertificateError::Ended { path, ends: shown.ends });
+        }
+        Ok(shown)
     }
 
     async fn tell(&self, events: &Events, kind: EventKind, text: String) {

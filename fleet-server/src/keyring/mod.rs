@@ -14,7 +14,9 @@
 mod files;
 mod seal;
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +33,15 @@ use seal::{SealedKey, Secret};
 
 /// The file of the server's key, in the database's folder.
 pub(crate) const SERVER_KEY_FILE: &str = "srv.key";
+
+/// Files that nobody else may read.
+const FILES: [&str; 3] = [SERVER_KEY_FILE, "secret.key", "admin.key"];
+
+/// Those key files in a folder that others than their owner can do something with.
+pub(crate) fn open_to_others(folder: &Path) -> Vec<PathBuf> {
+    let paths = FILES.iter().map(|name| folder.join(name));
+    paths.filter(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0)).collect()
+}
 
 /// The contents of `srv.key` beside a server's database, sealed as they are.
 pub(crate) fn sealed(
@@ -207,6 +218,10 @@ impl Keyring {
         let Admin { note, made, ended } =
             self.keep_admin(store, server.public().identity(), now).await?;
         notes.extend(note);
+        notes.extend(open_to_others(&self.folder).iter().map(|path| {
+            let path = path.display();
+            format!("warning: others can read {path}: chmod 600 {path}")
+        }));
         let (server, admin_path) = (Arc::new(server), self.admin_path());
         Ok(Complete { server, admin_path, notes, made, ended })
     }

@@ -105,6 +105,17 @@ async fn a_short_secret_works_with_a_warning() {
 }
 
 #[tokio::test]
+async fn a_key_file_that_others_can_read_is_told() {
+    let mut rig = Rig::start().await;
+    let path = rig.folder.path().join("data/admin.key");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    rig.restart().await;
+    let notes = rig.server().notes();
+    let told = format!("chmod 600 {}", path.display());
+    assert!(matches!(notes, [note] if note.ends_with(&told)), "{notes:?}");
+}
+
+#[tokio::test]
 async fn a_missing_admin_key_is_made_anew_and_the_old_one_ends() {
     let mut rig = Rig::start().await;
     let old = rig.admin();

@@ -1,7 +1,6 @@
 //! The server on this very machine, if it keeps its data here.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use clap::Parser;
@@ -9,6 +8,7 @@ use fleet_core::Chain;
 use fleet_core::doctor::{Check, bytes, host};
 
 use crate::config::{ServerArgs, ServerConfig};
+use crate::keyring;
 use crate::store::{BALLAST_FILE, TELEMETRY_FOLDER};
 
 const CONFIG: &str = "settings";
@@ -16,8 +16,6 @@ const DATABASE: &str = "database";
 const SECRETS: &str = "key files";
 /// The unit of the packages.
 const UNIT: &str = "fleet-server";
-/// Files that nobody else may read.
-const SECRET_FILES: [&str; 3] = ["srv.key", "secret.key", "admin.key"];
 /// Whoever is neither the server's user nor of its group.
 const OTHERS: u32 = 0o007;
 /// Files of telemetry that are counted.
@@ -63,12 +61,8 @@ pub(super) async fn checks() -> Vec<Check> {
 }
 
 fn secrets(folder: &Path) -> Check {
-    let open: Vec<String> = SECRET_FILES
-        .iter()
-        .map(|name| folder.join(name))
-        .filter(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0))
-        .map(|path| path.display().to_string())
-        .collect();
+    let open = keyring::open_to_others(folder);
+    let open: Vec<_> = open.iter().map(|path| path.display().to_string()).collect();
     if open.is_empty() {
         return Check::ok(SECRETS, "closed to others");
     }

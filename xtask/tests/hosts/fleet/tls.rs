@@ -92,6 +92,21 @@ fn a_certificate_is_shown_renewed_and_warned_of_and_no_device_minds() {
     fs::write(&files[1], "no key").expect("a file");
     is_told("certificate.at_risk", "stays the one before");
     assert_eq!(shown(&server), kept);
+    // One that has ended is worse than one that ends soon.
+    let mut openssl = desk.command("faketime");
+    openssl.args([
+        "2020-01-01 00:00:00",
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ed25519",
+        "-nodes",
+    ]);
+    openssl.args(["-subj", "/CN=fleet.test", "-days", "1", "-keyout"]).arg(&files[1]);
+    Said::of(openssl.arg("-out").arg(&files[0])).exits(0);
+    is_told("certificate.at_risk", "server.crt ended at 2020-01-02T");
+    assert_eq!(shown(&server), kept);
 
     let said = server.fleets(&["events", "--device", "cam", "-o", "json"]).exits(0);
     assert!(!said.stdout.contains("device.offline"), "{said:#?}");

@@ -33,10 +33,10 @@ fn t20_what_a_device_says_never_reaches_the_terminal_raw() {
     console.press_away(ESC, "1 of 1");
     console.press("\r", "Fleet › cam");
     console.pty.wait_for(SHOWN, SOON);
-    for pane in ["CPU", "Config", "Commands", "History", "Facts"] {
-        console.press("\r", "Enter");
-        console.press("\r", pane);
-        console.press("\t", "Fleet › cam");
+    // Each pane by itself.
+    console.press_away("\r", "┌ Config");
+    for pane in ["Config", "Commands", "History", "Logs", "Facts"] {
+        console.press("\t", &format!("┌ {pane} "));
     }
     console.press("6", "› Events");
     console.pty.wait_for("configured", SOON);
