@@ -159,7 +159,7 @@ impl How {
         if filter.trim().is_empty() && !self.all {
             return Err(Failure::usage("--filter is empty").hint("--all means every device"));
         }
-        check_filter(filter)?;
+        check_filter("--filter", filter)?;
         let text = |duration: Duration| format!("{}ms", duration.as_millis());
         Ok(BatchRequest {
             filter: Some(filter.to_owned()),

@@ -49,17 +49,17 @@ impl ListArgs {
 
     /// Refuses what is no filter, and shows where.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        check_filter(self.filter.as_deref().unwrap_or_default())
+        check_filter("--filter", self.filter.as_deref().unwrap_or_default())
     }
 }
 
 /// Refuses what is no filter, and shows where.
-pub(super) fn check_filter(text: &str) -> Result<(), Failure> {
+pub(super) fn check_filter(flag: &str, text: &str) -> Result<(), Failure> {
     let Err(error) = text.parse::<Filter>() else { return Ok(()) };
     let caret = error.caret(text);
     let mut lines = caret.lines();
     let message = lines.next().unwrap_or(&error.message);
-    Err(Failure::usage(format!("--filter: {message}")).picture(lines))
+    Err(Failure::usage(format!("{flag}: {message}")).picture(lines))
 }
 
 /// Lists devices. The filter has been checked.

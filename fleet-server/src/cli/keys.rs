@@ -27,6 +27,8 @@ use fleet_core::time::{Clock as _, SystemClock};
 use fleet_core::untrusted::Untrusted;
 use serde::Serialize;
 
+use super::device_list::check_filter;
+
 /// What to do with which key.
 #[derive(Debug, clap::Args)]
 pub(super) struct KeysArgs {
@@ -161,6 +163,7 @@ async fn create(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
+    check_filter("--scope", args.scope.as_deref().unwrap_or_default())?;
     let request = args.request();
     let created = client.key_create(&request).await?;
     let uses = request.uses.map(|uses| format!(" for {uses} device(s)")).unwrap_or_default();
