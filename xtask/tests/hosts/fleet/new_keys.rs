@@ -55,7 +55,9 @@ fn keys_change_once_each_whoever_is_killed_and_former_ones_open_nothing() {
         assert_eq!(view["state"], "succeeded", "{view:#}");
         assert!(keys.insert(fingerprint(&server)), "it is a key that the device had: {keys:?}");
     }
-    let changes = server.fleets(&["events", "--kind", "device.rekeyed", "-o", "json"]).exits(0);
+    let more = (kills + 1).to_string();
+    let list = ["events", "--kind", "device.rekeyed", "--limit", &more, "-o", "json"];
+    let changes = server.fleets(&list).exits(0);
     assert_eq!(changes.json::<Vec<Value>>().len(), kills as usize);
 
     let copy = Agent::idle(&thief, "cam");
