@@ -109,6 +109,8 @@ impl StartError {
         match self {
             Self::Keyring(error) => error.is_configuration(),
             Self::Certificate(_) => true,
+            // A port below 1024; an address, on the other hand, may be there later.
+            Self::Listen { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         }
     }

@@ -35,6 +35,9 @@ pub enum JumpError {
     /// The account was given its command line.
     #[error("this account is for the console alone: ask for nothing else")]
     ConsoleOnly,
+    /// Not a command of an operator.
+    #[error("a server is not started from here")]
+    Server,
     /// The other program.
     #[error("cannot run {}", path.display())]
     Fleets {
@@ -56,6 +59,10 @@ pub fn call(own: Vec<OsString>, asked: Option<OsString>) -> Result<Call, JumpErr
     // What stands there, such as --read-only, must hold whatever is asked for.
     if own.len() > 1 {
         return Err(JumpError::ConsoleOnly);
+    }
+    let command = words.iter().find(|word| *word != "fleets" && !word.starts_with('-'));
+    if command.is_some_and(|word| word == "server") {
+        return Err(JumpError::Server);
     }
     match words[0].as_str() {
         "fleet-tui" => Ok(Call::Console(words.into_iter().map(OsString::from).collect())),
@@ -104,6 +111,14 @@ mod tests {
         assert_eq!(asked("fleet-tui", "devices; id").unwrap(), fleets(&["devices;", "id"]));
         assert_eq!(asked("fleet-tui", "$(id) `id` &").unwrap(), fleets(&["$(id)", "`id`", "&"]));
         assert!(matches!(asked("fleet-tui", "devices 'a"), Err(JumpError::Quotes)));
+    }
+
+    #[test]
+    fn no_server_is_started() {
+        for text in ["server --port 9999", "fleets server", "fleets --debug server"] {
+            assert!(matches!(asked("fleet-tui", text), Err(JumpError::Server)), "{text}");
+        }
+        assert_eq!(asked("fleet-tui", "logs server").unwrap(), fleets(&["logs", "server"]));
     }
 
     #[test]

@@ -120,7 +120,12 @@ pub fn folder(path: &Path, closed_to: u32, again: &str) -> Check {
     let says = format!("{shown} is {owner}'s, mode {mode:04o}");
     let open = mode & closed_to;
     if open != 0 {
-        let fix = format!("sudo chmod {:04o} {shown}", mode & !closed_to);
+        // What stands right below the root is for more than one program.
+        let fix = if path.parent() == Some(Path::new("/")) {
+            format!("use a folder of its own, such as {shown}/fleetd")
+        } else {
+            format!("sudo chmod {:04o} {shown}", mode & !closed_to)
+        };
         // Whoever may look in sees names; whoever may write there can put another file in place.
         let check = if open & WRITERS != 0 { Check::failed } else { Check::warning };
         return check(NAME, format!("{says}: open to others")).fix(fix);
@@ -185,6 +190,8 @@ pub async fn unit(name: &str) -> Check {
         ("loaded", "active" | "reloading") => Check::ok(NAME, format!("{name} is {active}")),
         ("loaded", "failed") => Check::failed(NAME, format!("{name} failed: {}", value("Result")))
             .fix(format!("journalctl -u {name} -n 50; sudo systemctl restart {name}")),
+        ("loaded", "activating") => Check::failed(NAME, format!("{name} does not come up"))
+            .fix(format!("journalctl -u {name} -n 50")),
         ("loaded", _) => Check::warning(NAME, format!("{name} is {active}"))
             .fix(format!("sudo systemctl start {name}")),
         ("masked", _) => Check::warning(NAME, format!("{name} is masked"))

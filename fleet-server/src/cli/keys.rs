@@ -163,6 +163,11 @@ async fn create(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
+    if args.install_url && args.expires == Some(Expiry::Never) {
+        return Err(Failure::usage(
+            "a link ends: --expires says after how long, a day unless given",
+        ));
+    }
     check_filter("--scope", args.scope.as_deref().unwrap_or_default())?;
     let request = args.request();
     let created = client.key_create(&request).await?;

@@ -31,7 +31,9 @@ main() {
     printf '%s  %s\n' "$sum" "$folder/$package" | sha256sum -c --status - ||
         fail 'what was fetched is not the package that the server meant: nothing was installed'
 
-    # The agent reads it as it starts, which it does as soon as it is installed.
+    # The agent reads it as it starts, which it does as soon as it is installed. A device that an
+    # earlier key has not brought into the fleet is given this one.
+    again=
     if [ ! -e "$config" ]; then
         mkdir -p /etc/fleetd
         (
@@ -42,14 +44,27 @@ api_endpoint: "$server"
 api_key: "$key"
 CONFIG
         )
-        mv "$config.new" "$config"
+        again=yes
+    elif ! fleetd status > /dev/null 2>&1; then
+        (
+            umask 077
+            grep -v '^api_key:' "$config" > "$config.new" || true
+            printf 'api_key: "%s"\n' "$key" >> "$config.new"
+        )
+        again=yes
     fi
+    [ -z "$again" ] || mv "$config.new" "$config"
     # apt would bring what the package needs; where all is there already dpkg is enough.
     if command -v apt-get > /dev/null; then
         chmod 755 "$folder"
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$folder/$package"
     else
         dpkg -i "$folder/$package"
+    fi
+
+    # One that was installed before runs with what it read then.
+    if [ -n "$again" ] && command -v systemctl > /dev/null; then
+        systemctl try-restart fleetd-agent || true
     fi
 
     printf 'fleetd: waiting for %s\n' "$server"

@@ -23,6 +23,9 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyringErr
     match read() {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(KeyringError::NotOurs(path.to_owned()))
+        }
         Err(source) => Err(KeyringError::File { action: "read", path: path.to_owned(), source }),
     }
 }

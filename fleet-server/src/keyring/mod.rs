@@ -33,14 +33,31 @@ use seal::{SealedKey, Secret};
 
 /// The file of the server's key, in the database's folder.
 pub(crate) const SERVER_KEY_FILE: &str = "srv.key";
+/// That of what opens it.
+const SECRET_FILE: &str = "secret.key";
+/// That of the first operator key.
+const ADMIN_KEY_FILE: &str = "admin.key";
 
 /// Files that nobody else may read.
-const FILES: [&str; 3] = [SERVER_KEY_FILE, "secret.key", "admin.key"];
+const FILES: [&str; 3] = [SERVER_KEY_FILE, SECRET_FILE, ADMIN_KEY_FILE];
 
 /// Those key files in a folder that others than their owner can do something with.
 pub(crate) fn open_to_others(folder: &Path) -> Vec<PathBuf> {
     let paths = FILES.iter().map(|name| folder.join(name));
     paths.filter(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0)).collect()
+}
+
+/// Those that are another user's than the folder.
+pub(crate) fn of_other_owners(folder: &Path) -> Vec<PathBuf> {
+    let Ok(owner) = fs::metadata(folder).map(|found| found.uid()) else { return Vec::new() };
+    let paths = FILES.iter().map(|name| folder.join(name));
+    paths.filter(|path| fs::metadata(path).is_ok_and(|found| found.uid() != owner)).collect()
+}
+
+/// The file with what opens the server's key, if the key is there and that is not.
+pub(crate) fn lacks_secret(folder: &Path) -> Option<PathBuf> {
+    let [server, secret] = [SERVER_KEY_FILE, SECRET_FILE].map(|name| folder.join(name));
+    (server.exists() && !secret.exists()).then_some(secret)
 }
 
 /// The contents of `srv.key` beside a server's database, sealed as they are.
@@ -98,6 +115,9 @@ pub enum KeyringError {
         /// Why not.
         source: io::Error,
     },
+    /// A file that somebody else put there.
+    #[error("this server's user may not read {}: give it to the owner of its folder (sudo chown)", .0.display())]
+    NotOurs(PathBuf),
     /// Not something that this program wrote.
     #[error("{} holds no server key: restore it from a backup", .0.display())]
     Malformed(PathBuf),
@@ -306,11 +326,11 @@ impl Keyring {
     }
 
     fn secret_path(&self) -> PathBuf {
-        self.folder.join("secret.key")
+        self.folder.join(SECRET_FILE)
     }
 
     fn admin_path(&self) -> PathBuf {
-        self.folder.join("admin.key")
+        self.folder.join(ADMIN_KEY_FILE)
     }
 }
 

@@ -13,7 +13,12 @@ use super::{Plan, succeed};
 /// The file of checksums, as `sha256sum --check` reads it.
 const SUMS: &str = "SHA256SUMS";
 
-/// Packs a tree; what is in the tarball goes below `/usr` or `/usr/local`.
+/// Where units are in a tree, and what they name their programs there and here.
+const UNITS: &str = "usr/lib/systemd/system";
+const PACKAGED: &str = "/usr/bin/";
+const UNPACKED: &str = "/usr/local/bin/";
+
+/// Packs a tree, last of all; what is in the tarball goes below `/usr/local`.
 pub(super) fn pack(
     set: &Set,
     tree: &Tree,
@@ -21,6 +26,11 @@ pub(super) fn pack(
     moment: &Moment,
     folder: &Path,
 ) -> anyhow::Result<PathBuf> {
+    let units: Vec<_> = set.files.iter().filter(|(_, place)| place.starts_with(UNITS)).collect();
+    for (_, place) in units {
+        let text = std::fs::read_to_string(tree.path().join(place))?;
+        tree.text(place, &text.replace(PACKAGED, UNPACKED))?;
+    }
     let name = format!("{}-{}-{}", set.package, plan.version, plan.target);
     let file = folder.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");

@@ -1,5 +1,6 @@
 //! The agent on this device: its settings, its folder and key, whether it runs, and its port.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -143,11 +144,28 @@ fn agent(folders: &[Folder]) -> (Check, Option<u16>, Option<AgentInfo>) {
             let check = Check::failed(AGENT, "it is not running");
             (check.fix(format!("{START}, or: sudo fleetd agent")), None, None)
         }
+        Err(failure) if is_not_allowed(failure.error.as_ref()) => {
+            (Check::skipped(AGENT, "only root may ask it").fix(AGAIN), None, None)
+        }
         Err(failure) => {
             let check = Check::failed(AGENT, words(failure.error.as_ref()));
             (check.fix("sudo systemctl restart fleetd-agent"), None, None)
         }
     }
+}
+
+fn is_not_allowed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Whether the agent has its port, or could have it.

@@ -16,6 +16,8 @@ const DATABASE: &str = "database";
 const SECRETS: &str = "key files";
 /// The unit of the packages.
 const UNIT: &str = "fleet-server";
+/// The secret, where systemd has it.
+const CREDENTIAL: &str = "/etc/credstore/fleetd-secret-key";
 /// Whoever is neither the server's user nor of its group.
 const OTHERS: u32 = 0o007;
 /// Files of telemetry that are counted.
@@ -51,7 +53,7 @@ pub(super) async fn checks() -> Vec<Check> {
     let mut checks = vec![
         Check::ok(CONFIG, format!("port {}, data {}", config.port, config.database.display())),
         host::folder(folder, OTHERS, "sudo fleets doctor"),
-        secrets(folder),
+        secrets(folder, config.secret_key.is_some() || Path::new(CREDENTIAL).exists()),
         database(&config.database),
         host::room(folder, "df -h; fleets db prune --before 30d; fleets db compact"),
     ];
@@ -60,14 +62,30 @@ pub(super) async fn checks() -> Vec<Check> {
     checks
 }
 
-fn secrets(folder: &Path) -> Check {
+/// Looks at the key files, of a server that was told its secret or has it there.
+fn secrets(folder: &Path, has_secret: bool) -> Check {
     let open = keyring::open_to_others(folder);
     let open: Vec<_> = open.iter().map(|path| path.display().to_string()).collect();
-    if open.is_empty() {
-        return Check::ok(SECRETS, "closed to others");
+    if !open.is_empty() {
+        let open = open.join(" ");
+        return Check::failed(SECRETS, format!("others can read {open}"))
+            .fix(format!("sudo chmod 600 {open}"));
     }
-    let open = open.join(" ");
-    Check::failed(SECRETS, format!("others can read {open}")).fix(format!("sudo chmod 600 {open}"))
+    let strange = keyring::of_other_owners(folder);
+    let strange: Vec<_> = strange.iter().map(|path| path.display().to_string()).collect();
+    if !strange.is_empty() {
+        let strange = strange.join(" ");
+        let fix = format!("sudo chown --reference={} {strange}", folder.display());
+        return Check::failed(SECRETS, format!("the folder's owner does not own {strange}"))
+            .fix(fix);
+    }
+    match keyring::lacks_secret(folder) {
+        Some(missing) if !has_secret => {
+            let text = format!("{} is missing, and opens srv.key", missing.display());
+            Check::warning(SECRETS, text).fix("put it back, or give the server --secret-key")
+        }
+        _ => Check::ok(SECRETS, "closed to others"),
+    }
 }
 
 /// How large it is, and what takes the room.

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::machine::Machine;
 use super::{AGENT, SERVER, install, is_online};
-use crate::lab::Lab;
+use crate::fleet::SOON;
+use crate::lab::{Lab, wait_for};
 
 #[test]
 #[ignore = "boots systems in containers, as root: cargo xtask test packages"]
@@ -57,4 +58,38 @@ fn a_link_brings_a_machine_into_the_fleet_and_no_more_than_it_may() {
         "-e",
         "/usr/bin/fleetd",
     ]);
+
+    // An agent that is there already, and whose key brought it nowhere, is given the new one.
+    let used_up = shed.output(&["cat", "/etc/fleetd/config.yaml"]);
+    barn.shell(&format!(
+        "umask 077 && cat >/etc/fleetd/config.yaml <<'END'\n{used_up}device_id: barn\nEND"
+    ));
+    install(&barn, "new", &["fleetd"]);
+    let before = barn.is_active(AGENT, "");
+    barn.shell(&command);
+    barn.is_active(AGENT, &before);
+    is_online(&desk, "barn");
+    let config = barn.shell("stat -c %a /etc/fleetd/config.yaml && cat /etc/fleetd/config.yaml");
+    assert!(config.starts_with("600\n") && config.matches("api_key").count() == 1, "{config}");
+}
+
+#[test]
+#[ignore = "boots systems in containers, as root: cargo xtask test packages"]
+fn a_key_file_that_is_not_the_services_stops_it_until_it_is() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let host = lab.host("desk", &[&lan]);
+    let desk = Machine::start(&host);
+    install(&desk, "new", &["fleet-server"]);
+    desk.is_active(SERVER, "");
+    desk.shell("chown root: /var/lib/fleetd/secret.key; systemctl restart fleet-server || true");
+    wait_for("the server to be given up", SOON, || {
+        (desk.unit(SERVER, "ActiveState") == "failed").then_some(())
+    });
+    assert_eq!(desk.unit(SERVER, "ExecMainStatus"), "78");
+    let said = desk.said(&["fleets", "doctor"]);
+    let fix = "sudo chown --reference=/var/lib/fleetd /var/lib/fleetd/secret.key";
+    assert!(said.stdout.contains(fix), "{said:?}");
+    desk.shell(&format!("{} && systemctl start fleet-server", fix.replace("sudo ", "")));
+    desk.is_active(SERVER, "");
 }
