@@ -5,6 +5,7 @@
 //! [`STEP`], and shows no secret. Whatever text a check brings, it is made safe to show where the
 //! report is written, and nowhere else.
 
+pub mod environment;
 pub mod firewall;
 pub mod host;
 pub mod mdns;

@@ -8,7 +8,7 @@ use fleet_core::Chain;
 use fleet_core::beacon::{AGENT_PORT, Heard};
 use fleet_core::doctor::mdns::{self, Found};
 use fleet_core::doctor::reach;
-use fleet_core::doctor::{AFTER, Check, Report, WAY, firewall, host, in_time};
+use fleet_core::doctor::{AFTER, Check, Report, WAY, environment, firewall, host, in_time};
 use fleet_core::identity::Fingerprint;
 use fleet_core::mdns::Options;
 use tokio::runtime::Builder;
@@ -22,6 +22,7 @@ const UNIT: &str = "fleetd-agent";
 const AGAIN: &str = "sudo fleetd doctor";
 
 pub(super) fn run(place: &Place, output: OutputArgs) -> Result<u8, Failure> {
+    environment::enter()?;
     let own = own::look(place);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(examine(own));

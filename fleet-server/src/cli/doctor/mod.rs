@@ -13,7 +13,7 @@ use fleet_core::cli::failure::Failure;
 use fleet_core::cli::listed::FormatArgs;
 use fleet_core::cli::output::Output;
 use fleet_core::cli::session;
-use fleet_core::doctor::{AFTER, Report, firewall, in_time, mdns};
+use fleet_core::doctor::{AFTER, Report, environment, firewall, in_time, mdns};
 use fleet_core::mdns::Options;
 use fleet_core::operator::exit::Exit;
 
@@ -38,7 +38,11 @@ pub(super) struct DoctorArgs {
 /// Runs the command.
 pub(super) fn run(args: DoctorArgs) -> ExitCode {
     let format = args.format;
-    session::run(format, None, async |output| Box::pin(doctor(args, output)).await)
+    let told = environment::enter();
+    session::run(format, None, async |output| {
+        told?;
+        Box::pin(doctor(args, output)).await
+    })
 }
 
 async fn doctor(args: DoctorArgs, output: &mut Output<'_>) -> Result<Exit, Failure> {

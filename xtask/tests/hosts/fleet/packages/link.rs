@@ -87,6 +87,10 @@ fn a_key_file_that_is_not_the_services_stops_it_until_it_is() {
         (desk.unit(SERVER, "ActiveState") == "failed").then_some(())
     });
     assert_eq!(desk.unit(SERVER, "ExecMainStatus"), "78");
+    desk.shell("echo FLEETD_KEEP=raw=2y >>/etc/fleetd/env");
+    let said = desk.said(&["fleets", "doctor"]);
+    assert!(said.stdout.contains("2y is not an age"), "{said:?}");
+    desk.shell("sed -i /KEEP/d /etc/fleetd/env");
     let said = desk.said(&["fleets", "doctor"]);
     let fix = "sudo chown --reference=/var/lib/fleetd /var/lib/fleetd/secret.key";
     assert!(said.stdout.contains(fix), "{said:?}");
