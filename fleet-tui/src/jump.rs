@@ -11,6 +11,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use fleet_core::cli::JUMP_BOX;
+
 /// Where sshd says what was asked for. Nobody sets it where no command is forced.
 pub const VARIABLE: &str = "SSH_ORIGINAL_COMMAND";
 
@@ -35,9 +37,6 @@ pub enum JumpError {
     /// The account was given its command line.
     #[error("this account is for the console alone: ask for nothing else")]
     ConsoleOnly,
-    /// Not a command of an operator.
-    #[error("a server is not started from here")]
-    Server,
     /// The other program.
     #[error("cannot run {}", path.display())]
     Fleets {
@@ -60,10 +59,6 @@ pub fn call(own: Vec<OsString>, asked: Option<OsString>) -> Result<Call, JumpErr
     if own.len() > 1 {
         return Err(JumpError::ConsoleOnly);
     }
-    let command = words.iter().find(|word| *word != "fleets" && !word.starts_with('-'));
-    if command.is_some_and(|word| word == "server") {
-        return Err(JumpError::Server);
-    }
     match words[0].as_str() {
         "fleet-tui" => Ok(Call::Console(words.into_iter().map(OsString::from).collect())),
         "fleets" => Ok(Call::Fleets(words.split_off(1))),
@@ -75,7 +70,7 @@ pub fn call(own: Vec<OsString>, asked: Option<OsString>) -> Result<Call, JumpErr
 pub fn become_fleets(words: &[String]) -> Result<Infallible, JumpError> {
     let own = std::env::current_exe();
     let path = own.map_or_else(|_| PathBuf::from("fleets"), |own| own.with_file_name("fleets"));
-    let source = Command::new(&path).args(words).env_remove(VARIABLE).exec();
+    let source = Command::new(&path).args(words).env_remove(VARIABLE).env(JUMP_BOX, "1").exec();
     Err(JumpError::Fleets { path, source })
 }
 
@@ -111,14 +106,6 @@ mod tests {
         assert_eq!(asked("fleet-tui", "devices; id").unwrap(), fleets(&["devices;", "id"]));
         assert_eq!(asked("fleet-tui", "$(id) `id` &").unwrap(), fleets(&["$(id)", "`id`", "&"]));
         assert!(matches!(asked("fleet-tui", "devices 'a"), Err(JumpError::Quotes)));
-    }
-
-    #[test]
-    fn no_server_is_started() {
-        for text in ["server --port 9999", "fleets server", "fleets --debug server"] {
-            assert!(matches!(asked("fleet-tui", text), Err(JumpError::Server)), "{text}");
-        }
-        assert_eq!(asked("fleet-tui", "logs server").unwrap(), fleets(&["logs", "server"]));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! Results go to stdout and everything else to stderr, both through [`output::Output`]; each end has
 //! an exit code of its own.
 
+/// Set for `fleets` where the account of a jump box asks for it, who starts no servers there.
+pub const JUMP_BOX: &str = "FLEETD_JUMP_BOX";
+
 pub mod args;
 pub mod argv;
 pub mod choice;

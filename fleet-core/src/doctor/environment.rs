@@ -17,14 +17,15 @@ const PREFIX: &str = "FLEETD_";
 /// Starts this program once more with what the file says and this process was not told, if there is
 /// such. Returns if there is not, or if this user may not read the file.
 pub fn enter() -> io::Result<()> {
-    let mut text = String::new();
-    let read = File::open(FILE).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = File::open(FILE).and_then(|file| file.take(BYTES_MAX).read_to_end(&mut bytes));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
         Err(error) => return Err(error),
     }
+    let text = String::from_utf8_lossy(&bytes);
     let mut told = assignments(&text);
     // What is told already goes first, and so this ends: the next time all is.
     told.retain(|name, _| env::var_os(name).is_none());

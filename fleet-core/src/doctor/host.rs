@@ -190,6 +190,9 @@ pub async fn unit(name: &str) -> Check {
         ("loaded", "active" | "reloading") => Check::ok(NAME, format!("{name} is {active}")),
         ("loaded", "failed") => Check::failed(NAME, format!("{name} failed: {}", value("Result")))
             .fix(format!("journalctl -u {name} -n 50; sudo systemctl restart {name}")),
+        ("loaded", "activating") if value("SubState").starts_with("start") => {
+            Check::warning(NAME, format!("{name} is starting"))
+        }
         ("loaded", "activating") => Check::failed(NAME, format!("{name} does not come up"))
             .fix(format!("journalctl -u {name} -n 50")),
         ("loaded", _) => Check::warning(NAME, format!("{name} is {active}"))

@@ -34,8 +34,9 @@ mod version;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use fleet_core::cli::{configure, discover};
+use fleet_core::cli::{JUMP_BOX, configure, discover};
 use fleet_core::net::logging::{self, LogLevel};
 use fleet_core::release;
 
@@ -121,6 +122,9 @@ pub fn command() -> clap::Command {
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
+    if matches!(verb, Verb::Server(_)) && std::env::var_os(JUMP_BOX).is_some() {
+        Cli::command().error(ErrorKind::InvalidSubcommand, "no server is started from here").exit();
+    }
     // A server knows where its log goes.
     if !matches!(verb, Verb::Server(_)) {
         logging::start(global.level(LogLevel::WARN));

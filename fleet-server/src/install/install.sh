@@ -23,6 +23,12 @@ main() {
         fail "there is a $config already, which this leaves alone: remove it, or write api_endpoint and api_key into it and install the package by hand"
     fi
 
+    # A device that is in a fleet stays there.
+    if [ -e /var/lib/fleetd-agent/claim ]; then
+        fleetd status 2> /dev/null | grep -qF "@IDENTITY@" ||
+            fail 'this device is in another fleet, or its agent does not run: sudo fleetd reset takes it out of its fleet'
+    fi
+
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     trap 'exit 1' HUP INT TERM
@@ -34,7 +40,9 @@ main() {
     # The agent reads it as it starts, which it does as soon as it is installed. A device that an
     # earlier key has not brought into the fleet is given this one.
     again=
-    if [ ! -e "$config" ]; then
+    if fleetd status > /dev/null 2>&1; then
+        :
+    elif [ ! -e "$config" ]; then
         mkdir -p /etc/fleetd
         (
             umask 077
@@ -45,7 +53,7 @@ api_key: "$key"
 CONFIG
         )
         again=yes
-    elif ! fleetd status > /dev/null 2>&1; then
+    else
         (
             umask 077
             grep -v '^api_key:' "$config" > "$config.new" || true

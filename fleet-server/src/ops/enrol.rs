@@ -15,6 +15,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fleet_core::Chain;
 use fleet_core::api::{AuditAction, EventKind, TagUpdate};
 use fleet_core::id::{DeviceId, Uid};
 use fleet_core::identity::PublicKey;
@@ -22,6 +23,7 @@ use fleet_core::limits::{PENDING_DEVICES_MAX, TELEMETRY_INTERVAL_MAX};
 use fleet_core::secret::{ApiKey, KeyHash, KeyKind};
 use fleet_core::wire::{Facts, Proof, Standing};
 
+use super::audit::{Begun, Upshot};
 use super::configs::Versions;
 use super::events::NewEvent;
 use super::preauths::counts;
@@ -68,6 +70,32 @@ impl Ticket {
     }
 }
 
+/// What the record calls it when a device comes.
+const ENROL: AuditAction = AuditAction::DeviceEnrol;
+
+/// What came of a device that came.
+fn entry_words(device: &Device) -> String {
+    let kind = match device.state {
+        Admission::Active => EventKind::DeviceEnrolled,
+        _ => EventKind::DevicePending,
+    };
+    format!("{}: {}", kind.word(), device.state_reason)
+}
+
+/// Writes down what came of what was begun.
+async fn end_entry(begun: Option<Begun>, entered: &Result<Device, OpsError>) {
+    let Some(begun) = begun else { return };
+    let upshot = match entered {
+        Ok(device) => Upshot {
+            text: entry_words(device),
+            targets: vec![device.id.to_string(), device.uid.to_string()],
+            ..Upshot::default()
+        },
+        Err(error) => Upshot { text: Chain(error).to_string(), ..Upshot::default() },
+    };
+    begun.end(upshot).await;
+}
+
 /// Where one more pending device stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
@@ -94,7 +122,10 @@ impl Enrolment {
             Some(device) if device.state == Admission::Pending => {
                 let said = said_id(&proof.device_id, key)?;
                 let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
-                self.upgrade(device, said, ticket, facts, peer).await
+                let begun = self.begin_entry(&ticket, key, &said, peer).await?;
+                let entered = self.upgrade(device, said, ticket, facts, peer).await;
+                end_entry(begun, &entered).await;
+                entered
             }
             Some(device) => {
                 if device.state == Admission::Active
@@ -107,7 +138,10 @@ impl Enrolment {
             None => {
                 let said = said_id(&proof.device_id, key)?;
                 let ticket = self.ticket(key, &said, proof.enrol_key.as_deref()).await?;
-                self.insert(key, said, ticket, facts, peer).await
+                let begun = self.begin_entry(&ticket, key, &said, peer).await?;
+                let entered = self.insert(key, said, ticket, facts, peer).await;
+                end_entry(begun, &entered).await;
+                entered
             }
         }
     }
@@ -342,15 +376,29 @@ impl Enrolment {
             }
             _ => (EventKind::DevicePending, Actor::Device.to_string()),
         };
-        let is_pending = kind == EventKind::DevicePending;
         self.events.record(NewEvent::about(device, kind, actor, &*device.state_reason)).await;
-        let text = format!("{}: {}", kind.word(), device.state_reason);
-        let deed = audit::by_device(device, device.key, peer, AuditAction::DeviceEnrol, text);
-        if is_pending {
+        if let Ticket::None { .. } = ticket {
+            let deed = audit::by_device(device, device.key, peer, ENROL, entry_words(device));
             self.audit.refused(deed, None).await;
-        } else {
-            self.audit.note(deed, None).await;
         }
+    }
+
+    /// Writes down that a device is about to be let in, by what.
+    async fn begin_entry(
+        &self,
+        ticket: &Ticket,
+        key: PublicKey,
+        said: &DeviceId,
+        peer: IpAddr,
+    ) -> Result<Option<Begun>, OpsError> {
+        let text = match ticket {
+            Ticket::Grant(grant) => granted(grant),
+            Ticket::Preauthorised(record) => vouched(record),
+            Ticket::EnrolmentKey(id) => enrolled(id),
+            Ticket::None { .. } => return Ok(None),
+        };
+        let deed = audit::by_newcomer(said, key, peer, ENROL, text);
+        Ok(Some(self.audit.begin(deed).await?))
     }
 
     async fn fulfil(&self, ticket: &Ticket, device: &Device) -> Result<(), OpsError> {

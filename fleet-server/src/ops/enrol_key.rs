@@ -4,12 +4,14 @@
 
 use std::net::IpAddr;
 
+use fleet_core::Chain;
 use fleet_core::api::{AuditAction, EventKind};
 use fleet_core::command::Command;
 use fleet_core::id::Uid;
 use fleet_core::identity::PublicKey;
 use fleet_core::wire::NewKey;
 
+use super::audit::Upshot;
 use super::events::NewEvent;
 use super::{Actor, Enrolment, OpsError, audit};
 use crate::store::{
@@ -87,27 +89,37 @@ impl Enrolment {
             self.audit.refused(deed, None).await;
             return Err(OpsError::Forbidden(reason));
         }
+        let before = device.key;
+        let fingerprint = |key: PublicKey| key.fingerprint().to_string();
+        let words = before.map_or_else(|| "none".to_owned(), fingerprint);
+        let text = format!("key {words} → {}", fingerprint(key));
         let change = move |device: &mut Device| {
-            if device.other_keys.next_key() != Some(key) {
+            if device.key != before || device.other_keys.next_key() != Some(key) {
                 return Err(Refusal("the device has another key by now".to_owned()));
             }
-            let before = device.key.replace(key);
+            device.key = Some(key);
             device.other_keys.next = None;
             let former = &mut device.other_keys.former;
             former.extend(before);
             let too_many = former.len().saturating_sub(FORMER_KEYS_MAX);
             former.drain(..too_many);
-            Ok(before)
+            Ok(())
         };
-        let (device, before) = self.world.change(device.uid, change).await?;
-        let fingerprint = |key: PublicKey| key.fingerprint().to_string();
-        let before = before.map_or_else(|| "none".to_owned(), fingerprint);
-        let text = format!("key {before} → {}", fingerprint(key));
-        let kind = EventKind::DeviceRekeyed;
         let action = AuditAction::DeviceRekey;
         let deed = audit::by_device(&device, Some(key), peer, action, text.clone());
-        self.events.record(NewEvent::about(&device, kind, Actor::Device, text)).await;
-        self.audit.note(deed, None).await;
+        let begun = self.audit.begin(deed).await?;
+        let at = self.world.now();
+        let tell = move |device: &Device| {
+            let kind = EventKind::DeviceRekeyed;
+            vec![NewEvent::about(device, kind, Actor::Device, text.clone()).at(at)]
+        };
+        let update =
+            self.world.store.device_update_told(device.uid, Box::new(change), Box::new(tell));
+        let changed = update.await;
+        let text =
+            changed.as_ref().map_or_else(|error| Chain(error).to_string(), |_| String::new());
+        begun.end(Upshot { text, ..Upshot::default() }).await;
+        let device = changed?;
         self.hub.wake(device.uid);
         Ok(device)
     }

@@ -8,7 +8,7 @@ use fleet_core::identity::PublicKey;
 use fleet_core::time::Timestamp;
 use fleet_core::wire::Facts;
 
-use super::{Directory, StoreError};
+use super::{Directory, StoreError, Tell};
 
 /// The fleet's devices.
 ///
@@ -41,7 +41,17 @@ pub trait DeviceStore: Send + Sync {
     /// or key must be free. The closure runs on the writer's thread, so it only computes. If
     /// it leaves the device rejected or revoked, open grants for the device's key end with it.
     /// Returns the device as it is now.
-    async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError>;
+    async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError> {
+        self.device_update_told(uid, change, Box::new(|_| Vec::new())).await
+    }
+
+    /// The same, with the events that tell of it.
+    async fn device_update_told(
+        &self,
+        uid: Uid,
+        change: Change,
+        tell: Tell<Device>,
+    ) -> Result<Device, StoreError>;
 
     /// Ends a device: its id and key are free at once, open grants for the key end, its data
     /// stays until it is purged.

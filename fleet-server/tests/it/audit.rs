@@ -327,8 +327,9 @@ async fn devices_that_come_are_recorded() {
     let mut told = records(&rig).await;
     told.retain(|record| record.entry.action.raw() == "device.enrol");
     let texts: Vec<_> = told.iter().map(|record| record.entry.text.raw()).collect();
-    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert_eq!(texts.len(), 4, "{texts:?}");
     for (text, part) in texts.iter().zip([
+        "enrolled with the key",
         "device.enrolled: enrolled with the key",
         "device.pending: waits for an operator: nobody has vouched",
         "device.pending: waits for an operator: another device is called a",
@@ -336,8 +337,11 @@ async fn devices_that_come_are_recorded() {
         assert!(text.starts_with(part), "{text}");
     }
     let fingerprint = PrivateKey::from_seed(&[3; 32]).public().fingerprint().to_string();
-    assert_eq!(told[2].entry.actor.key_id, Some(fingerprint.into()));
-    assert_eq!((told[2].entry.via.raw(), told[2].entry.actor.kind.raw()), ("link", "device"));
+    assert_eq!(told[3].entry.actor.key_id, Some(fingerprint.into()));
+    let [intent, outcome] = &told[..2] else { panic!("{told:?}") };
+    assert_eq!((intent.entry.kind, outcome.entry.intent), (AuditKind::Intent, Some(intent.seq)));
+    assert_eq!((targets(intent).len(), targets(outcome).len()), (1, 2));
+    assert_eq!((told[3].entry.via.raw(), told[3].entry.actor.kind.raw()), ("link", "device"));
 }
 
 #[tokio::test]

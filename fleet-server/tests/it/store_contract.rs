@@ -28,6 +28,7 @@ use crate::store_deleted::{
 };
 use crate::store_disk::Disk;
 use crate::store_events::{
+    a_device_changes_with_what_tells_of_it_or_not_at_all,
     an_event_too_large_takes_its_whole_commit_along, events_are_found_by_what_they_are_about,
     events_are_numbered_in_their_order, events_outlive_their_device,
     one_of_many_events_gets_each_number, reports_are_shown_oldest_first,
@@ -96,6 +97,7 @@ contract! {
     names_too_long_together_are_refused_and_leave_nothing_behind,
     a_value_too_large_is_refused,
     events_are_numbered_in_their_order,
+    a_device_changes_with_what_tells_of_it_or_not_at_all,
     one_of_many_events_gets_each_number,
     events_are_found_by_what_they_are_about,
     events_outlive_their_device,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use fleet_core::api::EventKind;
 use fleet_core::id::Uid;
 use fleet_core::metric::Sample;
-use fleet_server::store::{About, Device, Event, EventQuery, Store};
+use fleet_server::store::{About, Device, Event, EventQuery, Refusal, Store};
 
 use crate::store_kit::{device, id, report, time};
 
@@ -51,6 +51,23 @@ pub(crate) async fn events_are_numbered_in_their_order(store: Any) {
     assert_eq!(store.event_after(u64::MAX, 9).await.unwrap(), []);
     let listed = store.event_list(everything()).await.unwrap();
     assert!(listed.iter().eq(all.iter().rev()), "{listed:?}");
+}
+
+pub(crate) async fn a_device_changes_with_what_tells_of_it_or_not_at_all(store: Any) {
+    let one = device("one", 1);
+    store.device_insert(one.clone()).await.unwrap();
+    let tell = |device: &Device| vec![event(EventKind::DeviceRekeyed, Some(device), 5)];
+    let refuse = |_: &mut Device| Err(Refusal("not this one".to_owned()));
+    let refused = store.device_update_told(one.uid, Box::new(refuse), Box::new(tell)).await;
+    assert!(refused.is_err());
+    assert_eq!(store.event_newest().await.unwrap(), 0);
+    let rename = |device: &mut Device| {
+        device.id = id("two");
+        Ok(())
+    };
+    let two = store.device_update_told(one.uid, Box::new(rename), Box::new(tell)).await.unwrap();
+    let told = event(EventKind::DeviceRekeyed, Some(&two), 5);
+    assert_eq!(store.event_after(0, 9).await.unwrap(), [(1, told)]);
 }
 
 pub(crate) async fn one_of_many_events_gets_each_number(store: Any) {

@@ -22,7 +22,7 @@ const SETTINGS: &str = "settings";
 const KEY: &str = "key";
 const AGENT: &str = "agent";
 const PORT: &str = "agent port";
-const ROOM_FIX: &str = "df -h; spool: max_bytes in /etc/fleetd/config.yaml bounds what waits";
+const ROOM_FIX: &str = "df -h; spool: {mebibytes: N} in /etc/fleetd/config.yaml bounds what waits";
 const START: &str = "sudo systemctl start fleetd-agent";
 /// Nobody else may change what is in the data folder.
 const WRITERS: u32 = 0o022;

@@ -8,6 +8,7 @@ use redb::{ReadableTable, Table};
 
 use super::RedbStore;
 use super::deleted;
+use super::events;
 use super::grants::void_grants;
 use super::revoked::{device_ended, keys_replaced};
 use super::row::{DeviceRow, SeenRow, UidRow, device_rows};
@@ -15,7 +16,7 @@ use super::tables::{
     Bytes, DEVICE_IDS, DEVICE_KEYS, DEVICES, DEVICES_SEEN, DOUBLES, Fault, Reading, View, Writing,
     seal,
 };
-use crate::store::{Admission, Change, Conflict, Device, DeviceStore, Directory, StoreError};
+use crate::store::{Admission, Change, Conflict, Device, DeviceStore, Directory, StoreError, Tell};
 
 /// Rows that one commit removes, so that others need not wait long.
 const PURGE_ROWS_MAX: usize = 5_000;
@@ -75,12 +76,18 @@ impl DeviceStore for RedbStore {
         Ok(())
     }
 
-    async fn device_update(&self, uid: Uid, change: Change) -> Result<Device, StoreError> {
+    async fn device_update_told(
+        &self,
+        uid: Uid,
+        change: Change,
+        tell: Tell<Device>,
+    ) -> Result<Device, StoreError> {
         let update = move |txn: &Writing<'_>| {
             let device = update(txn, uid, change)?;
             if matches!(device.state, Admission::Rejected | Admission::Revoked) {
                 void_grants(txn, device.keys())?;
             }
+            events::tell(txn, tell(&device))?;
             Ok(device)
         };
         let device = self.write(update).await?;

@@ -75,6 +75,38 @@ fn a_link_brings_a_machine_into_the_fleet_and_no_more_than_it_may() {
 
 #[test]
 #[ignore = "boots systems in containers, as root: cargo xtask test packages"]
+fn a_link_takes_no_device_out_of_its_fleet() {
+    let mut lab = Lab::new();
+    let lan = lab.lan();
+    let hosts = ["desk", "other", "cam"].map(|name| lab.host(name, &[&lan]));
+    let [desk, other, cam] = hosts.each_ref().map(Machine::start);
+    for machine in [&desk, &other] {
+        install(machine, "new", &["fleet-server"]);
+        machine.is_active(SERVER, "");
+    }
+    cam.shell("mkdir -p /etc/fleetd && echo FLEETD_DEVICE_ID=cam >/etc/fleetd/env");
+    install(&cam, "new", &["fleetd"]);
+    let pid = cam.is_active(AGENT, "");
+    wait_for("the device to be discovered", SOON, || {
+        let seen = desk.output(&["fleets", "discover", "--timeout", "3s", "-o", "name"]);
+        (seen.lines().count() == 1).then_some(())
+    });
+    desk.output(&["fleets", "configure", "--auto"]);
+    is_online(&desk, "cam");
+    for (server, code) in [(&other, 1), (&desk, 0)] {
+        let call = ["fleets", "keys", "create", "--enrol", "--install-url", "-o", "json"];
+        let made: Value = server.said(&call).exits(0).json();
+        let command = made["install"]["command"].as_str().expect("a command");
+        let said = cam.said(&["sh", "-c", &command.replace("sudo sh", "sh")]).exits(code);
+        assert_eq!(said.stderr.contains("in another fleet"), code == 1, "{said:?}");
+        cam.output(&["test", "!", "-e", "/etc/fleetd/config.yaml"]);
+        assert_eq!(cam.is_active(AGENT, ""), pid);
+    }
+    is_online(&desk, "cam");
+}
+
+#[test]
+#[ignore = "boots systems in containers, as root: cargo xtask test packages"]
 fn a_key_file_that_is_not_the_services_stops_it_until_it_is() {
     let mut lab = Lab::new();
     let lan = lab.lan();

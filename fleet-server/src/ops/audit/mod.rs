@@ -4,6 +4,8 @@
 //! An intent of which the server does not live to tell what came is closed as unknown when it starts
 //! again. An outcome that the store does not take waits here, and goes with the next record.
 
+mod device;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +22,13 @@ use fleet_core::net::shutdown::Tasks;
 use fleet_core::secret::without_secrets;
 use fleet_core::time::Timestamp;
 use fleet_core::untrusted::{Untrusted, cut};
-
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(super) use self::device::{by_device, by_newcomer};
 use super::keys::Principal;
 use super::{OpsError, World};
 use crate::door::household;
-use crate::store::{AuditQuery, AuditStretch, Device, Sealer, StoreError};
+use crate::store::{AuditQuery, AuditStretch, Sealer, StoreError};
 use crate::tasks::sleep;
 
 /// Characters of what is said of a deed.
@@ -464,20 +466,6 @@ fn bare(actor: AuditActor, via: &'static str, action: AuditAction) -> Deed {
         reason: None,
         text: String::new(),
     }
-}
-
-/// Something that a device asks for by its key.
-pub(super) fn by_device(
-    device: &Device,
-    key: Option<PublicKey>,
-    peer: IpAddr,
-    action: AuditAction,
-    text: String,
-) -> Deed {
-    let key_id = key.map(|key| Untrusted::new(key.fingerprint().to_string()));
-    let actor = AuditActor { key_id, ..AuditActor::bare("device") };
-    let targets = vec![device.id.to_string(), device.uid.to_string()];
-    Deed { peer: Some(peer), targets, text, ..bare(actor, "link", action) }
 }
 
 /// What the record calls those whose key is not good.
