@@ -366,7 +366,7 @@ impl Commands {
         }
         let (device, id) = (command.device, command.id);
         if command.state == CommandState::Running {
-            self.presence.expect_back(device, id, self.world.now().plus(BEGINS_ANEW));
+            self.presence.expect_back(device, id, command.state_at.plus(BEGINS_ANEW));
         } else if command.state.is_over() && self.presence.expect_no_more(device, id) {
             // If it is silent all the same, that is to be told now.
             self.hub.wake(device);

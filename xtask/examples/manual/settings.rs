@@ -34,6 +34,8 @@ const SERVER: &[Key] = &[
     ("agent_packages", "a path", "`/usr/share/fleetd/packages`", ""),
     ("user", "a name or a number, with `:GROUP` if wanted", "whoever starts it", ""),
     ("config", "a path", "`/etc/fleetd/server.yaml`", ""),
+    ("debug", "", "", ""),
+    ("log_level", "`error`, `warn`, `info`, `debug`, `trace`", "`info`", "How much is logged"),
     ("log_file", "a path", "none", ""),
 ];
 
@@ -83,8 +85,18 @@ const AGENT: &[Key] = &[
     ("probes.http", "a URL", "", "What to get; any answer below 500 is one"),
     ("probes.interval", "1s to 1h", "`10s`", "How often to ask"),
     ("log_level", "`error`, `warn`, `info`, `debug`, `trace`", "`info`", "How much is logged"),
-    ("config", "a path", "`/etc/fleetd/config.yaml`", ""),
-    ("data_dir", "a path", "`/var/lib/fleetd-agent`", ""),
+    (
+        "config",
+        "a path",
+        "`/etc/fleetd/config.yaml`; a user's own `~/.config/fleetd/config.yaml` goes first",
+        "",
+    ),
+    (
+        "data_dir",
+        "a path",
+        "root's is `/var/lib/fleetd-agent`, others' `~/.local/state/fleetd/agent`",
+        "",
+    ),
     ("sysroot", "a path", "`/`", ""),
     ("log_file", "a path", "none", ""),
     ("debug", "", "", ""),
@@ -140,7 +152,7 @@ pub(super) fn document() -> anyhow::Result<String> {
 
     let mut text = HEAD.to_owned();
     text.push_str("\n## The server\n\n`fleets server`, and `/etc/fleetd/server.yaml`.\n\n");
-    let flags: Vec<&Arg> = server.get_arguments().collect();
+    let flags: Vec<&Arg> = server.get_arguments().chain(fleets.get_arguments()).collect();
     text.push_str(&table(&known("", server_keys)?, SERVER, &flags)?);
 
     text.push_str("\n## The agent\n\n`fleetd agent`, and `/etc/fleetd/config.yaml`.\n\n");
