@@ -80,7 +80,7 @@ fn an_account_of_a_jump_box_has_the_console_and_the_command_line_and_nothing_els
         let said = asked(line).exits(2);
         assert!(said.stdout.is_empty() && !said.stderr.contains("uid="), "{line}: {said:?}");
     }
-    for line in ["server --port 9999", "--log-level info server", "fleets --debug server"] {
+    for line in ["server --port 9999", "fleets --log-level info server"] {
         asked(line).exits(2).explains(&["no server is started from here"]);
     }
     let said = asked("keys 'whoami").exits(2);
