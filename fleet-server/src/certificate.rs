@@ -2,8 +2,8 @@
 //!
 //! FleetD's own programs are shown the server's identity instead, whatever this certificate is, so
 //! it can change or end without a device losing touch. Its files are looked at again and again: a
-//! renewed certificate is shown from the next connection on, and one that cannot be used, or ended
-//! before the one that is shown, leaves that in its place.
+//! renewed certificate is shown from the next connection on, and one that cannot be used, or has
+//! ended where the one before has not, leaves that in its place.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

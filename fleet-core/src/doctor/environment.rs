@@ -42,7 +42,9 @@ fn again(told: BTreeMap<&str, &str>) -> io::Result<Infallible> {
 
 /// The assignments to the programs' variables; of two to the same, the later counts.
 fn assignments(text: &str) -> BTreeMap<&str, &str> {
-    let lines = text.lines().map(str::trim).filter(|line| line.starts_with(PREFIX));
+    // What has a zero in it can be told to no process.
+    let is_ours = |line: &&str| line.starts_with(PREFIX) && !line.contains('\0');
+    let lines = text.lines().map(str::trim).filter(is_ours);
     lines
         .filter_map(|line| line.split_once('='))
         .map(|(name, value)| (name, plain(value)))
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn only_assignments_to_the_programs_variables_count() {
         let text = "# FLEETD_A=1\nFLEETD_B=2\n FLEETD_C=\"a b\"\nFLEETD_D='x=y'\nPATH=/tmp\nFLEETD_E\n\
-                    FLEETD_B=3\nFLEETD_F=\n";
+                    FLEETD_B=3\nFLEETD_F=\nFLEETD_G=\0\n";
         let expected =
             [("FLEETD_B", "3"), ("FLEETD_C", "a b"), ("FLEETD_D", "x=y"), ("FLEETD_F", "")];
         assert_eq!(assignments(text), BTreeMap::from(expected));

@@ -25,7 +25,7 @@ main() {
 
     # A device that is in a fleet stays there.
     if [ -e /var/lib/fleetd-agent/claim ]; then
-        fleetd status 2> /dev/null | grep -qF "@IDENTITY@" ||
+        fleetd status 2> /dev/null | grep -q "^Server *@IDENTITY@\$" ||
             fail 'this device is in another fleet, or its agent does not run: sudo fleetd reset takes it out of its fleet'
     fi
 

@@ -26,8 +26,7 @@ pub(super) fn pack(
     moment: &Moment,
     folder: &Path,
 ) -> anyhow::Result<PathBuf> {
-    let units: Vec<_> = set.files.iter().filter(|(_, place)| place.starts_with(UNITS)).collect();
-    for (_, place) in units {
+    for (_, place) in set.files.iter().filter(|(_, place)| place.starts_with(UNITS)) {
         let text = std::fs::read_to_string(tree.path().join(place))?;
         tree.text(place, &text.replace(PACKAGED, UNPACKED))?;
     }

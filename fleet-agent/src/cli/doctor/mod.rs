@@ -62,9 +62,9 @@ async fn examine(own: Own) -> Report {
 /// Whether what this device announces can be heard, by its key.
 fn announced(found: &Found, own: Option<Fingerprint>, is_expected: bool) -> Check {
     const NAME: &str = "announced";
-    let Some(own) = own else { return Check::skipped(NAME, "it has no key yet") };
+    let Some(own) = own else { return Check::skipped(NAME, "its key is not known here") };
     if !is_expected {
-        return Check::skipped(NAME, "the agent is not running");
+        return Check::skipped(NAME, "the agent does not say");
     }
     let heard =
         found.instances.iter().map(Heard::read).find(|heard| heard.fingerprint == Some(own));

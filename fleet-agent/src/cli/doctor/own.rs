@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fleet_core::api::AgentInfo;
-use fleet_core::doctor::Check;
 use fleet_core::doctor::host::{self, Protocol, holders};
+use fleet_core::doctor::{Check, Outcome};
 use fleet_core::identity::Fingerprint;
 
 use super::{AGAIN, port_words, words};
@@ -50,9 +50,14 @@ pub(super) fn look(place: &Place) -> Own {
     let (check, fingerprint) = key(&folder);
     checks.push(check);
     let (check, port, answer) = agent(&folders);
+    let is_known = check.outcome != Outcome::NotApplicable;
     checks.push(check);
     let usual = settings.as_ref().map_or(fleet_core::beacon::AGENT_PORT, |settings| settings.port);
-    checks.push(self::port(port.unwrap_or(usual), answer.is_some()));
+    checks.push(if is_known {
+        self::port(port.unwrap_or(usual), answer.is_some())
+    } else {
+        Check::skipped(PORT, "only root may ask whose it is").fix(AGAIN)
+    });
     let provisioned = settings.as_ref().and_then(|settings| settings.provisioned.clone());
     let target = Membership::open(folder, provisioned).map(|own| own.target());
     Own {
@@ -87,6 +92,9 @@ fn settings(place: &Place) -> (Check, Option<Settings>) {
             let claims = settings.policy.claim.mode().word();
             let policy = format!("claims are {claims} {word} {}", policy.display());
             (Check::ok(SETTINGS, format!("{config}; {policy}")), Some(settings))
+        }
+        Err(error) if is_not_allowed(&error) => {
+            (Check::skipped(SETTINGS, words(&error)).fix(AGAIN), None)
         }
         Err(error) => {
             let said = words(&error);

@@ -63,7 +63,7 @@ pub(super) async fn checks(own: &Own) -> Vec<Check> {
 
 /// How the agent says that it stands.
 fn link(info: Option<&AgentInfo>) -> Check {
-    let Some(info) = info else { return Check::skipped(LINK, "the agent is not running") };
+    let Some(info) = info else { return Check::skipped(LINK, "the agent does not say") };
     let link = &info.link;
     let reason = link.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let says = format!("{} since {}{reason}", link.state.word(), link.since);

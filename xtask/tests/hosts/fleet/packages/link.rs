@@ -28,6 +28,11 @@ fn a_link_brings_a_machine_into_the_fleet_and_no_more_than_it_may() {
     shed.is_active(AGENT, "");
     is_online(&desk, "shed");
     assert_eq!(shed.shell("stat -c %a /etc/fleetd/config.yaml").trim(), "600");
+    // Who is not root is told to be, and not that a healthy agent has to be stopped.
+    let said = shed.said(&["runuser", "-u", "nobody", "--", "fleetd", "doctor"]);
+    assert!(said.stdout.contains("only root may ask it"), "{said:?}");
+    assert!(!said.stdout.contains("restart fleetd-agent"), "{said:?}");
+    assert!(!said.stdout.contains("end that program"), "{said:?}");
     // Once more does no harm, while the link has not expired; but it is for one device.
     let again = shed.said(&["sh", "-c", &command]).exits(1);
     assert!(again.stderr.contains("as many devices as it may"), "{again:?}");
